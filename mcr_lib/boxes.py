@@ -1,0 +1,180 @@
+"""Boxes: formats, the only IoU, the only hit rule, and the coordinate spaces that model families speak.
+
+A box is (x1, y1, x2, y2), continuous, no "+1" (paper silent; ours: the released scorers of the field compute it so). Three spaces:
+
+    original_px   pixels of the image file; where gold lives and where scores are computed
+    model_px      pixels of the image as the processor resized it to `model_size` (Qwen2.5-VL)
+    norm1000      0..1000 along either side, whatever the size (Qwen3-VL, GLM-4.5V)
+
+Forgetting this conversion is the mistake that most users of this field make; it happens here and nowhere else. Rounding loses a
+little, so training rewards compare in the model's own space with the gold box as `written_box` would write it there.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+Box = tuple[float, float, float, float]
+"""(x1, y1, x2, y2) with x1 <= x2 and y1 <= y2."""
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+Space = Literal["original_px", "model_px", "norm1000"]
+SPACES: tuple[Space, ...] = ("original_px", "model_px", "norm1000")
+
+
+def area_px2(box_xyxy: Box) -> float:
+    """Area of a box; 0 for an empty or upside-down one.
+
+    Example:
+        >>> area_px2((0, 0, 4, 5))
+        20
+    """
+    x1, y1, x2, y2 = box_xyxy
+    return max(0, x2 - x1) * max(0, y2 - y1)
+
+
+def iou(a_xyxy: Box, b_xyxy: Box) -> float:
+    """Intersection over union of two boxes of one space, in [0, 1]; 0 when both are empty.
+
+    IoU(a, b) = |a ∩ b| / (|a| + |b| - |a ∩ b|)
+
+    Example:
+        >>> iou((0, 0, 100, 100), (0, 0, 100, 50))
+        0.5
+    """
+    overlap = area_px2(
+        (max(a_xyxy[0], b_xyxy[0]), max(a_xyxy[1], b_xyxy[1]), min(a_xyxy[2], b_xyxy[2]), min(a_xyxy[3], b_xyxy[3]))
+    )
+    union = area_px2(a_xyxy) + area_px2(b_xyxy) - overlap
+    return overlap / union if union > 0 else 0.0
+
+
+def best_iou(box_xyxy: Box, gold_boxes_xyxy: Sequence[Box]) -> float:
+    """The largest IoU of a box with any of the gold boxes; 0 when there are none.
+
+    Example:
+        >>> best_iou((0, 0, 2, 2), [(0, 0, 2, 1), (8, 8, 9, 9)])
+        0.5
+    """
+    return max((iou(box_xyxy, gold) for gold in gold_boxes_xyxy), default=0.0)
+
+
+def is_hit(box_xyxy: Box, gold_boxes_xyxy: Sequence[Box], *, threshold: float = 0.5, inclusive: bool = False) -> bool:
+    """Whether a box hits any of the gold boxes: best IoU > threshold, or >= threshold when `inclusive`.
+
+    The task paper writes "greater than 0.5"; most released scorers compute ">=". The difference is a parameter, so that a score can
+    say which one it used.
+
+    Example:
+        >>> half = [(0, 0, 100, 50)]
+        >>> is_hit((0, 0, 100, 100), half), is_hit((0, 0, 100, 100), half, inclusive=True)
+        (False, True)
+    """
+    best = best_iou(box_xyxy, gold_boxes_xyxy)
+    return best >= threshold if inclusive else best > threshold
+
+
+def largest(boxes_xyxy: Sequence[Box]) -> Box:
+    """The box of largest area, the first of equals: how an entity with several gold boxes is answered (ours).
+
+    Example:
+        >>> largest([(0, 0, 1, 1), (0, 0, 3, 3), (1, 1, 4, 4)])
+        (0, 0, 3, 3)
+    """
+    return max(boxes_xyxy, key=area_px2)
+
+
+def space_size(space: Space, image_size: Size, model_size: Size | None) -> tuple[int, int]:
+    """(width, height) of the whole image as written in `space`.
+
+    Raises:
+        ValueError: an unknown space, or model_px without a `model_size`.
+
+    Example:
+        >>> space_size("norm1000", (600, 450), None)
+        (1000, 1000)
+    """
+    if space == "original_px":
+        return image_size
+    if space == "norm1000":
+        return (1000, 1000)
+    if space == "model_px":
+        if model_size is None:
+            raise ValueError("boxes in model_px need model_size, the (width, height) that the processor resized the image to")
+        return model_size
+    raise ValueError(f"unknown coordinate space {space!r}; known: {', '.join(SPACES)}")
+
+
+def to_space(box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None) -> Box:
+    """A box of original pixels in another space, not rounded.
+
+    Example:
+        >>> to_space((60, 45, 300, 450), "norm1000", image_size=(600, 450))
+        (100.0, 100.0, 500.0, 1000.0)
+    """
+    return _scale(box_xyxy_px, image_size, space_size(space, image_size, model_size))
+
+
+def from_space(box_xyxy: Box, space: Space, *, image_size: Size, model_size: Size | None = None) -> Box:
+    """A box of another space in original pixels: the inverse of `to_space`.
+
+    Example:
+        >>> from_space((100, 100, 500, 1000), "norm1000", image_size=(600, 450))
+        (60.0, 45.0, 300.0, 450.0)
+    """
+    return _scale(box_xyxy, space_size(space, image_size, model_size), image_size)
+
+
+def written_box(box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None) -> tuple[int, int, int, int]:
+    """A gold box of original pixels as an answer in `space` writes it: whole numbers inside the image, at least one unit wide and high.
+
+    Example:
+        >>> written_box((60, 45, 61, 450), "norm1000", image_size=(6000, 450))
+        (10, 100, 11, 1000)
+    """
+    x1, y1, x2, y2 = to_space(box_xyxy_px, space, image_size=image_size, model_size=model_size)
+    width, height = space_size(space, image_size, model_size)
+    (x1, x2), (y1, y2) = _whole(x1, x2, width), _whole(y1, y2, height)
+    return (x1, y1, x2, y2)
+
+
+def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixels: int) -> Size:
+    """The (width, height) to which a Qwen-VL image processor resizes an image.
+
+    Both sides become multiples of `unit` (28 for Qwen2.5-VL, 32 for Qwen3-VL), the area goes into [min_pixels, max_pixels] as nearly as
+    whole units allow, and the aspect ratio is kept as nearly as possible.
+
+    Raises:
+        ValueError: an aspect ratio of 200 or more, which the processor refuses.
+
+    Example:
+        >>> resized_size((600, 450), min_pixels=56 * 56, max_pixels=28 * 28 * 1280)
+        (588, 448)
+    """
+    width, height = image_size
+    if max(width, height) >= 200 * min(width, height):
+        raise ValueError(f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios below 200")
+    new_width, new_height = (max(unit, round(side / unit) * unit) for side in (width, height))
+    if new_width * new_height > max_pixels:
+        shrink = math.sqrt(width * height / max_pixels)
+        new_width, new_height = (max(unit, math.floor(side / shrink / unit) * unit) for side in (width, height))
+    elif new_width * new_height < min_pixels:
+        grow = math.sqrt(min_pixels / (width * height))
+        new_width, new_height = (math.ceil(side * grow / unit) * unit for side in (width, height))
+    return (new_width, new_height)
+
+
+def _scale(box: Box, old: Size, new: Size) -> Box:
+    if old == new:
+        return box
+    sx, sy = new[0] / old[0], new[1] / old[1]
+    return (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
+
+
+def _whole(low: float, high: float, limit: int) -> tuple[int, int]:
+    low, high = (min(max(round(v), 0), limit) for v in (low, high))
+    if low == high:
+        low, high = (low, low + 1) if low < limit else (limit - 1, limit)
+    return low, high

@@ -1,0 +1,163 @@
+"""Placing predicted names in the text, and pairing them with gold: one rule for rewards, scorers and bias.
+
+A model answers with names, gold is token spans. Placing turns the k-th name of an answer into a span of the tweet, pairing says which
+gold entity it is about. Paper silent; ours. Perfect answers in reading order score 100.00 on every split of Twitter-GMNER.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Span = tuple[int, int]
+"""Half-open token span [start, end)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the words of one prediction stand in the text.
+
+    Args:
+        kind: "placed"; "duplicate" = its words are those of a placed prediction and occur no further time; "unplaced" = they do not occur
+            (any more).
+        span: the token span; for a duplicate the span of the prediction it repeats; `None` when unplaced.
+        repeats: index of the placed prediction that a duplicate repeats, else `None`.
+        is_lenient: whether only the comparison without spaces found it.
+    """
+
+    kind: Literal["placed", "duplicate", "unplaced"]
+    span: Span | None = None
+    repeats: int | None = None
+    is_lenient: bool = False
+
+
+def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False) -> list[Placement]:
+    """The placement of each name of an answer, in output order.
+
+    A name takes the leftmost exact token match that overlaps no placed name and starts at or after the end of the name placed before it;
+    else the leftmost that overlaps none; else, if its words equal those of a placed name, it is a duplicate of that; else unplaced.
+
+    Args:
+        names: the entity texts of an answer, in output order.
+        tokens: the tokens of the tweet.
+        lenient: also compare without spaces where the exact comparison finds nothing (`#GoDubs` finds `# GoDubs`). Evaluation only.
+
+    Example:
+        >>> [p.span for p in place(["Paris", "Texas", "Paris"], ["Paris", "or", "Paris", "Texas"])]
+        [(0, 1), (3, 4), (2, 3)]
+        >>> [p.kind for p in place(["Paris", "Paris", "Rome"], ["Paris", "!"])]
+        ['placed', 'duplicate', 'unplaced']
+    """
+    occurrences: dict[tuple[bool, str], list[Span]] = {}
+    taken = [False] * len(tokens)
+    owner: dict[tuple[bool, str], int] = {}
+    placements: list[Placement] = []
+    previous_end = 0
+    for index, name in enumerate(names):
+        words = " ".join(w for w in name.split(" ") if w)
+        placement = Placement("unplaced")
+        keys = [(False, words)] + ([(True, words.replace(" ", ""))] if lenient else [])
+        for key in keys:
+            if key not in occurrences:
+                occurrences[key] = _occurrences(key[1], tokens, glue="" if key[0] else " ")
+            free = [span for span in occurrences[key] if not any(taken[span[0] : span[1]])]
+            if free:
+                span = next((s for s in free if s[0] >= previous_end), free[0])
+                taken[span[0] : span[1]] = [True] * (span[1] - span[0])
+                previous_end = span[1]
+                placement = Placement("placed", span, is_lenient=key[0])
+                owner.update({k: index for k in keys})
+                break
+        else:
+            for key in keys:
+                if key in owner:
+                    placement = Placement("duplicate", placements[owner[key]].span, repeats=owner[key], is_lenient=key[0])
+                    break
+        placements.append(placement)
+    return placements
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which prediction is about which gold entity, one to one.
+
+    Args:
+        matches: (prediction index, gold index) with equal spans, in text order.
+        touches: (prediction index, gold index) that share a token but not the span, in text order.
+    """
+
+    matches: tuple[tuple[int, int], ...]
+    touches: tuple[tuple[int, int], ...]
+
+
+def pair(pred_spans: Sequence[Span | None], gold_spans: Sequence[Span]) -> Pairing:
+    """Pair placed predictions with gold entities, one to one: equal spans first, then spans that share a token, left to right.
+
+    Args:
+        pred_spans: a span per prediction, `None` for one that takes no part (duplicate, unplaced).
+        gold_spans: disjoint spans.
+
+    Example:
+        >>> pair([(0, 1), (2, 5), None], [(0, 1), (3, 4)])
+        Pairing(matches=((0, 0),), touches=((1, 1),))
+    """
+    gold_at = {span: j for j, span in enumerate(gold_spans)}
+    ordered = sorted((span, i) for i, span in enumerate(pred_spans) if span is not None)
+    matches, free_gold = [], dict(sorted(gold_at.items()))
+    for span, i in ordered:
+        if span in free_gold:
+            matches.append((i, free_gold.pop(span)))
+    matched = {i for i, _ in matches}
+    touches = []
+    for span, i in ordered:
+        if i in matched:
+            continue
+        hit = next((g for g in free_gold if g[0] < span[1] and span[0] < g[1]), None)
+        if hit is not None:
+            touches.append((i, free_gold.pop(hit)))
+    return Pairing(tuple(matches), tuple(touches))
+
+
+def largest_matching(n_left: int, n_right: int, may_pair: Callable[[int, int], bool]) -> list[tuple[int, int]]:
+    """A one-to-one matching with as many pairs as possible (augmenting paths), as sorted (left, right) pairs.
+
+    Args:
+        may_pair: whether left node i and right node j may be matched.
+
+    Example:
+        >>> largest_matching(2, 2, lambda i, j: (i, j) != (1, 1))
+        [(0, 1), (1, 0)]
+    """
+    edges = [[j for j in range(n_right) if may_pair(i, j)] for i in range(n_left)]
+    partner: dict[int, int] = {}
+
+    def augment(i: int, seen: set[int]) -> bool:
+        for j in edges[i]:
+            if j not in seen:
+                seen.add(j)
+                if j not in partner or augment(partner[j], seen):
+                    partner[j] = i
+                    return True
+        return False
+
+    for i in range(n_left):
+        augment(i, set())
+    return sorted((i, j) for j, i in partner.items())
+
+
+def _occurrences(words: str, tokens: Sequence[str], *, glue: str) -> list[Span]:
+    """Every token span whose tokens, joined by `glue`, equal `words`, leftmost first."""
+    if not words:
+        return []
+    return [(start, end) for start in range(len(tokens)) for end in _ends(words, tokens, start, glue)]
+
+
+def _ends(words: str, tokens: Sequence[str], start: int, glue: str) -> Iterable[int]:
+    reached = 0
+    for end in range(start, len(tokens)):
+        piece = (glue if end > start else "") + tokens[end]
+        if not words.startswith(piece, reached):
+            return
+        reached += len(piece)
+        if reached == len(words):
+            yield end + 1
+            return

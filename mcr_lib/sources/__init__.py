@@ -1,0 +1,1 @@
+"""Files -> Examples: one module per data set, each yielding ordinary `Example`s."""

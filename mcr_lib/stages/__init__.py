@@ -1,0 +1,1 @@
+"""Models: everything that needs torch, TRL or a network port."""

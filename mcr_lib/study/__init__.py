@@ -1,0 +1,1 @@
+"""Runs, folders, pictures and the `mcr` command."""
