@@ -44,9 +44,7 @@ def iou(a_xyxy: Box, b_xyxy: Box) -> float:
         >>> iou((0, 0, 100, 100), (0, 0, 100, 50))
         0.5
     """
-    overlap = area_px2(
-        (max(a_xyxy[0], b_xyxy[0]), max(a_xyxy[1], b_xyxy[1]), min(a_xyxy[2], b_xyxy[2]), min(a_xyxy[3], b_xyxy[3]))
-    )
+    overlap = area_px2((max(a_xyxy[0], b_xyxy[0]), max(a_xyxy[1], b_xyxy[1]), min(a_xyxy[2], b_xyxy[2]), min(a_xyxy[3], b_xyxy[3])))
     union = area_px2(a_xyxy) + area_px2(b_xyxy) - overlap
     return overlap / union if union > 0 else 0.0
 

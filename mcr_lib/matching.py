@@ -65,7 +65,7 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
                 taken[span[0] : span[1]] = [True] * (span[1] - span[0])
                 previous_end = span[1]
                 placement = Placement("placed", span, is_lenient=key[0])
-                owner.update({k: index for k in keys})
+                owner.update(dict.fromkeys(keys, index))
                 break
         else:
             for key in keys:
