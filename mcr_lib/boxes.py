@@ -145,16 +145,16 @@ def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixel
     whole units allow, and the aspect ratio is kept as nearly as possible.
 
     Raises:
-        ValueError: an aspect ratio of 200 or more, which the processor refuses.
+        ValueError: an aspect ratio above 200, which the processor refuses.
 
     Example:
         >>> resized_size((600, 450), min_pixels=56 * 56, max_pixels=28 * 28 * 1280)
         (588, 448)
     """
     width, height = image_size
-    if max(width, height) >= 200 * min(width, height):
-        raise ValueError(f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios below 200")
-    new_width, new_height = (max(unit, round(side / unit) * unit) for side in (width, height))
+    if max(width, height) > 200 * min(width, height):
+        raise ValueError(f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios up to 200")
+    new_width, new_height = (round(side / unit) * unit for side in (width, height))
     if new_width * new_height > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
         new_width, new_height = (max(unit, math.floor(side / shrink / unit) * unit) for side in (width, height))
@@ -172,7 +172,9 @@ def _scale(box: Box, old: Size, new: Size) -> Box:
 
 
 def _whole(low: float, high: float, limit: int) -> tuple[int, int]:
-    low, high = (min(max(round(v), 0), limit) for v in (low, high))
-    if low == high:
-        low, high = (low, low + 1) if low < limit else (limit - 1, limit)
-    return low, high
+    """Both ends in whole units within [0, limit]; where they coincide, the end that loses less moves one unit outwards."""
+    first, last = (min(max(round(v), 0), limit) for v in (low, high))
+    if first < last:
+        return first, last
+    is_left = first == limit or (first > 0 and low + high < 2 * first)
+    return (first - 1, first) if is_left else (first, first + 1)

@@ -70,7 +70,8 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
         else:
             for key in keys:
                 if key in owner:
-                    placement = Placement("duplicate", placements[owner[key]].span, repeats=owner[key], is_lenient=key[0])
+                    repeated = placements[owner[key]]
+                    placement = Placement("duplicate", repeated.span, repeats=owner[key], is_lenient=key[0] or repeated.is_lenient)
                     break
         placements.append(placement)
     return placements
