@@ -82,10 +82,10 @@ def write_answer(entities: Sequence[PredictedEntity], *, think: str | None = Non
 def parse_answer(text: str, *, labels: Sequence[str], constraints: Collection[str] = CONSTRAINTS, mode: Mode = "strict") -> ParsedAnswer:
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
-    Strict: at most one `<think>...</think>`, then one `<answer>...</answer>` that holds a JSON list of up to 1,000 items, and nothing else but
-    white space; each item an object with exactly the task's keys; `entity` a text with something in it, `type` one of `labels`, `bbox_2d` null or four whole
-    numbers >= 0 with x1 < x2 and y1 < y2. The first defect is the `reason`. Lenient: see `DEFECTS`; what cannot be mended is lost, entity
-    by entity.
+    Strict: at most one `<think>...</think>`, then one `<answer>...</answer>` that holds a JSON list of up to 1,000 items, and nothing else
+    but white space; each item an object with exactly the task's keys; `entity` a text with something in it, `type` one of `labels`,
+    `bbox_2d` null or four whole numbers >= 0 with x1 < x2 and y1 < y2. The first defect is the `reason`. Lenient: see `DEFECTS`; what
+    cannot be mended is lost, entity by entity.
 
     Args:
         text: what the model wrote.

@@ -179,13 +179,13 @@ def check(source: str, root: str | Path, *, version: str | None = None, images_d
     for split in SPLITS:
         by_split[split], met = read_split(source, root, split=split, version=version)
         quirks += met
+    everyone = [example for split in SPLITS for example in by_split[split]]
     found = {}
-    for column, examples in {**by_split, "all": [e for examples in by_split.values() for e in examples]}.items():
+    for column, examples in {**by_split, "all": everyone}.items():
         n_xml = sum(example.id in xml_ids for example in examples)
         found[column] = split_statistics(examples, coarse_of=found_source.coarse_of, n_xml=n_xml)
         if column != "all":
             found[column]["checksum"] = checksum(examples)
-    everyone = [e for examples in by_split.values() for e in examples]
     orphans = sorted(xml_ids - {e.id for e in everyone})
     quirks += [Quirk("xml of no tweet (left out)", f"{FOLDERS[version]}/xml/{id}.xml", id) for id in orphans]
     quirks += leakage(by_split)

@@ -1,0 +1,8 @@
+"""`python -m mcr_lib ...` is `mcr ...`: the one entry for every way to start a stage, also under torchrun or accelerate."""
+
+import sys
+
+from mcr_lib.study.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

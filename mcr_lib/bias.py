@@ -1,0 +1,166 @@
+"""Unimodal shortcuts, counted: boxes for what only the text names (textual bias), names for what only the image shows (visual bias).
+
+The paper's names with our reading ("N" = "None", not groundable; its formulas are not public):
+
+    N-Pre    of the entities with a right span said to be "not in the image", those that are not
+    N-Rec    of all gold entities that are not in the image, those said to be so (with a right span)
+    N-F1     their harmonic mean
+    N-Count  predictions of which no word occurs in the tweet; N-Rate = N-Count / predictions
+
+These can be won blind (`yardsticks.BLIND` does), so ours stand beside them, over gold entities whose span was found:
+
+    false grounding     boxed / not groundable          missed grounding   unboxed / groundable
+    balanced accuracy   100 - (false + missed) / 2
+
+Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have intervals and paired tests of one kind.
+"""
+
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from mcr_lib import boxes
+from mcr_lib.metrics import Judged
+from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.statistics import Ratio
+
+SHARED_IOU = 0.9
+"""Two boxes of one tweet above this IoU count as shared."""
+
+ATTRIBUTED_IOU = 0.25
+"""A wrong box is attributed to what it overlaps most, if the IoU is above this; else to the background (ours)."""
+
+Case = tuple[PredictedEntity, Entity]
+_EDGE = string.punctuation + "“”‘’«»…"
+
+
+def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[str, Ratio]:
+    """n_pre, n_rec, n_f1, false_grounding and missed_grounding as ratios over tweets.
+
+    Args:
+        only_hard: count only entities of the hard subset (`is_hard`).
+
+    Example:
+        >>> from mcr_lib.metrics import judge
+        >>> rome = Entity("Rome", 0, 1, "LOC", ())
+        >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC",))
+        >>> {k: v.percent for k, v in textual_bias([judge(tweet, [PredictedEntity("Rome", "LOC")])]).items()}
+        {'n_pre': 100.0, 'n_rec': 100.0, 'n_f1': 100.0, 'false_grounding': 0.0, 'missed_grounding': None}
+    """
+    is_counted = is_hard if only_hard else lambda example, entity: entity.is_groundable is not None
+
+    def per_tweet(is_case: Callable[[PredictedEntity, Entity], bool]) -> np.ndarray:
+        return np.array(
+            [sum(is_counted(j.example, gold) and is_case(pred, gold) for pred, gold in j.matched) for j in judged], dtype=np.int64
+        )
+
+    none_right = per_tweet(lambda pred, gold: not pred.boxes_xyxy and not gold.is_groundable)
+    none_said = per_tweet(lambda pred, gold: not pred.boxes_xyxy)
+    absent = per_tweet(lambda pred, gold: not gold.is_groundable)
+    shown = per_tweet(lambda pred, gold: bool(gold.is_groundable))
+    all_absent = np.array(
+        [sum(is_counted(j.example, e) and not e.is_groundable for e in j.example.entities) for j in judged], dtype=np.int64
+    )
+    return {
+        "n_pre": Ratio(none_right, none_said),
+        "n_rec": Ratio(none_right, all_absent),
+        "n_f1": Ratio(2 * none_right, none_said + all_absent),
+        "false_grounding": Ratio(absent - none_right, absent),
+        "missed_grounding": Ratio(none_said - none_right, shown),
+    }
+
+
+def balanced_accuracy(false_grounding: float | None, missed_grounding: float | None) -> float | None:
+    """100 - (false + missed) / 2, all in percent: 50 for any rule that looks at nothing; `None` where either is undefined.
+
+    Example:
+        >>> balanced_accuracy(0.0, 100.0)
+        50.0
+    """
+    if false_grounding is None or missed_grounding is None:
+        return None
+    return 100 - (false_grounding + missed_grounding) / 2
+
+
+def is_hard(example: Example, entity: Entity) -> bool:
+    """Whether the tweet holds a groundable and a not-groundable entity of this entity's type, which the type alone cannot tell apart."""
+    return {e.is_groundable for e in example.entities if e.type == entity.type} >= {True, False}
+
+
+def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
+    """n_rate and altered_rate: predictions with no word, and with some but not all words, in the tweet, over all predictions.
+
+    Example:
+        >>> from mcr_lib.metrics import judge
+        >>> tweet = Example("1", "demo", "test", ("Go", "@", "KDTrey5"), (), ("PER",))
+        >>> rates = visual_bias([judge(tweet, [PredictedEntity(n, "PER") for n in ("#KDTrey5", "LeBron James", "Go LeBron")])])
+        >>> {name: int(ratio.numerator.sum()) for name, ratio in rates.items()}
+        {'n_rate': 1, 'altered_rate': 1}
+    """
+    kinds = [Counter(wording(p.text, j.example.tokens) for p in j.predictions) for j in judged]
+    n_predictions = np.array([len(j.predictions) for j in judged], dtype=np.int64)
+    counts = {kind: np.array([k[kind] for k in kinds], dtype=np.int64) for kind in ("invented", "altered")}
+    return {"n_rate": Ratio(counts["invented"], n_predictions), "altered_rate": Ratio(counts["altered"], n_predictions)}
+
+
+def wording(name: str, tokens: Sequence[str]) -> str:
+    """Whether the words of a name occur in a tweet: "in the text" (all), "altered" (some) or "invented" (none).
+
+    Words are compared case-folded, without `@`, `#` and punctuation at their edges; a name of punctuation alone is compared as it is.
+
+    Example:
+        >>> wording("kevin Durant!", ["#Kevin", "Garnett"])
+        'altered'
+    """
+    present = set(_words(tokens))
+    found = [word in present for word in _words(name.split())]
+    return "in the text" if found and all(found) else "altered" if any(found) else "invented"
+
+
+def box_sharing(judged: Sequence[Judged]) -> tuple[int, int]:
+    """Pairs of predictions of one tweet that share a box (IoU > 0.9), and pairs of gold entities that do.
+
+    A pair of mentions of one name is no sharing.
+    """
+    n_pred = sum(_n_shared((p.text, p.boxes_xyxy) for _, p in j.effective) for j in judged)
+    n_gold = sum(_n_shared((e.text, e.boxes_xyxy_px or ()) for e in j.example.entities) for j in judged)
+    return n_pred, n_gold
+
+
+def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
+    """What the boxes show that hit no gold box of their own entity, over predictions with a right span.
+
+    "own entity, inexact", "another entity" (of the text), "image only" (bait; where known) or "background", by the largest IoU above 0.25.
+    """
+    counts = Counter({"own entity, inexact": 0, "another entity": 0, "image only": 0, "background": 0})
+    for j in judged:
+        for pred, gold in j.matched:
+            if pred.box_xyxy and not boxes.is_hit(pred.box_xyxy, gold.boxes_xyxy_px or ()):
+                counts[_attributed(pred.box_xyxy, gold, j.example)] += 1
+    return dict(counts)
+
+
+def _attributed(box: boxes.Box, own: Entity, example: Example) -> str:
+    others = [b for e in example.entities if e is not own for b in e.boxes_xyxy_px or ()]
+    bait = [b for shown in example.image_only or () for b in shown.boxes_xyxy_px]
+    overlaps = {
+        "own entity, inexact": boxes.best_iou(box, own.boxes_xyxy_px or ()),
+        "another entity": boxes.best_iou(box, others),
+        "image only": boxes.best_iou(box, bait),
+    }
+    kind = max(overlaps, key=overlaps.get)
+    return kind if overlaps[kind] > ATTRIBUTED_IOU else "background"
+
+
+def _n_shared(named_boxes: Iterable[tuple[str, Sequence[boxes.Box]]]) -> int:
+    boxed = [(name, found) for name, found in named_boxes if found]
+    return sum(
+        a != b and any(boxes.best_iou(box, others) > SHARED_IOU for box in found) for (a, found), (b, others) in combinations(boxed, 2)
+    )
+
+
+def _words(tokens: Iterable[str]) -> list[str]:
+    return [token.casefold().strip(_EDGE) or token.casefold() for token in tokens]

@@ -1,0 +1,262 @@
+"""What a score means: GMNER, MNER and EEG under three scorers with stated rules.
+
+    MNER   span and type right
+    EEG    span and region right
+    GMNER  span, type and region right
+
+`definition` (default) is the task paper's definition as written; `e2e` and `unco-legacy` are the rules under which much of the published
+numbers were computed, restated here and never a headline. Every scorer gives, per tweet, counts of true positives, false positives and
+false negatives; P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 tp / (2 tp + fp + fn), micro over all tweets (those without entities
+count), all types pooled.
+
+| | definition | e2e | unco-legacy |
+|---|---|---|---|
+| key of a mention | its token span (`matching.place`) | its words | its token span |
+| region right | both none, or IoU > 0.5 with any gold box | the same with >= 0.5 | the same with >= 0.5 |
+| several gold boxes | one gold item, any may be hit | the same | one gold item per box |
+| several predicted boxes | the first counts | any may hit | the first counts |
+| repeated prediction | replaces the one it repeats | false positive | merges |
+| matching | by span | largest one-to-one | sets of tuples |
+| tweets with empty gold or empty answer | count | count | left out of GMNER and EEG |
+| wrong box on a not-groundable entity | fp + fn | fp + fn | tp + fp |
+| wrong box on a groundable entity | fp + fn | fp + fn | 2 fp + fn |
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mcr_lib import boxes
+from mcr_lib.matching import Pairing, Placement, largest_matching, pair, place
+from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.statistics import Ratio
+
+SCORER_VERSION = 1
+"""Raised whenever a result of an unchanged predictions file changes."""
+
+TASKS = ("gmner", "mner", "eeg")
+SCORERS = ("definition", "e2e", "unco-legacy")
+NEEDS = {"gmner": ("span", "type", "box"), "mner": ("span", "type"), "eeg": ("span", "box")}
+"""Constraints that a source must annotate for a task to be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A tweet with its answer, placed in the text and paired with gold; scorers, bias and pictures all start here.
+
+    Args:
+        example: the tweet with its gold entities.
+        predictions: the answer, boxes in pixels of the original image.
+        placements: where each prediction stands in the text.
+        effective: the predictions that count, with their spans (`None` = unplaced): each repeated prediction has replaced the one it
+            repeats.
+        pairing: which effective prediction is about which gold entity.
+    """
+
+    example: Example
+    predictions: tuple[PredictedEntity, ...]
+    placements: tuple[Placement, ...]
+    effective: tuple[tuple[tuple[int, int] | None, PredictedEntity], ...]
+    pairing: Pairing
+
+    @property
+    def matched(self) -> list[tuple[PredictedEntity, Entity]]:
+        """(prediction, gold entity) of every equal span, in text order."""
+        return [(self.effective[i][1], self.example.entities[j]) for i, j in self.pairing.matches]
+
+
+def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False) -> Judged:
+    """Place and pair the answer of one tweet.
+
+    Args:
+        predictions: boxes in pixels of the original image.
+        lenient: whether placing may also compare without spaces.
+
+    Example:
+        >>> tweet = Example("1", "demo", "test", ("Go", "Rome"), (Entity("Rome", 1, 2, "LOC", ()),), ("LOC", "ORG"))
+        >>> judged = judge(tweet, [PredictedEntity("Rome", "ORG"), PredictedEntity("Rome", "LOC")])
+        >>> [(span, p.type) for span, p in judged.effective]
+        [((1, 2), 'LOC')]
+    """
+    placements = place([p.text for p in predictions], example.tokens, lenient=lenient)
+    counted = {k: (placement.span, predictions[k]) for k, placement in enumerate(placements) if placement.kind != "duplicate"}
+    for k, placement in enumerate(placements):
+        if placement.kind == "duplicate":
+            counted[placement.repeats] = (placement.span, predictions[k])
+    effective = tuple(counted[k] for k in sorted(counted))
+    pairing = pair([span for span, _ in effective], [entity.span for entity in example.entities])
+    return Judged(example, tuple(predictions), tuple(placements), effective, pairing)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """True positives, false positives and false negatives of one tweet, counted by type.
+
+    A true positive and a false negative count under the gold type, a false positive under the predicted type.
+    """
+
+    tp: Counter = field(default_factory=Counter)
+    fp: Counter = field(default_factory=Counter)
+    fn: Counter = field(default_factory=Counter)
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+
+def is_region_right(predicted: Sequence[boxes.Box], gold: Sequence[boxes.Box], *, inclusive: bool) -> bool:
+    """Whether predicted boxes are right for an entity: both none, or some predicted box hits some gold box.
+
+    Example:
+        >>> is_region_right([], [], inclusive=False), is_region_right([(0, 0, 2, 2)], [], inclusive=False)
+        (True, False)
+    """
+    if not predicted or not gold:
+        return not predicted and not gold
+    return any(boxes.is_hit(box, gold, inclusive=inclusive) for box in predicted)
+
+
+def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
+    """The counts of one tweet.
+
+    Args:
+        task: one of `TASKS`.
+        scorer: one of `SCORERS`.
+
+    Raises:
+        ValueError: an unknown task or scorer.
+
+    Example:
+        >>> rome = Entity("Rome", 0, 1, "LOC", ((0, 0, 9, 9),))
+        >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC",))
+        >>> found = outcome(judge(tweet, [PredictedEntity("Rome", "LOC")]), "gmner")
+        >>> dict(found.tp), dict(found.fp), dict(found.fn)
+        ({}, {'LOC': 1}, {'LOC': 1})
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
+    if scorer not in SCORERS:
+        raise ValueError(f"unknown scorer {scorer!r}; known: {', '.join(SCORERS)}")
+    return {"definition": _definition, "e2e": _e2e, "unco-legacy": _unco_legacy}[scorer](judged, task)
+
+
+def totals(outcomes: Sequence[Outcome]) -> np.ndarray:
+    """Counts over all types, int array of shape (n_tweets, 3): tp, fp, fn."""
+    return np.array([[o.tp.total(), o.fp.total(), o.fn.total()] for o in outcomes], dtype=np.int64).reshape(len(outcomes), 3)
+
+
+def ratios(counts: np.ndarray) -> dict[str, Ratio]:
+    """P, R and F1 as ratios of sums over tweets, so that intervals and tests can resample tweets.
+
+    Args:
+        counts: shape (n_tweets, 3): tp, fp, fn.
+
+    Example:
+        >>> {name: ratio.percent for name, ratio in ratios(np.array([[1, 0, 0], [0, 0, 1]])).items()}
+        {'p': 100.0, 'r': 50.0, 'f1': 66.66666666666667}
+    """
+    tp, fp, fn = counts.T
+    return {"p": Ratio(tp, tp + fp), "r": Ratio(tp, tp + fn), "f1": Ratio(2 * tp, 2 * tp + fp + fn)}
+
+
+def by_type(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """P, R, F1 in percent and the number of gold entities, per type."""
+    total = sum(outcomes, Outcome())
+    rows = {}
+    for label in labels:
+        tp, fp, fn = total.tp[label], total.fp[label], total.fn[label]
+        values = {name: ratio.percent or 0.0 for name, ratio in ratios(np.array([[tp, fp, fn]])).items()}
+        rows[label] = {**values, "n_gold": tp + fn}
+    return rows
+
+
+def scored_tasks(constraints: Sequence[str]) -> tuple[str, ...]:
+    """The tasks that can be scored where a source annotates these constraints.
+
+    Example:
+        >>> scored_tasks(("span", "type"))
+        ('mner',)
+    """
+    return tuple(task for task in TASKS if set(NEEDS[task]) <= set(constraints))
+
+
+def signature(*, scorer: str, source: str, checksum: str, split: str, parse: str, extra: Mapping[str, Any] | None = None) -> str:
+    """The line that says how a score was computed; scores with different signatures do not belong in one column.
+
+    Example:
+        >>> signature(scorer="e2e", source="twitter-gmner-v2", checksum="0a1b", split="test", parse="strict")
+        'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=1'
+    """
+    iou_rule = ">0.5" if scorer == "definition" else ">=0.5"
+    parts = {"scorer": scorer, "iou": iou_rule, "data": f"{source}:{checksum}", "split": split, "parse": parse, **(extra or {})}
+    return "|".join(f"{key}={value}" for key, value in {**parts, "scorer_version": SCORER_VERSION}.items())
+
+
+def _is_right(task: str, predicted: PredictedEntity, gold: Entity, *, inclusive: bool) -> bool:
+    """Whether a prediction whose span is settled is right in what else the task asks."""
+    if task != "eeg" and predicted.type != gold.type:
+        return False
+    return task == "mner" or is_region_right(predicted.boxes_xyxy, gold.boxes_xyxy_px or (), inclusive=inclusive)
+
+
+def _definition(judged: Judged, task: str) -> Outcome:
+    first_box = [replace(p, boxes_xyxy=p.boxes_xyxy[:1]) for _, p in judged.effective]
+    right = [(i, j) for i, j in judged.pairing.matches if _is_right(task, first_box[i], judged.example.entities[j], inclusive=False)]
+    return _counted(right, [p for _, p in judged.effective], judged.example.entities)
+
+
+def _e2e(judged: Judged, task: str) -> Outcome:
+    predictions, gold = judged.predictions, judged.example.entities
+
+    def may_pair(i: int, j: int) -> bool:
+        return _words(predictions[i].text) == gold[j].text and _is_right(task, predictions[i], gold[j], inclusive=True)
+
+    return _counted(largest_matching(len(predictions), len(gold), may_pair), predictions, gold)
+
+
+def _counted(right: Sequence[tuple[int, int]], predictions: Sequence[PredictedEntity], gold: Sequence[Entity]) -> Outcome:
+    right_pred, right_gold = {i for i, _ in right}, {j for _, j in right}
+    return Outcome(
+        Counter(gold[j].type for j in right_gold),
+        Counter(p.type for i, p in enumerate(predictions) if i not in right_pred),
+        Counter(g.type for j, g in enumerate(gold) if j not in right_gold),
+    )
+
+
+_NO_BOX, _MISS = -1, -2
+
+
+def _unco_legacy(judged: Judged, task: str) -> Outcome:
+    """Counts by sets of (span, type, region).
+
+    The region of a gold item is its own number or "no box", that of a prediction the first gold item of its span that it hits, else "miss".
+    For every prediction that is no gold item but shares span and type with one of another region, a copy with "no box" is added: right
+    where the gold says none, wrong elsewhere. An unplaced prediction has its words for a span.
+    """
+    gold = [(e.span, e.type, box) for e in judged.example.entities for box in (e.boxes_xyxy_px or (None,))]
+    predicted = [(at.span or p.text, p.type, p.box_xyxy) for at, p in zip(judged.placements, judged.predictions, strict=True)]
+    if task == "mner":
+        return _set_outcome({(s, t, 0) for s, t, _ in gold}, {(s, t, 0) for s, t, _ in predicted})
+    if not gold or not predicted:
+        return Outcome()
+    type_of: Callable[[str], str] = (lambda t: "any") if task == "eeg" else (lambda t: t)
+    gold_items = [(span, type_of(t), _NO_BOX if box is None else k) for k, (span, t, box) in enumerate(gold)]
+    items = []
+    for span, t, box in predicted:
+        region = _NO_BOX
+        if box is not None:
+            hits = (k for k, (s, _, g) in enumerate(gold) if s == span and g is not None and boxes.is_hit(box, [g], inclusive=True))
+            region = next(hits, _MISS)
+        items.append((span, type_of(t), region))
+    extra = [(s, t, _NO_BOX) for s, t, r in items if (s, t, r) not in gold_items for g in gold_items if g[:2] == (s, t) and g[2] != r]
+    return _set_outcome(set(gold_items), {*items, *extra})
+
+
+def _set_outcome(gold: set[tuple], predicted: set[tuple]) -> Outcome:
+    return Outcome(*(Counter(t for _, t, _ in items) for items in (gold & predicted, predicted - gold, gold - predicted)))
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,122 @@
+"""Answers that need no model: what a score near 60 or 70 must be read against, and what one error alone costs.
+
+Every yardstick knows the perfect text (all spans and types) and answers the visual half by a blind rule. `degrade` is the other way
+round: a perfect answer in which one of the four decisions is wrong at a stated rate (all ours; paper silent).
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mcr_lib import boxes
+from mcr_lib.boxes import Box
+from mcr_lib.schema import CONSTRAINTS, Entity, Example, PredictedEntity
+
+Answer = tuple[PredictedEntity, ...]
+INVENTED_BOX: Box = (1, 1, 2, 2)
+"""A box of one pixel, which hits nothing."""
+
+
+def full_image_box(example: Example) -> Box:
+    """The whole image, (1, 1, width, height); where the size is unknown nothing is annotated to be hit, and any box is as wrong."""
+    return (1, 1, *example.image_size_px) if example.image_size_px else INVENTED_BOX
+
+
+def perfect(example: Example) -> Answer:
+    """Gold itself, an entity with several boxes answered with the largest."""
+    return tuple(_said(e, boxes.largest(e.boxes_xyxy_px) if e.boxes_xyxy_px else None) for e in example.entities)
+
+
+def never_a_box(example: Example) -> Answer:
+    """Perfect text; no entity is in the image."""
+    return tuple(_said(e, None) for e in example.entities)
+
+
+def box_iff_per(example: Example) -> Answer:
+    """Perfect text; exactly the persons are in the image, each in a box of the whole image."""
+    box = full_image_box(example)
+    return tuple(_said(e, box if e.type == "PER" else None) for e in example.entities)
+
+
+def box_iff_first_per(example: Example) -> Answer:
+    """Perfect text; exactly the first person of the tweet is in the image, in a box of the whole image."""
+    first = next((e.span for e in example.entities if e.type == "PER"), None)
+    box = full_image_box(example)
+    return tuple(_said(e, box if e.span == first else None) for e in example.entities)
+
+
+def gold_groundability(example: Example) -> Answer:
+    """Perfect text and perfect groundability; every box is the whole image."""
+    box = full_image_box(example)
+    return tuple(_said(e, box if e.is_groundable else None) for e in example.entities)
+
+
+def invented_boxes(example: Example) -> Answer:
+    """Perfect text and perfect boxes where there are any; what is not in the image gets an invented box."""
+    return tuple(_said(e, boxes.largest(e.boxes_xyxy_px) if e.boxes_xyxy_px else INVENTED_BOX) for e in example.entities)
+
+
+YARDSTICKS: dict[str, Callable[[Example], Answer]] = {
+    "never a box": never_a_box,
+    "whole image iff PER": box_iff_per,
+    "whole image iff first PER": box_iff_first_per,
+    "gold groundability, whole image": gold_groundability,
+    "gold boxes, and one for the rest": invented_boxes,
+}
+"""Name -> rule; all with perfect spans and types."""
+
+BLIND = ("never a box", "whole image iff PER", "whole image iff first PER")
+"""Those that look at neither the image nor its annotation."""
+
+
+def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Generator) -> Answer:
+    """A perfect answer in which each decision on each entity is right with a given probability, independently.
+
+    A wrong span has one boundary off by a token (or, where that is impossible, a made-up name); a wrong type is another label of the set;
+    a wrong groundability adds an invented box or drops the box; a wrong box is the gold box moved by its own width, which hits nothing of
+    its own.
+
+    Args:
+        accuracy: constraint -> probability in [0, 1] that the decision is right; those left out are perfect.
+        rng: the source of chance.
+
+    Raises:
+        ValueError: an unknown constraint or a probability outside of [0, 1].
+    """
+    for name, value in accuracy.items():
+        if name not in CONSTRAINTS or not 0 <= value <= 1:
+            raise ValueError(f"accuracy of {name!r} is {value}; expected one of {', '.join(CONSTRAINTS)} and a value in [0, 1]")
+    answer = []
+    for entity in example.entities:
+        is_right = {name: rng.random() < accuracy.get(name, 1.0) for name in CONSTRAINTS}
+        text = entity.text if is_right["span"] else _wrong_span(example, entity, rng)
+        type_ = entity.type if is_right["type"] else _other_label(example, entity, rng)
+        gold_box = boxes.largest(entity.boxes_xyxy_px) if entity.boxes_xyxy_px else None
+        if not is_right["groundable"]:
+            box = INVENTED_BOX if gold_box is None else None
+        elif gold_box is not None and not is_right["box"]:
+            width = gold_box[2] - gold_box[0]
+            box = (gold_box[0] + width, gold_box[1], gold_box[2] + width, gold_box[3])
+        else:
+            box = gold_box
+        answer.append(PredictedEntity(text, type_, () if box is None else (box,)))
+    return tuple(answer)
+
+
+def _said(entity: Entity, box: Box | None) -> PredictedEntity:
+    return PredictedEntity(entity.text, entity.type, () if box is None else (box,))
+
+
+def _other_label(example: Example, entity: Entity, rng: np.random.Generator) -> str | None:
+    others = [label for label in example.labels if label != entity.type]
+    return others[rng.integers(len(others))] if others else entity.type
+
+
+def _wrong_span(example: Example, entity: Entity, rng: np.random.Generator) -> str:
+    """The words of the entity's span with one boundary moved by a token, clear of the other entities; else a made-up name."""
+    taken = {k for other in example.entities if other is not entity for k in range(other.start, other.end)}
+    gold_texts = {other.text for other in example.entities}
+    spans = [(entity.start + a, entity.end + b) for a, b in ((1, 0), (0, -1), (-1, 0), (0, 1))]
+    spans = [(s, e) for s, e in spans if 0 <= s < e <= len(example.tokens) and not taken & set(range(s, e))]
+    texts = [text for s, e in spans if (text := " ".join(example.tokens[s:e])) not in gold_texts]
+    return texts[rng.integers(len(texts))] if texts else "\N{REPLACEMENT CHARACTER}"
