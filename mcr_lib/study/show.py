@@ -77,7 +77,7 @@ def _show_bias(result: Mapping[str, Any], console: Console) -> None:
     if "textual_bias" in result:
         table = _table("textual bias, %", "", "N-Pre", "N-Rec", "N-F1", "false grounding", "missed grounding", "balanced accuracy")
         hard = result["textual_bias"]["hard"]
-        for name, row in (("all tweets", result["textual_bias"]), (f"hard subset ({hard['n_tweets']:,} tweets)", hard)):
+        for name, row in (("all tweets", result["textual_bias"]), (f"hard subset (tweets: {hard['n_tweets']:,})", hard)):
             keys = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
             table.add_row(name, *(_f(row[key]) for key in keys))
         console.print(table)
