@@ -25,7 +25,7 @@ from mcr_lib.sources.files import written_whole
 TYPE_COLOURS = {"PER": "#0072B2", "LOC": "#009E73", "ORG": "#E69F00", "OTHER": "#CC79A7", "MIS": "#CC79A7"}
 TASK_COLOURS = {"GMNER": "#0072B2", "MNER": "#56B4E9", "EEG": "#E69F00"}
 GROUNDABLE_COLOURS = {"in the image": "#009E73", "not in the image": "#B8B8B8"}
-ACCURACY_COLOURS = {"span": "#0072B2", "type": "#E69F00", "groundable": "#009E73", "box": "#D55E00"}
+ACCURACY_COLOURS = {"span": "#0072B2", "type": "#E69F00", "groundable": "#009E73", "box": "#D55E00", "all four": "#000000"}
 REFERENCE_COLOUR = "#444444"
 OTHER_COLOUR = "#666666"
 
@@ -91,6 +91,16 @@ def shares_histogram(ax: Axes, shares_by_type: Mapping[str, Sequence[float]], *,
         ax.hist(values, bins=np.linspace(0, 1, 21), stacked=True, color=[TYPE_COLOURS.get(n, OTHER_COLOUR) for n in names], label=names)
         ax.legend(loc="upper right")
     ax.set(xlabel=xlabel, ylabel="entities", xlim=(0, 1))
+    return ax
+
+
+def image_sizes(ax: Axes, sizes_px: Sequence[tuple[float, float]]) -> Axes:
+    """Width against height of images in pixels, one translucent dot each; the diagonal is square."""
+    widths, heights = (np.array([size[k] for size in sizes_px], dtype=float) for k in (0, 1))
+    limit = 1.05 * max([1.0, *widths, *heights])
+    ax.plot([0, limit], [0, limit], color=REFERENCE_COLOUR, linewidth=0.8, linestyle=":")
+    ax.scatter(widths, heights, s=9, alpha=0.25, color=OTHER_COLOUR, linewidths=0)
+    ax.set(xlabel="width, px", ylabel="height, px", xlim=(0, limit), ylim=(0, limit), aspect="equal")
     return ax
 
 
@@ -230,7 +240,7 @@ def degradation(ax: Axes, rows: Sequence[Mapping[str, Any]], *, reference: tuple
         ax.annotate(
             reference[0], (0.01, reference[1]), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points", fontsize=8
         )
-    ax.set(xlabel="accuracy of one decision, % (the other three perfect)", ylabel="GMNER F1, %", ylim=(0, 103))
+    ax.set(xlabel="accuracy of the decision that is lowered, % (the others perfect)", ylabel="GMNER F1, %", ylim=(0, 103))
     ax.legend(title="lowered alone", title_fontsize=8, loc="lower right")
     return ax
 

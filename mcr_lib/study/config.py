@@ -1,0 +1,190 @@
+"""What a run is told: defaults live in `Config`, a profile holds departures only, overrides come last; every value knows its origin."""
+
+import difflib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import mcr_lib
+from mcr_lib.errors import UserError
+from mcr_lib.sources.files import read_text
+
+
+class Config(BaseModel):
+    """Every key of a profile. Relative paths count from the repository root."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Literal["twitter-gmner", "twitter-fmnerg"] = Field("twitter-gmner", description="data set")
+    version: Literal["v1", "v2"] = Field("v2", description="version of its annotation")
+    data_dir: str = Field("data/sample", description="folder that holds the data set's own folder")
+    images_dir: str | None = Field(None, description="where images are looked for, at any depth; null = below data_dir")
+    bad_images: Literal["error", "skip"] = Field("error", description="what to do about images that are missing or unusable")
+    splits: tuple[Literal["train", "dev", "test"], ...] = Field(("train", "dev", "test"), min_length=1, description="splits to prepare")
+    eval_split: Literal["train", "dev", "test"] = Field("test", description="split that is scored")
+    predictions: str | None = Field(None, description="a predictions file to score; null = none")
+    compare: str | None = Field(None, description="a second predictions file to compare it with; null = none")
+    scorer: Literal["definition", "e2e", "unco-legacy"] = Field("definition", description="scoring rule of headline numbers")
+    parse: Literal["strict", "lenient"] = Field("strict", description="how answers are read")
+    n_resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap resamples")
+    n_degrade_repeats: int = Field(5, ge=1, le=100, description="repeats per level where answers are degraded by chance")
+    gallery_size: int = Field(9, ge=1, le=60, description="tweets drawn in a gallery")
+    seed: int = Field(0, ge=0, description="of every random choice")
+    notebooks: tuple[str, ...] | None = Field(None, description="notebooks that the profile runs, by name; null = all")
+
+
+PATHS = ("data_dir", "images_dir", "predictions", "compare")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration with the origin of each value.
+
+    Args:
+        config: the values.
+        origins: key -> "default", "profile NAME" or "override".
+        profile: name or path of the profile.
+        folder: the run folder, absolute.
+    """
+
+    config: Config
+    origins: dict[str, str]
+    profile: str
+    folder: Path
+
+    def path(self, key: str) -> Path | None:
+        """The absolute path that a key names; `None` where it is null."""
+        value = getattr(self.config, key)
+        return None if value is None else repository() / Path(value).expanduser()
+
+    def rows(self) -> list[tuple[str, Any, str, str]]:
+        """(key, value, origin, meaning) of every key."""
+        fields = Config.model_fields
+        return [(key, getattr(self.config, key), self.origins[key], fields[key].description or "") for key in fields]
+
+    def __repr__(self) -> str:
+        lines = [f"{key:18} {_written(value):32} {origin:24} {meaning}" for key, value, origin, meaning in self.rows()]
+        return "\n".join([f"run folder {self.folder.name}", *lines])
+
+    def _repr_html_(self) -> str:
+        cells = [[key, _written(value), origin, meaning] for key, value, origin, meaning in self.rows()]
+        body = "".join("<tr>" + "".join(f"<td style='text-align:left'>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("key", "value", "origin", "meaning"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def repository() -> Path:
+    """The repository root: the folder above the package, or the nearest above the working folder, that holds `notebooks/profiles`.
+
+    Raises:
+        UserError: there is none.
+    """
+    here = Path.cwd()
+    for folder in (Path(mcr_lib.__file__).resolve().parents[1], here, *here.parents):
+        if (folder / "notebooks" / "profiles").is_dir():
+            return folder
+    raise UserError(f"no folder notebooks/profiles beside the package or above {here}; run this inside a clone of the repository")
+
+
+def profile_path(profile: str) -> Path:
+    """The file of a profile, given by name or path.
+
+    Raises:
+        UserError: there is none; the known names are told.
+    """
+    folder = repository() / "notebooks" / "profiles"
+    given = Path(profile).expanduser()
+    for path in ((folder / f"{profile}.yaml"), given):
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            return path.resolve()
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    raise UserError(f"unknown profile {profile!r}{_hint(profile, known)}; known: {', '.join(known)}")
+
+
+def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """The configuration of a run.
+
+    Args:
+        profile: a name in `notebooks/profiles` or the path of a yaml file.
+        run: the run folder, relative to the repository root; `None` = outputs/<profile>.
+        overrides: key -> value, over what the profile says.
+
+    Raises:
+        UserError: an unknown profile or key, or a value that a key does not take; file and key are named.
+    """
+    path = profile_path(profile)
+    departures = _read_profile(path)
+    overrides = dict(overrides or {})
+    origins = dict.fromkeys(Config.model_fields, "default")
+    for given, where, origin in ((departures, str(path.name), f"profile {path.stem}"), (overrides, "overrides", "override")):
+        for key in given:
+            if key not in Config.model_fields:
+                raise UserError(
+                    f"{where}: unknown key {key!r}{_hint(str(key), Config.model_fields)}; known: {', '.join(Config.model_fields)}"
+                )
+            origins[key] = origin
+    try:
+        config = Config(**{**departures, **overrides})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        where = "overrides" if key in overrides else path.name
+        raise UserError(f"{where}: {key} is {first['input']!r:.80}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    folder = repository() / Path(run if run is not None else f"outputs/{path.stem}").expanduser()
+    return Loaded(config, origins, profile, folder)
+
+
+def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
+    """Overrides of `key=value` strings, values read as YAML.
+
+    Raises:
+        UserError: a pair without "=", or a value that is no YAML.
+
+    Example:
+        >>> parse_set(["seed=3", "splits=[dev, test]", "images_dir=null", "data_dir=my data"])
+        {'seed': 3, 'splits': ['dev', 'test'], 'images_dir': None, 'data_dir': 'my data'}
+    """
+    overrides = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair!r}: expected key=value")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {pair!r}: the value is no YAML; put text with : or [ in quotes") from error
+    return overrides
+
+
+def as_yaml(loaded: Loaded) -> str:
+    """The configuration after defaults as a profile that gives the same values, the origin beside each."""
+    dumped = loaded.config.model_dump(mode="json")
+    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}  # {loaded.origins[key]}\n" for key, value in dumped.items())
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        line = error.problem_mark.line + 1 if getattr(error, "problem_mark", None) else 1
+        raise UserError(f"{path}, line {line}: no YAML ({getattr(error, 'problem', None) or error})") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected key: value lines, found {type(value).__name__}")
+    return value
+
+
+def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _written(value: Any) -> str:
+    return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

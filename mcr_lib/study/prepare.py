@@ -1,0 +1,89 @@
+"""From a configuration to the examples of a run: read, look, choose some to draw, hand over by file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Example, checksum
+from mcr_lib.sources import load_split
+from mcr_lib.sources.check import CheckReport, check
+from mcr_lib.sources.files import read_jsonl, write_jsonl
+from mcr_lib.sources.images import ImageReport, open_image, usable_images
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.config import Loaded
+
+KIND = "examples"
+
+
+def load_examples(loaded: Loaded) -> dict[str, list[Example]]:
+    """Split -> its tweets, with the paths of those images that are there."""
+    config = loaded.config
+    images_dir = loaded.path("images_dir") or loaded.path("data_dir")
+    return {
+        split: load_split(config.source, loaded.path("data_dir"), split=split, version=config.version, images_dir=images_dir)
+        for split in config.splits
+    }
+
+
+def check_data(loaded: Loaded) -> CheckReport:
+    """The statistics of the source beside the expected ones."""
+    config = loaded.config
+    return check(config.source, loaded.path("data_dir"), version=config.version, images_dir=loaded.path("images_dir"))
+
+
+def write_examples(folder: RunFolder, examples_by_split: Mapping[str, Sequence[Example]]) -> list[str]:
+    """Write each split to `data/<split>.jsonl` of the run folder; returns one line per file that says what it holds."""
+    lines = []
+    for split, examples in examples_by_split.items():
+        path = folder.data(split)
+        write_jsonl(path, (e.to_row() for e in examples), kind=KIND, source=examples[0].source, split=split, checksum=checksum(examples))
+        n_images = sum(bool(e.images) for e in examples)
+        lines.append(f"{path.name}: {len(examples):,} tweets, {n_images:,} with an image, checksum {checksum(examples)}")
+    return lines
+
+
+def read_examples(folder: RunFolder, split: str) -> list[Example]:
+    """The tweets that `write_examples` wrote.
+
+    Raises:
+        UserError: the file is missing (run notebook 01 first), of another version, or holds a row that is no example.
+    """
+    path = folder.data(split)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run 01_data_preparation into this run folder first, with {split} among its splits")
+    _, rows = read_jsonl(path, kind=KIND)
+    examples = []
+    for line, row in rows:
+        try:
+            examples.append(Example.from_row(row))
+        except ValueError as error:
+            raise UserError(f"{path}, line {line}: {error}") from error
+    return examples
+
+
+def with_usable_image(loaded: Loaded, examples: Sequence[Example]) -> tuple[list[Example], ImageReport]:
+    """The examples that can be drawn or trained on, by the configuration's `bad_images`, and how the images stand."""
+    return usable_images(examples, on_bad_image=loaded.config.bad_images)
+
+
+def pick(examples: Sequence[Example], n: int, seed: int) -> tuple[list[Example], list[Image | None]]:
+    """Up to n examples at random and their images; those with an image come first, one without has `None`."""
+    order = np.random.default_rng(seed).permutation(len(examples))
+    chosen = sorted((examples[k] for k in order), key=lambda e: not e.images)[:n]
+    return chosen, [open_image(e.images[0]) if e.images else None for e in chosen]
+
+
+def statistics_rows(report: CheckReport) -> list[dict[str, Any]]:
+    """One row per statistic: its name and, per split, what was found and what was expected."""
+    names = dict.fromkeys(name for statistics in report.found.values() for name in statistics)
+    rows = []
+    for name in names:
+        row: dict[str, Any] = {"statistic": name}
+        for column, statistics in report.found.items():
+            row[column] = statistics.get(name, "")
+            row[f"{column}, expected"] = report.expected.get(column, {}).get(name, "")
+        rows.append(row)
+    return rows
