@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL.Image import Image
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
-from mcr_lib.sources import load_split
-from mcr_lib.sources.check import CheckReport, check
+from mcr_lib.sources import find_source, load_split
+from mcr_lib.sources.check import CheckReport, check, quirks_by_kind
 from mcr_lib.sources.files import read_jsonl, write_jsonl
 from mcr_lib.sources.images import ImageReport, open_image, usable_images
 from mcr_lib.study.artifacts import RunFolder
@@ -76,6 +77,23 @@ def pick(examples: Sequence[Example], n: int, seed: int) -> tuple[list[Example],
     return chosen, [open_image(e.images[0]) if e.images else None for e in chosen]
 
 
+def coarse_of(loaded: Loaded) -> dict[str, str]:
+    """Type -> the coarser type under which figures group it; empty where types are coarse already."""
+    return find_source(loaded.config.source, loaded.config.version)[0].coarse_of
+
+
+def mixture(tweets: pd.DataFrame) -> dict[str, int]:
+    """How many tweets show none, some or all of their entities; `tweets` is from `tables.tweet_table`."""
+    n, shown = tweets["n_entities"], tweets["n_groundable"]
+    return {
+        "no entity": int((n == 0).sum()),
+        "nothing groundable": int((shown == 0).sum()),
+        "all groundable": int(((shown == n) & (n > 0)).sum()),
+        "mix both": int(((shown > 0) & (shown < n)).sum()),
+        "mix both within one type": int(tweets["is_mixed_within_type"].sum()),
+    }
+
+
 def statistics_rows(report: CheckReport) -> list[dict[str, Any]]:
     """One row per statistic: its name and, per split, what was found and what was expected."""
     names = dict.fromkeys(name for statistics in report.found.values() for name in statistics)
@@ -87,3 +105,9 @@ def statistics_rows(report: CheckReport) -> list[dict[str, Any]]:
             row[f"{column}, expected"] = report.expected.get(column, {}).get(name, "")
         rows.append(row)
     return rows
+
+
+def quirk_rows(report: CheckReport) -> list[dict[str, Any]]:
+    """One row per kind of quirk, the most frequent first: how many, and the first place."""
+    groups = quirks_by_kind(report.quirks)
+    return [{"quirk": kind, "count": len(found), "first": f"{found[0].where}: {found[0].what}"} for kind, found in groups.items()]

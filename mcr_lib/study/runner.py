@@ -158,6 +158,7 @@ def _execute(notebook: Path, folder: RunFolder, loaded: config.Loaded, overrides
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     for name in ("papermill", "papermill.translators", "traitlets"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -171,8 +172,9 @@ def _execute(notebook: Path, folder: RunFolder, loaded: config.Loaded, overrides
         with _python_path(), _progress(notebook, part, console), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of papermill and of the kernel's start are not ours
             papermill.execute_notebook(
-                notebook, part, parameters, kernel_name="python3", language="python", progress_bar=False, cwd=str(config.repository())
-            )
+                notebook, part, parameters, kernel_name="python3", language="python", progress_bar=False, cwd=str(config.repository()),
+                config=Config({"KernelManager": {"transport": "ipc"}}),  # no open port while a notebook runs
+            )  # fmt: skip
     except PapermillExecutionError as error:
         part.replace(failed)
         raise _Failure(_failure_lines(notebook, failed, error), 2 if error.ename == "UserError" else 1) from error

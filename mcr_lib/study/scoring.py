@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from mcr_lib import bias, metrics, statistics, yardsticks
-from mcr_lib.answer import Mode, ParsedAnswer
+from mcr_lib.answer import DEFECTS, Mode, ParsedAnswer, parse_answer
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.sources import load_split
+from mcr_lib.sources.files import write_json
 from mcr_lib.sources.predictions import Prediction, parse_prediction, read_predictions
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.config import Loaded
+from mcr_lib.study.show import show_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,64 @@ def score_file(
         names = _names(predictions, compare)
         result["compare"] = {"with": Path(compare).name, **comparison(answers.judged, rival.judged, scorer, names, n_resamples, seed)}
     return result
+
+
+def defect_rows(labels: Sequence[str]) -> list[dict[str, str]]:
+    """One row per defect of `answer.DEFECTS`: an example, what a strict and a lenient reading make of it."""
+    rows = []
+    for defect in DEFECTS:
+        strict, lenient = (parse_answer(defect.example, labels=labels, mode=mode) for mode in ("strict", "lenient"))
+        read = ", ".join(f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities)
+        rows.append(
+            {
+                "defect": defect.name,
+                "example": defect.example if len(defect.example) <= 120 else defect.example[:119] + "…",
+                "strict": strict.reason or "read",
+                "lenient": defect.lenient,
+                "how": defect.how,
+                "read leniently": read or "–",
+            }
+        )
+    return rows
+
+
+def score_configured(loaded: Loaded) -> dict[str, Any]:
+    """`score_file` as a configuration says."""
+    c = loaded.config
+    return score_file(
+        source=c.source, root=loaded.path("data_dir"), version=c.version, split=c.eval_split, predictions=loaded.path("predictions"),
+        scorer=c.scorer, parse=c.parse, compare=loaded.path("compare"), n_resamples=c.n_resamples, seed=c.seed,
+    )  # fmt: skip
+
+
+def judged_configured(loaded: Loaded) -> list[Judged]:
+    """The judged answers of the configured predictions file, with the paths of images that are there."""
+    c = loaded.config
+    images_dir = loaded.path("images_dir") or loaded.path("data_dir")
+    examples = load_split(c.source, loaded.path("data_dir"), split=c.eval_split, version=c.version, images_dir=images_dir)
+    return _answers(examples, loaded.path("predictions"), c.parse).judged
+
+
+def worst(judged: Sequence[Judged], n: int) -> list[Judged]:
+    """Up to n tweets to look at: those with an image and the most mistakes first."""
+
+    def key(j: Judged) -> tuple[bool, int]:
+        counts = metrics.outcome(j, "gmner")
+        return not j.example.images, -(counts.fp.total() + counts.fn.total())
+
+    return sorted(judged, key=key)[:n]
+
+
+def told(result: Mapping[str, Any]) -> None:
+    """Print a result as `mcr score` does."""
+    show_score(result, Console(width=120, force_terminal=False, force_jupyter=False))
+
+
+def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
+    """Write each report to `scores/<stem>.json`; returns one line per file."""
+    for stem, value in reports.items():
+        write_json(folder.score(stem), value)
+    return [f"scores/{stem}.json" for stem in reports]
 
 
 def comparison(

@@ -8,7 +8,7 @@ import numpy as np
 from mcr_lib import metrics, yardsticks
 from mcr_lib.schema import CONSTRAINTS, Example
 
-LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)
 ALL = "all four"
 
 

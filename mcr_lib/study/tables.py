@@ -9,8 +9,10 @@ from mcr_lib import boxes
 from mcr_lib.schema import Example
 
 
-def entity_table(examples: Iterable[Example]) -> pd.DataFrame:
-    """One row per gold entity: split, id, text, type, n_tokens, is_groundable, n_boxes and `box_share`.
+def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """One row per gold entity: split, id, text, type, coarse, n_tokens, is_groundable, n_boxes and `box_share`.
+
+    `coarse` is the type under `coarse_of`, or the type itself.
 
     `box_share` is the area of the largest gold box over the area of the image, in [0, 1]; NaN where there is no box or no known size.
 
@@ -34,13 +36,14 @@ def entity_table(examples: Iterable[Example]) -> pd.DataFrame:
                     "id": example.id,
                     "text": entity.text,
                     "type": entity.type,
+                    "coarse": (coarse_of or {}).get(entity.type, entity.type),
                     "n_tokens": entity.end - entity.start,
                     "is_groundable": entity.is_groundable,
                     "n_boxes": len(entity.boxes_xyxy_px or ()),
                     "box_share": share,
                 }
             )
-    columns = ["split", "id", "text", "type", "n_tokens", "is_groundable", "n_boxes", "box_share"]
+    columns = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
     return pd.DataFrame(rows, columns=columns)
 
 
