@@ -213,7 +213,7 @@ def yardstick_bars(ax: Axes, f1_by_name: Mapping[str, float], *, highlight: Mapp
     ax.bar_label(bars, [f"{value:.2f}" for _, value, _ in rows], padding=3, fontsize=8)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
-    ax.set(xlim=(0, 110), xlabel="GMNER F1, %", title=f"What answers reach that use no image (n = {n:,})")
+    ax.set(xlim=(0, 110), xlabel="GMNER F1, %", title=f"Yardsticks: perfect text, no model (n = {n:,})")
     if highlight:
         handles = [Patch(color="#B8B8B8", label="made from gold, no model"), Patch(color=TASK_COLOURS["GMNER"], label="score")]
         ax.legend(handles=handles, loc="lower right")

@@ -1,0 +1,74 @@
+"""Files: whole or not at all; JSONL that names its faults by file and line."""
+
+import json
+
+import pytest
+
+from mcr_lib.errors import UserError
+from mcr_lib.sources.files import is_safe_id, read_jsonl, read_text, write_json, write_jsonl, written_whole
+
+HEAD = '{"format_version": 1, "kind": "rows"}\n'
+
+
+def test_a_file_whose_writing_fails_keeps_its_old_content_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), written_whole(path) as file:  # noqa: PT012
+        file.write("new, but")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_rows_come_back_with_their_lines_and_lone_surrogates(tmp_path):
+    path = tmp_path / "deep" / "rows.jsonl"
+    rows = [{"id": "1", "answer": "half \ud83d"}, {"id": "2", "answer": "é"}]
+    write_jsonl(path, rows, kind="rows", split="dev")
+    header, read = read_jsonl(path, kind="rows")
+    assert (header["split"], read) == ("dev", [(2, rows[0]), (3, rows[1])])
+
+
+def test_json_is_readable(tmp_path):
+    write_json(tmp_path / "a.json", {"é": [1]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"é": [1]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEAD + '{"id": ', r"rows.jsonl, line 2: not JSON"),
+        (HEAD + "\n[1]", r"line 3: expected a JSON object, found list"),
+        (HEAD + '{"a": ' + "[" * 100_000, r"line 2: not JSON"),
+        ('{"format_version": 99}\n', "format_version 99, but this release reads 1"),
+        ('{"format_version": 1, "kind": "chains"}\n', "holds 'chains', expected 'rows'"),
+        ('{"id": "1"}\n', 'first line has no "format_version"'),
+    ],
+)
+def test_a_broken_file_is_one_sentence_with_its_line(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_jsonl(path, kind="rows")
+
+
+def test_a_byte_order_mark_and_crlf_do_not_matter(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + HEAD.replace("\n", "\r\n").encode() + b'{"id": "1"}\r\n')
+    assert read_jsonl(path, kind="rows")[1] == [(2, {"id": "1"})]
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_text(tmp_path / "none")
+    with pytest.raises(UserError, match="cannot read"):
+        read_text(tmp_path)
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_text(tmp_path / "latin")
+    with pytest.raises(UserError, match="cannot write"):
+        write_json(tmp_path / "latin" / "a.json", 1)
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", "../a", "a/b", "a\\b", "/etc", ".hidden", "a\n", "a b", "é", "x" * 129])
+def test_ids_that_could_leave_a_folder_are_not_safe(id):
+    assert not is_safe_id(id)
