@@ -37,3 +37,9 @@ def gmner_dir() -> Path:
             if (folder / "Twitter10000_v2.0").is_dir():
                 return folder
     pytest.skip("real Twitter-GMNER annotations not found: set MCR_DATA_DIR to the folder that holds Twitter10000_v2.0")
+
+
+@pytest.fixture(scope="session")
+def sample_dir() -> Path:
+    """The embedded sample: 24 invented tweets in Twitter-GMNER's own files."""
+    return REPOSITORY / "data" / "sample"

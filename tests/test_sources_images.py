@@ -1,0 +1,127 @@
+"""Images: found at any depth, opened whatever their name says, and never trusted."""
+
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from mcr_lib import sources
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Example
+from mcr_lib.sources.images import MAX_PIXELS, find_images, image_problem, inspect_images, open_image, usable_images
+
+
+def example(id, path=None, size=None):
+    return Example(id, "demo", "dev", ("hi",), (), ("PER",), images=(str(path),) if path else (), image_size_px=size)
+
+
+def bomb(path, side=30_000):
+    """A PNG of `side` squared pixels in a few bytes: its header alone is honest."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "a" / "b" / "1.jpg"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 30), "red").save(path, format="PNG")
+    return path
+
+
+def test_images_are_found_by_id_at_any_depth_and_loops_of_links_end(tmp_path, picture):
+    (picture.parent / "2.png").write_bytes(b"")
+    (picture.parent / "1.png").write_bytes(b"")
+    (picture.parent / "loop").symlink_to(tmp_path)
+    (tmp_path / "3.txt").write_text("no image")
+    found = find_images(tmp_path, {"1", "2", "3", "4"})
+    assert found == {"1": picture, "2": picture.parent / "2.png"}
+    with pytest.raises(UserError, match="does not exist"):
+        find_images(tmp_path / "none", {"1"})
+
+
+def test_png_bytes_under_a_jpg_name_open_fine(picture):
+    assert image_problem(picture) == ((40, 30), None)
+    assert open_image(picture).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_transparent_parts_are_laid_on_white(tmp_path):
+    path = tmp_path / "1.jpg"
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(path, format="PNG")
+    assert open_image(path).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_pixels_stay_where_they_are_stored_whatever_exif_says(tmp_path):
+    path = tmp_path / "1.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees"
+    Image.new("RGB", (40, 30)).save(path, format="JPEG", exif=exif)
+    assert open_image(path).size == image_problem(path)[0] == (40, 30)
+
+
+def broken(tmp_path, kind):
+    path = tmp_path / f"{kind}.jpg"
+    if kind == "cut":
+        Image.effect_noise((300, 300), 90).save(path, format="JPEG")
+        path.write_bytes(path.read_bytes()[:4000])
+    elif kind == "cut-png":
+        Image.effect_noise((300, 300), 90).save(path, format="PNG")
+        path.write_bytes(path.read_bytes()[:4000])
+    elif kind == "text":
+        path.write_text("<html>not found</html>")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "bomb":
+        bomb(path)
+    elif kind == "small bomb":
+        bomb(path, 8_000)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut-png", "text", "empty", "folder", "bomb", "small bomb", "missing"])
+def test_a_bad_image_is_one_sentence_and_never_decoded_beyond_the_limit(tmp_path, kind):
+    path = broken(tmp_path, kind)
+    size, problem = image_problem(path)
+    assert size is None
+    assert problem
+    with pytest.raises(UserError) as raised:
+        open_image(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_limit_is_far_above_any_tweet():
+    assert MAX_PIXELS > 10 * 1200 * 1200
+
+
+def test_bad_images_stop_or_are_skipped_and_counted(tmp_path, picture):
+    examples = [
+        example("1", picture),
+        example("2", picture, (40, 30)),
+        example("3", picture, (41, 30)),
+        example("4", broken(tmp_path, "cut")),
+        example("5"),
+    ]
+    usable, report = usable_images(examples, on_bad_image="skip")
+    assert [(e.id, e.image_size_px) for e in usable] == [("1", (40, 30)), ("2", (40, 30))]
+    assert report.counts == {"present": 3, "missing": 1, "unreadable": 1, "of another size than annotated": 1}
+    assert len(report.problems) == 2
+    with pytest.raises(UserError, match="images of 5 tweets: 3 present, 1 missing, 1 unreadable"):
+        usable_images(examples)
+    assert usable_images(examples[:2])[0] == usable
+
+
+def test_the_three_real_images_open_and_are_as_annotated(gmner_dir):
+    splits = [sources.load_split("twitter-gmner", gmner_dir, split=split, images_dir=gmner_dir / "images") for split in sources.SPLITS]
+    some = [example for examples in splits for example in examples if example.images]
+    report, sizes = inspect_images(some)
+    assert (len(some), report.counts["present"], report.problems) == (3, 3, ())
+    assert all(open_image(e.images[0]).size == sizes[e.id] for e in some)

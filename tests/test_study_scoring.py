@@ -1,0 +1,112 @@
+"""From a predictions file to numbers, on the embedded sample and on real annotation."""
+
+import json
+
+import pytest
+
+from mcr_lib import sources, yardsticks
+from mcr_lib.errors import UserError
+from mcr_lib.sources.predictions import write_predictions
+from mcr_lib.study.scoring import score_file
+
+
+def entities(answer):
+    return [{"entity": p.text, "type": p.type, "bbox_2d": p.box_xyxy} for p in answer]
+
+
+def write(path, examples, rule=yardsticks.perfect):
+    write_predictions(path, [{"id": e.id, "entities": entities(rule(e))} for e in examples])
+    return path
+
+
+@pytest.fixture(scope="module")
+def examples(sample_dir):
+    return sources.load_split("twitter-gmner", sample_dir, split="test")
+
+
+def score(sample_dir, path, **kwargs):
+    return score_file(source="twitter-gmner", root=sample_dir, predictions=path, n_resamples=100, **kwargs)
+
+
+def test_a_perfect_file_scores_a_hundred_in_everything(sample_dir, examples, tmp_path):
+    result = score(sample_dir, write(tmp_path / "p.jsonl", examples))
+    for task in ("gmner", "mner", "eeg"):
+        assert result[task] == {
+            "p": 100.0,
+            "r": 100.0,
+            "f1": 100.0,
+            "ci95": [100.0, 100.0],
+            "ci95_p": [100.0, 100.0],
+            "ci95_r": [100.0, 100.0],
+        }
+    textual = result["textual_bias"]
+    assert (textual["n_f1"], textual["false_grounding"], textual["missed_grounding"], textual["balanced_accuracy"]) == (100, 0, 0, 100)
+    assert (result["visual_bias"]["n_count"], result["visual_bias"]["altered"]) == (0, 0)
+
+
+def test_the_sample_predictions_score_as_worked_out_by_hand(sample_dir):
+    """Read leniently, of 17 gold entities and 15 predictions 8 are right in all.
+
+    300401 perfect: 2 of 2. 300402 two short names: 0. 300403 the second type wrong: 1. O_51 three entities, the two that are not in the
+    image boxed: 1. O_52 nobody: 0 of 0. 16_07_01_5 the tower's box left out: 2 of 3 (film; and Odo Brandt, rightly none).
+    16_07_01_6 the radio right, a name that the text lacks: 1. 300404 cut in the second item: 1 of 1 read.
+    """
+    result = score(sample_dir, sample_dir / "predictions.jsonl", parse="lenient")
+    assert (result["gmner"]["p"], result["gmner"]["r"]) == (round(100 * 8 / 15, 2), round(100 * 8 / 17, 2))
+    assert result["parse"]["ok"] == 6
+    assert result["parse"]["lenient"] == 2
+    assert result["parse"]["repairs"] == {"code_fence": 1, "unclosed_answer": 1}
+    assert result["parse"]["lost_entities"] == {"cut_list": 1}
+    assert result["visual_bias"]["n_count"] == 1
+    strict = score(sample_dir, sample_dir / "predictions.jsonl")
+    assert strict["parse"]["failed_by_reason"] == {"code_fence": 1, "unclosed_answer": 1}
+    assert (strict["gmner"]["r"], strict["other_parse"]["gmner_f1"]) == (round(100 * 6 / 17, 2), result["gmner"]["f1"])
+
+
+def test_unknown_repeated_and_missing_ids_are_told(sample_dir, examples, tmp_path):
+    rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
+    rows = [{"id": rows[0]["id"], "entities": []}, *rows[:-1], {"id": "elsewhere", "entities": []}]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl")
+    assert {kind: (ids["count"], ids["first"]) for kind, ids in result["ids"].items()} == {
+        "unknown": (1, ["elsewhere"]),
+        "repeated": (1, [examples[0].id]),
+        "missing": (1, [examples[-1].id]),
+    }
+    n_gold = sum(len(e.entities) for e in examples)
+    n_left = n_gold - len(examples[-1].entities)  # a missing id is an empty answer; of a repeated one the last row counts
+    assert (result["gmner"]["p"], result["gmner"]["r"]) == (100.0, round(100 * n_left / n_gold, 2))
+
+
+def test_a_file_for_another_split_is_told(sample_dir, tmp_path):
+    dev = sources.load_split("twitter-gmner", sample_dir, split="dev")
+    with pytest.raises(UserError, match="none of its 6 ids is in the test split of twitter-gmner-v2"):
+        score(sample_dir, write(tmp_path / "p.jsonl", dev))
+
+
+def test_comparing_a_file_with_itself_finds_no_difference(sample_dir, examples, tmp_path):
+    path = write(tmp_path / "p.jsonl", examples)
+    compared = score(sample_dir, path, compare=path)["compare"]["gmner"]
+    assert (compared["difference"], compared["p_value"]) == (0.0, 1.0)
+    assert "are equal" in compared["verdict"]
+
+
+def test_the_result_is_json_and_the_same_for_the_same_seed(sample_dir):
+    first, second = (score(sample_dir, sample_dir / "predictions.jsonl", seed=3) for _ in range(2))
+    assert json.loads(json.dumps(first)) == first == second
+    assert "seed=3" in first["signature"]
+    assert first["signature"] != score(sample_dir, sample_dir / "predictions.jsonl", seed=4)["signature"]
+
+
+@pytest.mark.parametrize("scorer", ["definition", "e2e", "unco-legacy"])
+def test_every_scorer_signs_with_its_rule(sample_dir, scorer):
+    result = score(sample_dir, sample_dir / "predictions.jsonl", scorer=scorer)
+    assert f"scorer={scorer}|iou={'>0.5' if scorer == 'definition' else '>=0.5'}" in result["signature"]
+
+
+def test_fine_types_are_scored_too(gmner_dir, tmp_path):
+    fine = sources.load_split("twitter-fmnerg", gmner_dir, split="test")
+    path = write(tmp_path / "p.jsonl", fine)
+    result = score_file(source="twitter-fmnerg", root=gmner_dir, predictions=path, n_resamples=100)
+    assert (result["gmner"]["f1"], len(result["by_type"]["gmner"])) == (100.0, 51)
+    assert result["yardsticks"]["never a box"]["gmner_f1"] == 58.87
