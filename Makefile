@@ -1,25 +1,41 @@
 # `make run` sets everything up and runs the main job; `make test` sets everything up and runs the tests.
+#   make run PROFILE=smoke            another profile of notebooks/profiles
+#   make run VENV=/some/venv          share one environment between checkouts (it holds torch: about 6 GB)
 VENV ?= .venv
 PYTHON ?= python3
-STAMP := $(VENV)/.installed-$(shell sha256sum requirements.lock | cut -c1-12)
+PROFILE ?= tiny
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 export PYTHONPATH := $(CURDIR)
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: env test lint lock clean
+.PHONY: env run test lint bench lock clean
 env: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -r requirements.lock
-	$(VENV)/bin/python -m pip install -q -e . --no-deps
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e . --no-deps
 	touch $@
 
+run: env
+	$(VENV)/bin/python -m mcr_lib run --profile $(PROFILE)
+
 test: env
-	$(VENV)/bin/python -m pytest --durations=5
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --durations=10
 
 lint: env
-	$(VENV)/bin/ruff check mcr_lib tests
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m pytest -m lint
 
-lock: env
-	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --no-emit-package mcr-lib --no-header --no-annotate -q requirements.in -o requirements.lock
+bench: env
+	$(VENV)/bin/python benchmarks/bench.py
+
+lock:
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check uv
+	$(VENV)/bin/python -m uv pip compile --universal --python-version 3.11 --no-emit-package mcr-lib --no-header --no-annotate -q requirements.in -o requirements.lock
 
 clean:
-	rm -rf outputs build dist *.egg-info
+	rm -rf outputs build dist *.egg-info .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -160,7 +160,7 @@ def _cup(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: str, 
     w, h = x2 - x1, y2 - y1
     c.arc((x1, y1 + h // 12, x1 + w // 2, y1 + h // 2), 90, 270, fill=second, width=4)
     c.arc((x2 - w // 2, y1 + h // 12, x2, y1 + h // 2), 270, 90, fill=second, width=4)
-    c.chord((x1 + w // 6, y1 - h // 2, x2 - w // 6, y1 + h * 3 // 5), 0, 180, fill=main)
+    c.chord((x1 + w // 6, y1 - h * 3 // 5, x2 - w // 6, y1 + h * 3 // 5), 0, 180, fill=main)
     c.rectangle((x1 + w * 3 // 7, y1 + h * 3 // 5 - 2, x2 - w * 3 // 7, y2 - h // 6), fill=main)
     c.rectangle((x1 + w // 4, y2 - h // 6, x2 - w // 4, y2), fill=second)
 

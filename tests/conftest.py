@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,29 @@ def gmner_dir() -> Path:
 def sample_dir() -> Path:
     """The embedded sample: 24 invented tweets in Twitter-GMNER's own files."""
     return REPOSITORY / "data" / "sample"
+
+
+BUDGETS_S = {"unit": 60, "lint": 20, "canary": 60, "nano": 120, "smoke": 240, "server": 60}
+"""Tier of tests -> seconds that it may take; a tier over its budget is a defect."""
+
+_seconds: dict[str, float] = defaultdict(float)
+_counts: dict[str, int] = defaultdict(int)
+
+
+def tier(keywords) -> str:
+    """The tier of a test by its markers; "unit" when it has none."""
+    return next((name for name in BUDGETS_S if name in keywords), "unit")
+
+
+def pytest_runtest_logreport(report):
+    """Add the time of a test to its tier."""
+    _seconds[tier(report.keywords)] += report.duration
+    _counts[tier(report.keywords)] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell what each tier took beside its budget."""
+    terminalreporter.section("tiers")
+    for name, budget in BUDGETS_S.items():
+        note = "   OVER BUDGET" if _seconds[name] > budget else ""
+        terminalreporter.line(f"{name:8}{_counts[name]:5} tests {_seconds[name]:7.1f} s of {budget} s{note}")

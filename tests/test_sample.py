@@ -2,9 +2,10 @@
 
 import filecmp
 import runpy
+from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import ImageChops
 
 from mcr_lib import sources
 from mcr_lib.sources.images import open_image
@@ -43,4 +44,4 @@ def test_the_sample_shows_what_the_task_is_about(sample_dir):
     assert {e.type for e in entities} == set(everyone[0].labels)
     assert any(len(e.boxes_xyxy_px) > 1 for e in entities)
     assert any(not example.entities for example in everyone)
-    assert all(Image.open(example.images[0]).format == "PNG" for example in everyone)
+    assert all(Path(example.images[0]).read_bytes()[1:4] == b"PNG" for example in everyone)  # as some of the real ones, under .jpg

@@ -109,6 +109,20 @@ def yardstick_scores(examples: Sequence[Example], scorer: str) -> dict[str, dict
     return rows
 
 
+def yardstick_table(examples: Sequence[Example]) -> dict[str, Any]:
+    """GMNER F1 of every yardstick under every scorer, and its N-F1, with what they were computed on."""
+    by_scorer = {scorer: yardstick_scores(examples, scorer) for scorer in metrics.SCORERS}
+    rows = {
+        name: {
+            **{scorer: scores[name]["gmner_f1"] for scorer, scores in by_scorer.items()},
+            "n_f1": by_scorer[metrics.SCORERS[0]][name]["n_f1"],
+        }
+        for name in yardsticks.YARDSTICKS
+    }
+    told = {"data": f"{examples[0].source}:{checksum(examples)}", "split": examples[0].split, "n_examples": len(examples)}
+    return {"format_version": FORMAT_VERSION, **told, "scorer_version": metrics.SCORER_VERSION, "rows": rows}
+
+
 def score_file(
     *,
     source: str,

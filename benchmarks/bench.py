@@ -1,0 +1,88 @@
+"""Speed and memory of what people wait for; `make bench` prints each figure beside its limit.
+
+    python benchmarks/bench.py [DIR]      DIR: the folder of the real Twitter-GMNER (default: MCR_DATA_DIR)
+
+Without the real data, the sample is multiplied to 10,000 tweets. Each step is a process of its own, so its time includes the start and its
+memory is its own peak. Not a test: machines are noisy.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mcr_lib import sources, yardsticks
+from mcr_lib.sources.predictions import write_predictions
+from mcr_lib.sources.twitter_gmner import write_split
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    """Measure, print, and return 1 when a limit is broken."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        root = _data(scratch)
+        predictions = _predictions(root, scratch)
+        mcr = [sys.executable, "-m", "mcr_lib"]
+        check = [*mcr, "data", "check", "twitter-gmner", "--root", str(root), "--json"]
+        score = [*mcr, "score", "--root", str(root), "--predictions", str(predictions), "--json"]
+        run = [*mcr, "run", "--profile", "smoke", "--out", str(scratch / "run")]
+        rows = [
+            ("mcr --help", 1, *_timed([*mcr, "--help"])),
+            ("import mcr_lib.metrics", 1, *_timed([sys.executable, "-c", "import mcr_lib.metrics"])),
+            ("load and check 10,000 tweets", 10, *_timed(check)),
+            ("score 1,500 answers, 1,000 resamples", 5, *_timed(score)),
+            ("mcr run, first time (smoke)", 60, *_timed(run)),
+            ("mcr run, nothing to do", 5, *_timed(run)),
+        ]
+    print(f"{'':40}{'seconds':>10}{'limit':>8}{'peak MB':>10}")
+    for what, limit, seconds, megabytes in rows:
+        print(f"{what:40}{seconds:10.2f}{limit:8}{megabytes:10.0f}{'  OVER' if seconds > limit or megabytes > 1000 else ''}")
+    return int(any(seconds > limit or megabytes > 1000 for _, limit, seconds, megabytes in rows))
+
+
+def _data(scratch: Path) -> Path:
+    given = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("MCR_DATA_DIR")
+    if given:
+        root = Path(given)
+        print(f"real data in {root}")
+        return root if (root / "Twitter10000_v2.0").is_dir() else root / "twitter-gmner"
+    print("no real data given: the sample, multiplied to 10,000 tweets")
+    for split, n in (("train", 7000), ("dev", 1500), ("test", 1500)):
+        some = sources.load_split("twitter-gmner", REPOSITORY / "data" / "sample", split=split)
+        write_split(scratch, split, [replace(some[k % len(some)], id=f"{split}_{k}") for k in range(n)])
+    return scratch
+
+
+def _predictions(root: Path, scratch: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for example in sources.load_split("twitter-gmner", root, split="test"):
+        answer = yardsticks.degrade(example, {"span": 0.9, "type": 0.9, "groundable": 0.9, "box": 0.9}, rng)
+        rows.append({"id": example.id, "entities": [{"entity": p.text, "type": p.type, "bbox_2d": p.box_xyxy} for p in answer]})
+    write_predictions(scratch / "predictions.jsonl", json.loads(json.dumps(rows)))
+    return scratch / "predictions.jsonl"
+
+
+def _timed(command: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory in MB of a process and its children; the peak is that of the largest process so far below this one."""
+    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); "
+    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    began = time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=REPOSITORY, env=environment, check=True
+    )
+    unit = 1024 if sys.platform != "darwin" else 1024**2
+    return time.monotonic() - began, int(done.stdout) / unit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

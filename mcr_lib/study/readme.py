@@ -1,0 +1,80 @@
+"""The tables of the documents, generated from committed evidence: `python -m mcr_lib.study.readme` rewrites them between their markers."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from mcr_lib.errors import UserError
+from mcr_lib.metrics import SCORERS
+from mcr_lib.sources.files import read_text, written_whole
+from mcr_lib.study.config import repository
+from mcr_lib.study.facts import all_facts
+
+DOCUMENTS = ("README.md", "REPRODUCING.md")
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def yardsticks() -> str:
+    """GMNER F1 of the yardsticks under each scorer, and N-F1."""
+    evidence = json.loads(read_text(repository() / "data" / "results" / "twitter-gmner-v2-test" / "yardsticks.json"))
+    lines = [f"| perfect text, and … | {' | '.join(f'`{s}`' for s in SCORERS)} | N-F1 |", "|---" * (len(SCORERS) + 2) + "|"]
+    for name, row in evidence["rows"].items():
+        lines.append(f"| {name} | {' | '.join(f'{row[s]:.2f}' for s in SCORERS)} | {row['n_f1']:.2f} |")
+    return "\n".join(lines) + f"\n\nOn {evidence['data']}, {evidence['split']}, n = {evidence['n_examples']:,}.\n"
+
+
+def accuracies() -> str:
+    """The accuracy of one decision alone, or of all four, at which GMNER F1 equals the paper's best."""
+    needed = json.loads(read_text(repository() / "data" / "results" / "twitter-gmner-v2-test" / "yardsticks.json"))["accuracy_for"]
+    names = [name for name in needed if name != "f1"]
+    head = f"| accuracy, %, at which GMNER F1 = {needed['f1']} | {' | '.join(names)} |"
+    return f"{head}\n{'|---' * (len(names) + 1)}|\n| that decision alone is imperfect | {' | '.join(str(needed[n]) for n in names)} |\n"
+
+
+def departures() -> str:
+    """What nothing public says of the paper, and what is done here instead, numbered."""
+    silent = {name: fact["ours"] for name, fact in all_facts()["facts"].items() if fact["status"] == "silent"}
+    return "".join(f"{k}. {name.replace('_', ' ')}: {ours}\n" for k, (name, ours) in enumerate(silent.items(), start=1))
+
+
+def published() -> str:
+    """Published GMNER F1, as context."""
+    rows = all_facts()["published_gmner_f1"]
+    return "| system | GMNER F1 |\n|---|---|\n" + "".join(f"| {row['system']} | {row['f1']} |\n" for row in rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "yardsticks": yardsticks,
+    "accuracies": accuracies,
+    "departures": departures,
+    "published": published,
+}
+
+
+def filled(text: str) -> str:
+    """A document with every marked table made anew.
+
+    Raises:
+        UserError: a marker names no table.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise UserError(f"no table {match[2]!r}; known: {', '.join(TABLES)}")
+        return match[1] + TABLES[match[2]]() + match[3]
+
+    return _MARKED.sub(table, text)
+
+
+def main() -> None:
+    """Rewrite the tables of every document."""
+    for name in DOCUMENTS:
+        path = Path(repository() / name)
+        new = filled(read_text(path))
+        with written_whole(path) as file:
+            file.write(new)
+
+
+if __name__ == "__main__":
+    main()

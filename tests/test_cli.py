@@ -1,0 +1,87 @@
+"""The `mcr` command as a process: exit codes, one sentence per mistake, and how fast it starts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+def mcr(*arguments, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "mcr_lib", *map(str, arguments)],
+        capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, **kwargs,
+    )  # fmt: skip
+
+
+def test_help_and_version_start_without_heavy_libraries():
+    began = time.monotonic()
+    assert "score" in mcr("--help").stdout
+    assert time.monotonic() - began < 3  # `make bench` measures it; this only catches an import of torch
+    assert mcr("--version").stdout.startswith("mcr_lib 0.")
+
+
+@pytest.mark.parametrize("module", ["metrics", "bias", "yardsticks", "answer", "study.cli", "sources"])
+def test_light_modules_load_nothing_heavy(module):
+    heavy = "torch transformers pandas matplotlib papermill PIL.ImageDraw"
+    code = f"import sys, mcr_lib.{module}; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_check_exits_0_on_the_sample_and_1_on_a_difference(sample_dir, tmp_path):
+    done = mcr("data", "check", "twitter-gmner", "--root", sample_dir)
+    assert done.returncode == 0, done.stderr
+    assert "All 51 statistics are as expected." in done.stdout
+    (tmp_path / "Twitter10000_v2.0").symlink_to(sample_dir / "Twitter10000_v2.0")  # without its expected.json: held against the release
+    done = mcr("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
+    assert done.returncode == 1
+    assert "train: tweets is 10, expected 7,000" in json.loads(done.stdout)["differences"]
+
+
+def test_score_prints_tables_or_one_json_object(sample_dir):
+    arguments = ("score", "--root", sample_dir, "--predictions", sample_dir / "predictions.jsonl", "--parse", "lenient", "--resamples", 100)
+    done = mcr(*arguments)
+    assert done.returncode == 0, done.stderr
+    for told in ("GMNER", "95 % interval", "N-F1", "false grounding", "never a box", "mended 2 (25.0 %)", "signature: scorer=definition"):
+        assert told in done.stdout
+    result = json.loads(mcr(*arguments, "--json", "--compare", sample_dir / "predictions.jsonl").stdout)
+    assert {"signature", "n_examples", "gmner", "mner", "eeg", "textual_bias", "visual_bias", "parse"} <= set(result)
+    assert {"p", "r", "f1", "ci95"} <= set(result["gmner"])
+    assert {"n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding"} <= set(result["textual_bias"])
+    assert {"n_count", "n_rate", "altered"} <= set(result["visual_bias"])
+    assert {"ok", "lenient", "failed_by_reason"} <= set(result["parse"])
+    assert "equal" in result["compare"]["gmner"]["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["data", "check", "twitter", "--root", "."], "unknown source 'twitter'"),
+        (["data", "check", "twitter-gmner", "--root", "nowhere"], "nowhere holds no folder Twitter10000_v2.0"),
+        (["data", "check", "twitter-fmnerg", "--root", ".", "--version", "v1"], "twitter-fmnerg has no version 'v1'"),
+        (["score", "--root", "data/sample", "--predictions", "none.jsonl"], "none.jsonl does not exist"),
+        (["score", "--root", "data/sample", "--predictions", "data/sample/predictions.jsonl", "--split", "deev"], "split 'deev'"),
+        (["run", "--profile", "huge"], "unknown profile 'huge'"),
+        (["run", "--set", "seed"], "expected key=value"),
+        (["run", "--set", "sede=1"], "did you mean seed?"),
+        (["run", "--only", "09"], "unknown notebook '09'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_2(arguments, sentence):
+    done = mcr(*arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_usage_mistakes_exit_2():
+    for arguments in ([], ["score"], ["score", "--root", ".", "--predictions", "x", "--scorer", "mine"], ["data"]):
+        done = mcr(*arguments)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr

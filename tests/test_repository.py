@@ -1,0 +1,147 @@
+"""The repository as text: floors, notebooks, doctests, facts, and nothing that does not belong."""
+
+import ast
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import warnings
+
+import pytest
+import yaml
+
+import mcr_lib
+from mcr_lib.study import readme
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.lint
+
+PACKAGE = REPOSITORY / "mcr_lib"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+FLOORS = ("root", "sources", "stages", "study")
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "PIL", "pydantic", "yaml", "rich", "pandas", "matplotlib", "papermill"}
+
+
+def floor(module_name):
+    second = module_name.split(".")[1] if "." in module_name else ""
+    return FLOORS.index(second) if second in FLOORS else 0
+
+
+def module_name(path):
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_file_imports_only_from_its_own_floor_or_above(path):
+    if path.name == "__main__.py":
+        return  # the launcher stands beside the house
+    here = floor(module_name(path))
+    for name, line in imports(path):
+        if name.startswith("mcr_lib"):
+            assert floor(name) <= here, f"{path.name}:{line} imports {name}"
+        if here == 0:
+            assert name.split(".")[0] not in HEAVY, f"{path.name}:{line} imports {name}"
+
+
+def test_the_root_floor_reads_no_file_clock_or_environment():
+    for path in PACKAGE.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert "open" not in called, path.name
+        if path.name != "__main__.py":
+            assert not {name for name, _ in imports(path)} & {"os", "sys", "time", "pathlib", "random", "datetime"}, path.name
+
+
+@pytest.mark.parametrize("name", [m.name for m in pkgutil.walk_packages([str(PACKAGE)], "mcr_lib.") if not m.name.endswith("__main__")])
+def test_examples_in_docstrings_come_true(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+def test_public_functions_have_docstrings_that_ruff_accepts_and_files_stay_small():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    done = subprocess.run([sys.executable, "-m", "ruff", "format", "--check", "."], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    for path in MODULES:
+        assert len(path.read_text().split("\n")) <= 400, path
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_thin_clean_and_made_alike(path):
+    nb = json.loads(path.read_text())
+    cells = nb["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    tags = [tag for cell in cells for tag in cell["metadata"].get("tags", ())]
+    assert (tags.count("parameters"), tags.count("checks"), tags.count("save")) == (1, 1, 1)
+    assert [cell["metadata"].get("tags") for cell in code[-2:]] == [["checks"], ["save"]]
+    assert nb["metadata"]["kernelspec"]["name"] == "python3"
+    assert nb["metadata"]["kernelspec"]["language"] == nb["metadata"]["language_info"]["name"] == "python"
+    for cell in code:
+        source = "".join(cell["source"])
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        assert not re.search(r"^\s*(def|class|for|while) |^!|^%|lambda|/home/|/Users/|/work/", source, re.MULTILINE), source
+    parameters = "".join(code[0]["source"])
+    assert [line.split(" #")[0].rstrip() for line in parameters.split("\n")] == [
+        'profile = "tiny"',
+        'run = "outputs/tiny"',
+        "overrides = {}",
+    ]
+    first = "".join(cells[0]["source"])
+    assert first.startswith("# " + path.stem[:2])
+    assert all(word in first for word in ("| reads |", "| writes |", "| paper |", "| time |"))
+
+
+def test_facts_of_the_paper_are_known_conflicting_or_silent_with_ours():
+    facts = yaml.safe_load((REPOSITORY / "data" / "paper_facts.yaml").read_text())["facts"]
+    for name, fact in facts.items():
+        assert fact["status"] in ("known", "conflicting", "silent"), name
+        assert ("ours" in fact) == (fact["status"] == "silent"), name
+        assert fact["status"] == "silent" or {"value", "where", "read_by"} <= set(fact), name
+
+
+def test_nothing_tracked_names_a_machine_or_is_large():
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.split():
+        path = REPOSITORY / name
+        if path.is_file():
+            assert path.stat().st_size < 2_000_000, name
+            if path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".ipynb", ".json", ".lock", ".in"):
+                assert not re.search(r"/(home|Users|work|root)/[a-z]", path.read_text()) or name.startswith("tests/"), name
+
+
+def test_the_version_is_told_once():
+    assert f'version = "{mcr_lib.__version__}"' in (REPOSITORY / "pyproject.toml").read_text()
+
+
+def test_the_readme_is_short_and_names_every_notebook():
+    readme = (REPOSITORY / "README.md").read_text()
+    assert len(readme.split("\n")) <= 200
+    for notebook in NOTEBOOKS:
+        assert notebook.stem in readme
+
+
+@pytest.mark.parametrize("name", readme.DOCUMENTS)
+def test_tables_of_the_documents_are_those_of_the_evidence(name):
+    text = (REPOSITORY / name).read_text()
+    assert "<!-- table:" in text
+    assert readme.filled(text) == text, "run python -m mcr_lib.study.readme"

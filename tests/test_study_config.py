@@ -1,0 +1,94 @@
+"""Configuration: defaults, profile, overrides, each with its origin; mistakes in one sentence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mcr_lib.errors import UserError
+from mcr_lib.study import config
+from tests.conftest import REPOSITORY
+
+PROFILES = sorted((REPOSITORY / "notebooks" / "profiles").glob("*.yaml"))
+
+
+def test_every_value_knows_where_it_comes_from():
+    loaded = config.load("smoke", "outputs/x", {"seed": 3})
+    assert (loaded.config.seed, loaded.origins["seed"]) == (3, "override")
+    assert (loaded.config.n_resamples, loaded.origins["n_resamples"]) == (100, "profile smoke")
+    assert (loaded.config.version, loaded.origins["version"]) == ("v2", "default")
+    assert set(loaded.origins) == set(config.Config.model_fields)
+    assert loaded.folder == REPOSITORY / "outputs" / "x"
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.stem)
+def test_every_profile_loads_holds_departures_only_and_tells_its_command(path):
+    loaded = config.load(path.stem)
+    defaults = config.Config()
+    for key in yaml.safe_load(path.read_text()):
+        assert getattr(loaded.config, key) != getattr(defaults, key), key
+    assert path.read_text().startswith("#")
+    assert f"mcr run --profile {path.stem}" in path.read_text()
+
+
+def test_a_profile_may_be_a_file_anywhere(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 5\n")
+    assert config.load(str(path)).config.seed == 5
+    assert config.load(str(path)).origins["seed"] == "profile mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sede: 5", r"mine.yaml: unknown key 'sede' \(did you mean seed\?\)"),
+        ("seed: many", "mine.yaml: seed is 'many': input should be a valid integer"),
+        ("n_resamples: 3", "n_resamples is 3: input should be greater than or equal to 100"),
+        ("scorer: official", "scorer is 'official': input should be 'definition'"),
+        ("splits: []", r"splits is \[\]"),
+        ("- a", "mine.yaml: expected key: value lines, found list"),
+        ("seed: [", r"mine.yaml, line \d: no YAML"),
+    ],
+)
+def test_a_mistake_in_a_profile_names_file_and_key(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content + "\n")
+    with pytest.raises(UserError, match=message) as raised:
+        config.load(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_profiles_and_overrides_are_told():
+    with pytest.raises(UserError, match=r"unknown profile 'tinny' \(did you mean tiny\?\)"):
+        config.load("tinny")
+    with pytest.raises(UserError, match=r"overrides: unknown key 'scorrer' \(did you mean scorer\?\)"):
+        config.load("tiny", None, {"scorrer": "e2e"})
+    with pytest.raises(UserError, match="overrides: seed is -1"):
+        config.load("tiny", None, {"seed": -1})
+
+
+def test_what_is_written_after_defaults_loads_to_the_same_values(tmp_path):
+    loaded = config.load("twitter-gmner-data", None, {"data_dir": "a: b #c", "images_dir": None})
+    path = tmp_path / "after.yaml"
+    path.write_text(config.as_yaml(loaded))
+    assert config.load(str(path)).config == loaded.config
+
+
+def test_relative_paths_count_from_the_repository():
+    loaded = config.load("tiny", None, {"images_dir": "/somewhere"})
+    assert loaded.path("data_dir") == REPOSITORY / "data" / "sample"
+    assert loaded.path("images_dir") == Path("/somewhere")
+    assert loaded.path("compare") is None
+
+
+def test_a_configuration_shows_every_key_safely():
+    loaded = config.load("tiny", None, {"data_dir": "<script>"})
+    assert "&lt;script&gt;" in loaded._repr_html_()
+    assert "<script>" not in loaded._repr_html_()
+    assert all(key in repr(loaded) for key in config.Config.model_fields)
+
+
+@pytest.mark.parametrize("pair", ["seed", "=3", "splits=[dev"])
+def test_a_pair_that_is_none_is_told(pair):
+    with pytest.raises(UserError, match="--set"):
+        config.parse_set([pair])

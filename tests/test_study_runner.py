@@ -1,0 +1,164 @@
+"""The runner on throw-away notebooks, by real papermill and real kernels."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from rich.console import Console
+
+from mcr_lib.errors import UserError
+from mcr_lib.study import artifacts, config, runner
+from mcr_lib.study.artifacts import RunFolder
+from tests.conftest import REPOSITORY
+
+HEAD = 'profile = "mine"\nrun = ""\noverrides = {}'
+WRITE = "from pathlib import Path\nwith Path(run, 'log').open('a') as f: f.write('{} ')"
+
+
+def notebook(folder, name, *cells, tag="parameters"):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (HEAD, *cells)])
+    nb.cells[0].metadata["tags"] = [tag]
+    nb.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+    nbformat.write(nb, folder / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A folder with two notebooks that log their runs, and a profile."""
+    root = tmp_path / "repository"
+    (root / "notebooks" / "profiles").mkdir(parents=True)
+    (root / "notebooks" / "profiles" / "mine.yaml").write_text("seed: 1\n")
+    notebook(root, "01_first", WRITE.format("first"))
+    notebook(root, "02_second", WRITE.format("second"))
+    monkeypatch.setattr(config, "repository", lambda: root)
+    return root
+
+
+def run(root, **kwargs):
+    text = io.StringIO()
+    code = runner.run("mine", out=root / "out", console=Console(file=text, width=200), **kwargs)
+    log = root / "out" / "log"
+    return code, text.getvalue(), log.read_text().split() if log.exists() else []
+
+
+pytestmark = pytest.mark.smoke
+
+
+def test_notebooks_run_in_order_then_are_skipped_until_something_changes(repository):
+    code, _, log = run(repository)
+    assert (code, log) == (0, ["first", "second"])
+    folder = RunFolder(repository / "out")
+    assert sorted(p.name for p in folder.notebooks.iterdir()) == ["01_first.html", "01_first.ipynb", "02_second.html", "02_second.ipynb"]
+    manifest = artifacts.read_manifest(folder)
+    assert manifest["parameters"]["seed"] == {"value": 1, "origin": "profile mine"}
+    assert [entry["status"] for entry in manifest["notebooks"].values()] == ["done", "done"]
+
+    code, said, log = run(repository)
+    assert (code, log) == (0, ["first", "second"])
+    assert said.count("up to date") == 2
+
+    notebook(repository, "02_second", WRITE.format("changed"))
+    assert run(repository)[2] == ["first", "second", "changed"]
+    assert run(repository, only=["01"], force=True)[2][3:] == ["first"]
+    assert run(repository, start_from="02_second", force=True)[2][4:] == ["changed"]
+    assert run(repository, overrides={"seed": 2}, only=["01"])[2][5:] == ["first"]
+
+
+def test_a_failing_cell_is_told_in_a_few_lines_and_the_rest_waits(repository):
+    notebook(repository, "01_first", "x = 1", "# a comment\n1 / 0", "x = 2")
+    code, said, log = run(repository)
+    assert (code, log) == (1, [])
+    assert "01_first: cell 3 of 4 failed" in said
+    assert "ZeroDivisionError: division by zero" in said
+    assert "Traceback" not in said
+    assert len(said.strip().split("\n")) <= 5
+    names = sorted(p.name for p in (repository / "out" / "notebooks").iterdir())
+    assert names == ["01_first.failed.ipynb"]
+
+
+def test_a_users_mistake_in_a_cell_is_its_sentence_and_exit_2(repository):
+    notebook(repository, "01_first", "from mcr_lib.errors import UserError\nraise UserError('the sentence')")
+    code, said, _ = run(repository)
+    assert code == 2
+    assert "  the sentence\n" in said
+
+
+def test_a_kernel_that_dies_is_told(repository):
+    notebook(repository, "01_first", "import os\nos._exit(1)")
+    code, said, _ = run(repository)
+    assert code == 1
+    assert "the kernel died" in said
+
+
+def test_mistakes_before_anything_runs_are_told(repository):
+    with pytest.raises(UserError, match="unknown notebook '07'; known: 01_first, 02_second"):
+        run(repository, only=["07"])
+    notebook(repository, "02_second", tag="params")
+    with pytest.raises(UserError, match="0 cells are tagged parameters"):
+        run(repository, only=["02"])
+    (repository / "out" / "manifest.json").write_text("[]")
+    with pytest.raises(UserError, match="is no manifest of this release"):
+        run(repository)
+
+
+def test_a_run_folder_serves_one_process_and_is_free_when_that_is_killed(tmp_path):
+    hold = "import sys, time, pathlib; from mcr_lib.study.artifacts import RunFolder\n"
+    hold += "with RunFolder(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"in use by process {process.pid}"), RunFolder(tmp_path).locked():
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with RunFolder(tmp_path).locked():
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_fingerprints_see_every_change_of_a_file(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    path.parent.mkdir()
+    path.write_text("one")
+    before = artifacts.files_fingerprint([tmp_path, None])
+    assert before == artifacts.files_fingerprint([tmp_path, None])
+    time.sleep(0.01)
+    path.write_text("two")
+    changed = artifacts.files_fingerprint([tmp_path, None])
+    (tmp_path / "b.txt").write_text("")
+    assert len({before, changed, artifacts.files_fingerprint([tmp_path, None])}) == 3
+
+
+def test_plain_papermill_does_for_one_notebook_what_the_runner_does(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", "notebooks/01_data_preparation.ipynb", str(tmp_path / "01.ipynb"), "-p", "profile", "smoke",
+         "-p", "run", str(tmp_path / "run"), "-y", "overrides: {splits: [dev]}"],
+        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in (tmp_path / "run" / "data").iterdir()] == ["dev.jsonl"]
+
+
+def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mcr_lib", "run", "--profile", "smoke", "--out", str(tmp_path)],
+        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = RunFolder(tmp_path)
+    for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
+        executed = json.loads((folder.notebooks / path.name).read_text())
+        code_cells = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["execution_count"] for cell in code_cells), path.name
+        assert not [o for cell in code_cells for o in cell["outputs"] if o.get("name") == "stderr"], path.name
+        assert (folder.notebooks / path.name).with_suffix(".html").stat().st_size > 100_000
+    for png in folder.figures.glob("*.png"):
+        assert png.with_suffix(".csv").is_file()
+    assert len(list(folder.figures.glob("*.png"))) >= 11
