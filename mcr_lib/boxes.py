@@ -12,7 +12,10 @@ little, so training rewards compare in the model's own space with the gold box a
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
+
+from mcr_lib.errors import UserError
 
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) with x1 <= x2 and y1 <= y2."""
@@ -22,6 +25,45 @@ Size = tuple[int, int]
 
 Space = Literal["original_px", "model_px", "norm1000"]
 SPACES: tuple[Space, ...] = ("original_px", "model_px", "norm1000")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of models by how it speaks of places.
+
+    Args:
+        space: the coordinates that it was trained to write.
+        unit: image sides are resized to multiples of this, in pixels.
+        is_checked: whether that was seen on the released model; else it follows from the architecture alone.
+    """
+
+    space: Space
+    unit: int
+    is_checked: bool = True
+
+
+FAMILIES = {
+    "qwen2.5-vl": Family("model_px", 28),
+    "mimo-vl": Family("model_px", 28, is_checked=False),
+    "qwen3-vl": Family("norm1000", 32),
+    "glm-4.5v": Family("norm1000", 28),
+}
+"""Name -> family. MiMo-VL has the architecture of Qwen2.5-VL; that it speaks the same space is unverified."""
+
+
+def find_family(name: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        UserError: there is none; the known names are told.
+
+    Example:
+        >>> find_family("qwen2.5-vl").space
+        'model_px'
+    """
+    if name not in FAMILIES:
+        raise UserError(f"unknown model family {name!r}; choose one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
 
 
 def area_px2(box_xyxy: Box) -> float:

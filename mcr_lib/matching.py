@@ -53,7 +53,7 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
     placements: list[Placement] = []
     previous_end = 0
     for index, name in enumerate(names):
-        words = " ".join(w for w in name.split(" ") if w)
+        words = spaced(name)
         placement = Placement("unplaced")
         keys = [(False, words)] + ([(True, words.replace(" ", ""))] if lenient else [])
         for key in keys:
@@ -75,6 +75,16 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
                     break
         placements.append(placement)
     return placements
+
+
+def spaced(name: str) -> str:
+    """A name with one space between its words and none around: the form in which names are compared with tokens.
+
+    Example:
+        >>> spaced("  Kevin  Durant ")
+        'Kevin Durant'
+    """
+    return " ".join(word for word in name.split(" ") if word)
 
 
 @dataclass(frozen=True, slots=True)

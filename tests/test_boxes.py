@@ -1,10 +1,11 @@
 """Boxes: IoU against counting pixels, the hit rule at its edge, coordinate spaces there and back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mcr_lib import boxes
+from mcr_lib.errors import UserError
 
 corner = st.integers(0, 12)
 box = st.tuples(corner, corner, corner, corner).map(lambda t: (min(t[0], t[2]), min(t[1], t[3]), max(t[0], t[2]), max(t[1], t[3])))
@@ -79,3 +80,24 @@ def test_resized_size_is_what_the_processor_does():
                 for low, high in ((4 * unit * unit, 1280 * unit * unit), (56 * 56, 100 * unit * unit)):
                     theirs = smart_resize(height, width, factor=unit, min_pixels=low, max_pixels=high)
                     assert boxes.resized_size((width, height), unit=unit, min_pixels=low, max_pixels=high) == theirs[::-1]
+
+
+@given(st.integers(10, 4000), st.floats(1 / 190, 190), st.integers(4, 16384), st.sampled_from([28, 32]), st.data())
+def test_a_written_box_comes_back_within_one_resized_pixel(width, aspect, n_units, unit, data):
+    size = (width, max(1, round(width / aspect)))
+    assume(max(size) <= 200 * min(size))
+    model_size = boxes.resized_size(size, unit=unit, min_pixels=4 * unit**2, max_pixels=n_units * unit**2)
+    x1, y1 = data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1))
+    x2, y2 = data.draw(st.integers(x1 + 1, size[0])), data.draw(st.integers(y1 + 1, size[1]))
+    for space in boxes.SPACES:
+        sides = boxes.space_size(space, size, model_size)
+        written = boxes.written_box((x1, y1, x2, y2), space, image_size=size, model_size=model_size)
+        back = boxes.from_space(written, space, image_size=size, model_size=model_size)
+        for k, original in enumerate((x1, y1, x2, y2)):
+            assert abs(back[k] - original) <= 1.0 * size[k % 2] / sides[k % 2] + 1e-9
+
+
+def test_a_family_is_found_by_name_or_refused_in_one_sentence():
+    assert boxes.find_family("qwen3-vl") == boxes.Family("norm1000", 32)
+    with pytest.raises(UserError, match="unknown model family 'qwen'; choose one of qwen2.5-vl"):
+        boxes.find_family("qwen")

@@ -1,0 +1,233 @@
+"""Rewards: each case worked out by hand, and the two properties that make them safe to train on."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcr_lib import rewards as r
+from mcr_lib import sources, yardsticks
+from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
+from mcr_lib.boxes import FAMILIES, resized_size
+from mcr_lib.matching import place
+from mcr_lib.schema import Entity, Example, PredictedEntity
+
+LABELS = ("PER", "LOC", "ORG", "OTHER")
+A, HALF, FAR = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, HALF) = 0.6
+TWEET = Example(
+    "1", "demo", "train", ("Ada", "Byron", "in", "Rome"),
+    (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ())), LABELS, image_size_px=(100, 100),
+)  # fmt: skip
+NOBODY = Example("2", "demo", "train", ("rain",), (), LABELS)
+
+
+def said(text, *boxes, type="PER"):
+    return PredictedEntity(text, type, boxes)
+
+
+ADA, ROME = said("Ada Byron", A), said("Rome", type="LOC")
+
+
+def five(answer, gold=TWEET, **kwargs):
+    found = r.rewards(ParsedAnswer(tuple(answer)), gold, **kwargs)
+    return tuple(None if v is None else round(v, 4) for v in (found.count, found.span, found.type, found.grounding, found.entailment))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),  # R_c, R_s, R_t, R_u, R_e
+    [
+        ([ADA, ROME], (1, 1, 1, 1, 1)),  # perfect
+        ([], (0, 0, 0, 0, 0)),  # empty: R_u has one groundable gold in the denominator
+        ([ADA], (0.5, 2 / 3, 0.5, 1, 0.5)),  # missing: 1/2, 2·1/3, 1/2, 1/1, 1/2
+        ([ADA, ROME, said("Eve", FAR)], (2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3)),  # extra with a stray box: R_u 1/(1+1)
+        ([ADA, ROME, said("Eve")], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # extra without a box
+        ([ADA, ROME, ROME], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # duplicate counts as an extra
+        ([said("Ada", A), ROME], (1, 1 / 2, 1 / 2, 0, 1 / 2)),  # boundary: touches, does not match; its box is no stray one
+        ([said("Ada Byron", A, type="ORG"), ROME], (1, 1, 0.5, 1, 1)),  # type
+        ([said("Ada Byron"), ROME], (1, 1, 1, 0, 0.5)),  # box wanted and not given
+        ([ADA, said("Rome", FAR, type="LOC")], (1, 1, 1, 0.5, 0.5)),  # given and not wanted: a stray box, 1/(1+1)
+        ([said("Ada Byron", HALF), ROME], (1, 1, 1, 0.6, 1)),  # IoU 0.6 > σ
+        ([said("Ada Byron", FAR), ROME], (1, 1, 1, 0, 1)),  # misses, but the entity is rightly said to be shown
+    ],
+)
+def test_each_reward_is_as_worked_out_by_hand(answer, expected):
+    assert five(answer) == tuple(round(v, 4) for v in expected)
+
+
+def test_malformed_answers_score_zero_and_absent_constraints_none():
+    parsed = parse_answer("no answer", labels=LABELS)
+    assert r.rewards(parsed, TWEET) == r.Rewards(0.0, 0.0, 0.0, 0.0, 0.0)
+    text_only = Example("3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC"),), LABELS, constraints=("span", "type"))
+    assert r.rewards(ParsedAnswer((PredictedEntity("Rome", "LOC"),)), text_only) == r.Rewards(1.0, 1.0, 1.0, None, None)
+    assert r.rewards(parsed, text_only) == r.Rewards(0.0, 0.0, 0.0, None, None)
+
+
+def test_tweets_without_entities():
+    assert five([], NOBODY) == (1, 1, 1, 1, 1)
+    assert five([said("Eve")], NOBODY) == (0, 0, 0, 1, 0)  # R_u has nothing to say: no groundable gold and no box
+    assert five([said("Eve", A)], NOBODY) == (0, 0, 0, 0, 0)
+
+
+def test_nothing_groundable_and_no_box_is_right_only_when_something_is_touched():
+    rome = Example("3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC", ()),), LABELS)
+    assert five([ROME], rome)[3] == 1
+    assert five([], rome)[3] == 0
+    assert five([said("Eve")], rome)[3] == 0
+
+
+def test_any_of_several_gold_boxes_may_be_hit():
+    two = Example("3", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (FAR, A)),), LABELS, image_size_px=(100, 100))
+    assert five([said("Ada", A)], two)[3] == five([said("Ada", FAR)], two)[3] == 1
+
+
+def test_sigma_is_exclusive_and_the_plain_count_ratio_pays_for_fillers():
+    at_half = said("Ada Byron", (0, 0, 10, 5))  # IoU exactly 0.5
+    assert five([at_half, ROME])[3] == 0
+    assert five([at_half, ROME], sigma=0.49)[3] == 0.5
+    fillers = [said("x"), said("y")]
+    assert five(fillers)[0] == 0
+    assert five(fillers, count_rule="ratio")[0] == 1
+
+
+def test_lambdas_weigh_the_sum():
+    found = r.Rewards(1.0, 0.5, 0.25, 0.2, 0.1)
+    assert found.total() == pytest.approx(2.05)
+    assert found.total((2, 0, 0, 0, 10)) == pytest.approx(3.0)
+
+
+# every answer of up to three predictions over a small world
+NAMES, TYPES, BOXES = ("Ada Byron", "Ada", "Rome", "Eve"), ("PER", "LOC"), ((), (A,), (HALF,), (FAR,))
+POSSIBLE = [PredictedEntity(n, t, b) for n, t, b in itertools.product(NAMES, TYPES, BOXES)]
+
+
+def is_perfect(answer, gold):
+    return sorted(answer, key=repr) == sorted(yardsticks.perfect(gold), key=repr)
+
+
+def test_only_a_perfect_answer_reaches_the_maximum_of_all_small_answers():
+    for n in range(3):
+        for answer in itertools.product(POSSIBLE, repeat=n):
+            assert (five(answer) == (1, 1, 1, 1, 1)) == is_perfect(answer, TWEET), answer
+            assert five(answer, NOBODY) != (1, 1, 1, 1, 1) or not answer
+
+
+def spans(answer, gold):
+    return [p.span if p.kind == "placed" else None for p in place([p.text for p in answer], gold.tokens)]
+
+
+def repairs(answer, gold):
+    """Every way to mend one mistake: the mended answer, old and new index of the prediction concerned, the span where it belongs."""
+    checked = r.check(answer, gold)
+    matched, touched = dict(checked.matches), dict(checked.touches)
+    for i, p in enumerate(answer):
+        right = []
+        if i in matched:
+            entity = gold.entities[matched[i]]
+            right = [replace(p, type=entity.type), *(replace(p, boxes_xyxy=(gold_box,)) for gold_box in entity.boxes_xyxy_px)]
+            if not entity.is_groundable:
+                right.append(replace(p, boxes_xyxy=()))
+            elif not p.boxes_xyxy:  # right that it is shown, not where
+                right.append(replace(p, boxes_xyxy=((90, 90, 99, 99),)))
+        elif i in touched:
+            entity = gold.entities[touched[i]]
+            right = [replace(p, text=entity.text)]
+        else:
+            yield [*answer[:i], *answer[i + 1 :]], i, None, None
+        yield from (([*answer[:i], mended, *answer[i + 1 :]], i, i, entity.span) for mended in right)
+    for j, entity in enumerate(gold.entities):
+        if j not in {*matched.values(), *touched.values()}:
+            added = PredictedEntity(entity.text, entity.type, entity.boxes_xyxy_px[:1])
+            yield from (([*answer[:i], added, *answer[i:]], None, i, entity.span) for i in range(len(answer) + 1))
+
+
+def assert_no_repair_lowers(answer, gold):
+    """Of the repairs that leave the other names where they stood; returns how many there were."""
+    before, stood, n = five(answer, gold), spans(answer, gold), 0
+    for mended, old, new, belongs in repairs(list(answer), gold):
+        stand = spans(mended, gold)
+        others_stay = [s for k, s in enumerate(stood) if k != old] == [s for k, s in enumerate(stand) if k != new]
+        if others_stay and (new is None or stand[new] == belongs):
+            n += 1
+            assert all(b >= a for a, b in zip(before, five(mended, gold), strict=True)), (answer, mended)
+    return n
+
+
+def test_no_repair_lowers_any_reward_of_all_small_answers():
+    answers = [answer for n in range(3) for answer in itertools.product(POSSIBLE, repeat=n)]
+    assert sum(assert_no_repair_lowers(answer, TWEET) for answer in answers) > 2 * len(answers)
+
+
+TOKENS = ("Ada", "Byron", "in", "Rome", "and", "Ada", "in", "Texas")  # some words twice
+
+
+@st.composite
+def worlds(draw):
+    cuts = sorted(draw(st.sets(st.integers(0, len(TOKENS)), max_size=5)))
+    spans = [span for span in zip(cuts, cuts[1:], strict=False) if draw(st.booleans())]
+    some = st.sampled_from([(), (A,), (HALF,), (FAR,), (A, FAR)])
+    gold = tuple(Entity(" ".join(TOKENS[a:b]), a, b, draw(st.sampled_from(LABELS)), draw(some)) for a, b in spans)
+    pieces = [" ".join(TOKENS[a:b]) for a in range(len(TOKENS)) for b in range(a + 1, min(a + 4, len(TOKENS) + 1))]
+    names = st.sampled_from([*pieces, "Eve"])
+    answer = draw(st.lists(st.builds(PredictedEntity, names, st.sampled_from(LABELS), some.map(lambda b: b[:1])), max_size=5))
+    return Example("1", "d", "train", TOKENS, gold, LABELS, image_size_px=(100, 100)), answer
+
+
+@given(worlds())
+@settings(max_examples=300)
+def test_no_repair_lowers_any_reward(world):
+    gold, answer = world
+    assert_no_repair_lowers(answer, gold)
+
+
+def test_a_repair_may_take_the_words_of_another_name():
+    rome = replace(TWEET, entities=(TWEET.entities[0], Entity("in Rome", 2, 4, "LOC", ())))
+    assert five([said("Ada"), said("Byron in")], rome)[0] == 1
+    assert five([said("Ada Byron"), said("Byron in")], rome)[0] == 0.5
+
+
+@given(worlds())
+def test_rewards_stay_in_range_and_perfect_is_the_maximum(world):
+    gold, answer = world
+    assert all(0 <= v <= 1 for v in five(answer, gold))
+    perfect = yardsticks.perfect(gold)
+    if spans(perfect, gold) == [entity.span for entity in gold.entities]:  # else no list of names can say which occurrence is meant
+        assert five(perfect, gold) == (1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("max_pixels", [28 * 28 * 64, 28 * 28 * 256, 28 * 28 * 1280])
+def test_the_gold_answer_of_every_real_tweet_scores_the_maximum_in_every_space(gmner_dir, max_pixels):
+    for example in sources.load_split("twitter-gmner", gmner_dir, split="test"):
+        for family in (FAMILIES["qwen2.5-vl"], FAMILIES["qwen3-vl"]):
+            size = example.image_size_px and resized_size(
+                example.image_size_px, unit=family.unit, min_pixels=4 * 28 * 28, max_pixels=max_pixels
+            )
+            gold = r.written_gold(example, family.space, model_size=size)
+            parsed = parse_answer(write_answer(yardsticks.perfect(gold)), labels=LABELS)
+            assert r.rewards(parsed, gold).total() == 5, example.id
+
+
+def test_gold_with_a_box_and_no_image_size_is_refused():
+    with pytest.raises(ValueError, match="without an image size"):
+        r.written_gold(Example("1", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (A,)),), LABELS), "norm1000")
+
+
+def test_trl_gets_five_named_functions_over_columns():
+    size = [112, 84]
+    gold = r.written_gold(TWEET, "model_px", model_size=tuple(size))
+    good = [{"role": "assistant", "content": write_answer(yardsticks.perfect(gold))}]
+    functions = r.grpo_reward_functions()
+    assert [f.__name__ for f in functions] == ["reward_count", "reward_span", "reward_type", "reward_grounding", "reward_entailment"]
+    text_only = Example("3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC"),), LABELS, constraints=("span", "type"))
+    columns = {
+        "gold": [r.gold_column(TWEET)] * 2 + [r.gold_column(text_only)],
+        "model_size": [size, size, None],
+        "family": ["qwen2.5-vl"] * 3,
+        "prompts": ["", "", ""],
+        "trainer_state": None,
+    }
+    completions = [good, "broken", '<answer>[{"entity": "Rome", "type": "LOC"}]</answer>']
+    assert [f(completions=completions, **columns) for f in functions] == [[1, 0, 1], [1, 0, 1], [1, 0, 1], [1, 0, None], [1, 0, None]]
+    assert json.loads(columns["gold"][0])["images"] == []
