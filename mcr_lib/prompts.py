@@ -1,0 +1,150 @@
+"""Prompts: what a model is asked, as chat messages. A prompt asks what the task's constraints ask and nothing else.
+
+    direct               the answer at once
+    cot                  think step by step, then the answer
+    cot-3shot            the same after worked examples (`shots`)
+    mcr                  reason along the four constraints, then the answer
+    mcr-no-instruction   reason, then the answer: MCR without its instruction part (an ablation of the paper)
+
+The kinds are the paper's, the words ours (its prompts are not public). Two wordings: "full" for models that read, "brief" for the
+testbed's model, whose whole budget is some hundred tokens. The text of the tweet is always the last line, so that what is asked is read
+first. How boxes are written is not said: each family keeps to the space that it was trained on (`boxes.FAMILIES`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from mcr_lib import constraints
+from mcr_lib.answer_reader import answer_keys
+from mcr_lib.schema import Example
+
+PROMPT_VERSION = 1
+"""Raised when any word of any prompt changes: a model trained on the old words should not be asked in the new ones unnoticed."""
+
+Kind = Literal["direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction"]
+KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction")
+
+Wording = Literal["full", "brief"]
+WORDINGS: tuple[Wording, ...] = ("full", "brief")
+
+Message = dict[str, Any]
+"""A chat message in the form of Hugging Face and TRL: role and content, the content text or a list of parts."""
+
+TYPE_WORDS = {"PER": "person", "LOC": "location", "ORG": "organization", "OTHER": "other name", "MIS": "other name"}
+"""What a coarse label stands for; labels that speak for themselves (Twitter-FMNERG) are left as they are."""
+
+_SYSTEM = "You analyse social media posts: what a text names, and what of it an image shows."
+
+
+def messages(
+    example: Example, prompt: Kind = "direct", *, wording: Wording = "full", shots: Sequence[tuple[Example, str]] = ()
+) -> list[Message]:
+    """The chat that asks a model about a tweet, up to and without the model's turn.
+
+    Args:
+        example: its constraints decide what is asked, its labels which types there are; gold is looked at only where the task gives the
+            names (no constraint "span").
+        prompt: one of `KINDS`.
+        wording: "full" or "brief".
+        shots: for "cot-3shot": tweets with what a perfect model writes about them, boxes in the space that the model speaks.
+
+    Returns:
+        A system message ("full" only), a user and an assistant message per shot, and the user message. A user message holds
+        `{"type": "image"}` per image and then the text.
+
+    Raises:
+        ValueError: an unknown prompt or wording; "cot-3shot" without shots, or another prompt with some.
+
+    Example:
+        >>> tweet = Example("1", "demo", "test", ("Go", "Ada"), (), ("PER", "LOC"), images=("1.jpg",))
+        >>> [part["type"] for part in messages(tweet, "mcr")[-1]["content"]]
+        ['image', 'text']
+        >>> print(text_of(messages(tweet, wording="brief")))
+        Entities of the text; type PER, LOC; box in the image or null.
+        Go Ada
+    """
+    if prompt not in KINDS or wording not in WORDINGS:
+        raise ValueError(f"unknown prompt {prompt!r} or wording {wording!r}; known: {', '.join(KINDS)}; {', '.join(WORDINGS)}")
+    if (prompt == "cot-3shot") != bool(shots):
+        raise ValueError(f"prompt {prompt!r} with {len(shots)} worked examples; they belong to cot-3shot, and it needs some")
+    chat: list[Message] = [{"role": "system", "content": [{"type": "text", "text": _SYSTEM}]}] if wording == "full" else []
+    for shot, completion in shots:
+        chat.append(_user(shot, prompt, wording))
+        chat.append({"role": "assistant", "content": [{"type": "text", "text": completion}]})
+    return [*chat, _user(example, prompt, wording)]
+
+
+def text_of(chat: Sequence[Message]) -> str:
+    """The text of the last message of a chat.
+
+    Example:
+        >>> text_of([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "hi"}]}])
+        'hi'
+    """
+    return "".join(part["text"] for part in chat[-1]["content"] if part["type"] == "text")
+
+
+def _user(example: Example, prompt: Kind, wording: Wording) -> Message:
+    asked = _full(example, prompt) if wording == "full" else _brief(example, prompt)
+    names = [] if "span" in example.constraints else ["Names: " + ", ".join(f'"{entity.text}"' for entity in example.entities)]
+    heading = ["Text:"] if wording == "full" else []
+    whole = "\n".join([*asked, *names, *heading, example.text])
+    return {"role": "user", "content": [*({"type": "image"} for _ in example.images), {"type": "text", "text": whole}]}
+
+
+def _of_task(words: Mapping[str, str], example: Example) -> list[str]:
+    """The words for the constraints of the example's task, in the order given."""
+    return [said for name, said in words.items() if name in example.constraints]
+
+
+def _full(example: Example, prompt: Kind) -> list[str]:
+    lines = [_task(example), *_rules(example)]
+    if prompt == "mcr":
+        lines.append("Reason first, entity by entity, along these questions:")
+        lines += [f"{k}. {c.question}" for k, c in enumerate(constraints.of_task(example.constraints), start=1)]
+        lines += _warnings(example)
+    elif prompt != "direct":
+        lines.append("Reason first." if prompt == "mcr-no-instruction" else "Think step by step.")
+    values = {"entity": '"..."', "type": '"..."', "bbox_2d": "[x1, y1, x2, y2]"}
+    item = ", ".join(f'"{key}": {values[key]}' for key in answer_keys(example.constraints))
+    lines.append("Write exactly this, with an empty list if there is nothing to list:")
+    lines += [] if prompt == "direct" else ["<think> your reasoning </think>"]
+    return [*lines, f"<answer>[{{{item}}}, ...]</answer>"]
+
+
+def _task(example: Example) -> str:
+    steps = {"span": "find every named entity of the text", "type": "give its type", "box": "say where the image shows it"}
+    wanted = _of_task(steps, example)
+    if "span" not in example.constraints:
+        wanted[0] = f"for each name below, {wanted[0]}"
+    sentence = ", ".join(wanted[:-1]) + " and " + wanted[-1] if len(wanted) > 1 else wanted[0]
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def _rules(example: Example) -> list[str]:
+    labels = ", ".join(f"{label} ({TYPE_WORDS[label]})" if label in TYPE_WORDS else label for label in example.labels)
+    rules = {
+        "span": "Copy each name word for word from the text, in the order of the text.",
+        "type": f"Types: {labels}.",
+        "box": '"bbox_2d" is one box in whole numbers, the largest if there are several, or null if the image does not show it.',
+    }
+    return _of_task(rules, example)
+
+
+def _warnings(example: Example) -> list[str]:
+    """The two shortcuts, named; part of MCR's instruction."""
+    warnings = {
+        "span": "What only the image shows is no entity of the text.",
+        "groundable": "What only the text names has no box, whatever else stands out in the image.",
+    }
+    return _of_task(warnings, example)
+
+
+def _brief(example: Example, prompt: Kind) -> list[str]:
+    labels = ", ".join(example.labels)
+    if prompt == "mcr":
+        along = {"span": "which words name an entity", "type": f"type {labels}", "groundable": "is it in the image", "box": "where"}
+        return [f"Think: {'; '.join(_of_task(along, example))}. Then answer."]
+    asked = "; ".join(_of_task({"span": "Entities of the text", "type": f"type {labels}", "box": "box in the image or null"}, example))
+    start = {"direct": "", "mcr-no-instruction": "Reason, then answer. "}.get(prompt, "Think step by step, then answer. ")
+    return [f"{start}{asked[0].upper()}{asked[1:]}."]
