@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from mcr_lib.boxes import Box
@@ -89,7 +90,8 @@ class Example:
         image_only: bait; `None` = unknown, `()` = known to be none.
 
     Raises:
-        ValueError: an entity lies outside the tokens, its text is not its tokens, or its type is not in `labels`.
+        ValueError: an entity lies outside the tokens or before the end of the one before it, its text is not its tokens, or its type is not
+            in `labels`.
 
     Example:
         >>> tweet = Example("1", "demo", "test", ("Go", "Kevin", "Durant"), (Entity("Kevin Durant", 1, 3, "PER", ()),), ("PER", "LOC"))
@@ -116,6 +118,8 @@ class Example:
                 raise ValueError(f"example {self.id}: entity {entity.text!r} is not the tokens [{entity.start}, {entity.end})")
             if entity.type is not None and entity.type not in self.labels:
                 raise ValueError(f"example {self.id}: type {entity.type!r} is not one of {', '.join(self.labels)}")
+        if tangled := next((b for a, b in pairwise(self.entities) if b.start < a.end), None):
+            raise ValueError(f"example {self.id}: entity {tangled.text!r} begins before the end of the one before it")
         if unknown := set(self.constraints) - set(CONSTRAINTS):
             raise ValueError(f"example {self.id}: unknown constraint {sorted(unknown)[0]!r}; known: {', '.join(CONSTRAINTS)}")
 

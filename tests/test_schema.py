@@ -33,6 +33,8 @@ def test_not_annotated_and_not_in_the_image_stay_apart():
         ({"entities": (Entity("Kevin", 0, 1, "PER"),)}, "is not the tokens"),
         ({"entities": (Entity("!", 3, 5, "PER"),)}, "is not the tokens"),
         ({"entities": (Entity("Go", 0, 1, "ORG"),)}, "is not one of"),
+        ({"entities": (Entity("Durant !", 2, 4, "PER"), Entity("Go", 0, 1, "PER"))}, "'Go' begins before the end of the one before it"),
+        ({"entities": (Entity("Go Kevin", 0, 2, "PER"), Entity("Kevin Durant", 1, 3, "PER"))}, "begins before the end"),
         ({"constraints": ("span", "colour")}, "unknown constraint 'colour'"),
     ],
 )

@@ -29,8 +29,10 @@ def test_rows_come_back_with_their_lines_and_lone_surrogates(tmp_path):
 
 
 def test_json_is_readable(tmp_path):
-    write_json(tmp_path / "a.json", {"é": [1]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"é": [1]}
+    value = {"é": [1], "a name that is not UTF-8": "\udcff.jsonl"}
+    write_json(tmp_path / "a.json", value)
+    assert "é" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,8 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
         read_text(tmp_path / "none")
     with pytest.raises(UserError, match="cannot read"):
         read_text(tmp_path)
-    (tmp_path / "latin").write_bytes(b"caf\xe9")
-    with pytest.raises(UserError, match="not UTF-8"):
+    (tmp_path / "latin").write_bytes(b"tea\ncaf\xe9")
+    with pytest.raises(UserError, match="latin, line 2: not UTF-8"):
         read_text(tmp_path / "latin")
     with pytest.raises(UserError, match="cannot write"):
         write_json(tmp_path / "latin" / "a.json", 1)

@@ -75,6 +75,8 @@ def broken(tmp_path, kind):
         path.write_bytes(path.read_bytes()[:4000])
     elif kind == "text":
         path.write_text("<html>not found</html>")
+    elif kind == "eps":  # which Pillow would hand to an outside program
+        path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "folder":
@@ -86,12 +88,13 @@ def broken(tmp_path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind", ["cut", "cut-png", "text", "empty", "folder", "bomb", "small bomb", "missing"])
+@pytest.mark.parametrize("kind", ["cut", "cut-png", "text", "eps", "empty", "folder", "bomb", "small bomb", "missing"])
 def test_a_bad_image_is_one_sentence_and_never_decoded_beyond_the_limit(tmp_path, kind):
     path = broken(tmp_path, kind)
     size, problem = image_problem(path)
     assert size is None
     assert problem
+    assert kind != "eps" or problem == "no image that can be recognised"
     with pytest.raises(UserError) as raised:
         open_image(path)
     assert str(path) in str(raised.value)

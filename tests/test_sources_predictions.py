@@ -84,6 +84,18 @@ def test_a_row_that_is_no_prediction_is_one_sentence_with_its_line(tmp_path, row
         read_predictions(rows(tmp_path, row))
 
 
+def test_a_finished_name_that_looks_like_a_tag_is_a_name(tmp_path):
+    said = [{"entity": name, "type": "LOC", "bbox_2d": None} for name in ("</answer>", "<think>", "a < b")]
+    _, (prediction,) = read_predictions(rows(tmp_path, {"id": "7", "entities": said}))
+    parsed, entities = parse_prediction(prediction, TWEET, "strict")
+    assert (parsed.reason, parsed.repairs) == (None, ())
+    assert [e.text for e in entities] == ["</answer>", "<think>", "a < b"]
+
+
+def test_half_a_character_in_an_id_does_no_harm(tmp_path):
+    assert read_predictions(rows(tmp_path, {"id": "7\ud800", "entities": []}))[1][0].id == "7\N{REPLACEMENT CHARACTER}"
+
+
 def test_an_empty_file_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no prediction"):
         read_predictions(rows(tmp_path, header={"format_version": 1, "kind": "predictions"}))

@@ -95,7 +95,9 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
         ("xml/1.xml", XML.format(OBJECT.format("A", "1e9", "NaN", 10, 5)), "line 3: the box of 'A' is not four numbers"),
         ("xml/1.xml", XML.format("<object><name> </name></object>"), "line 3: an <object> without a <name>"),
         ("xml/1.xml", '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>', "declares a DTD or entities"),
-        ("xml/1.xml", '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares a DTD or entities"),
+        ("xml/1.xml", '\n<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "line 2: declares a DTD or entities"),
+        ("xml/1.xml", '<?xml version="1.0" encoding="no-such"?><annotation/>', "line 1: broken XML"),
+        ("xml/1.xml", XML.format(OBJECT.format("A", 9, 1, 3, 5)).encode("utf-16"), "the box of 'A' is empty or upside down"),
     ],
 )
 def test_a_broken_file_is_one_sentence_with_its_place(folder, name, content, message):

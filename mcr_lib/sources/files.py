@@ -46,7 +46,8 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        # a lone surrogate (half a character, or a file name that is not UTF-8) becomes its escape, which JSON reads back
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
         with tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, **text) as file:
             temporary = Path(file.name)
             yield file
@@ -118,12 +119,15 @@ def read_text(path: str | Path) -> str:
     Raises:
         UserError: the file is missing, a folder, unreadable or not UTF-8.
     """
+    data = b""
     try:
-        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        data = Path(path).read_bytes()
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -17,6 +17,9 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+"""What may lie under such a name; other formats are not tried, since some are read by outside programs."""
+
 MAX_PIXELS = 50_000_000
 """An image of more pixels is refused before it is decoded; tweets' images have at most 1,440,000."""
 
@@ -137,7 +140,7 @@ def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "er
     if on_bad_image == "error" and len(usable) < len(examples):
         told = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
         first = report.problems[0] if report.problems else f"tweet {next(e.id for e in examples if not e.images)} has none"
-        raise UserError(f"images of {len(examples)} tweets: {told}; {first}; mend them or ask to skip bad images")
+        raise UserError(f"images of {len(examples)} tweets: {told}; {first}; mend them, or skip them with bad_images=skip")
     return usable, report
 
 
@@ -149,7 +152,7 @@ def _opened(path: str | Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            image = Image.open(path)
+            image = Image.open(path, formats=FORMATS)
         except FileNotFoundError as error:
             raise _Bad("the image does not exist") from error
         except IsADirectoryError as error:

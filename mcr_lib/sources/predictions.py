@@ -20,6 +20,7 @@ from typing import Any
 from mcr_lib import boxes
 from mcr_lib.answer import Mode, ParsedAnswer, parse_answer
 from mcr_lib.errors import UserError
+from mcr_lib.loose_json import whole_characters
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.sources.files import read_jsonl, write_jsonl
 
@@ -97,11 +98,13 @@ def _prediction(row: Mapping[str, Any], place: str) -> Prediction:
         id = str(id)
     if not isinstance(id, str) or not id:
         raise UserError(f'{place}: a prediction needs an "id" as text')
+    id = whole_characters(id, lambda _: None)
     image_size = _size(row.get("image_size_px"), "image_size_px", place)
     if "entities" in row:
         if not isinstance(row["entities"], list):
             raise UserError(f'{place}: "entities" must be a list of objects with entity, type and bbox_2d')
-        return Prediction(id, f"<answer>{json.dumps(row['entities'])}</answer>", is_finished=True, image_size_px=image_size)
+        listed = json.dumps(row["entities"]).replace("<", r"\u003c")  # a name may look like a tag
+        return Prediction(id, f"<answer>{listed}</answer>", is_finished=True, image_size_px=image_size)
     if not isinstance(row.get("answer"), str):
         raise UserError(f'{place}: a prediction needs an "answer" (the model\'s text) or "entities" (a list)')
     space = row.get("coordinate_space")

@@ -47,8 +47,9 @@ def read_annotation(path: str | Path) -> Annotation:
     except ParseError as error:
         raise UserError(f"{path}, line {error.position[0]}: broken XML ({str(error).split(':')[0]}); get the file again") from error
     except DefusedXmlException as error:
-        raise UserError(f"{path}: declares a DTD or entities, which annotation files never need; refused") from error
-    except ValueError as error:  # an encoding that the file names and Python lacks
+        line = data.count(b"\n", 0, max(0, data.find(b"<!"))) + 1
+        raise UserError(f"{path}, line {line}: declares a DTD or entities, which annotation files never need; refused") from error
+    except (ValueError, LookupError) as error:  # an encoding that the file names and Python lacks
         raise UserError(f"{path}, line 1: broken XML ({error})") from error
 
 
@@ -74,7 +75,8 @@ class _Place:
         line = 1
         if nth_object is not None:
             starts = [match.start() for match in re.finditer(rb"<object\b", self.data)]
-            line += self.data.count(b"\n", 0, starts[nth_object])
+            if nth_object < len(starts):  # else the file is in an encoding where the tag has other bytes
+                line += self.data.count(b"\n", 0, starts[nth_object])
         return UserError(f"{self.path}, line {line}: {message}")
 
 
