@@ -133,9 +133,13 @@ def box_sharing(judged: Sequence[Judged]) -> tuple[int, int]:
 def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
     """What the boxes show that hit no gold box of their own entity, over predictions with a right span.
 
-    "own entity, inexact", "another entity" (of the text), "image only" (bait; where known) or "background", by the largest IoU above 0.25.
+    "own entity, inexact", "another entity" (of the text), "image only" (bait) or "background", by the largest IoU above 0.25. Where no
+    tweet tells what its image shows and its text does not name, "image only" is left out: unknown, not zero.
     """
-    counts = Counter({"own entity, inexact": 0, "another entity": 0, "image only": 0, "background": 0})
+    kinds = ["own entity, inexact", "another entity", "image only", "background"]
+    if all(j.example.image_only is None for j in judged):
+        kinds.remove("image only")
+    counts = Counter(dict.fromkeys(kinds, 0))
     for j in judged:
         for pred, gold in j.matched:
             if pred.box_xyxy and not boxes.is_hit(pred.box_xyxy, gold.boxes_xyxy_px or ()):

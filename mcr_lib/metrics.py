@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from mcr_lib import boxes
-from mcr_lib.matching import Pairing, Placement, largest_matching, pair, place
+from mcr_lib.matching import Pairing, Placement, largest_matching, pair, place, spaced
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import Ratio
 
@@ -211,7 +211,7 @@ def _e2e(judged: Judged, task: str) -> Outcome:
     predictions, gold = judged.predictions, judged.example.entities
 
     def may_pair(i: int, j: int) -> bool:
-        return _words(predictions[i].text) == gold[j].text and _is_right(task, predictions[i], gold[j], inclusive=True)
+        return spaced(predictions[i].text) == gold[j].text and _is_right(task, predictions[i], gold[j], inclusive=True)
 
     return _counted(largest_matching(len(predictions), len(gold), may_pair), predictions, gold)
 
@@ -256,7 +256,3 @@ def _unco_legacy(judged: Judged, task: str) -> Outcome:
 
 def _set_outcome(gold: set[tuple], predicted: set[tuple]) -> Outcome:
     return Outcome(*(Counter(t for _, t, _ in items) for items in (gold & predicted, predicted - gold, gold - predicted)))
-
-
-def _words(text: str) -> str:
-    return " ".join(text.split())

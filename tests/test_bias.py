@@ -1,5 +1,7 @@
 """Bias: hand-made cases with the arithmetic beside them, and the blind rules on real annotation."""
 
+from dataclasses import replace
+
 import pytest
 
 from mcr_lib import bias, sources, yardsticks
@@ -74,6 +76,12 @@ def test_wrong_boxes_are_attributed_to_what_they_show():
     answers = [[said("Ada", (5, 0, 15, 10))], [said("Bob", A)], [said("Bob", C)], [said("Rome", B)], [said("Ada", A)]]
     found = bias.wrong_boxes([judge(TWEET, answer) for answer in answers])
     assert found == {"own entity, inexact": 1, "another entity": 1, "image only": 1, "background": 1}
+
+
+def test_where_no_bait_is_known_none_is_claimed():
+    assert bias.wrong_boxes([judge(replace(TWEET, image_only=None), [said("Bob", C)])]) == {
+        "own entity, inexact": 0, "another entity": 0, "background": 1,
+    }  # fmt: skip
 
 
 def test_n_f1_can_be_won_blind_on_the_real_test_split(gmner_dir):

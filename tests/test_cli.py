@@ -11,10 +11,10 @@ import pytest
 from tests.conftest import REPOSITORY
 
 
-def mcr(*arguments, **kwargs):
+def mcr(*arguments, environment=None):
     return subprocess.run(
         [sys.executable, "-m", "mcr_lib", *map(str, arguments)],
-        capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, **kwargs,
+        capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
     )  # fmt: skip
 
 
@@ -58,6 +58,17 @@ def test_score_prints_tables_or_one_json_object(sample_dir):
     assert "equal" in result["compare"]["gmner"]["verdict"]
 
 
+def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_report(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "300401", "entities": []}\n{"id": "[bold]x[/nope] \u00e9 \\ud800", "entities": []}\n', encoding="utf-8")
+    done = mcr("score", "--root", "data/sample", "--predictions", path, "--resamples", 100, environment={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
+
+
+SCORE = ["score", "--root", "data/sample", "--predictions", "data/sample/predictions.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -66,6 +77,9 @@ def test_score_prints_tables_or_one_json_object(sample_dir):
         (["data", "check", "twitter-fmnerg", "--root", ".", "--version", "v1"], "twitter-fmnerg has no version 'v1'"),
         (["score", "--root", "data/sample", "--predictions", "none.jsonl"], "none.jsonl does not exist"),
         (["score", "--root", "data/sample", "--predictions", "data/sample/predictions.jsonl", "--split", "deev"], "split 'deev'"),
+        ([*SCORE, "--seed", "-1"], "resamples 1000 and seed -1: expected"),
+        ([*SCORE, "--resamples", "0"], "expected 1 to 10,000 resamples"),
+        ([*SCORE, "--resamples", "10001"], "expected 1 to 10,000 resamples"),
         (["run", "--profile", "huge"], "unknown profile 'huge'"),
         (["run", "--set", "seed"], "expected key=value"),
         (["run", "--set", "sede=1"], "did you mean seed?"),

@@ -1,8 +1,11 @@
 """Intervals cover, tests keep their level and see what is there, verdicts say what the numbers say."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from mcr_lib.metrics import ratios
 from mcr_lib.statistics import PairedTest, Ratio, interval95, paired_test, resamples, summary, verdict
 
 
@@ -50,6 +53,37 @@ def test_exact_p_value_of_a_case_that_can_be_counted():
     assert found.p_value == pytest.approx(0.5, abs=0.03)
 
 
+def test_the_interval_of_an_f1_is_that_of_a_plain_loop_over_resampled_tweets():
+    rng = np.random.default_rng(3)
+    tp, fp, fn = rng.integers(0, 3, (3, 60))
+    drawn = []
+    for _ in range(4000):
+        some = [rng.integers(60) for _ in range(60)]
+        drawn.append(100 * 2 * sum(tp[some]) / (2 * sum(tp[some]) + sum(fp[some]) + sum(fn[some])))
+    low, high = interval95(ratios(np.stack([tp, fp, fn], axis=1))["f1"], resamples(60, 4000, np.random.default_rng(4)))
+    assert (low, high) == (pytest.approx(sorted(drawn)[99], abs=0.7), pytest.approx(sorted(drawn)[3899], abs=0.7))
+
+
+def test_the_p_value_of_an_f1_is_that_of_all_swaps_counted_out():
+    # ten tweets: all 1,024 ways to swap the two answers, F1 = 2 tp / (tp + fp + tp + fn) of the pooled counts
+    rng = np.random.default_rng(7)
+    first, second = rng.integers(0, 4, (2, 10, 3)) + np.array([[[2, 0, 0]], [[0, 0, 0]]])
+
+    def f1(rows):
+        tp, fp, fn = np.sum(rows, axis=0)
+        return 200 * tp / (2 * tp + fp + fn)
+
+    observed = f1(first) - f1(second)
+    n_as_large = 0
+    for swaps in itertools.product((False, True), repeat=10):
+        pairs = [(b, a) if is_swapped else (a, b) for a, b, is_swapped in zip(first, second, swaps, strict=True)]
+        n_as_large += abs(f1([a for a, _ in pairs]) - f1([b for _, b in pairs])) >= abs(observed) - 1e-9
+    found = paired_test(ratios(first)["f1"], ratios(second)["f1"], n_resamples=8000, rng=rng)
+    assert found.difference == pytest.approx(observed)
+    assert found.p_value == pytest.approx(n_as_large / 1024, abs=0.015)
+    assert 0.005 < found.p_value < 0.2  # a case in which the test has something to weigh
+
+
 def test_files_of_different_length_cannot_be_compared():
     a, b = (Ratio(np.ones(n, dtype=int), np.ones(n, dtype=int)) for n in (2, 3))
     with pytest.raises(ValueError, match="same tweets; got 2 and 3"):
@@ -78,6 +112,7 @@ def test_a_ratio_without_denominator_is_undefined_and_summed_up_as_zero():
         (PairedTest(-2.0, (-3.0, -1.0), 0.01, 10), "a is worse than b by 2.00 points of F1"),
         (PairedTest(2.0, (-0.1, 4.0), 0.01, 10), "cannot be told apart"),  # the interval holds zero
         (PairedTest(2.0, (0.1, 4.0), 0.06, 10), "cannot be told apart"),
+        (PairedTest(2.0, (0.1, 4.0), 0.0002, 10), "p < 0.001"),
     ],
 )
 def test_a_verdict_needs_both_the_interval_and_the_test(test, said):

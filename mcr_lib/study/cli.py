@@ -18,6 +18,8 @@ from mcr_lib.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to lose a report
     try:
         return arguments.run(arguments)
     except UserError as error:
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--scorer", choices=("definition", "e2e", "unco-legacy"), default="definition", help="default: %(default)s")
     score.add_argument("--parse", choices=("strict", "lenient"), default="strict", help="how answers are read (default: %(default)s)")
     score.add_argument("--compare", metavar="OTHER", help="another predictions file for the same tweets: paired test and verdict")
-    score.add_argument("--resamples", type=_count, default=1000, metavar="N", help="bootstrap resamples (default: %(default)s)")
+    score.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap resamples (default: %(default)s)")
     score.add_argument("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
     score.add_argument("--json", action="store_true", help="print one JSON object")
     score.set_defaults(run=_score)
@@ -118,13 +120,6 @@ def _run(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         console=_console(),
     )
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1_000_000:
-        raise ValueError
-    return value
 
 
 def _console() -> Any:

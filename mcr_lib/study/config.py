@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import mcr_lib
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_text
+from mcr_lib.statistics import MAX_RESAMPLES
 
 
 class Config(BaseModel):
@@ -32,7 +33,7 @@ class Config(BaseModel):
     compare: str | None = Field(None, description="a second predictions file to compare it with; null = none")
     scorer: Literal["definition", "e2e", "unco-legacy"] = Field("definition", description="scoring rule of headline numbers")
     parse: Literal["strict", "lenient"] = Field("strict", description="how answers are read")
-    n_resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap resamples")
+    n_resamples: int = Field(1000, ge=100, le=MAX_RESAMPLES, description="bootstrap resamples")
     n_degrade_repeats: int = Field(5, ge=1, le=100, description="repeats per level where answers are degraded by chance")
     gallery_size: int = Field(9, ge=1, le=60, description="tweets drawn in a gallery")
     seed: int = Field(0, ge=0, description="of every random choice")

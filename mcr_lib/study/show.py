@@ -29,24 +29,24 @@ def show_check(report: CheckReport, console: Console) -> None:
     if len(report.n_types) > 4:
         console.print("types: " + ", ".join(f"{name} {count:,}" for name, count in report.n_types.items()), highlight=False)
     counts = ", ".join(f"{count:,} {kind}" for kind, count in report.images.counts.items())
-    console.print(f"images of {report.images.n_examples:,} tweets: {counts}", highlight=False)
+    _say(console, f"images of {report.images.n_examples:,} tweets: {counts}")
     for problem in report.images.problems[:5]:
-        console.print(f"  {problem}", highlight=False, markup=False)
+        _say(console, f"  {problem}")
     if len(report.images.problems) > 5:
-        console.print(f"  … and {len(report.images.problems) - 5:,} more (all with --json)")
-    console.print("quirks:" if report.quirks else "quirks: none")
+        _say(console, f"  … and {len(report.images.problems) - 5:,} more (all with --json)")
+    _say(console, "quirks:" if report.quirks else "quirks: none")
     for kind, quirks in quirks_by_kind(report.quirks).items():
-        console.print(f"  {len(quirks):,} × {kind}, e.g. {quirks[0].where}: {quirks[0].what[:80]}", highlight=False, markup=False)
+        _say(console, f"  {len(quirks):,} × {kind}, e.g. {quirks[0].where}: {quirks[0].what[:80]}")
     for difference in report.differences:
-        console.print(f"DIFFERS  {difference}", style="bold red", highlight=False, markup=False)
+        _say(console, f"DIFFERS  {difference}", style="bold red")
     if not report.differences:
         n = sum(len(statistics) for statistics in report.expected.values())
-        console.print(f"All {n} statistics are as expected.", style="green", highlight=False)
+        _say(console, f"All {n} statistics are as expected.", style="green")
 
 
 def show_score(result: Mapping[str, Any], console: Console) -> None:
     """Scores with intervals, per type, bias, how the answers were read, yardsticks, and a comparison where there is one."""
-    console.print(f"{result['predictions']}: {result['n_examples']:,} tweets", highlight=False, markup=False)
+    _say(console, f"{result['predictions']}: {result['n_examples']:,} tweets")
     table = _table("scores, %", "", "P", "R", "F1", "95 % interval of F1")
     for key, name in _TASKS:
         if key in result:
@@ -69,8 +69,8 @@ def show_score(result: Mapping[str, Any], console: Console) -> None:
         console.print(table)
     for key, _ in _TASKS:
         if key in result.get("compare", {}):
-            console.print(result["compare"][key]["verdict"], highlight=False, markup=False)
-    console.print(f"signature: {result['signature']}", highlight=False, markup=False, soft_wrap=True)
+            _say(console, result["compare"][key]["verdict"])
+    _say(console, f"signature: {result['signature']}")
 
 
 def _show_bias(result: Mapping[str, Any], console: Console) -> None:
@@ -83,14 +83,12 @@ def _show_bias(result: Mapping[str, Any], console: Console) -> None:
         console.print(table)
         wrong, sharing = result["textual_bias"]["wrong_boxes"], result["textual_bias"]["box_sharing"]
         told = ", ".join(f"{kind} {count:,}" for kind, count in wrong.items())
-        console.print(
-            f"wrong boxes show: {told}; pairs that share a box: {sharing['pairs']:,} (gold {sharing['gold_pairs']:,})", highlight=False
-        )
+        _say(console, f"wrong boxes show: {told}; pairs that share a box: {sharing['pairs']:,} (gold {sharing['gold_pairs']:,})")
     visual = result["visual_bias"]
-    console.print(
+    _say(
+        console,
         f"visual bias: N-Count {visual['n_count']:,} of {visual['n_predictions']:,} predictions (N-Rate {_f(visual['n_rate'])} %), "
         f"altered {visual['altered']:,}",
-        highlight=False,
     )
 
 
@@ -98,29 +96,34 @@ def _show_reading(result: Mapping[str, Any], console: Console) -> None:
     parse, placing = result["parse"], result["placing"]
     n, n_failed = parse["n_answers"], sum(parse["failed_by_reason"].values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in parse["failed_by_reason"].items())
-    console.print(
+    _say(
+        console,
         f"answers: {n:,}; read as they are {_share(parse['ok'], n)}, mended {_share(parse['lenient'], n)}, "
         f"not read {_share(n_failed, n)}{f' ({reasons})' if reasons else ''}",
-        highlight=False,
     )
     n = placing["n_predictions"]
-    console.print(
+    _say(
+        console,
         f"predictions: {n:,}; placed {_share(placing['exact'], n)}, placed without spaces {_share(placing['lenient'], n)}, "
         f"duplicate {_share(placing['duplicate'], n)}, not in the text {_share(placing['unplaced'], n)}, "
         f"with several boxes {placing['several_boxes']:,}",
-        highlight=False,
     )
     other = result["other_parse"]
     told = ", ".join(f"{name} F1 {other[f'{key}_f1']:.2f}" for key, name in _TASKS if f"{key}_f1" in other)
-    console.print(f"read {'leniently' if other['parse'] == 'lenient' else 'strictly'} instead: {told}", highlight=False)
+    _say(console, f"read {'leniently' if other['parse'] == 'lenient' else 'strictly'} instead: {told}")
     for kind, ids in result["ids"].items():
         if ids["count"]:
             note = {"missing": "count as empty answers", "repeated": "the last row counts", "unknown": "left out"}[kind]
-            console.print(f"{kind} ids: {ids['count']:,} ({note}), e.g. {', '.join(ids['first'])}", style="yellow", highlight=False)
+            told = f"{kind} ids: {ids['count']:,} ({note}), e.g. {', '.join(ids['first'])}"
+            _say(console, told, style="yellow")
     if result["image_size_differs"]:
-        console.print(
-            f"{result['image_size_differs']:,} rows name another image size than annotated (boxes scored as shares)", style="yellow"
-        )
+        n_other = result["image_size_differs"]
+        _say(console, f"{n_other:,} rows name another image size than annotated (boxes scored as shares)", style="yellow")
+
+
+def _say(console: Console, text: str, *, style: str | None = None) -> None:
+    """One line as it is: the words of a file are no markup, and the terminal breaks it where it must."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
