@@ -70,6 +70,29 @@ def test_notebooks_run_in_order_then_are_skipped_until_something_changes(reposit
     assert run(repository, overrides={"seed": 2}, only=["01"])[2][5:] == ["first"]
 
 
+def test_a_notebook_runs_again_after_one_before_it_did(repository):
+    run(repository)
+    artifacts_before = artifacts.read_manifest(RunFolder(repository / "out"))["notebooks"]
+    artifacts_before["01_first"]["started"] = "2000-01-01T00:00:00+00:00"  # stamps count seconds; this run was longer ago
+    manifest = artifacts.read_manifest(RunFolder(repository / "out")) | {"notebooks": artifacts_before}
+    artifacts.write_manifest(RunFolder(repository / "out"), manifest)
+    assert run(repository)[2] == ["first", "second", "second"]
+
+
+def test_a_run_that_was_killed_or_interrupted_is_not_taken_for_done(repository, monkeypatch):
+    run(repository)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_execute", interrupted)
+        code, said, _ = run(repository, overrides={"seed": 2})
+    assert (code, "interrupted in 01_first" in said) == (130, True)
+    assert list(artifacts.read_manifest(RunFolder(repository / "out"))["notebooks"]) == ["02_second"]
+    assert run(repository)[2][:3] == ["first", "second", "first"]  # its files may be half those of the other seed
+
+
 def test_a_failing_cell_is_told_in_a_few_lines_and_the_rest_waits(repository):
     notebook(repository, "01_first", "x = 1", "# a comment\n1 / 0", "x = 2")
     code, said, log = run(repository)

@@ -45,7 +45,8 @@ def run(
     """Run the notebooks of a profile into a run folder and return the exit code: 0, 1 (a notebook failed), 2 (a user's mistake), 130.
 
     A notebook is skipped when its executed copy is there and nothing that it depends on has changed: its cells, the configuration, the
-    package's code, the data files, and the notebooks before it in this run.
+    package's code, the data files, and the notebooks before it, which have not run again since. What is about to run is struck from the
+    manifest first, so that a killed or interrupted run is never taken for a finished one.
 
     Args:
         out: run folder; `None` = outputs/<profile>.
@@ -71,25 +72,42 @@ def run(
         inputs = [artifacts.code_fingerprint(), _parameters(loaded), artifacts.files_fingerprint(map(loaded.path, config.PATHS))]
         for notebook in notebooks:
             inputs.append(fingerprint := artifacts.fingerprint(inputs, _sources(notebook)))
-            if notebook not in chosen:
-                continue
-            entry = manifest["notebooks"].get(notebook.stem, {})
-            if not force and entry.get("fingerprint") == fingerprint and _is_done(folder, notebook):
-                console.print(f"{notebook.stem}: up to date", highlight=False)
-                continue
-            try:
-                manifest["notebooks"][notebook.stem] = {"fingerprint": fingerprint, **_execute(notebook, folder, loaded, given, console)}
-            except _Failure as failure:
-                manifest["notebooks"][notebook.stem] = {"status": "failed", "error": failure.lines[1:]}
-                artifacts.write_manifest(folder, manifest)
-                for line in failure.lines:
-                    console.print(line, highlight=False, markup=False, soft_wrap=True)
-                return failure.code
-            except KeyboardInterrupt:
-                console.print(f"interrupted in {notebook.stem}; finished notebooks stay, the same command goes on from there")
-                return 130
-            artifacts.write_manifest(folder, manifest)
+            if notebook in chosen:
+                entry = manifest["notebooks"].get(notebook.stem, {})
+                if not force and entry.get("fingerprint") == fingerprint and _is_done(folder, notebook):
+                    console.print(f"{notebook.stem}: up to date", highlight=False)
+                elif code := _run_one(notebook, fingerprint, manifest, folder, loaded, given, console):
+                    return code
+            inputs.append(manifest["notebooks"].get(notebook.stem, {}).get("started"))
     console.print(f"done in {time.monotonic() - started:.0f} s; read {folder.notebooks}/*.html", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _run_one(
+    notebook: Path,
+    fingerprint: str,
+    manifest: dict[str, Any],
+    folder: RunFolder,
+    loaded: config.Loaded,
+    overrides: Mapping[str, Any],
+    console: Console,
+) -> int:
+    """Run one notebook, keep the manifest true at every moment, and return the exit code."""
+    entries = manifest["notebooks"]
+    entries.pop(notebook.stem, None)
+    artifacts.write_manifest(folder, manifest)
+    try:
+        entries[notebook.stem] = {"fingerprint": fingerprint, **_execute(notebook, folder, loaded, overrides, console)}
+    except _Failure as failure:
+        entries[notebook.stem] = {"status": "failed", "error": failure.lines[1:]}
+        for line in failure.lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        return failure.code
+    except KeyboardInterrupt:
+        console.print(f"interrupted in {notebook.stem}; finished notebooks stay, the same command goes on from there")
+        return 130
+    finally:
+        artifacts.write_manifest(folder, manifest)
     return 0
 
 
@@ -174,6 +192,7 @@ def _execute(notebook: Path, folder: RunFolder, loaded: config.Loaded, overrides
             papermill.execute_notebook(
                 notebook, part, parameters, kernel_name="python3", language="python", progress_bar=False, cwd=str(config.repository()),
                 config=Config({"KernelManager": {"transport": "ipc"}}),  # no open port while a notebook runs
+                extra_arguments=["--IPKernelApp.log_level=50"],  # a kernel that is interrupted has nothing to add
             )  # fmt: skip
     except PapermillExecutionError as error:
         part.replace(failed)
