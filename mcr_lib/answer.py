@@ -131,7 +131,8 @@ class Defect:
 _KD = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
 _OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
 _LIST = f"[{_KD}, {_OA}]"
-_ANSWER = f"<answer>{_LIST}</answer>"
+PERFECT = f"<answer>{_LIST}</answer>"
+"""The answer of which every example of `DEFECTS` is a damaged copy."""
 
 
 def _with(old: str, new: str) -> str:
@@ -149,17 +150,17 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a bracket"),
     Defect("no_answer_tag", _LIST, "repaired", "the first list of the text is read"),
     Defect("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
-    Defect("several_answers", f"<answer>[{_OA}]</answer>{_ANSWER}", "repaired", "the last complete one counts"),
-    Defect("text_around", f"Sure! {_ANSWER}", "repaired", "what stands beside the tags and the list is left out"),
+    Defect("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired", "the last complete one counts"),
+    Defect("text_around", f"Sure! {PERFECT}", "repaired", "what stands beside the tags and the list is left out"),
     Defect("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
     # the reasoning
-    Defect("unclosed_think", f"<think> Two names. {_ANSWER}", "repaired", "the reasoning ends where the answer begins"),
+    Defect("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "the reasoning ends where the answer begins"),
     Defect(
-        "unopened_think", f"Two names. </think>{_ANSWER}", "repaired", "all before it is reasoning; some prompts end with the opening tag"
+        "unopened_think", f"Two names. </think>{PERFECT}", "repaired", "all before it is reasoning; some prompts end with the opening tag"
     ),
-    Defect("several_thinks", f"<think>Two.</think><think>Sure.</think>{_ANSWER}", "repaired", "joined by a line break"),
-    Defect("think_misplaced", f"{_ANSWER}<think>Two.</think>", "repaired", "cut out, in or after the answer; a stray </think> is left out"),
-    Defect("tag_in_think", f"<think>An <answer> is due.</think>{_ANSWER}", "repaired", "it is reasoning; an answer within is a draft"),
+    Defect("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by a line break"),
+    Defect("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired", "cut out, in or after the answer; a stray </think> is left out"),
+    Defect("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "it is reasoning; an answer within is a draft"),
     # the list
     Defect("no_list", "<answer>none</answer>", "answer lost", "the tags hold no bracket of JSON (look-alikes do not count)"),
     Defect("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired", "objects without a list around them are read as one"),
@@ -184,7 +185,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("type_synonym", _with(_TYPE, '"person"'), "repaired", "other case, long names, MISC or MIS for OTHER: as the label set has it"),
     Defect("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
     # the box
-    Defect("null_in_words", _ANSWER.replace("null", '"none"'), "repaired", 'null; so are "null", "", "[]" and an empty list'),
+    Defect("null_in_words", PERFECT.replace("null", '"none"'), "repaired", 'null; so are "null", "", "[]" and an empty list'),
     Defect(
         "several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order; a scorer says which it uses"
     ),

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from mcr_lib import sources, yardsticks
+from mcr_lib.answer import DEFECTS
 from mcr_lib.errors import UserError
 from mcr_lib.sources.predictions import write_predictions
-from mcr_lib.study.scoring import score_file
+from mcr_lib.study.scoring import defect_rows, score_file
 
 
 def entities(answer):
@@ -102,6 +103,15 @@ def test_the_result_is_json_and_the_same_for_the_same_seed(sample_dir):
 def test_every_scorer_signs_with_its_rule(sample_dir, scorer):
     result = score(sample_dir, sample_dir / "predictions.jsonl", scorer=scorer)
     assert f"scorer={scorer}|iou={'>0.5' if scorer == 'definition' else '>=0.5'}" in result["signature"]
+
+
+def test_the_table_of_defects_shows_where_each_example_is_damaged():
+    rows = {row["strict reason"]: row for row in defect_rows(("PER", "LOC", "ORG", "OTHER"))}
+    assert list(rows) == [defect.name for defect in DEFECTS]
+    assert "Infinity" in rows["number_not_finite"]["example"]
+    assert rows["cut_list"]["read leniently"] == "Oracle Arena (LOC)"
+    assert rows["too_many_items"]["read leniently"].endswith("1,000 in all")
+    assert max(len(row["example"]) for row in rows.values()) < 80
 
 
 def test_fine_types_are_scored_too(gmner_dir, tmp_path):

@@ -13,6 +13,8 @@ from mcr_lib.sources.images import open_image
 from mcr_lib.study import plots, tables
 
 Rows = list[dict[str, Any]]
+_MANY = 6
+"""Entities with this many boxes or more share a bar; the CSV tells each."""
 
 
 def types(entities: pd.DataFrame, labels: Sequence[str]) -> tuple[Figure, Rows]:
@@ -30,8 +32,9 @@ def types(entities: pd.DataFrame, labels: Sequence[str]) -> tuple[Figure, Rows]:
         rows.append({"type": label, "groundable": n_groundable, "not groundable": n - n_groundable, "entities": n, "% in the image": share})
     figure, ax = plt.subplots(figsize=(5.6, 3.4))
     parts = {"in the image": "groundable", "not in the image": "not groundable"}
-    plots.stacked_bars(ax, rows, x="type", parts=parts, colours=plots.GROUNDABLE_COLOURS)
-    ax.set(xlabel="type", ylabel="entities", title=f"Entities by type (n = {len(entities):,})")
+    bars = [{**row, "name": f"{row['type']}\n{row['% in the image']} %" if row["entities"] else row["type"]} for row in rows]
+    plots.stacked_bars(ax, bars, x="name", parts=parts, colours=plots.GROUNDABLE_COLOURS)
+    ax.set(xlabel="type, and how much of it the image shows", ylabel="entities", title=f"Entities by type (n = {len(entities):,})")
     return figure, rows
 
 
@@ -49,9 +52,9 @@ def boxes(entities: pd.DataFrame, labels: Sequence[str]) -> tuple[Figure, Rows]:
     boxed = entities[entities["n_boxes"] > 0]
     shares = {label: boxed.loc[boxed["coarse"] == label, "box_share"].dropna() for label in labels}
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    plots.count_bars(
-        left, boxed["n_boxes"].value_counts().sort_index().to_dict(), xlabel="boxes of an entity", ylabel="groundable entities"
-    )
+    counts = boxed["n_boxes"].clip(upper=_MANY).value_counts().sort_index()
+    named = {f"{n} or more" if n == _MANY else str(n): int(count) for n, count in counts.items()}
+    plots.count_bars(left, named, xlabel="boxes of an entity", ylabel="groundable entities")
     left.set_title(f"Boxes per groundable entity (n = {len(boxed):,})")
     plots.shares_histogram(right, shares, xlabel="area of the largest box / area of the image")
     right.set_title(f"Size of boxes (n = {len(boxed):,})")
@@ -71,7 +74,7 @@ def answers(rows: Rows) -> Figure:
     """F1 of each task for each hand-made answer (`cases.answer_rows`)."""
     figure, ax = plt.subplots(figsize=(6, 4.2))
     plots.reward_heatmap(ax, rows, case="answer", columns=("GMNER", "MNER", "EEG"))
-    ax.set_xlabel("F1 of the tweet, %")
+    ax.set_title("F1 of one tweet with two entities, % (n = 1)")
     return figure
 
 
@@ -79,7 +82,7 @@ def scorers(rows: Rows) -> Figure:
     """GMNER F1 of each hand-made case under each scorer (`cases.scorer_rows`)."""
     figure, ax = plt.subplots(figsize=(6.4, 3))
     plots.reward_heatmap(ax, rows, case="case", columns=SCORERS)
-    ax.set_xlabel("GMNER F1, %")
+    ax.set_title("GMNER F1 of hand-made cases, % (n = 1 or 2 tweets)")
     return figure
 
 
@@ -96,7 +99,9 @@ def degradation(rows: Rows, reference: tuple[str, float], *, n: int) -> Figure:
     figure, ax = plt.subplots(figsize=(6.8, 4.4))
     plots.degradation(ax, rows, reference=reference)
     repeats = len({row["repeat"] for row in rows})
-    ax.set_title(f"One decision lowered alone (n = {n:,}, {f'{repeats} draws, band = range' if repeats > 1 else 'single draw'})")
+    ax.set_title(
+        f"One decision, or all four alike, made worse (n = {n:,}, {f'{repeats} draws, band = range' if repeats > 1 else 'single draw'})"
+    )
     return figure
 
 

@@ -24,7 +24,7 @@ from mcr_lib.sources.files import written_whole
 
 TYPE_COLOURS = {"PER": "#0072B2", "LOC": "#009E73", "ORG": "#E69F00", "OTHER": "#CC79A7", "MIS": "#CC79A7"}
 TASK_COLOURS = {"GMNER": "#0072B2", "MNER": "#56B4E9", "EEG": "#E69F00"}
-GROUNDABLE_COLOURS = {"in the image": "#009E73", "not in the image": "#B8B8B8"}
+GROUNDABLE_COLOURS = {"in the image": "#F0E442", "not in the image": "#B8B8B8"}
 ACCURACY_COLOURS = {"span": "#0072B2", "type": "#E69F00", "groundable": "#009E73", "box": "#D55E00", "all four": "#000000"}
 REFERENCE_COLOUR = "#444444"
 OTHER_COLOUR = "#666666"
@@ -55,7 +55,7 @@ def save(figure: Figure, folder: str | Path, name: str, values: Sequence[Mapping
 
 
 def stacked_bars(ax: Axes, rows: Sequence[Mapping[str, Any]], *, x: str, parts: Mapping[str, str], colours: Mapping[str, str]) -> Axes:
-    """Bars of counts, one per row, stacked from `parts` (label -> key of the row), each part's count written into it.
+    """Bars of counts, one per row, stacked from `parts` (label -> key of the row), each part's count written into it (beside it where low).
 
     Args:
         rows: one mapping per bar.
@@ -65,10 +65,15 @@ def stacked_bars(ax: Axes, rows: Sequence[Mapping[str, Any]], *, x: str, parts: 
     """
     names = [str(row[x]) for row in rows]
     bottom = np.zeros(len(rows))
+    tallest = max((sum(float(row[key]) for key in parts.values()) for row in rows), default=0)
     for label, key in parts.items():
         heights = np.array([float(row[key]) for row in rows])
-        bars = ax.bar(names, heights, bottom=bottom, color=colours[label], label=label, width=0.65)
-        ax.bar_label(bars, [f"{int(h):,}" if h else "" for h in heights], label_type="center", fontsize=7.5)
+        ax.bar(names, heights, bottom=bottom, color=colours[label], label=label, width=0.65)
+        for k, height in enumerate(heights):
+            is_low = height < 0.05 * tallest
+            if height:
+                place = {"ha": "left" if is_low else "center", "va": "center", "fontsize": 7.5}
+                ax.text(k + 0.34 * is_low, bottom[k] + height / 2, f"{int(height):,}", **place)
         bottom += heights
     ax.set_ylim(0, float(bottom.max(initial=1)) * 1.08)
     ax.legend(loc="upper right")
@@ -115,7 +120,7 @@ def draw_example(ax: Axes, example: Example, image: Image | None, predictions: S
     if image is not None:
         ax.imshow(np.asarray(image), extent=(0, width, height, 0))
     else:
-        ax.text(width / 2, height / 2, "no image here", ha="center", va="center", color=OTHER_COLOUR)
+        ax.text(width / 2, height / 2, "no image here", ha="center", va="center", color="#bbbbbb")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
     ax.grid(visible=False)
     for spine in ax.spines.values():
@@ -126,12 +131,8 @@ def draw_example(ax: Axes, example: Example, image: Image | None, predictions: S
     for entity in predictions or ():
         if entity.box_xyxy:
             _draw_box(ax, entity.box_xyxy, TYPE_COLOURS.get(entity.type, OTHER_COLOUR), (0, (4, 2)), None)
-    lines = textwrap.wrap(_plain(example.text), 46)[:4]
-    lines += [f"gold · {_entity_line(e.text, e.type, e.is_groundable)}" for e in example.entities[:6]] or ["gold · no entity"]
-    if predictions is not None:
-        lines += [f"pred · {_entity_line(e.text, e.type, bool(e.boxes_xyxy))}" for e in predictions[:6]] or ["pred · no entity"]
     ax.set_title(f"{example.split} · {example.id}", fontsize=7.5, color=OTHER_COLOUR)
-    ax.text(0, -0.03, "\n".join(lines), transform=ax.transAxes, va="top", fontsize=7, linespacing=1.35)
+    ax.text(0, -0.03, "\n".join(_lines(example, predictions)), transform=ax.transAxes, va="top", fontsize=7, linespacing=1.35)
     return ax
 
 
@@ -144,12 +145,17 @@ def gallery(
 ) -> Figure:
     """A figure of examples side by side, each drawn by `draw_example`."""
     n_columns = max(1, min(n_columns, len(examples)))
-    n_rows = max(1, -(-len(examples) // n_columns))
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(3.3 * n_columns, 3.7 * n_rows), squeeze=False)
+    answers = predictions if predictions is not None else [None] * len(examples)
+    n_lines = [len(_lines(example, answer)) for example, answer in zip(examples, answers, strict=True)] or [0]
+    heights = [2.5 + 0.145 * max(n_lines[k : k + n_columns]) for k in range(0, len(n_lines), n_columns)]
+    size, ratios = (3.3 * n_columns, sum(heights)), {"height_ratios": heights}
+    figure, axes = plt.subplots(len(heights), n_columns, figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.15)  # room for a line below the texts, which the layout only estimates
     for ax in axes.flat[len(examples) :]:
         ax.set_axis_off()
-    for index, (ax, example, image) in enumerate(zip(axes.flat, examples, images, strict=False)):
-        draw_example(ax, example, image, predictions[index] if predictions is not None else None)
+    for ax, example, image, answer in zip(axes.flat, examples, images, answers, strict=False):
+        draw_example(ax, example, image, answer)
+        ax.set_anchor("N")
     return figure
 
 
@@ -191,7 +197,7 @@ def score_bars(ax: Axes, rows: Sequence[Mapping[str, Any]], *, n: int) -> Axes:
         f1 = np.array([row["f1"] for row in chosen])
         spread = np.array([[max(0, row["f1"] - row["ci_low"]), max(0, row["ci_high"] - row["f1"])] for row in chosen]).T
         bars = ax.bar(x, f1, width * 0.92, yerr=spread, color=TASK_COLOURS[task], label=task, capsize=2.5, ecolor=REFERENCE_COLOUR)
-        ax.bar_label(bars, [f"{value:.1f}" for value in f1], label_type="center", fontsize=7.5, color="black")
+        ax.bar_label(bars, [f"{value:.1f}" for value in f1], label_type="center", fontsize=7.5, color=_ink(TASK_COLOURS[task]))
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel="F1, %", ylim=(0, 105), title=f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)")
     ax.legend(ncols=3, loc="upper right")
@@ -240,9 +246,15 @@ def degradation(ax: Axes, rows: Sequence[Mapping[str, Any]], *, reference: tuple
         ax.annotate(
             reference[0], (0.01, reference[1]), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points", fontsize=8
         )
-    ax.set(xlabel="accuracy of the decision that is lowered, % (the others perfect)", ylabel="GMNER F1, %", ylim=(0, 103))
-    ax.legend(title="lowered alone", title_fontsize=8, loc="lower right")
+    ax.set(xlabel="accuracy of what is lowered, % (the rest perfect)", ylabel="GMNER F1, %", ylim=(0, 103))
+    ax.legend(title="lowered", title_fontsize=8, loc="lower right")
     return ax
+
+
+def _ink(colour: str) -> str:
+    """Black or white, whichever is read more easily on a colour."""
+    red, green, blue = mpl.colors.to_rgb(colour)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"
 
 
 def _draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str | None) -> None:
@@ -251,7 +263,18 @@ def _draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: st
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.8, linestyle=style))
     if label:
         box_style = {"facecolor": colour, "edgecolor": "none", "pad": 1.2, "alpha": 0.9}
-        ax.text(x1, y1, _plain(label), fontsize=6.5, color="white", va="bottom", bbox=box_style, clip_on=True)
+        top, bottom = sorted(ax.get_ylim())
+        va = "bottom" if y1 - top > 0.08 * (bottom - top) else "top"  # above the box, or inside where the image ends
+        ax.text(x1, y1, _plain(label), fontsize=6.5, color="white", va=va, bbox=box_style, clip_on=True)
+
+
+def _lines(example: Example, predictions: Sequence[PredictedEntity] | None) -> list[str]:
+    """What stands below a picture: the text in up to four lines, then gold and predicted entities, up to six of each."""
+    lines = textwrap.wrap(_plain(example.text), 46)[:4]
+    entities = [f"gold · {_entity_line(e.text, e.type, e.is_groundable)}" for e in example.entities[:6]] or ["gold · no entity"]
+    if predictions is not None:
+        entities += [f"pred · {_entity_line(e.text, e.type, bool(e.boxes_xyxy))}" for e in predictions[:6]] or ["pred · no entity"]
+    return lines + [line for entity in entities for line in textwrap.wrap(entity, 52, subsequent_indent="      ")]
 
 
 def _entity_line(text: str, type: str | None, is_groundable: bool | None) -> str:

@@ -86,11 +86,11 @@ def mixture(tweets: pd.DataFrame) -> dict[str, int]:
     """How many tweets show none, some or all of their entities; `tweets` is from `tables.tweet_table`."""
     n, shown = tweets["n_entities"], tweets["n_groundable"]
     return {
-        "no entity": int((n == 0).sum()),
         "nothing groundable": int((shown == 0).sum()),
+        "of these, no entity at all": int((n == 0).sum()),
         "all groundable": int(((shown == n) & (n > 0)).sum()),
-        "mix both": int(((shown > 0) & (shown < n)).sum()),
-        "mix both within one type": int(tweets["is_mixed_within_type"].sum()),
+        "both": int(((shown > 0) & (shown < n)).sum()),
+        "of these, both within one type": int(tweets["is_mixed_within_type"].sum()),
     }
 
 

@@ -1,5 +1,6 @@
 """From a predictions file to numbers: scores with intervals, bias, how the answers were read, yardsticks, and a comparison of two files."""
 
+import os.path
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from mcr_lib import bias, metrics, statistics, yardsticks
-from mcr_lib.answer import DEFECTS, Mode, ParsedAnswer, parse_answer
+from mcr_lib.answer import DEFECTS, PERFECT, Mode, ParsedAnswer, parse_answer
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
@@ -145,8 +146,11 @@ def score_file(
         seed: of the bootstrap and the test.
 
     Raises:
-        UserError: data or predictions are missing or broken, or no id of the file is in the split.
+        UserError: data or predictions are missing or broken, no id of the file is in the split, or a number is out of range.
     """
+    if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
+        told = f"resamples {n_resamples} and seed {seed}"
+        raise UserError(f"{told}: expected 1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more")
     examples = load_split(source, root, split=split, version=version)
     answers = _answers(examples, predictions, parse)
     result = {
@@ -175,22 +179,30 @@ def score_file(
 
 
 def defect_rows(labels: Sequence[str]) -> list[dict[str, str]]:
-    """One row per defect of `answer.DEFECTS`: an example, what a strict and a lenient reading make of it."""
+    """One row per defect of `answer.DEFECTS`: its name, the place in its example where it departs from the perfect answer, what a lenient
+    reading makes of it, and the entities that this gets.
+    """
     rows = []
     for defect in DEFECTS:
         strict, lenient = (parse_answer(defect.example, labels=labels, mode=mode) for mode in ("strict", "lenient"))
-        read = ", ".join(f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities)
+        read = [f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities]
+        more = [f"… {len(read):,} in all"] if len(read) > 3 else []
         rows.append(
             {
-                "defect": defect.name,
-                "example": defect.example if len(defect.example) <= 120 else defect.example[:119] + "…",
-                "strict": strict.reason or "read",
-                "lenient": defect.lenient,
-                "how": defect.how,
-                "read leniently": read or "–",
+                "strict reason": strict.reason or "read",
+                "example": _excerpt(defect.example),
+                "lenient": f"{defect.lenient}: {defect.how}",
+                "read leniently": ", ".join(read[:3] + more) or "–",
             }
         )
     return rows
+
+
+def _excerpt(text: str, width: int = 64) -> str:
+    """A text from a little before the place where it departs from the perfect answer, line breaks written out."""
+    start = max(0, len(os.path.commonprefix([text, PERFECT])) - 16)
+    shown = text[start : start + width].replace("\n", r"\n")
+    return f"{'…' * (start > 0)}{shown}{'…' * (start + width < len(text))}"
 
 
 def score_configured(loaded: Loaded) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from mcr_lib import boxes
 from mcr_lib.schema import Example
@@ -76,6 +77,18 @@ def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
         )
     columns = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type", "width", "height"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def text_table(rows: Sequence[Mapping[str, Any]], index: str) -> Styler:
+    """Rows of text as a table for the reader of a notebook: whole cells, aligned to the left, tags of model text shown as written.
+
+    Args:
+        rows: one mapping per row, all with the same keys.
+        index: key of the row's name.
+    """
+    left = {"selector": "th, td", "props": "text-align: left; white-space: pre-wrap; vertical-align: top"}
+    table = pd.DataFrame(rows, columns=list(rows[0]) if rows else [index]).set_index(index)
+    return table.style.format(escape="html").set_table_styles([left])
 
 
 def score_table(reports: Mapping[str, Mapping[str, Any]], tasks: Sequence[str] = ("gmner", "mner", "eeg")) -> pd.DataFrame:
