@@ -77,7 +77,7 @@ def of_example(example: Example, *, privileged: bool = False) -> list[Statement]
     """
     task = example.constraints
     claims = [constraints.claims(entity, task) for entity in example.entities]
-    found = _numbered(
+    found = numbered(
         [entity.text for entity in example.entities],
         [claim.get("type") for claim in claims],
         [claim.get("groundable") for claim in claims],
@@ -98,7 +98,7 @@ def of_answer(entities: Sequence[PredictedEntity], task: Collection[str]) -> lis
         [Statement(name='Oslo', mark='', type='LOC', is_groundable=None, slot=None, is_bait=False)]
     """
     types = [entity.type if "type" in task else None for entity in entities]
-    return _numbered([e.text for e in entities], types, [bool(e.boxes_xyxy) if "groundable" in task else None for e in entities])
+    return numbered([e.text for e in entities], types, [bool(e.boxes_xyxy) if "groundable" in task else None for e in entities])
 
 
 def gold_boxes(example: Example) -> tuple[Box, ...]:
@@ -107,7 +107,8 @@ def gold_boxes(example: Example) -> tuple[Box, ...]:
     return tuple(box for box in claims if box is not None)
 
 
-def _numbered(names: Sequence[str], types: Sequence[str | None], shown: Sequence[bool | None]) -> list[Statement]:
+def numbered(names: Sequence[str], types: Sequence[str | None], shown: Sequence[bool | None]) -> list[Statement]:
+    """Statements of names in order, with marks where names repeat and slots counted over those that are shown."""
     total, seen = Counter(names), Counter()
     found, n_slots = [], 0
     for name, type_, is_groundable in zip(names, types, shown, strict=True):

@@ -46,7 +46,8 @@ FLAWS = {
 
 MAX_CHARS = 6000
 
-_BOX = re.compile(r"[\[(]\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*[\])]")
+BOX = re.compile(r"[\[(]\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*[\])]")
+"""A box written in numbers."""
 _TAG = re.compile(r"</?(?:think|answer)>")
 Event = tuple[int, str, str]
 """Number of the clause within its sentence, kind (a group of `_pattern`) and value."""
@@ -86,7 +87,7 @@ def verify(
         return "too_long"
     if _TAG.search(text):
         return "tag"
-    if _BOX.search(text):
+    if BOX.search(text):
         return "number"
     marked = _with_marks(text, statements, bare_names)
     if '"' in marked and not bare_names:

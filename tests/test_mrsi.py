@@ -1,0 +1,173 @@
+"""MRSI's data side: D1 and D2, chains and their file, rows for training."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mcr_lib import rewards, sources, yardsticks
+from mcr_lib.answer import parse_answer
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Entity, Example, ImageOnly
+from mcr_lib.stages import mrsi
+from mcr_lib.styles import STYLES
+
+LABELS = ("PER", "LOC", "ORG", "OTHER")
+TWEET = Example(
+    "1", "demo", "train", ("Ada", "Byron", "in", "Rome"),
+    (Entity("Ada Byron", 0, 2, "PER", ((10, 10, 50, 80),)), Entity("Rome", 3, 4, "LOC", ())), LABELS,
+    images=("1.jpg",), image_size_px=(100, 90), image_only=(ImageOnly("Zed", "ORG", ((1, 1, 5, 5),)),),
+)  # fmt: skip
+QWEN = mrsi.Backbone("qwen2.5-vl", 56 * 56, 28 * 28 * 256)
+
+
+@pytest.fixture(scope="module")
+def tweets(sample_dir):
+    return sources.load_split("twitter-gmner", sample_dir, split="train")
+
+
+def test_d1_and_d2_are_disjoint_and_depend_on_nothing_but_id_and_seed():
+    many = [replace(TWEET, id=str(k)) for k in range(2000)]
+    d1, d2 = mrsi.split_d1_d2(many, d1_share=0.3, seed=0)
+    assert len(d1) + len(d2) == 2000
+    assert not {e.id for e in d1} & {e.id for e in d2}
+    assert 0.26 < len(d1) / 2000 < 0.34  # 4 standard deviations of a fair draw: 4·sqrt(0.3·0.7/2000) = 0.041
+    backwards = mrsi.split_d1_d2(many[::-2], d1_share=0.3, seed=0)[0]
+    assert {e.id for e in backwards} == {e.id for e in d1} & {e.id for e in many[::-2]}
+    assert {e.id for e in d1} <= {e.id for e in mrsi.split_d1_d2(many, d1_share=0.4, seed=0)[0]}
+    assert {e.id for e in d1} != {e.id for e in mrsi.split_d1_d2(many, d1_share=0.3, seed=1)[0]}
+    assert [len(half) for half in mrsi.split_d1_d2(many, d1_share=1.0, seed=0)] == [2000, 0]
+    assert [len(half) for half in mrsi.split_d1_d2(many, d1_share=0.0, seed=0)] == [0, 2000]
+
+
+def test_a_chain_depends_on_seed_id_and_style_alone(tweets):
+    one = mrsi.build_chains(tweets, seed=3).chains
+    other = mrsi.build_chains(tweets[::-1], ["terse", "table"], seed=3).chains
+    assert {(c.id, c.style): c for c in other}.items() <= {(c.id, c.style): c for c in one}.items()
+    assert len(one) == len(tweets) * len(STYLES)
+    assert one != mrsi.build_chains(tweets, seed=4).chains
+
+
+def test_the_same_seed_writes_the_same_bytes_and_they_are_read_back(tweets, tmp_path):
+    built = mrsi.build_chains(tweets, seed=0).chains
+    sums = [mrsi.write_chains(tmp_path / name, built, tweets) for name in ("a.jsonl", "b.jsonl")]
+    assert sums[0] == sums[1] == hashlib.sha256((tmp_path / "b.jsonl").read_bytes()).hexdigest()
+    assert mrsi.read_chains(tmp_path / "a.jsonl", tweets) == built
+
+
+def edited(path, edit):
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(edit(lines)) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda lines: lines[:-1], "17 chains, but its first line promises 18; the file was cut"),
+        (lambda lines: [*lines[:-1], lines[-1][:40]], "line 19: not JSON"),
+        (lambda lines: [lines[0].replace('"format_version": 1', '"format_version": 7'), *lines[1:]], "format_version 7"),
+        (lambda lines: [lines[0].replace('"chains_version": 1', '"chains_version": 0'), *lines[1:]], "chains of version 0"),
+        (lambda lines: [lines[0].replace("chains", "examples", 1), *lines[1:]], "holds 'examples'"),
+        (lambda lines: [lines[0], lines[1].replace("PER", "LOC"), *lines[2:]], "line 2: the chain of tweet 1 does not pass (other_answer)"),
+        (lambda lines: [lines[0], lines[1].replace("text-first", "sonnet"), *lines[2:]], "line 2: .*unknown_style"),
+        (lambda lines: [lines[0], lines[1].replace("[[box 1]]", "[[box 2]]", 1), *lines[2:]], "line 2: .*foreign_slot"),
+        (lambda lines: [lines[0], lines[1].replace("50", "51"), *lines[2:]], "line 2: .*other_gold"),
+        (lambda lines: [lines[0], lines[1].replace('"id": "1"', '"id": "9"'), *lines[2:]], "line 2: .*unknown_tweet"),
+        (lambda lines: [lines[0], lines[1].replace('"answer"', '"answers"'), *lines[2:]], "line 2: .*not a row of a chain: 'answer'"),
+        (lambda lines: [lines[0], *(line.replace("PER", "LOC") for line in lines[1:3]), *lines[3:]], "so do 1 others"),
+    ],
+)  # fmt: skip
+def test_a_chain_file_of_another_version_cut_or_edited_is_refused(tmp_path, edit, message):
+    two = [TWEET, replace(TWEET, id="2")]
+    mrsi.write_chains(tmp_path / "c.jsonl", mrsi.build_chains(two, seed=0).chains, two)
+    with pytest.raises(UserError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        mrsi.read_chains(edited(tmp_path / "c.jsonl", edit), two)
+
+
+def test_what_cannot_be_built_is_told_in_a_sentence():
+    with pytest.raises(UserError, match="unknown style 'sonnet'; choose from text-first"):
+        mrsi.build_chains([TWEET], ["sonnet"], seed=0)
+    with pytest.raises(UserError, match="privileged chains need the testbed"):
+        mrsi.build_chains([replace(TWEET, image_only=None)], seed=0, privileged=True)
+    with pytest.raises(UserError, match="a gold box and no image size"):
+        mrsi.build_chains([replace(TWEET, image_size_px=None)], seed=0)
+
+
+def test_rewrites_are_counted_and_nothing_is_lost(tweets):
+    def ask(example, request):
+        template = request.split("Reasoning:\n")[1]
+        return {0: None, 1: template.replace("[[box 1]]", "[1, 2, 3, 4]"), 2: "Well: " + template}[len(example.text) % 3]
+
+    templates = mrsi.build_chains(tweets, ["terse"], seed=0)
+    built = mrsi.build_chains(tweets, ["terse"], seed=0, ask=ask, writer="mllm")
+    assert [c.id for c in built.chains] == [c.id for c in templates.chains]
+    kept = [c for c in built.chains if c.writer == "mllm"]
+    assert all(c.text.startswith("Well: ") for c in kept)
+    n_none = sum(len(e.text) % 3 == 0 for e in tweets)
+    n_numbers = sum(len(e.text) % 3 == 1 and any(entity.is_groundable for entity in e.entities) for e in tweets)
+    assert built.rejects == {"empty": 2 * n_none, "number": 2 * n_numbers}
+    assert (built.n_asked, built.n_fallen_back) == (len(tweets), n_none + n_numbers)
+    assert templates.n_asked == 0
+
+
+def test_sft_rows_hold_messages_paths_and_a_completion_that_scores_the_maximum(tweets):
+    built = mrsi.build_chains(tweets, seed=0).chains
+    by_id = {e.id: e for e in tweets}
+    rows = list(mrsi.sft_rows(built, by_id, QWEN, prompt="mcr"))
+    assert len(rows) == len(built)
+    for row in rows:
+        example = by_id[row["id"]]
+        text = row["completion"][0]["content"][0]["text"]
+        gold = rewards.written_gold(example, "model_px", model_size=QWEN.size(example))
+        parsed = parse_answer(text, labels=example.labels)
+        assert rewards.rewards(parsed, gold).total() == 5
+        assert parsed.think
+        assert row["prompt"][-1]["role"] == "user"
+        assert len(row["images"]) == len(example.images)
+    direct = list(mrsi.sft_rows(built[:1], by_id, QWEN, prompt="direct", with_reasoning=False))
+    assert direct[0]["completion"][0]["content"][0]["text"].startswith("<answer>")
+    json.dumps(rows)
+
+
+def test_grpo_rows_feed_the_reward_functions(tweets):
+    rows = list(mrsi.grpo_rows(tweets, QWEN, prompt="mcr"))
+    completions = []
+    for example in tweets:
+        gold = rewards.written_gold(example, "model_px", model_size=QWEN.size(example))
+        completions.append([{"role": "assistant", "content": mrsi.chains.write_answer(yardsticks.perfect(gold))}])
+    columns = {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
+    for function in rewards.grpo_reward_functions():
+        assert function(completions=completions, **columns) == [1.0] * len(rows)
+
+
+def test_worked_examples_mix_shown_and_not_shown_and_are_perfect():
+    many = [replace(TWEET, id=str(k)) for k in range(5)] + [replace(TWEET, id="x", entities=())]
+    shots = mrsi.worked_examples(many, mrsi.Backbone("qwen3-vl", 0, 10**6), n=3)
+    assert len({e.id for e, _ in shots}) == 3
+    for example, text in shots:
+        assert [e.text for e in parse_answer(text, labels=LABELS).entities] == ["Ada Byron", "Rome"]
+        assert example.entities
+    assert shots == mrsi.worked_examples(many[::-1], mrsi.Backbone("qwen3-vl", 0, 10**6), n=3)
+    with pytest.raises(UserError, match="only 0 of 1 tweets have an entity"):
+        mrsi.worked_examples(many[-1:], QWEN)
+
+
+def test_privileged_chains_name_the_bait_and_leave_it_out_of_the_answer():
+    for chain in mrsi.build_chains([TWEET], seed=0, privileged=True).chains:
+        assert '"Zed"' in chain.text
+        assert [s.name for s in chain.answer] == ["Ada Byron", "Rome"]
+    assert all("Zed" not in chain.text for chain in mrsi.build_chains([TWEET], seed=0).chains)
+
+
+def test_wordings_are_drawn_about_evenly():
+    texts = {}
+    for k in range(60):
+        for chain in mrsi.build_chains([replace(TWEET, id=str(k))], seed=0).chains:
+            texts.setdefault(chain.style, []).append(chain.text)
+    for style, said in texts.items():
+        shares = np.unique(said, return_counts=True)[1]
+        assert len(shares) == len(STYLES[style].wordings) == 3
+        assert min(shares) >= 8  # of 60 draws with p = 1/3: 20 ± 3.7
