@@ -10,11 +10,12 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: env run test lint bench lock clean
 env: $(STAMP)
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP):  # named by the content of both files: checkouts that share VENV do not install again
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements.lock
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e . --no-deps
+	rm -f $(VENV)/.installed-*
 	touch $@
 
 run: env
