@@ -1,0 +1,187 @@
+"""The verifier, judged by mutation: it passes every template and rejects chains with one planted error."""
+
+import random
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcr_lib import sources, statements
+from mcr_lib.schema import CONSTRAINTS
+from mcr_lib.statements import Statement
+from mcr_lib.styles import STYLES, say
+from mcr_lib.verify import FLAWS, MAX_CHARS, verify
+
+LABELS = ("PER", "LOC", "ORG", "OTHER")
+ADA = Statement("Ada Byron", type="PER", is_groundable=True, slot=1)
+EVE = Statement("Eve", type="PER", is_groundable=True, slot=2)
+ROME = Statement("Rome", type="LOC", is_groundable=False)
+
+
+def flaw(text, said=(ADA, EVE, ROME), **kwargs):
+    return verify(text, list(said), labels=LABELS, task=CONSTRAINTS, **kwargs)
+
+
+GOOD = '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. The image does not show "Rome", a LOC.'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD, None),
+        ("“Ada Byron”: person, [[box 1]]. “Eve”: person, [[box 2]]. “Rome”: location, absent.", None),
+        ('At [[box 1]], one sees "Ada Byron", a person. "Eve" is a PER. She is at [[box 2]]. "Rome" is a LOC. It isn\'t there.', None),
+        ('Is "Rome" shown? No. It is a LOC. "Ada Byron" PER [[box 1]]. "Eve" PER [[box 2]].', None),
+        ("", "empty"),
+        (" \n", "empty"),
+        (GOOD + "x" * MAX_CHARS, "too_long"),
+        (GOOD + "</think>", "tag"),
+        (GOOD.replace("[[box 1]]", "[10, 20, 30, 40]"), "number"),
+        (GOOD + ' And "Oslo".', "unknown_name"),
+        (GOOD.replace("Byron", "Lovelace"), "unknown_name"),
+        (GOOD.replace('"Eve"', "she"), "missing_name"),
+        ("Two PER first. " + GOOD, "stray_claim"),
+        (GOOD.replace("LOC", "ORG"), "wrong_type"),
+        (GOOD + " It is also an ORG.", "wrong_type"),
+        (GOOD.replace("a LOC", "a place"), "missing_type"),
+        (GOOD.replace("box 1", "box 7"), "foreign_slot"),
+        (GOOD.replace("box 1", "box X").replace("box 2", "box 1").replace("box X", "box 2"), "foreign_slot"),
+        (GOOD + " It is at [[box 1]].", "foreign_slot"),
+        (GOOD.replace(" at [[box 1]]", ""), "missing_slot"),
+        (GOOD.replace("PER at", "PER not seen, at"), "wrong_negation"),
+        (GOOD.replace("does not show", "shows"), "missing_negation"),
+        (GOOD + " Still it is visible.", "missing_negation"),
+    ],
+)  # fmt: skip
+def test_flaws_are_named(text, expected):
+    assert flaw(text) == expected
+
+
+def test_every_flaw_has_a_case_above():
+    cases = next(mark for mark in test_flaws_are_named.pytestmark if mark.name == "parametrize").args[1]
+    assert {expected for _, expected in cases} == {None, *FLAWS}
+
+
+def test_entity_free_chains_deny_and_claim_nothing():
+    assert flaw("Nobody is named.", ()) is None
+    assert flaw("It rains.", ()) == "missing_negation"
+    assert flaw("No PER here.", ()) == "stray_claim"
+    assert flaw('No name but "Eve".', ()) == "unknown_name"
+
+
+def test_bait_is_said_to_be_shown_and_not_named():
+    bait = Statement("Zed", is_bait=True)
+    assert flaw(GOOD + ' The image also shows "Zed", which the text does not name.', (ADA, EVE, ROME, bait)) is None
+    assert flaw(GOOD, (ADA, EVE, ROME, bait)) == "missing_name"
+    assert flaw(GOOD + ' The image also shows "Zed".', (ADA, EVE, ROME, bait)) == "missing_negation"
+    assert flaw(GOOD + ' The image also shows "Zed", an ORG that is not named.', (ADA, EVE, ROME, bait)) == "wrong_type"
+
+
+def test_names_within_names_and_names_that_hold_quotes():
+    said = (replace(ADA, name='The "Eve" Show', type="OTHER"), EVE)
+    text = '"The "Eve" Show" is OTHER at [[box 1]]. "Eve" is PER at [[box 2]].'
+    assert flaw(text, said) is None
+    assert flaw(text.replace('. "Eve"', ". She"), said) == "missing_name"
+
+
+def test_names_without_quotes_count_only_where_asked():
+    text = "Eve is a PER at [[box 2]]."
+    assert flaw(text, (EVE,)) == "stray_claim"
+    assert flaw(text, (EVE,), bare_names=True) is None
+    assert flaw("Everyone is a PER at [[box 2]].", (EVE,), bare_names=True) == "stray_claim"
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_any_text_is_read_without_error(before, after):
+    assert flaw(before + GOOD + after) in {None, *FLAWS}
+    assert flaw(before, ()) in {None, *FLAWS}
+
+
+# planted errors, said by the templates themselves --------------------------------------------------------------------------------
+
+
+def planted(kind, said, example, rng):
+    """The statements with one error of a kind, or `None` where the tweet has no room for it."""
+    said = list(said)
+    k = rng.randrange(len(said))
+    if kind == "wrong type":
+        said[k] = replace(said[k], type=rng.choice([label for label in example.labels if label != said[k].type]))
+    elif kind == "swapped slots":
+        shown = [i for i, s in enumerate(said) if s.slot]
+        if len(shown) < 2:
+            return None
+        a, b = rng.sample(shown, 2)
+        said[a], said[b] = replace(said[a], slot=said[b].slot), replace(said[b], slot=said[a].slot)
+    elif kind == "dropped entity":
+        del said[k]
+    elif kind == "added entity":
+        names = {word for s in said for word in s.name.split()}
+        free = [token for token in example.tokens if token not in names]
+        if not free:
+            return None
+        said.insert(k, replace(said[k], name=rng.choice(free), mark=""))
+    elif kind == "flipped groundability":
+        said[k] = replace(said[k], is_groundable=not said[k].is_groundable, slot=None if said[k].slot else rng.randint(1, 3))
+    return said
+
+
+KINDS = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
+
+
+@pytest.mark.parametrize(("source", "step"), [("twitter-gmner", 10), ("twitter-fmnerg", 30)])
+def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors_are(gmner_dir, source, step):
+    rng = random.Random(0)
+    n, passed = Counter(), Counter()
+    for example in sources.load_split(source, gmner_dir, split="train")[::step]:
+        said = statements.of_example(example)
+        for name, style in STYLES.items():
+            wording = rng.randrange(3)
+            text = say(style, wording, said, example.constraints)
+            assert verify(text, said, labels=example.labels, task=example.constraints) is None, (name, wording, text)
+            for kind in KINDS if said else ():
+                wrong = planted(kind, said, example, rng)
+                if wrong is not None:
+                    text = say(style, wording, wrong, example.constraints)
+                    n[kind] += 1
+                    passed[kind] += verify(text, said, labels=example.labels, task=example.constraints) is None
+    assert min(n[kind] for kind in KINDS) > 50
+    assert all(passed[kind] <= 0.01 * n[kind] for kind in KINDS), passed
+
+
+# planted errors, by editing the text: independent of how templates are made ---------------------------------------------------------
+
+
+def edits(text, said, rng):
+    """Texts with one error each: a label, a slot, a name or a denial changed in one place."""
+    for s in said:
+        others = [label for label in LABELS if label != s.type]
+        for match in re.finditer(rf"\b{s.type}\b", text):
+            yield "label", text[: match.start()] + rng.choice(others) + text[match.end() :]
+        for match in re.finditer(re.escape(s.mention), text):
+            yield "name", text[: match.start()] + '"Nowhereman"' + text[match.end() :]
+    for match in re.finditer(r"\[\[box \d\]\]", text):
+        yield "slot", text[: match.start()] + "[[box 8]]" + text[match.end() :]
+        yield "no slot", text[: match.start()] + "somewhere" + text[match.end() :]
+        yield "denied", text[: match.start()] + "nowhere" + text[match.end() :]
+    for old, new in (("does not show", "shows"), ("cannot be seen", "can be seen"), (" no", " yes"), ("not depicted", "depicted")):
+        if any(s.is_groundable is False for s in said) and old + "," in text + ",":
+            yield "affirmed", text.replace(old, new, 1)
+    if text.count("[[box 1]]") and text.count("[[box 2]]"):
+        yield "swap", text.replace("[[box 1]]", "\0").replace("[[box 2]]", "[[box 1]]").replace("\0", "[[box 2]]")
+
+
+def test_99_percent_of_edited_texts_are_rejected(gmner_dir):
+    rng = random.Random(1)
+    n, passed = Counter(), Counter()
+    for example in sources.load_split("twitter-gmner", gmner_dir, split="dev")[::6]:
+        said = statements.of_example(example)
+        for style in STYLES.values():
+            text = say(style, rng.randrange(3), said, example.constraints)
+            for kind, wrong in edits(text, said, rng):
+                n[kind] += 1
+                passed[kind] += verify(wrong, said, labels=example.labels, task=example.constraints) is None
+    assert len(n) == 7
+    assert all(passed[kind] <= 0.01 * n[kind] for kind in n), (passed, n)
