@@ -30,7 +30,7 @@ WORDINGS: tuple[Wording, ...] = ("full", "brief")
 Message = dict[str, Any]
 """A chat message in the form of Hugging Face and TRL: role and content, the content text or a list of parts."""
 
-TYPE_WORDS = {"PER": "person", "LOC": "location", "ORG": "organization", "OTHER": "other name", "MIS": "other name"}
+TYPE_WORDS = {"PER": "person", "LOC": "location", "ORG": "organization", "OTHER": "miscellaneous name", "MIS": "miscellaneous name"}
 """What a coarse label stands for; labels that speak for themselves (Twitter-FMNERG) are left as they are."""
 
 _SYSTEM = "You analyse social media posts: what a text names, and what of it an image shows."

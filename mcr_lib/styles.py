@@ -66,7 +66,8 @@ def say(style: Style, wording: int, statements: Sequence[Statement], task: Colle
         said = [text for s in named if (text := _said(pieces, s, task))]
         lines += ([heading] if heading and said else []) + said
     lines += [style.bait.format(m=s.mention) for s in statements if s.is_bait]
-    return style.joint.join(lines)
+    starts = [not k or lines[k - 1][-1:] in ".?" for k in range(len(lines))]
+    return style.joint.join(line[:1].upper() + line[1:] if is_start else line for line, is_start in zip(lines, starts, strict=True))
 
 
 def _said(pieces: dict[str, str], statement: Statement, task: Collection[str]) -> str | None:
