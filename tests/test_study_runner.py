@@ -119,6 +119,13 @@ def test_a_kernel_that_dies_is_told(repository):
     assert "the kernel died" in said
 
 
+def test_an_installation_without_papermill_is_told_what_to_install(repository, monkeypatch):
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install '\.\[notebooks\]'"):
+        run(repository)
+    assert not (repository / "out").exists()
+
+
 def test_mistakes_before_anything_runs_are_told(repository):
     with pytest.raises(UserError, match="unknown notebook '07'; known: 01_first, 02_second"):
         run(repository, only=["07"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ def run(
         force: run also what is up to date.
 
     Raises:
-        UserError: an unknown profile, key or notebook, or a run folder in use.
+        UserError: papermill is not installed, an unknown profile, key or notebook, or a run folder in use.
     """
+    if find_spec("papermill") is None:
+        raise UserError("notebooks need papermill, which the light core leaves out; pip install '.[notebooks]' in the clone brings it")
     given = {key: _from_here(key, value) for key, value in (overrides or {}).items()}
     loaded = config.load(profile, None if out is None else Path(out).absolute(), given)
     notebooks = find_notebooks(loaded.config.notebooks)
