@@ -9,8 +9,9 @@ from pathlib import Path
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.sources import images as _images
+from mcr_lib.sources.sidecar import completed
 from mcr_lib.sources.twitter_fmnerg import COARSE_OF, FMNERG
-from mcr_lib.sources.twitter_gmner import GMNER, SPLITS, Quirk, TxtLayout
+from mcr_lib.sources.twitter_gmner import GMNER, SPLITS, TESTBED, Quirk, TxtLayout
 from mcr_lib.sources.twitter_gmner import read_split as _read_twitter
 
 
@@ -29,7 +30,11 @@ class Source:
     coarse_of: dict[str, str]
 
 
-SOURCES = {"twitter-gmner": Source(GMNER, ("v2", "v1"), {}), "twitter-fmnerg": Source(FMNERG, ("v2",), COARSE_OF)}
+SOURCES = {
+    "testbed": Source(TESTBED, ("v1",), {}),
+    "twitter-gmner": Source(GMNER, ("v2", "v1"), {}),
+    "twitter-fmnerg": Source(FMNERG, ("v2",), COARSE_OF),
+}
 
 __all__ = ["SOURCES", "SPLITS", "Quirk", "Source", "find_source", "load_split", "read_split"]
 
@@ -55,7 +60,8 @@ def read_split(source: str, root: str | Path, *, split: str, version: str | None
         UserError: an unknown source, version or split, or broken files; file and line are named.
     """
     found, version = find_source(source, version)
-    return _read_twitter(root, split=split, version=version, layout=found.layout)
+    examples, quirks = _read_twitter(root, split=split, version=version, layout=found.layout)
+    return completed(root, split, examples, version=version), quirks
 
 
 def load_split(
@@ -66,7 +72,7 @@ def load_split(
     Args:
         source: a name of `SOURCES`.
         root: the folder that holds the data set's own folder.
-        split: "train", "dev" or "test".
+        split: "train", "dev", "test", or another set that the folder holds.
         version: of the annotation; `None` = the source's default.
         images_dir: the folder below which images are looked for by id, at any depth; `None` = no images. A tweet whose image is not there
             has none.

@@ -1,7 +1,7 @@
 """Are these files what the papers describe? Statistics beside what is expected, the state of the images, and quirks.
 
 Expected are the published totals and the counts per split of the public release; a folder that holds an `expected.json` (the embedded
-sample does) is held against that instead.
+sample does) is held against that instead, and of a source that nothing is published about (the testbed) nothing is expected.
 """
 
 import json
@@ -16,9 +16,9 @@ from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.sources import SPLITS, Quirk, find_source, read_split
 from mcr_lib.sources.files import read_text
 from mcr_lib.sources.images import ImageReport, find_images, inspect_images
-from mcr_lib.sources.twitter_gmner import FOLDERS, xml_files
+from mcr_lib.sources.twitter_gmner import FOLDERS, split_names, xml_files
 
-COLUMNS = (*SPLITS, "all")
+_COLUMNS = (*SPLITS, "all")
 Statistics = dict[str, int | str]
 
 _ROWS = (
@@ -41,7 +41,7 @@ _FINE_CHECKSUMS = ("0c836a097387", "674bb8c1ec8c", "3c954ab18b3c")
 
 
 def _table(columns: Sequence[Sequence[int | str]]) -> dict[str, Statistics]:
-    return {name: dict(zip(_ROWS, column, strict=False)) for name, column in zip(COLUMNS, columns, strict=True)}
+    return {name: dict(zip(_ROWS, column, strict=False)) for name, column in zip(_COLUMNS, columns, strict=True)}
 
 
 EXPECTED: dict[str, dict[str, Statistics]] = {
@@ -135,6 +135,14 @@ class CheckReport:
             if self.found.get(column, {}).get(name) != value
         ]
 
+    @property
+    def verdict(self) -> str:
+        """All differences, a line each, or that there is none."""
+        if not self.expected:
+            return f"Nothing is published about {self.source}: its statistics are held against nothing."
+        n = sum(len(statistics) for statistics in self.expected.values())
+        return "\n".join(self.differences) or f"All {n} statistics are as expected."
+
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object; quirks are counted, with up to three places each."""
         return {
@@ -162,11 +170,19 @@ def quirks_by_kind(quirks: Iterable[Quirk]) -> dict[str, list[Quirk]]:
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
-def check(source: str, root: str | Path, *, version: str | None = None, images_dir: str | Path | None = None) -> CheckReport:
-    """Read every split of a source and hold it against what is expected.
+def check(
+    source: str,
+    root: str | Path,
+    *,
+    version: str | None = None,
+    images_dir: str | Path | None = None,
+    splits: Sequence[str] | None = None,
+) -> CheckReport:
+    """Read a source and hold it against what is expected.
 
     Args:
         images_dir: where images are looked for, at any depth; `None` = below `root`.
+        splits: which to read; `None` = the three ordinary ones where statistics are expected of the source, else every one that is there.
 
     Raises:
         UserError: files are missing or broken.
@@ -175,18 +191,21 @@ def check(source: str, root: str | Path, *, version: str | None = None, images_d
     name = f"{source}-{version}"
     expected = _expected(Path(root), name)
     xml_ids = xml_files(root, version)
+    there = split_names(root, version, found_source.layout)
+    splits = splits or (SPLITS if expected else there)
     by_split, quirks = {}, []
-    for split in SPLITS:
+    for split in splits:
         by_split[split], met = read_split(source, root, split=split, version=version)
         quirks += met
-    everyone = [example for split in SPLITS for example in by_split[split]]
+    everyone = [example for examples in by_split.values() for example in examples]
     found = {}
     for column, examples in {**by_split, "all": everyone}.items():
         n_xml = sum(example.id in xml_ids for example in examples)
         found[column] = split_statistics(examples, coarse_of=found_source.coarse_of, n_xml=n_xml)
         if column != "all":
             found[column]["checksum"] = checksum(examples)
-    orphans = sorted(xml_ids - {e.id for e in everyone})
+    expected = {column: value for column, value in expected.items() if column in splits or set(SPLITS) <= set(splits)}
+    orphans = sorted(xml_ids - {e.id for e in everyone}) if set(there) <= set(splits) else []
     quirks += [Quirk("xml of no tweet (left out)", f"{FOLDERS[version]}/xml/{id}.xml", id) for id in orphans]
     quirks += leakage(by_split)
     paths = find_images(images_dir or root, {e.id for e in everyone})
@@ -198,7 +217,7 @@ def check(source: str, root: str | Path, *, version: str | None = None, images_d
 def _expected(root: Path, name: str) -> dict[str, Statistics]:
     path = root / "expected.json"
     if not path.is_file():
-        return EXPECTED[name]
+        return EXPECTED.get(name, {})
     try:
         value = json.loads(read_text(path))
         return {column: dict(statistics) for column, statistics in value["statistics"][name].items()}

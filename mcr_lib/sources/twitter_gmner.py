@@ -59,6 +59,7 @@ class TxtLayout:
 
 
 GMNER = TxtLayout("twitter-gmner", "txt", 2, LABELS)
+TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
 def read_split(root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER) -> tuple[list[Example], list[Quirk]]:
@@ -73,7 +74,7 @@ def read_split(root: str | Path, *, split: str, version: str = "v2", layout: Txt
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
     if not path.is_file():
-        found = sorted(p.stem for p in (folder / layout.folder).glob("*.txt"))
+        found = split_names(root, version, layout)
         raise UserError(f"split {split!r} of {layout.source} {version}: {path} does not exist; found {', '.join(found) or 'no .txt there'}")
     xml_ids = xml_files(root, version)
     quirks: list[Quirk] = []
@@ -123,6 +124,16 @@ def version_folder(root: str | Path, version: str) -> Path:
     other = [f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir()]
     hint = f"found {', '.join(other)} there; choose it with --version" if other else "data/README.md tells where it comes from"
     raise UserError(f"{root} holds no folder {name} (version {version}); {hint}")
+
+
+def split_names(root: str | Path, version: str, layout: TxtLayout = GMNER) -> list[str]:
+    """The splits that are there, ordinary ones first.
+
+    Raises:
+        UserError: there is no folder of that version.
+    """
+    names = {path.stem for path in (version_folder(root, version) / layout.folder).glob("*.txt")}
+    return [split for split in SPLITS if split in names] + sorted(names - set(SPLITS))
 
 
 def xml_files(root: str | Path, version: str) -> set[str]:

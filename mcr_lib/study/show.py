@@ -6,17 +6,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mcr_lib.sources.check import COLUMNS, CheckReport, quirks_by_kind
+from mcr_lib.sources.check import CheckReport, quirks_by_kind
 
 _TASKS = (("gmner", "GMNER"), ("mner", "MNER"), ("eeg", "EEG"))
 
 
 def show_check(report: CheckReport, console: Console) -> None:
     """Every statistic beside the expected one, the images, the quirks, and whether all is as expected."""
-    table = _table(f"{report.source}: found (expected)", "", *COLUMNS)
+    table = _table(f"{report.source}: found (expected)", "", *report.found)
     for name in dict.fromkeys(name for statistics in report.found.values() for name in statistics):
         cells = []
-        for column in COLUMNS:
+        for column in report.found:
             found, expected = (statistics.get(column, {}).get(name) for statistics in (report.found, report.expected))
             if found is None:
                 cells.append("")
@@ -40,8 +40,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     for difference in report.differences:
         _say(console, f"DIFFERS  {difference}", style="bold red")
     if not report.differences:
-        n = sum(len(statistics) for statistics in report.expected.values())
-        _say(console, f"All {n} statistics are as expected.", style="green")
+        _say(console, report.verdict, style="green")
 
 
 def show_score(result: Mapping[str, Any], console: Console) -> None:

@@ -14,88 +14,24 @@ nothing of 7B models on tweets (design ours; paper silent).
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, ImageOnly
 from mcr_lib.sources.testbed import tweets
 from mcr_lib.sources.testbed.drawing import Scene, compose
+from mcr_lib.sources.testbed.knobs import DISTRIBUTIONS, Knobs, altered, find
 from mcr_lib.sources.testbed.tweets import Mention, Text
 from mcr_lib.sources.testbed.world import BEINGS, BY_TYPE, Being, pick, shuffled
 from mcr_lib.sources.twitter_gmner import LABELS, SPLITS
 
 SOURCE = "testbed-v1"
+__all__ = ["DISTRIBUTIONS", "SOURCE", "Knobs", "Made", "altered", "find", "make", "stream"]
+
 _TYPE_SHARES = {"PER": 0.43, "LOC": 0.16, "ORG": 0.26, "OTHER": 0.15}
-_COUNT_SHARES = (0.05, 0.43, 0.35, 0.13, 0.04)
-_MAX_MENTIONS = 6
 _TRIES = 1000
 _SPLIT_OF_HASH = ("train",) * 8 + ("dev", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What a distribution is made of.
-
-    Args:
-        counts: share of tweets with 0, 1, 2, ... entities.
-        groundable: type -> share of its mentions that the picture shows.
-        bait: share of pictures with 0, 1, 2, ... emblems that the tweet does not name.
-        same_type_bait: share of bait that has the type of a mention that is not shown, where there is one.
-        look_alike_bait: share of that bait which looks like the mention but for the mark.
-        repeated: share of one-entity tweets that name it twice.
-        twins: share of shown entities that are drawn twice.
-        damaged: share of tweets with entities of which one name is damaged in the text, though it is shown.
-        held_out: whether frames and pairs come from those kept aside.
-        side_px: shortest and longest side of a picture.
-        scale_px: shortest and longest side of an emblem.
-        occlusion: share of emblems of which a strip is hidden.
-        clutter: most lines and blobs in the ground.
-    """
-
-    counts: tuple[float, ...] = _COUNT_SHARES
-    groundable: tuple[tuple[str, float], ...] = (("PER", 0.65), ("LOC", 0.09), ("ORG", 0.28), ("OTHER", 0.26))
-    bait: tuple[float, ...] = (0.4, 0.4, 0.2)
-    same_type_bait: float = 0.5
-    look_alike_bait: float = 0.3
-    repeated: float = 0.02
-    twins: float = 0.06
-    damaged: float = 0.0
-    held_out: bool = False
-    side_px: tuple[int, int] = (112, 168)
-    scale_px: tuple[int, int] = (28, 60)
-    occlusion: float = 0.1
-    clutter: int = 10
-
-    def __post_init__(self) -> None:
-        shares = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), float)}
-        shares |= {f"groundable of {type_}": value for type_, value in self.groundable}
-        shares |= {f"{name}[{k}]": value for name in ("counts", "bait") for k, value in enumerate(getattr(self, name))}
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"testbed: {name} is {value}; a share lies in [0, 1]")
-        for name in ("counts", "bait"):
-            if abs(sum(getattr(self, name)) - 1) > 1e-6:
-                raise UserError(f"testbed: {name} must sum to 1, found {sum(getattr(self, name)):g}")
-        if len(self.counts) > _MAX_MENTIONS + 1:
-            raise UserError(f"testbed: at most {_MAX_MENTIONS} entities in a tweet, counts names {len(self.counts) - 1}")
-        if not {type_ for type_, _ in self.groundable} == set(LABELS):
-            raise UserError(f"testbed: groundable must give a share for each of {', '.join(LABELS)}")
-        for name in ("side_px", "scale_px"):
-            low, high = getattr(self, name)
-            if not 1 <= low <= high:
-                raise UserError(f"testbed: {name} is ({low}, {high}); expected 1 <= shortest <= longest")
-        if self.scale_px[0] > self.side_px[0]:
-            raise UserError(f"testbed: emblems of {self.scale_px[0]} pixels do not fit into pictures of {self.side_px[0]}")
-
-
-_ALWAYS = tuple((label, 1.0) for label in LABELS)
-DISTRIBUTIONS = {
-    "caption": Knobs(counts=(0.0, 0.4, 0.35, 0.2, 0.05), groundable=_ALWAYS, bait=(1.0,), damaged=0.3),
-    "gmner": Knobs(),
-    "adversarial": Knobs(bait=(0.0, 0.6, 0.4), same_type_bait=0.9, look_alike_bait=0.4, counts=(0.0, 0.45, 0.37, 0.14, 0.04)),
-    "unseen": Knobs(held_out=True),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +47,6 @@ class Made:
     example: Example
     scene: Scene
     named: tuple[Being, ...]
-
-
-def find(distribution: str) -> Knobs:
-    """The knobs of a named distribution.
-
-    Raises:
-        UserError: no such distribution; the known ones are named.
-    """
-    if distribution not in DISTRIBUTIONS:
-        raise UserError(f"unknown distribution {distribution!r} of the testbed; choose one of {', '.join(DISTRIBUTIONS)}")
-    return DISTRIBUTIONS[distribution]
 
 
 def make(distribution: str, split: str, index: int, *, seed: int = 0, knobs: Knobs | None = None) -> Made:
