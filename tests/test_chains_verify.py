@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mcr_lib import sources, statements
 from mcr_lib.schema import CONSTRAINTS
 from mcr_lib.statements import Statement
+from mcr_lib.study.mistakes import PLANTED, plant
 from mcr_lib.styles import STYLES, say
 from mcr_lib.verify import FLAWS, MAX_CHARS, verify
 
@@ -103,52 +105,24 @@ def test_any_text_is_read_without_error(before, after):
 # planted errors, said by the templates themselves --------------------------------------------------------------------------------
 
 
-def planted(kind, said, example, rng):
-    """The statements with one error of a kind, or `None` where the tweet has no room for it."""
-    said = list(said)
-    k = rng.randrange(len(said))
-    if kind == "wrong type":
-        said[k] = replace(said[k], type=rng.choice([label for label in example.labels if label != said[k].type]))
-    elif kind == "swapped slots":
-        shown = [i for i, s in enumerate(said) if s.slot]
-        if len(shown) < 2:
-            return None
-        a, b = rng.sample(shown, 2)
-        said[a], said[b] = replace(said[a], slot=said[b].slot), replace(said[b], slot=said[a].slot)
-    elif kind == "dropped entity":
-        del said[k]
-    elif kind == "added entity":
-        names = {word for s in said for word in s.name.split()}
-        free = [token for token in example.tokens if token not in names]
-        if not free:
-            return None
-        said.insert(k, replace(said[k], name=rng.choice(free), mark=""))
-    elif kind == "flipped groundability":
-        said[k] = replace(said[k], is_groundable=not said[k].is_groundable, slot=None if said[k].slot else rng.randint(1, 3))
-    return said
-
-
-KINDS = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
-
-
 @pytest.mark.parametrize(("source", "step"), [("twitter-gmner", 10), ("twitter-fmnerg", 30)])
 def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors_are(gmner_dir, source, step):
-    rng = random.Random(0)
+    rng = np.random.default_rng(0)
     n, passed = Counter(), Counter()
     for example in sources.load_split(source, gmner_dir, split="train")[::step]:
         said = statements.of_example(example)
         for name, style in STYLES.items():
-            wording = rng.randrange(3)
+            wording = int(rng.integers(3))
             text = say(style, wording, said, example.constraints)
             assert verify(text, said, labels=example.labels, task=example.constraints) is None, (name, wording, text)
-            for kind in KINDS if said else ():
-                wrong = planted(kind, said, example, rng)
+            for kind in PLANTED:
+                wrong = plant(kind, said, example, rng)
                 if wrong is not None:
                     text = say(style, wording, wrong, example.constraints)
                     n[kind] += 1
                     passed[kind] += verify(text, said, labels=example.labels, task=example.constraints) is None
-    assert min(n[kind] for kind in KINDS) > 50
-    assert all(passed[kind] <= 0.01 * n[kind] for kind in KINDS), passed
+    assert min(n[kind] for kind in PLANTED) > 50
+    assert all(passed[kind] <= 0.01 * n[kind] for kind in PLANTED), passed
 
 
 # planted errors, by editing the text: independent of how templates are made ---------------------------------------------------------

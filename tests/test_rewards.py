@@ -1,6 +1,5 @@
 """Rewards: each case worked out by hand, and the two properties that make them safe to train on."""
 
-import itertools
 import json
 from dataclasses import replace
 
@@ -12,8 +11,8 @@ from mcr_lib import rewards as r
 from mcr_lib import sources, yardsticks
 from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
 from mcr_lib.boxes import FAMILIES, resized_size
-from mcr_lib.matching import place
 from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.study import mistakes
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 A, HALF, FAR = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, HALF) = 0.6
@@ -98,66 +97,37 @@ def test_lambdas_weigh_the_sum():
     assert found.total((2, 0, 0, 0, 10)) == pytest.approx(3.0)
 
 
-# every answer of up to three predictions over a small world
-NAMES, TYPES, BOXES = ("Ada Byron", "Ada", "Rome", "Eve"), ("PER", "LOC"), ((), (A,), (HALF,), (FAR,))
-POSSIBLE = [PredictedEntity(n, t, b) for n, t, b in itertools.product(NAMES, TYPES, BOXES)]
-
-
 def is_perfect(answer, gold):
     return sorted(answer, key=repr) == sorted(yardsticks.perfect(gold), key=repr)
 
 
 def test_only_a_perfect_answer_reaches_the_maximum_of_all_small_answers():
-    for n in range(3):
-        for answer in itertools.product(POSSIBLE, repeat=n):
-            assert (five(answer) == (1, 1, 1, 1, 1)) == is_perfect(answer, TWEET), answer
-            assert five(answer, NOBODY) != (1, 1, 1, 1, 1) or not answer
-
-
-def spans(answer, gold):
-    return [p.span if p.kind == "placed" else None for p in place([p.text for p in answer], gold.tokens)]
-
-
-def repairs(answer, gold):
-    """Every way to mend one mistake: the mended answer, old and new index of the prediction concerned, the span where it belongs."""
-    checked = r.check(answer, gold)
-    matched, touched = dict(checked.matches), dict(checked.touches)
-    for i, p in enumerate(answer):
-        right = []
-        if i in matched:
-            entity = gold.entities[matched[i]]
-            right = [replace(p, type=entity.type), *(replace(p, boxes_xyxy=(gold_box,)) for gold_box in entity.boxes_xyxy_px)]
-            if not entity.is_groundable:
-                right.append(replace(p, boxes_xyxy=()))
-            elif not p.boxes_xyxy:  # right that it is shown, not where
-                right.append(replace(p, boxes_xyxy=((90, 90, 99, 99),)))
-        elif i in touched:
-            entity = gold.entities[touched[i]]
-            right = [replace(p, text=entity.text)]
-        else:
-            yield [*answer[:i], *answer[i + 1 :]], i, None, None
-        yield from (([*answer[:i], mended, *answer[i + 1 :]], i, i, entity.span) for mended in right)
-    for j, entity in enumerate(gold.entities):
-        if j not in {*matched.values(), *touched.values()}:
-            added = PredictedEntity(entity.text, entity.type, entity.boxes_xyxy_px[:1])
-            yield from (([*answer[:i], added, *answer[i:]], None, i, entity.span) for i in range(len(answer) + 1))
+    for answer in mistakes.small_answers():
+        assert (five(answer, mistakes.WORLD) == (1, 1, 1, 1, 1)) == is_perfect(answer, mistakes.WORLD), answer
+        assert five(answer, NOBODY) != (1, 1, 1, 1, 1) or not answer
 
 
 def assert_no_repair_lowers(answer, gold):
     """Of the repairs that leave the other names where they stood; returns how many there were."""
-    before, stood, n = five(answer, gold), spans(answer, gold), 0
-    for mended, old, new, belongs in repairs(list(answer), gold):
-        stand = spans(mended, gold)
-        others_stay = [s for k, s in enumerate(stood) if k != old] == [s for k, s in enumerate(stand) if k != new]
-        if others_stay and (new is None or stand[new] == belongs):
-            n += 1
-            assert all(b >= a for a, b in zip(before, five(mended, gold), strict=True)), (answer, mended)
-    return n
+    before = five(answer, gold)
+    judged = [repair for repair in mistakes.repairs(answer, gold) if not repair.moves_others]
+    for repair in judged:
+        assert all(b >= a for a, b in zip(before, five(repair.answer, gold), strict=True)), (answer, repair)
+    return len(judged)
 
 
 def test_no_repair_lowers_any_reward_of_all_small_answers():
-    answers = [answer for n in range(3) for answer in itertools.product(POSSIBLE, repeat=n)]
-    assert sum(assert_no_repair_lowers(answer, TWEET) for answer in answers) > 2 * len(answers)
+    answers = mistakes.small_answers()
+    assert len(answers) == 1 + 32 + 32**2  # 4 names x 2 types x 4 boxes
+    assert sum(assert_no_repair_lowers(answer, mistakes.WORLD) for answer in answers) > 2 * len(answers)
+
+
+def test_repairs_lead_from_any_small_answer_to_the_perfect_one():
+    for answer in [mistakes.small_answers()[k] for k in range(0, 1057, 7)]:
+        for _ in range(8):  # at most two extras, two missing, and three mistakes in each of two predictions
+            steps = [repair.answer for repair in mistakes.repairs(answer, mistakes.WORLD) if not repair.moves_others]
+            answer = max(steps, key=lambda a: sum(five(a, mistakes.WORLD)), default=answer)
+        assert five(answer, mistakes.WORLD) == (1, 1, 1, 1, 1)
 
 
 TOKENS = ("Ada", "Byron", "in", "Rome", "and", "Ada", "in", "Texas")  # some words twice
@@ -193,7 +163,9 @@ def test_rewards_stay_in_range_and_perfect_is_the_maximum(world):
     gold, answer = world
     assert all(0 <= v <= 1 for v in five(answer, gold))
     perfect = yardsticks.perfect(gold)
-    if spans(perfect, gold) == [entity.span for entity in gold.entities]:  # else no list of names can say which occurrence is meant
+    if mistakes.spans(perfect, gold) == [
+        entity.span for entity in gold.entities
+    ]:  # else no list of names can say which occurrence is meant
         assert five(perfect, gold) == (1, 1, 1, 1, 1)
 
 
