@@ -73,8 +73,8 @@ def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Gene
     """A perfect answer in which each decision on each entity is right with a given probability, independently.
 
     A wrong span has one boundary off by a token (or, where that is impossible, a made-up name); a wrong type is another label of the set;
-    a wrong groundability adds an invented box or drops the box; a wrong box is the gold box moved by its own width, which hits nothing of
-    its own.
+    a wrong groundability adds an invented box or drops the box; a wrong box is the gold box moved by its own width or, where
+    that hits another box of the same entity, an invented one.
 
     Args:
         accuracy: constraint -> probability in [0, 1] that the decision is right; those left out are perfect.
@@ -96,7 +96,8 @@ def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Gene
             box = INVENTED_BOX if gold_box is None else None
         elif gold_box is not None and not is_right["box"]:
             width = gold_box[2] - gold_box[0]
-            box = (gold_box[0] + width, gold_box[1], gold_box[2] + width, gold_box[3])
+            moved = (gold_box[0] + width, gold_box[1], gold_box[2] + width, gold_box[3])
+            box = INVENTED_BOX if boxes.is_hit(moved, entity.boxes_xyxy_px, inclusive=True) else moved
         else:
             box = gold_box
         answer.append(PredictedEntity(text, type_, () if box is None else (box,)))

@@ -5,7 +5,8 @@ import pytest
 
 from mcr_lib import sources, yardsticks
 from mcr_lib.boxes import is_hit
-from mcr_lib.metrics import judge
+from mcr_lib.metrics import judge, outcome, ratios, totals
+from mcr_lib.schema import Entity, Example
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,17 @@ def test_one_decision_is_wrong_everywhere_and_the_others_nowhere(examples, name,
         assert not any(is_right(p, g) for p, g in matched)
     assert name == "type" or all(p.type == g.type for p, g in matched)
     assert name == "groundable" or all(bool(p.boxes_xyxy) == g.is_groundable for p, g in matched)
+
+
+def test_a_wrong_box_misses_the_neighbour_of_the_same_name_too():
+    neighbours = ((10, 10, 30, 40), (30, 10, 50, 40))  # the first, moved by its width, is the second
+    twins = Example("1", "d", "test", ("Twins",), (Entity("Twins", 0, 1, "PER", neighbours),), ("PER",), image_size_px=(99, 99))
+    assert [is_hit(p.box_xyxy, neighbours) for p, _ in degraded([twins], box=0)[0].matched] == [False]
+
+
+def test_on_real_annotation_no_right_box_is_worth_as_much_as_no_box(gmner_dir):
+    counts = totals([outcome(j, "gmner") for j in degraded(sources.load_split("twitter-gmner", gmner_dir, split="test"), box=0)])
+    assert round(ratios(counts)["f1"].percent, 2) == 58.87
 
 
 def test_half_accuracy_is_right_half_of_the_time(examples):
