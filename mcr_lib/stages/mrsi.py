@@ -27,6 +27,9 @@ from mcr_lib.statements import gold_boxes
 from mcr_lib.styles import STYLES
 
 KIND = "chains"
+D1_SHARE = 0.5
+"""Share of training tweets in D1 (paper silent; ours)."""
+
 Ask = Callable[[Example, str], str | None]
 """From a tweet (for a model that also sees its image) and a request to a model's text."""
 
