@@ -8,7 +8,8 @@ from mcr_lib import sources, yardsticks
 from mcr_lib.answer import DEFECTS
 from mcr_lib.errors import UserError
 from mcr_lib.sources.predictions import write_predictions
-from mcr_lib.study.scoring import defect_rows, score_file
+from mcr_lib.study.cases import defect_rows
+from mcr_lib.study.scoring import score_file
 
 
 def entities(answer):
@@ -97,6 +98,13 @@ def test_the_result_is_json_and_the_same_for_the_same_seed(sample_dir):
     assert json.loads(json.dumps(first)) == first == second
     assert "seed=3" in first["signature"]
     assert first["signature"] != score(sample_dir, sample_dir / "predictions.jsonl", seed=4)["signature"]
+
+
+def test_the_ids_of_the_other_file_are_told_too(sample_dir, examples, tmp_path):
+    result = score(sample_dir, write(tmp_path / "p.jsonl", examples), compare=write(tmp_path / "half.jsonl", examples[::2]))
+    assert result["compare"]["with"] == "half.jsonl"
+    assert result["compare"]["ids"]["missing"]["count"] == 4
+    assert result["ids"]["missing"]["count"] == 0
 
 
 @pytest.mark.parametrize("scorer", ["definition", "e2e", "unco-legacy"])

@@ -1,9 +1,11 @@
 """Hand-made cases: small enough that every score can be worked out by head."""
 
+import os.path
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcr_lib import metrics
+from mcr_lib.answer import DEFECTS, PERFECT, parse_answer
 from mcr_lib.boxes import Box
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.sources.twitter_gmner import LABELS
@@ -76,6 +78,33 @@ def scorer_rows(cases: Mapping[str, Sequence[tuple[Example, Sequence[PredictedEn
         judged = [metrics.judge(example, answer) for example, answer in tweets]
         rows.append({"case": name, **{scorer: _f1(judged, "gmner", scorer) for scorer in metrics.SCORERS}})
     return rows
+
+
+def defect_rows(labels: Sequence[str]) -> list[dict[str, str]]:
+    """One row per defect of `answer.DEFECTS`: its name, the place in its example where it departs from the perfect answer, what a lenient
+    reading makes of it, and the entities that this gets.
+    """
+    rows = []
+    for defect in DEFECTS:
+        strict, lenient = (parse_answer(defect.example, labels=labels, mode=mode) for mode in ("strict", "lenient"))
+        read = [f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities]
+        more = [f"… {len(read):,} in all"] if len(read) > 3 else []
+        rows.append(
+            {
+                "strict reason": strict.reason or "read",
+                "example": _excerpt(defect.example),
+                "lenient": f"{defect.lenient}: {defect.how}",
+                "read leniently": ", ".join(read[:3] + more) or "–",
+            }
+        )
+    return rows
+
+
+def _excerpt(text: str, width: int = 64) -> str:
+    """A text from a little before the place where it departs from the perfect answer, line breaks written out."""
+    start = max(0, len(os.path.commonprefix([text, PERFECT])) - 16)
+    shown = text[start : start + width].replace("\n", r"\n")
+    return f"{'…' * (start > 0)}{shown}{'…' * (start + width < len(text))}"
 
 
 def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str) -> float:

@@ -237,7 +237,8 @@ def _html(notebook: Path) -> str:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return HTMLExporter(embed_images=True).from_notebook_node(nbformat.read(notebook, as_version=4))[0]
+        resources = {"metadata": {"name": notebook.name.split(".")[0]}}  # the title of the page
+        return HTMLExporter(embed_images=True).from_notebook_node(nbformat.read(notebook, as_version=4), resources=resources)[0]
 
 
 @contextmanager

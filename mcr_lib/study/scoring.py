@@ -1,6 +1,5 @@
 """From a predictions file to numbers: scores with intervals, bias, how the answers were read, yardsticks, and a comparison of two files."""
 
-import os.path
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from mcr_lib import bias, metrics, statistics, yardsticks
-from mcr_lib.answer import DEFECTS, PERFECT, Mode, ParsedAnswer, parse_answer
+from mcr_lib.answer import Mode, ParsedAnswer
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
@@ -163,7 +162,7 @@ def score_file(
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
         "parse": parse_summary(answers.parsed),
         "placing": placing_summary(answers.judged),
-        "ids": {kind: {"count": len(ids), "first": ids[:5]} for kind, ids in answers.ids.items()},
+        "ids": _told_ids(answers),
         "image_size_differs": answers.n_other_size,
     }  # fmt: skip
     other_mode: Mode = "lenient" if parse == "strict" else "strict"
@@ -174,35 +173,9 @@ def score_file(
     if compare is not None:
         rival = _answers(examples, compare, parse)
         names = _names(predictions, compare)
-        result["compare"] = {"with": Path(compare).name, **comparison(answers.judged, rival.judged, scorer, names, n_resamples, seed)}
+        tests = comparison(answers.judged, rival.judged, scorer, names, n_resamples, seed)
+        result["compare"] = {"with": names[1], "ids": _told_ids(rival), **tests}
     return result
-
-
-def defect_rows(labels: Sequence[str]) -> list[dict[str, str]]:
-    """One row per defect of `answer.DEFECTS`: its name, the place in its example where it departs from the perfect answer, what a lenient
-    reading makes of it, and the entities that this gets.
-    """
-    rows = []
-    for defect in DEFECTS:
-        strict, lenient = (parse_answer(defect.example, labels=labels, mode=mode) for mode in ("strict", "lenient"))
-        read = [f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities]
-        more = [f"… {len(read):,} in all"] if len(read) > 3 else []
-        rows.append(
-            {
-                "strict reason": strict.reason or "read",
-                "example": _excerpt(defect.example),
-                "lenient": f"{defect.lenient}: {defect.how}",
-                "read leniently": ", ".join(read[:3] + more) or "–",
-            }
-        )
-    return rows
-
-
-def _excerpt(text: str, width: int = 64) -> str:
-    """A text from a little before the place where it departs from the perfect answer, line breaks written out."""
-    start = max(0, len(os.path.commonprefix([text, PERFECT])) - 16)
-    shown = text[start : start + width].replace("\n", r"\n")
-    return f"{'…' * (start > 0)}{shown}{'…' * (start + width < len(text))}"
 
 
 def score_configured(loaded: Loaded) -> dict[str, Any]:
@@ -297,6 +270,10 @@ def _answers(examples: Sequence[Example], path: str | Path, parse: Mode) -> Answ
         split, source = examples[0].split, examples[0].source
         raise UserError(f"{path}: none of its {len(rows)} ids is in the {split} split of {source}; is it another split or data set?")
     return answers
+
+
+def _told_ids(answers: Answers) -> dict[str, dict[str, Any]]:
+    return {kind: {"count": len(ids), "first": ids[:5]} for kind, ids in answers.ids.items()}
 
 
 def _score(ratios: Mapping[str, statistics.Ratio], weights: np.ndarray) -> dict[str, Any]:

@@ -66,9 +66,11 @@ def show_score(result: Mapping[str, Any], console: Console) -> None:
             table.add_row(name, _f(row["gmner_f1"]), _f(row["n_f1"]))
         table.add_row("[bold]this file[/]", f"[bold]{_f(result['gmner']['f1'])}[/]", f"[bold]{_f(result['textual_bias']['n_f1'])}[/]")
         console.print(table)
-    for key, _ in _TASKS:
-        if key in result.get("compare", {}):
-            _say(console, result["compare"][key]["verdict"])
+    if "compare" in result:
+        for key, _ in _TASKS:
+            if key in result["compare"]:
+                _say(console, result["compare"][key]["verdict"])
+        _show_ids(result["compare"]["ids"], f"of {result['compare']['with']}, ", console)
     _say(console, f"signature: {result['signature']}")
 
 
@@ -110,14 +112,17 @@ def _show_reading(result: Mapping[str, Any], console: Console) -> None:
     other = result["other_parse"]
     told = ", ".join(f"{name} F1 {other[f'{key}_f1']:.2f}" for key, name in _TASKS if f"{key}_f1" in other)
     _say(console, f"read {'leniently' if other['parse'] == 'lenient' else 'strictly'} instead: {told}")
-    for kind, ids in result["ids"].items():
-        if ids["count"]:
-            note = {"missing": "count as empty answers", "repeated": "the last row counts", "unknown": "left out"}[kind]
-            told = f"{kind} ids: {ids['count']:,} ({note}), e.g. {', '.join(ids['first'])}"
-            _say(console, told, style="yellow")
+    _show_ids(result["ids"], "", console)
     if result["image_size_differs"]:
         n_other = result["image_size_differs"]
         _say(console, f"{n_other:,} rows name another image size than annotated (boxes scored as shares)", style="yellow")
+
+
+def _show_ids(ids_by_kind: Mapping[str, Mapping[str, Any]], prefix: str, console: Console) -> None:
+    for kind, ids in ids_by_kind.items():
+        if ids["count"]:
+            note = {"missing": "count as empty answers", "repeated": "the last row counts", "unknown": "left out"}[kind]
+            _say(console, f"{prefix}{kind} ids: {ids['count']:,} ({note}), e.g. {', '.join(ids['first'])}", style="yellow")
 
 
 def _say(console: Console, text: str, *, style: str | None = None) -> None:
