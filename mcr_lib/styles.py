@@ -83,6 +83,17 @@ def _said(pieces: dict[str, str], statement: Statement, task: Collection[str]) -
     return text.format(**values, slot=slot(statement.slot or 0))
 
 
+def order(wording: Sequence[Part]) -> tuple[str, ...]:
+    """The constraints in the order in which a wording says them of something that the image shows.
+
+    Example:
+        >>> order(STYLES["table"].wordings[0])
+        ('span', 'groundable', 'box', 'type')
+    """
+    keys = (key for _, pieces in wording for key in pieces if key not in ("absent", "nowhere"))
+    return tuple(dict.fromkeys(_CONSTRAINT_OF[key] for key in keys if key in _CONSTRAINT_OF))
+
+
 def type_in_words(label: str) -> str:
     """A label with its article, and in words where it is an abbreviation.
 
@@ -173,9 +184,9 @@ STYLES = {
         (
             (part("Table of names:", open="| {m} |", span=" span ok |", shown=" in view: yes |", absent=" in view: no |",
                   at=" area: {slot} |", nowhere=" area: none |", type=" label: {type} |"),),
-            (part("One row each.", open="{m}", shown=", visible", absent=", invisible", at=", {slot}", nowhere=", null",
+            (part("One row each.", span="{m}", shown=", visible", absent=", invisible", at=", {slot}", nowhere=", null",
                   type=", {type}"),),
-            (part("rows:", open="name={m}", shown=", seen=true", absent=", seen=false", at=", xyxy={slot}", nowhere=", xyxy=null",
+            (part("rows:", span="name={m}", shown=", seen=true", absent=", seen=false", at=", xyxy={slot}", nowhere=", xyxy=null",
                   type=", class={type}"),),
         ),
         ("Table of names:\n| no row |", "One row each.\n(no row)", "rows:\nnone"),
@@ -261,10 +272,10 @@ STYLES = {
     "terse": Style(
         "a few words per name, for a model of a few million parameters",
         (
-            (part(open="{m}", type=" : {type}", shown=" , shown", absent=" , not shown", at=" at {slot}", nowhere=" , no box",
+            (part(span="{m}", type=" : {type}", shown=" , shown", absent=" , not shown", at=" at {slot}", nowhere=" , no box",
                   end=" ;"),),
-            (part(open="{m}", type=" = {type}", shown=" , yes", absent=" , no", at=" , {slot}", nowhere=" , null", end=" ."),),
-            (part(open="{m}", type=" is {type}", shown=" and seen", absent=" , unseen", at=" in {slot}", nowhere=" , none", end=" ."),),
+            (part(span="{m}", type=" = {type}", shown=" , yes", absent=" , no", at=" , {slot}", nowhere=" , null", end=" ."),),
+            (part(span="{m}", type=" is {type}", shown=" and seen", absent=" , unseen", at=" in {slot}", nowhere=" , none", end=" ."),),
         ),
         ("no name ;", "none .", "nobody ."),
         bait="{m} , shown , not in text ;",
