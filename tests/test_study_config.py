@@ -16,7 +16,7 @@ def test_every_value_knows_where_it_comes_from():
     loaded = config.load("smoke", "outputs/x", {"seed": 3})
     assert (loaded.config.seed, loaded.origins["seed"]) == (3, "override")
     assert (loaded.config.n_resamples, loaded.origins["n_resamples"]) == (100, "profile smoke")
-    assert (loaded.config.version, loaded.origins["version"]) == ("v2", "default")
+    assert (loaded.config.scorer, loaded.origins["scorer"]) == ("definition", "default")
     assert set(loaded.origins) == set(config.Config.model_fields)
     assert loaded.folder == REPOSITORY / "outputs" / "x"
 
@@ -46,6 +46,10 @@ def test_a_profile_may_be_a_file_anywhere(tmp_path):
         ("n_resamples: 3", "n_resamples is 3: input should be greater than or equal to 100"),
         ("scorer: official", "scorer is 'official': input should be 'definition'"),
         ("splits: []", r"splits is \[\]"),
+        ("splits: [tset]", "splits is 'tset': string should match pattern"),
+        ("testbed_sizes: {train: 0}", "testbed_sizes is 0: input should be greater than or equal to 1"),
+        ("stand_in: 2", "stand_in is 2: input should be less than or equal to 1"),
+        ("source: twitter-gmner", "mine.yaml: source twitter-gmner needs data_dir, its folder"),
         ("- a", "mine.yaml: expected key: value lines, found list"),
         ("seed: [", r"mine.yaml, line \d: no YAML"),
     ],
@@ -75,7 +79,7 @@ def test_what_is_written_after_defaults_loads_to_the_same_values(tmp_path):
 
 
 def test_relative_paths_count_from_the_repository():
-    loaded = config.load("tiny", None, {"images_dir": "/somewhere"})
+    loaded = config.load("tiny", None, {"data_dir": "data/sample", "images_dir": "/somewhere"})
     assert loaded.path("data_dir") == REPOSITORY / "data" / "sample"
     assert loaded.path("images_dir") == Path("/somewhere")
     assert loaded.path("compare") is None

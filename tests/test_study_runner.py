@@ -173,7 +173,7 @@ def test_plain_papermill_does_for_one_notebook_what_the_runner_does(tmp_path):
         cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in (tmp_path / "run" / "data").iterdir()] == ["dev.jsonl"]
+    assert sorted(p.name for p in (tmp_path / "run" / "data").iterdir()) == ["dev.jsonl", "testbed"]
 
 
 def test_smoke_runs_every_notebook_of_the_repository(tmp_path):

@@ -66,6 +66,18 @@ def write_predictions(path: str | Path, rows: Iterable[Mapping[str, Any]], **hea
     write_jsonl(path, (dict(row) for row in rows), kind=KIND, **header)
 
 
+def finished_row(example: Example, entities: Iterable[PredictedEntity]) -> dict[str, Any]:
+    """The row of an answer whose boxes are pixels of the original image.
+
+    Example:
+        >>> rome = PredictedEntity("Rome", "LOC", ((1, 2, 30, 40),))
+        >>> finished_row(Example("7", "demo", "test", ("Rome",), (), ("LOC",)), [rome])["entities"]
+        [{'entity': 'Rome', 'type': 'LOC', 'bbox_2d': (1, 2, 30, 40)}]
+    """
+    said = [{"entity": entity.text, "type": entity.type, "bbox_2d": entity.box_xyxy} for entity in entities]
+    return {"id": example.id, "entities": said, "image_size_px": example.image_size_px}
+
+
 def parse_prediction(prediction: Prediction, example: Example, mode: Mode) -> tuple[ParsedAnswer, tuple[PredictedEntity, ...]]:
     """What the answer says, as written and with boxes in pixels of the original image.
 

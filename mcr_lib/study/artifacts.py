@@ -36,6 +36,19 @@ class RunFolder:
         """The examples of a split."""
         return self.path / "data" / f"{split}.jsonl"
 
+    @property
+    def testbed(self) -> Path:
+        """The testbed's own files, where the run makes them."""
+        return self.path / "data" / "testbed"
+
+    def predictions(self, stem: str) -> Path:
+        """Answers to the tweets of a split; the stem is `<setting>.<split>`."""
+        return self.path / "predictions" / f"{stem}.jsonl"
+
+    def chains(self, stem: str) -> Path:
+        """A file of chains: "template", or the name of who rewrote them."""
+        return self.path / "chains" / f"{stem}.jsonl"
+
     def score(self, stem: str) -> Path:
         """The report of a scored predictions file."""
         return self.path / "scores" / f"{stem}.json"

@@ -6,15 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mcr_lib
+from mcr_lib.boxes import FAMILIES
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_text
+from mcr_lib.stages.mrsi import D1_SHARE
 from mcr_lib.statistics import MAX_RESAMPLES
+
+Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]
+"""A split, or on the testbed a split of another distribution than its main one, such as test_unseen."""
 
 
 class Config(BaseModel):
@@ -22,20 +27,33 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["twitter-gmner", "twitter-fmnerg"] = Field("twitter-gmner", description="data set")
-    version: Literal["v1", "v2"] = Field("v2", description="version of its annotation")
-    data_dir: str = Field("data/sample", description="folder that holds the data set's own folder")
+    source: Literal["testbed", "twitter-gmner", "twitter-fmnerg"] = Field("testbed", description="data set")
+    version: Literal["v1", "v2"] | None = Field(None, description="version of its annotation; null = the newest")
+    data_dir: str | None = Field(None, description="folder that holds the data set's own folder; null = the testbed, made into the run")
     images_dir: str | None = Field(None, description="where images are looked for, at any depth; null = below data_dir")
+    testbed_sizes: dict[Split, Annotated[int, Field(ge=1)]] = Field(
+        {"train": 1200, "dev": 300, "test": 300}, description="tweets to make per split; test_unseen and the like have those of their split"
+    )
+    testbed_knobs: dict[str, Any] = Field({}, description="knobs of the testbed that depart from those of each distribution")
+    testbed_seed: int = Field(0, ge=0, description="of the testbed's world")
     bad_images: Literal["error", "skip"] = Field("error", description="what to do about images that are missing or unusable")
-    splits: tuple[Literal["train", "dev", "test"], ...] = Field(("train", "dev", "test"), min_length=1, description="splits to prepare")
-    eval_split: Literal["train", "dev", "test"] = Field("test", description="split that is scored")
+    splits: tuple[Split, ...] = Field(("train", "dev", "test"), min_length=1, description="splits to prepare")
+    eval_split: Split = Field("test", description="split that is scored")
     predictions: str | None = Field(None, description="a predictions file to score; null = none")
+    stand_in: float | None = Field(
+        None, ge=0, le=1, description="without predictions: score gold in which each decision is right at this rate; null = nothing"
+    )
     compare: str | None = Field(None, description="a second predictions file to compare it with; null = none")
     scorer: Literal["definition", "e2e", "unco-legacy"] = Field("definition", description="scoring rule of headline numbers")
     parse: Literal["strict", "lenient"] = Field("strict", description="how answers are read")
     n_resamples: int = Field(1000, ge=100, le=MAX_RESAMPLES, description="bootstrap resamples")
     n_degrade_repeats: int = Field(5, ge=1, le=100, description="repeats per level where answers are degraded by chance")
     gallery_size: int = Field(9, ge=1, le=60, description="tweets drawn in a gallery")
+    chain_styles: tuple[str, ...] = Field((), description="styles of reasoning chains; empty = all")
+    d1_share: float = Field(D1_SHARE, ge=0, le=1, description="share of training tweets in D1 (chains); the rest is D2 (CVO)")
+    family: Literal[tuple(FAMILIES)] = Field("qwen2.5-vl", description="family of backbones: the space in which boxes are written")
+    min_pixels: int = Field(56 * 56, ge=1, description="fewest pixels of an image as the processor resizes it")
+    max_pixels: int = Field(1280 * 28 * 28, ge=1, description="most pixels of an image as the processor resizes it")
     seed: int = Field(0, ge=0, description="of every random choice")
     notebooks: tuple[str, ...] | None = Field(None, description="notebooks that the profile runs, by name; null = all")
 
@@ -117,7 +135,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
         overrides: key -> value, over what the profile says.
 
     Raises:
-        UserError: an unknown profile or key, or a value that a key does not take; file and key are named.
+        UserError: an unknown profile or key, a value that a key does not take, or no folder for a source that needs one; the key is named.
     """
     path = profile_path(profile)
     departures = _read_profile(path)
@@ -137,6 +155,8 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
         key = str(first["loc"][0])
         where = "overrides" if key in overrides else path.name
         raise UserError(f"{where}: {key} is {first['input']!r:.80}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    if config.data_dir is None and config.source != "testbed":
+        raise UserError(f"{path.name}: source {config.source} needs data_dir, its folder; data/README.md tells where it comes from")
     folder = repository() / Path(run if run is not None else f"outputs/{path.stem}").expanduser()
     return Loaded(config, origins, profile, folder)
 

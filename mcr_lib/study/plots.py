@@ -1,7 +1,7 @@
 """Every picture of the project: functions that take data and an axis and return the axis.
 
 Colours are fixed: one per entity type, one per task, one per accuracy, the same in every figure (Okabe-Ito, safe for colour-blind
-readers). Gold boxes are solid, predicted boxes dashed. `save` writes a PNG and, beside it, a CSV of the values that it shows.
+readers). Gold boxes are solid, predicted boxes dashed, bait dotted. `save` writes a PNG and, beside it, a CSV of the values that it shows.
 """
 
 import csv
@@ -28,6 +28,7 @@ GROUNDABLE_COLOURS = {"in the image": "#F0E442", "not in the image": "#B8B8B8"}
 ACCURACY_COLOURS = {"span": "#0072B2", "type": "#E69F00", "groundable": "#009E73", "box": "#D55E00", "all four": "#000000"}
 REFERENCE_COLOUR = "#444444"
 OTHER_COLOUR = "#666666"
+BAIT_COLOUR = "#000000"
 
 
 def use_style() -> None:
@@ -110,7 +111,8 @@ def image_sizes(ax: Axes, sizes_px: Sequence[tuple[float, float]]) -> Axes:
 
 
 def draw_example(ax: Axes, example: Example, image: Image | None, predictions: Sequence[PredictedEntity] | None = None) -> Axes:
-    """The image of a tweet with gold boxes (solid) and, where given, predicted boxes (dashed), the text below, one line per entity.
+    """The image of a tweet with gold boxes (solid), what only the image shows where that is known (dotted, black) and, where given,
+    predicted boxes (dashed), the text below, one line per entity.
 
     Args:
         image: as stored, in original pixels; `None` draws an empty frame of the annotated size.
@@ -127,10 +129,13 @@ def draw_example(ax: Axes, example: Example, image: Image | None, predictions: S
         spine.set(visible=True, color="#cccccc")
     for entity in example.entities:
         for box in entity.boxes_xyxy_px or ():
-            _draw_box(ax, box, TYPE_COLOURS.get(entity.type, OTHER_COLOUR), "solid", entity.text)
+            draw_box(ax, box, TYPE_COLOURS.get(entity.type, OTHER_COLOUR), "solid", entity.text)
+    for bait in example.image_only or ():
+        for box in bait.boxes_xyxy_px:
+            draw_box(ax, box, BAIT_COLOUR, (0, (1, 1)), bait.text)
     for entity in predictions or ():
         if entity.box_xyxy:
-            _draw_box(ax, entity.box_xyxy, TYPE_COLOURS.get(entity.type, OTHER_COLOUR), (0, (4, 2)), None)
+            draw_box(ax, entity.box_xyxy, TYPE_COLOURS.get(entity.type, OTHER_COLOUR), (0, (4, 2)), None)
     ax.set_title(f"{example.split} · {example.id}", fontsize=7.5, color=OTHER_COLOUR)
     ax.text(0, -0.03, "\n".join(_lines(example, predictions)), transform=ax.transAxes, va="top", fontsize=7, linespacing=1.35)
     return ax
@@ -159,19 +164,23 @@ def gallery(
     return figure
 
 
-def reward_heatmap(ax: Axes, rows: Sequence[Mapping[str, Any]], *, case: str, columns: Sequence[str], vmax: float = 100.0) -> Axes:
+def reward_heatmap(
+    ax: Axes, rows: Sequence[Mapping[str, Any]], *, case: str, columns: Sequence[str], vmax: float = 100.0, digits: int | None = None
+) -> Axes:
     """A table of cases × values, each cell coloured from 0 (white) to `vmax` (blue) with its number; `None` is a grey dash.
 
     Args:
         rows: one mapping per case.
         case: key of the case's name.
         columns: keys of the values, left to right.
+        digits: after the point; `None` = two, and none for whole numbers of percent.
     """
     values = np.array([[np.nan if row[c] is None else float(row[c]) for c in columns] for row in rows])
     shades = mpl.colormaps["Blues"].with_extremes(bad="#eeeeee")
     ax.imshow(np.ma.masked_invalid(values) * 0.75, cmap=shades, vmin=0, vmax=vmax, aspect="auto")
     for i, j in np.ndindex(values.shape):
-        text = "–" if np.isnan(values[i, j]) else f"{values[i, j]:.{0 if vmax > 1 and float(values[i, j]).is_integer() else 2}f}"
+        n_digits = digits if digits is not None else 0 if vmax > 1 and float(values[i, j]).is_integer() else 2
+        text = "–" if np.isnan(values[i, j]) else f"{values[i, j]:.{n_digits}f}"
         ax.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if values[i, j] * 0.75 > 0.6 * vmax else "black")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), [str(row[case]) for row in rows])
@@ -257,7 +266,8 @@ def _ink(colour: str) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"
 
 
-def _draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str | None) -> None:
+def draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str | None) -> None:
+    """A box with a white rim and, where given, its label at the upper left corner."""
     x1, y1, x2, y2 = box
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=3.2, alpha=0.7))
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.8, linestyle=style))
@@ -269,9 +279,10 @@ def _draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: st
 
 
 def _lines(example: Example, predictions: Sequence[PredictedEntity] | None) -> list[str]:
-    """What stands below a picture: the text in up to four lines, then gold and predicted entities, up to six of each."""
+    """What stands below a picture: the text in up to four lines, then gold entities, bait and predicted entities, up to six of each."""
     lines = textwrap.wrap(_plain(example.text), 46)[:4]
     entities = [f"gold · {_entity_line(e.text, e.type, e.is_groundable)}" for e in example.entities[:6]] or ["gold · no entity"]
+    entities += [_plain(f"bait · {b.type} {b.text}: only in the image") for b in (example.image_only or ())[:6]]
     if predictions is not None:
         entities += [f"pred · {_entity_line(e.text, e.type, bool(e.boxes_xyxy))}" for e in predictions[:6]] or ["pred · no entity"]
     return lines + [line for entity in entities for line in textwrap.wrap(entity, 52, subsequent_indent="      ")]

@@ -1,6 +1,7 @@
-"""From a configuration to the examples of a run: read, look, choose some to draw, hand over by file."""
+"""From a configuration to the examples of a run: make or read, look, choose some to draw, hand over by file."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,30 +10,67 @@ from PIL.Image import Image
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
-from mcr_lib.sources import find_source, load_split
+from mcr_lib.sources import SPLITS, find_source, load_split, testbed
 from mcr_lib.sources.check import CheckReport, check, quirks_by_kind
 from mcr_lib.sources.files import read_jsonl, write_jsonl
 from mcr_lib.sources.images import ImageReport, open_image, usable_images
+from mcr_lib.sources.shares import V2_SHARES, shares
+from mcr_lib.sources.testbed import folder as testbed_folder
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.config import Loaded
 
 KIND = "examples"
 
 
+def data_dir(loaded: Loaded) -> Path:
+    """The folder of the data set: `data_dir`, or, where that is null, the testbed's in the run folder, made now unless it stands there.
+
+    Raises:
+        UserError: a set or a knob that the testbed does not have, no number for a set, or a folder that cannot be written.
+    """
+    if (given := loaded.path("data_dir")) is not None:
+        return given
+    config, root = loaded.config, RunFolder(loaded.folder).testbed
+    for name in config.splits:
+        distribution, split = testbed_folder.set_parts(name)
+        n = config.testbed_sizes.get(name, config.testbed_sizes.get(split))
+        if n is None:
+            raise UserError(f"testbed_sizes has no number for {name}; it has some for {', '.join(config.testbed_sizes) or 'nothing'}")
+        knobs = testbed.altered(testbed.find(distribution), config.testbed_knobs)
+        testbed_folder.write_missing(root, name, n, seed=config.testbed_seed, knobs=knobs)
+    return root
+
+
 def load_examples(loaded: Loaded) -> dict[str, list[Example]]:
     """Split -> its tweets, with the paths of those images that are there."""
-    config = loaded.config
-    images_dir = loaded.path("images_dir") or loaded.path("data_dir")
-    return {
-        split: load_split(config.source, loaded.path("data_dir"), split=split, version=config.version, images_dir=images_dir)
-        for split in config.splits
-    }
+    config, root = loaded.config, data_dir(loaded)
+    images_dir = loaded.path("images_dir") or root
+    return {split: load_split(config.source, root, split=split, version=config.version, images_dir=images_dir) for split in config.splits}
+
+
+def pooled(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Example]:
+    """The tweets of the ordinary splits in one list; of whatever splits there are where none of them is ordinary."""
+    chosen = [split for split in examples_by_split if split in SPLITS] or list(examples_by_split)
+    return [example for split in chosen for example in examples_by_split[split]]
 
 
 def check_data(loaded: Loaded) -> CheckReport:
-    """The statistics of the source beside the expected ones."""
-    config = loaded.config
-    return check(config.source, loaded.path("data_dir"), version=config.version, images_dir=loaded.path("images_dir"))
+    """The statistics of the configured splits beside the expected ones."""
+    config, images_dir = loaded.config, loaded.path("images_dir")
+    return check(config.source, data_dir(loaded), version=config.version, images_dir=images_dir, splits=config.splits)
+
+
+def knows_bait(examples: Sequence[Example]) -> bool:
+    """Whether it is known of every tweet what only its image shows, which is so on the testbed alone."""
+    return all(example.image_only is not None for example in examples)
+
+
+def share_rows(examples_by_split: Mapping[str, Sequence[Example]]) -> list[dict[str, Any]]:
+    """One row per share of `sources.shares`, in percent: each split, and Twitter-GMNER v2 (empty where it does not tell)."""
+    found = {split: shares(examples) for split, examples in examples_by_split.items()}
+    found["Twitter-GMNER v2"] = V2_SHARES
+    names = dict.fromkeys(name for values in found.values() for name in values)
+    return [{"share, %": name, **{c: round(100 * v[name], 1) if name in v else "" for c, v in found.items()}} for name in names]
 
 
 def write_examples(folder: RunFolder, examples_by_split: Mapping[str, Sequence[Example]]) -> list[str]:
@@ -102,7 +140,8 @@ def statistics_rows(report: CheckReport) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"statistic": name}
         for column, statistics in report.found.items():
             row[column] = statistics.get(name, "")
-            row[f"{column}, expected"] = report.expected.get(column, {}).get(name, "")
+            if report.expected:
+                row[f"{column}, expected"] = report.expected.get(column, {}).get(name, "")
         rows.append(row)
     return rows
 

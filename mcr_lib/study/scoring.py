@@ -13,10 +13,10 @@ from mcr_lib import bias, metrics, statistics, yardsticks
 from mcr_lib.answer import Mode, ParsedAnswer
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
-from mcr_lib.schema import FORMAT_VERSION, Example, checksum
+from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, checksum
 from mcr_lib.sources import load_split
 from mcr_lib.sources.files import write_json
-from mcr_lib.sources.predictions import Prediction, parse_prediction, read_predictions
+from mcr_lib.sources.predictions import Prediction, finished_row, parse_prediction, read_predictions, write_predictions
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.config import Loaded
 from mcr_lib.study.show import show_score
@@ -136,7 +136,7 @@ def score_file(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything that `mcr score` tells, as one JSON-ready dict.
+    """Everything that `mcr score` tells, as one JSON-ready dict: `score_examples` of a split that is read from its own files.
 
     Args:
         root: the folder of the data set.
@@ -151,11 +151,35 @@ def score_file(
         told = f"resamples {n_resamples} and seed {seed}"
         raise UserError(f"{told}: expected 1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more")
     examples = load_split(source, root, split=split, version=version)
+    return score_examples(examples, predictions, scorer=scorer, parse=parse, compare=compare, n_resamples=n_resamples, seed=seed)
+
+
+def score_examples(
+    examples: Sequence[Example],
+    predictions: str | Path,
+    *,
+    scorer: str,
+    parse: Mode,
+    compare: str | Path | None = None,
+    n_resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything that there is to tell of a predictions file, as one JSON-ready dict.
+
+    Args:
+        examples: all tweets of one split.
+        predictions: a predictions file for them.
+        compare: another one; adds paired tests (file minus other).
+        seed: of the bootstrap and the test.
+
+    Raises:
+        UserError: a file is missing or broken, or none of its ids is in the split.
+    """
     answers = _answers(examples, predictions, parse)
     result = {
         "format_version": FORMAT_VERSION,
         "signature": metrics.signature(
-            scorer=scorer, source=examples[0].source, checksum=checksum(examples), split=split, parse=parse,
+            scorer=scorer, source=examples[0].source, checksum=checksum(examples), split=examples[0].split, parse=parse,
             extra={"resamples": n_resamples, "seed": seed},
         ),
         "predictions": Path(predictions).name,
@@ -178,21 +202,33 @@ def score_file(
     return result
 
 
-def score_configured(loaded: Loaded) -> dict[str, Any]:
-    """`score_file` as a configuration says."""
+def configured_file(loaded: Loaded, examples: Sequence[Example]) -> Path | None:
+    """The predictions file that a configuration says to score; `None`: there is none.
+
+    Where it names none but says `stand_in`, gold with each decision right at that rate is written into the run folder: no model's answers,
+    but something to score.
+    """
     c = loaded.config
-    return score_file(
-        source=c.source, root=loaded.path("data_dir"), version=c.version, split=c.eval_split, predictions=loaded.path("predictions"),
-        scorer=c.scorer, parse=c.parse, compare=loaded.path("compare"), n_resamples=c.n_resamples, seed=c.seed,
-    )  # fmt: skip
+    if c.predictions is not None or c.stand_in is None:
+        return loaded.path("predictions")
+    path = RunFolder(loaded.folder).predictions(f"degraded-gold.{c.eval_split}")
+    rng, accuracy = np.random.default_rng(c.seed), dict.fromkeys(CONSTRAINTS, c.stand_in)
+    rows = (finished_row(example, yardsticks.degrade(example, accuracy, rng)) for example in examples)
+    write_predictions(path, rows, made_from="gold, no model", accuracy=c.stand_in, seed=c.seed)
+    return path
 
 
-def judged_configured(loaded: Loaded) -> list[Judged]:
-    """The judged answers of the configured predictions file, with the paths of images that are there."""
+def score_configured(loaded: Loaded, examples: Sequence[Example], predictions: Path) -> dict[str, Any]:
+    """`score_examples` as a configuration says."""
     c = loaded.config
-    images_dir = loaded.path("images_dir") or loaded.path("data_dir")
-    examples = load_split(c.source, loaded.path("data_dir"), split=c.eval_split, version=c.version, images_dir=images_dir)
-    return _answers(examples, loaded.path("predictions"), c.parse).judged
+    return score_examples(
+        examples, predictions, scorer=c.scorer, parse=c.parse, compare=loaded.path("compare"), n_resamples=c.n_resamples, seed=c.seed
+    )
+
+
+def judged_file(examples: Sequence[Example], predictions: Path, parse: Mode) -> list[Judged]:
+    """The judged answers of a predictions file."""
+    return _answers(examples, predictions, parse).judged
 
 
 def worst(judged: Sequence[Judged], n: int) -> list[Judged]:
