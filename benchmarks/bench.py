@@ -24,6 +24,9 @@ from mcr_lib.sources.twitter_gmner import write_split
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+EIGHT = "text-first,image-first,checklist,table,self-check,contrast,evidence,by-kind"
+
+
 def main() -> int:
     """Measure, print, and return 1 when a limit is broken."""
     with tempfile.TemporaryDirectory() as name:
@@ -34,11 +37,15 @@ def main() -> int:
         check = [*mcr, "data", "check", "twitter-gmner", "--root", str(root), "--json"]
         score = [*mcr, "score", "--root", str(root), "--predictions", str(predictions), "--json"]
         run = [*mcr, "run", "--profile", "smoke", "--out", str(scratch / "run")]
+        chains = [*mcr, "chains", "build", "--root", str(root), "--out", str(scratch / "chains"), "--d1-share", "1", "--styles", EIGHT]
+        reward = [sys.executable, str(REPOSITORY / "benchmarks" / "bench_rewards.py"), str(root)]
         rows = [
             ("mcr --help", 1, *_timed([*mcr, "--help"])),
             ("import mcr_lib.metrics", 1, *_timed([sys.executable, "-c", "import mcr_lib.metrics"])),
             ("load and check 10,000 tweets", 10, *_timed(check)),
             ("score 1,500 answers, 1,000 resamples", 5, *_timed(score)),
+            ("build, verify, write 56,000 chains", 20, *_timed(chains)),
+            ("reward 10,000 completions", 2, *_timed_within(reward)),
             ("mcr run, first time (smoke)", 60, *_timed(run)),
             ("mcr run, nothing to do", 5, *_timed(run)),
         ]
@@ -69,6 +76,13 @@ def _predictions(root: Path, scratch: Path) -> Path:
         rows.append({"id": example.id, "entities": [{"entity": p.text, "type": p.type, "bbox_2d": p.box_xyxy} for p in answer]})
     write_predictions(scratch / "predictions.jsonl", json.loads(json.dumps(rows)))
     return scratch / "predictions.jsonl"
+
+
+def _timed_within(command: list[str]) -> tuple[float, float]:
+    """CPU seconds that a process itself measured and printed, and its peak memory in MB."""
+    _, megabytes = _timed(command)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True)
+    return float(done.stdout), megabytes
 
 
 def _timed(command: list[str]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The `mcr` command: check data, score predictions, run notebooks. Heavy libraries are imported by the command that needs them.
+"""The `mcr` command: check data, score predictions, build chains, run notebooks. A command imports its own heavy libraries.
 
 Exit codes: 0 done; 1 a check differs, a notebook failed, or a bug (with its traceback); 2 a mistake of the user, told in one sentence;
 130 interrupted.
@@ -13,6 +13,7 @@ from typing import Any
 
 from mcr_lib import __version__
 from mcr_lib.errors import UserError
+from mcr_lib.study import testbed_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     data = commands.add_parser("data", help="look at a data set").add_subparsers(title="commands", required=True, metavar="COMMAND")
     check = data.add_parser("check", help="statistics beside the expected ones, images, quirks; exit 1 on any difference")
-    check.add_argument("source", help="twitter-gmner or twitter-fmnerg")
+    check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")
     check.add_argument("--root", required=True, help="the folder that holds the data set's own folder")
-    check.add_argument("--version", help="v1 or v2 (default: v2)")
+    check.add_argument("--version", help="v1 or v2 (default: the newest)")
     check.add_argument("--images", metavar="DIR", help="where the images are, at any depth (default: below --root)")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score a predictions file", description=_SCORE_HELP)
     score.add_argument("--source", default="twitter-gmner", help="data set (default: %(default)s)")
     score.add_argument("--root", required=True, help="the folder that holds the data set's own folder")
-    score.add_argument("--version", help="of the annotation: v1 or v2 (default: v2)")
+    score.add_argument("--version", help="of the annotation: v1 or v2 (default: the newest)")
     score.add_argument("--split", default="test", help="default: %(default)s")
     score.add_argument("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
     score.add_argument("--scorer", choices=("definition", "e2e", "unco-legacy"), default="definition", help="default: %(default)s")
@@ -59,6 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
     score.add_argument("--json", action="store_true", help="print one JSON object")
     score.set_defaults(run=_score)
+
+    chains = commands.add_parser("chains", help="reasoning chains").add_subparsers(title="commands", required=True, metavar="COMMAND")
+    build = chains.add_parser("build", help="write verified chains of D1 with a data card and checksums")
+    build.add_argument("--source", default="twitter-gmner", help="data set (default: %(default)s)")
+    build.add_argument("--root", required=True, help="the folder that holds the data set's own folder")
+    build.add_argument("--out", required=True, metavar="DIR", help="where chains.jsonl, README.md and checksums.txt go")
+    build.add_argument("--version", help="of the annotation (default: the newest)")
+    build.add_argument("--split", default="train", help="default: %(default)s")
+    build.add_argument("--styles", metavar="NAMES", help="separated by commas (default: all)")
+    build.add_argument("--d1-share", type=float, default=0.5, metavar="SHARE", help="share of tweets in D1; 1 = all (default: %(default)s)")
+    build.add_argument("--seed", type=int, default=0, help="of D1 and of the wordings (default: %(default)s)")
+    build.add_argument("--privileged", action="store_true", help="also name what only the image shows (testbed)")
+    build.add_argument("--json", action="store_true", help="print one JSON object")
+    build.set_defaults(run=_build_chains)
 
     run = commands.add_parser("run", help="run the notebooks of a profile by papermill")
     run.add_argument("--profile", default="tiny", metavar="NAME", help="of notebooks/profiles, or a yaml file (default: %(default)s)")
@@ -70,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
     run.add_argument("--force", action="store_true", help="run also what is up to date")
     run.set_defaults(run=_run)
+    testbed_command.add_commands(commands)
     return parser
 
 
@@ -105,6 +121,21 @@ def _score(arguments: argparse.Namespace) -> int:
         from mcr_lib.study.show import show_score
 
         show_score(result, _console())
+    return 0
+
+
+def _build_chains(arguments: argparse.Namespace) -> int:
+    from mcr_lib.study import chains_command
+
+    built = chains_command.build(
+        source=arguments.source, root=arguments.root, out=arguments.out, version=arguments.version, split=arguments.split,
+        styles=[name.strip() for name in arguments.styles.split(",")] if arguments.styles else (), d1_share=arguments.d1_share,
+        seed=arguments.seed, privileged=arguments.privileged,
+    )  # fmt: skip
+    if arguments.json:
+        _print_json(built)
+    else:
+        print(chains_command.told(built))
     return 0
 
 
