@@ -146,14 +146,11 @@ def _outline(outline: str, big: int, rim: int) -> list[tuple[float, float]]:
 
 
 def _mark(pen: ImageDraw.ImageDraw, mark: str, big: int, *, centre: float) -> None:
-    white, c, m = "#ffffff", big * 0.5, big * centre
-    reach, half = big * 0.24, big * 0.075
+    c, m = big * 0.5, big * centre
     if mark == "dot":
-        pen.ellipse((c - 0.17 * big, m - 0.17 * big, c + 0.17 * big, m + 0.17 * big), fill=white)
-    else:
-        pen.rectangle((c - reach, m - half, c + reach, m + half), fill=white)
-        if mark == "cross":
-            pen.rectangle((c - half, m - reach, c + half, m + reach), fill=white)
+        pen.ellipse((c - 0.2 * big, m - 0.2 * big, c + 0.2 * big, m + 0.2 * big), fill="#ffffff")
+    elif mark == "bar":
+        pen.rectangle((c - 0.28 * big, m - 0.1 * big, c + 0.28 * big, m + 0.1 * big), fill="#1d1d1f")
 
 
 def _place(

@@ -15,10 +15,10 @@ from mcr_lib.sources.twitter_gmner import LABELS
 T = TypeVar("T")
 
 Outline = Literal["disc", "house", "shield", "star"]
-Mark = Literal["dot", "bar", "cross"]
+Mark = Literal["dot", "bar", "plain"]
 
 COLOURS = {"red": "#d7263d", "amber": "#f5a300", "green": "#1f9d55", "blue": "#1c6dd0", "violet": "#8b3fc7", "teal": "#0fb5ae"}
-MARKS: tuple[Mark, ...] = ("dot", "bar", "cross")
+MARKS: tuple[Mark, ...] = ("dot", "bar", "plain")
 OUTLINES: dict[str, Outline] = {"PER": "disc", "LOC": "house", "ORG": "shield", "OTHER": "star"}
 
 _NAMES = {
