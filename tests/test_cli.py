@@ -25,7 +25,7 @@ def test_help_and_version_start_without_heavy_libraries():
     assert mcr("--version").stdout.startswith("mcr_lib 0.")
 
 
-@pytest.mark.parametrize("module", ["metrics", "bias", "yardsticks", "answer", "study.cli", "sources"])
+@pytest.mark.parametrize("module", ["metrics", "bias", "yardsticks", "answer", "rewards", "chains", "stages.mrsi", "study.cli", "sources"])
 def test_light_modules_load_nothing_heavy(module):
     heavy = "torch transformers pandas matplotlib papermill PIL.ImageDraw"
     code = f"import sys, mcr_lib.{module}; print([m for m in {heavy.split()!r} if m in sys.modules])"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mcr_lib import chains, constraints, rewards, statements
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import to_space
+from mcr_lib.boxes import find_family, to_space
 from mcr_lib.chains import Chain
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.sources.files import write_json
@@ -21,6 +21,7 @@ from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.prepare import write_examples
 from mcr_lib.styles import STYLES, order, say, type_in_words
 from mcr_lib.verify import FLAWS, verify
+from mcr_lib.yardsticks import perfect
 
 TEMPLATE = "nothing (template)"
 REWARD_COLUMNS = ("R_c", "R_s", "R_t", "R_u", "R_e")
@@ -226,7 +227,7 @@ def target_boxes(example: Example, backbone: mrsi.Backbone) -> list[dict[str, An
         (130, 103, 470, 800)
     """
     size = backbone.size(example)
-    space = chains.find_family(backbone.family).space
+    space = find_family(backbone.family).space
     gold = rewards.written_gold(example, space, model_size=size)
     rows = []
     for entity, written in zip(example.entities, gold.entities, strict=True):
@@ -244,15 +245,48 @@ def oddest(examples: Sequence[Example], n: int) -> list[Example]:
     ]
 
 
-def write_all(folder: RunFolder, d1: Sequence[Example], d2: Sequence[Example], built: mrsi.Built) -> list[str]:
+def target_rows(examples: Iterable[Example], backbone: mrsi.Backbone) -> list[dict[str, Any]]:
+    """`target_boxes` of several tweets, with the size of each image before and after resizing."""
+    rows = []
+    for example in examples:
+        sizes = {"original, px": example.image_size_px, "resized, px": backbone.size(example)}
+        for row in target_boxes(example, backbone):
+            rows.append({"id": example.id, **sizes, "entity": row["entity"], "gold": row["gold"], "written": row["written"]})
+    return rows
+
+
+def told_with_bait(built: Iterable[Chain]) -> str:
+    """The chains of the first tweet that has bait, to read."""
+    with_bait = (chain for chain in built if "does not name" in chain.text)
+    first = next(with_bait, None)
+    return "no tweet of D1 has bait" if first is None else told([first, *(c for c in with_bait if c.id == first.id)][:3])
+
+
+def gold_answers_reach_the_maximum(examples: Iterable[Example], backbone: mrsi.Backbone) -> bool:
+    """Whether the gold answer of every tweet, rendered for a backbone and parsed again, earns the most that its rewards can give."""
+    space = find_family(backbone.family).space
+    for example in examples:
+        gold = rewards.written_gold(example, space, model_size=backbone.size(example))
+        parsed = parse_answer(write_answer(perfect(gold), constraints=gold.constraints), labels=gold.labels, constraints=gold.constraints)
+        found = rewards.rewards(parsed, gold)
+        if any(value not in (1.0, None) for value in (found.count, found.span, found.type, found.grounding, found.entailment)):
+            return False
+    return True
+
+
+def write_all(
+    folder: RunFolder, d1: Sequence[Example], d2: Sequence[Example], built: mrsi.Built, privileged: mrsi.Built | None = None
+) -> list[str]:
     """Write D1, D2, the chains and what was rejected into the run folder; one line per file."""
     lines = write_examples(folder, {name: half for name, half in (("d1", d1), ("d2", d2)) if half})
-    path = folder.chains("template")
-    digest = mrsi.write_chains(path, built.chains, d1)
-    rejects = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back, "rejects": dict(built.rejects)}
-    write_json(path.with_name("rejects.json"), rejects)
-    return [
-        *lines,
-        f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}",
-        f"rejects.json: {sum(built.rejects.values()):,} rejected",
-    ]
+    rejects = {}
+    for name, made in (("template", built), ("privileged", privileged)):
+        if made is not None:
+            path = folder.chains(name)
+            digest = mrsi.write_chains(path, made.chains, d1)
+            lines.append(f"{path.name}: {len(made.chains):,} chains, sha256 {digest[:12]}")
+            rejects[name] = {
+                "chains": len(made.chains), "asked": made.n_asked, "fallen_back": made.n_fallen_back, "rejects": dict(made.rejects)
+            }  # fmt: skip
+    write_json(folder.chains("template").with_name("rejects.json"), rejects)
+    return [*lines, f"rejects.json: {built.rejects.total():,} rejected"]

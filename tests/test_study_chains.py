@@ -1,0 +1,244 @@
+"""Notebook 02's tables and pictures, and `mcr chains build`."""
+
+import hashlib
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from mcr_lib import sources, statements
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.stages import mrsi
+from mcr_lib.study import cases, chains_command, cli, injection, mistakes, plots_chains
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.styles import STYLES
+
+QWEN = mrsi.Backbone("qwen2.5-vl", 3136, 10**6)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def tweets(sample_dir):
+    return sources.load_split("twitter-gmner", sample_dir, split="train", images_dir=sample_dir)
+
+
+# mistakes ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_each_planted_error_is_the_one_asked_for():
+    said = statements.of_example(cases.TWEET)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        [wrong] = {(a.name, b.type) for a, b in zip(said, mistakes.plant("wrong type", said, cases.TWEET, rng), strict=True) if a != b}
+        assert wrong[1] in cases.TWEET.labels
+        assert len(mistakes.plant("dropped entity", said, cases.TWEET, rng)) == 1
+        added = mistakes.plant("added entity", said, cases.TWEET, rng)
+        assert {s.name for s in added} - {s.name for s in said} == {"enters"}
+        flipped = mistakes.plant("flipped groundability", said, cases.TWEET, rng)
+        assert sum(a.is_groundable != b.is_groundable for a, b in zip(said, flipped, strict=True)) == 1
+    assert mistakes.plant("swapped slots", said, cases.TWEET, rng) is None  # one thing is shown
+    both = [said[0], replace(said[1], is_groundable=True, slot=2)]
+    assert [s.slot for s in mistakes.plant("swapped slots", both, cases.TWEET, rng)] == [2, 1]
+    assert mistakes.plant("wrong type", [], cases.TWEET, rng) is None
+
+
+def test_repairs_of_an_answer_with_one_mistake_lead_to_the_perfect_one():
+    perfect = (PredictedEntity("Ada Byron", "PER", (mistakes.A,)), PredictedEntity("Rome", "LOC"))
+    for kind, wrong in {
+        "type": (replace(perfect[0], type="LOC"), perfect[1]),
+        "boundary": (replace(perfect[0], text="Ada"), perfect[1]),
+        "box": (replace(perfect[0], boxes_xyxy=(mistakes.C,)), perfect[1]),
+        "groundability": (perfect[0], replace(perfect[1], boxes_xyxy=(mistakes.C,))),
+        "untouching one dropped": (*perfect, PredictedEntity("Eve", "PER")),
+        "missing entity added": (perfect[0],),
+    }.items():
+        assert perfect in [repair.answer for repair in mistakes.repairs(wrong, mistakes.WORLD) if repair.kind == kind], kind
+    assert list(mistakes.repairs(perfect, mistakes.WORLD)) == []
+
+
+def test_a_repair_that_takes_anothers_words_is_marked():
+    gold = replace(mistakes.WORLD, entities=(mistakes.WORLD.entities[0], Entity("in Rome", 2, 4, "LOC", ())))
+    answer = (PredictedEntity("Ada", "PER"), PredictedEntity("Byron in", "LOC"))
+    [first, _] = [repair for repair in mistakes.repairs(answer, gold) if repair.kind == "boundary"]
+    assert first.answer[0].text == "Ada Byron"
+    assert first.moves_others
+
+
+# tables ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_claims_are_told_per_constraint():
+    rows = injection.claim_rows()
+    assert [row["symbol"] for row in rows] == ["C_s", "C_t", "C_e", "C_u"]
+    assert [row["Oracle Arena"] for row in rows] == ["Oracle Arena", "LOC", False, None]
+
+
+def test_rewards_of_hand_made_answers_are_as_worked_out():
+    rows = {row["answer"]: tuple(row[c] for c in injection.REWARD_COLUMNS) for row in injection.reward_rows()}
+    assert rows["perfect"] == (1, 1, 1, 1, 1)
+    assert rows["box not wanted (textual bias)"] == (1, 1, 1, 0.5, 0.5)  # R_u: 1 of (1 groundable + 1 stray)
+    assert rows["name not in the text (visual bias)"] == pytest.approx((2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3))
+    assert rows["malformed"] == rows["empty"] == (0, 0, 0, 0, 0)
+
+
+def test_made_up_names_earn_the_ratio_and_nothing_by_touch():
+    assert [(row["touch"], row["ratio"]) for row in injection.filler_rows(2)] == [(0, 0), (0, 0.5), (0, 1)]
+
+
+def test_the_line_of_r_u_jumps_after_sigma_and_is_halved_by_a_stray_box():
+    r_u = {(row["line"], row["iou"]): row["R_u"] for row in injection.grounding_rows()}
+    assert r_u["σ = 0.5", 0.5] == 0
+    assert r_u["σ = 0.5", 0.51] == pytest.approx(0.51)
+    assert r_u["σ = 0.7", 0.51] == 0
+    assert r_u["σ = 0.5, and a stray box", 0.8] == pytest.approx(0.4)
+
+
+def test_no_repair_in_the_table_lowers_a_reward_and_each_raises_its_own():
+    rows = {row["mended"]: row for row in injection.repair_rows(1)}
+    assert set(rows) == set(mistakes.MENDED)
+    assert all(row["lower some reward"] == 0 < row["repairs"] for row in rows.values())
+    for kind, reward in (("type", "R_t"), ("boundary", "R_s"), ("groundability", "R_e"), ("box", "R_u"), ("missing entity added", "R_c")):
+        assert rows[kind][f"raise {reward}"] == rows[kind]["repairs"], kind
+
+
+def test_rewrites_are_kept_or_named():
+    kept = {row["a rewriter that returns"]: (row["kept"], row["flaw"]) for row in injection.rewrite_rows()}
+    assert kept.pop("the same facts, other words") == ("llm", "")
+    assert all(writer == "template" and flaw for writer, flaw in kept.values())
+
+
+def test_the_verifier_table_passes_templates_only(tweets):
+    rows = injection.mutation_rows(tweets, seed=0)
+    assert rows[0]["passing"] == rows[0]["chains"] == len(tweets) * len(STYLES)
+    assert [row["passing"] for row in rows[1:]] == [0] * len(mistakes.PLANTED)
+
+
+def test_common_4_grams_are_counted_with_values_masked():
+    chain = injection.every_wording()[0]
+    other = replace(chain, style="table", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
+    assert injection.common_4_grams([chain, other])[0] == 100
+    assert injection.common_4_grams([chain, replace(other, text="one two three four five")])[0] == 0
+
+
+def test_shares_of_d1_and_d2_are_of_their_own_entities():
+    table = injection.split_table([cases.TWEET], [replace(cases.TWEET, id="2", entities=())])
+    assert table.loc["in the image", "D1 (MRSI), %"] == 50
+    assert table.loc["without entity", "D2 (CVO), %"] == 100
+    assert table.loc["tweets", "D1 (MRSI), %"] == 50
+
+
+def test_gold_answers_reach_the_maximum_on_every_task(tweets):
+    text_only = [
+        replace(e, constraints=("span", "type"), entities=tuple(replace(x, boxes_xyxy_px=None) for x in e.entities)) for e in tweets
+    ]
+    grounding = [replace(e, constraints=("groundable", "box"), entities=tuple(replace(x, type=None) for x in e.entities)) for e in tweets]
+    assert injection.gold_answers_reach_the_maximum([*tweets, *text_only, *grounding], QWEN)
+
+
+def test_odd_images_come_first_and_none_without_image_or_box():
+    def sized(id, size, images=("x.jpg",), boxes=((1, 1, 2, 2),)):
+        return Example(id, "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", boxes),), ("PER",), images=images, image_size_px=size)
+
+    some = [
+        sized("a", (280, 280)),
+        sized("b", (300, 280)),
+        sized("c", (300, 290)),
+        sized("d", (301, 299), ()),
+        sized("e", (31, 29), boxes=()),
+    ]
+    assert [e.id for e in injection.oddest(some, 9)] == ["c", "b", "a"]
+
+
+# pictures ----------------------------------------------------------------------------------------------------------------------------
+
+
+def rectangles(ax):
+    return {(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in ax.patches}
+
+
+@pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
+def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_original(tweets, family):
+    backbone = replace(QWEN, family=family)
+    [example] = injection.oddest(tweets, 1)
+    left, right = plots_chains.resized([example], backbone).axes
+    assert left.get_xlim() == (0, example.image_size_px[0])
+    assert right.get_ylim() == (backbone.size(example)[1], 0)
+    scale = backbone.size(example)[0] / example.image_size_px[0]
+    gold, drawn = sorted(rectangles(left)), sorted(rectangles(right))
+    assert len(gold) == len(drawn) > 0
+    for a, b in zip(gold, drawn, strict=True):
+        assert abs(a[0] * scale - b[0]) <= 1.5  # one unit of either space, on an image of some hundred pixels
+    assert plots_chains.resized([], backbone) is None
+
+
+def test_every_figure_draws(tweets):
+    built = mrsi.build_chains(tweets, seed=0).chains
+    for figure in (
+        plots_chains.rewards(injection.reward_rows()),
+        plots_chains.grounding(injection.grounding_rows()),
+        plots_chains.repairs(injection.repair_rows(1)),
+        plots_chains.orders(injection.order_rows()),
+        plots_chains.caught(injection.mutation_rows(tweets[:3], seed=0)),
+        plots_chains.lengths(injection.length_rows(built), limit=64),
+    ):
+        figure.canvas.draw()
+        assert figure.axes
+    lengths = plots_chains.lengths(injection.length_rows(built), limit=64)
+    counts = [sum(bar.get_height() for bar in ax.patches) for ax in lengths.axes]
+    assert counts == [len(tweets)] * len(STYLES)  # nobody falls off the right edge
+
+
+# files -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_notebook_writes_is_read_back(tweets, tmp_path):
+    d1, d2 = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)
+    built = mrsi.build_chains(d1, seed=0)
+    lines = injection.write_all(RunFolder(tmp_path), d1, d2, built)
+    assert [line.split(":")[0] for line in lines] == ["d1.jsonl", "d2.jsonl", "template.jsonl", "rejects.json"]
+    assert mrsi.read_chains(RunFolder(tmp_path).chains("template"), d1) == built.chains
+
+
+def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp_path, capsys):
+    for name in ("a", "b"):
+        assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / name), "--d1-share", "1"]) == 0
+    assert "90 chains, all verified: 10 text-first" in capsys.readouterr().out
+    for name in ("chains.jsonl", "README.md", "checksums.txt"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for line in (tmp_path / "a" / "checksums.txt").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest() == digest
+    assert "90 chains about 10 tweets (17 entities, 14 of them in the image)" in (tmp_path / "a" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--styles", "terse,sonnet"], "unknown style 'sonnet'; choose from text-first"),
+        (["--source", "snli"], "unknown source 'snli'"),
+        (["--d1-share", "1.5"], "--d1-share is 1.5; expected a share in [0, 1]"),
+        (["--privileged"], "privileged chains need the testbed"),
+        (["--split", "deev"], "deev"),
+    ],
+)
+def test_a_mistake_of_chains_build_is_one_sentence_and_writes_nothing(sample_dir, tmp_path, capsys, arguments, message):
+    assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_chains_build_refuses_a_folder_that_is_a_file(sample_dir, tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(UserError, match="cannot write"):
+        chains_command.build(source="twitter-gmner", root=str(sample_dir), out=str(tmp_path / "out"))
