@@ -5,10 +5,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mcr_lib.errors import UserError
 from mcr_lib.sources import testbed
 from mcr_lib.sources.testbed.drawing import draw
 from mcr_lib.sources.testbed.folder import set_name
 from mcr_lib.study import plots
+
+MOST = 12
+"""Tweets of a distribution in a gallery."""
 
 
 def gallery(
@@ -27,8 +31,10 @@ def gallery(
         knobs: departures from the knobs of each distribution.
 
     Raises:
-        UserError: an unknown distribution, split or knob, or knobs that cannot be met.
+        UserError: an unknown distribution, split or knob, knobs that cannot be met, or a number out of range.
     """
+    if not 1 <= n_each <= MOST or seed < 0:
+        raise UserError(f"gallery: n is {n_each} and the seed {seed}; expected 1 to {MOST} tweets and a seed of 0 or more")
     made, rows = [], []
     for distribution in distributions:
         turned = testbed.altered(testbed.find(distribution), knobs or {})
