@@ -34,7 +34,7 @@ class Family:
     Args:
         space: the coordinates that it was trained to write.
         unit: image sides are resized to multiples of this, in pixels.
-        is_checked: whether that was seen on the released model; else it follows from the architecture alone.
+        is_checked: whether the released model's own pages say so; else it follows from the architecture alone.
     """
 
     space: Space

@@ -28,8 +28,8 @@ from mcr_lib.styles import STYLES, say
 CHAINS_VERSION = 1
 """Raised when any word of a style or any rule of the verifier changes: settings trained on older chains are then trained anew."""
 
-Writer = Literal["template", "llm", "mllm"]
-WRITERS: tuple[Writer, ...] = ("template", "llm", "mllm")
+Source = Literal["template", "llm", "mllm"]
+SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Chain:
     Args:
         id: of the tweet.
         style: a name of `styles.STYLES`.
-        writer: who wrote the words.
+        source: who wrote the words.
         text: the reasoning, with slots.
         answer: what is answered, in text order; a `slot` where a box belongs.
         boxes_xyxy_px: the gold box of each slot, in pixels of the original image.
@@ -50,7 +50,7 @@ class Chain:
 
     id: str
     style: str
-    writer: Writer
+    source: Source
     text: str
     answer: tuple[Statement, ...]
     boxes_xyxy_px: tuple[Box, ...]
@@ -63,7 +63,7 @@ class Chain:
         keys = answer_keys(self.task)
         values = ({"entity": s.name, "type": s.type, "bbox_2d": s.slot and slot(s.slot)} for s in self.answer)
         return {
-            "id": self.id, "style": self.style, "writer": self.writer, "text": self.text,
+            "id": self.id, "style": self.style, "source": self.source, "text": self.text,
             "answer": [{key: value[key] for key in keys} for value in values],
             "boxes_xyxy_px": [list(box) for box in self.boxes_xyxy_px],
             "image_size_px": self.image_size_px and list(self.image_size_px), "task": list(self.task), "is_privileged": self.is_privileged,
@@ -114,7 +114,7 @@ def build(example: Example, style: str, rng: np.random.Generator, *, privileged:
 
 def check(chain: Chain, example: Example) -> str | None:
     """`None` when a chain and its answer say what the gold says, else the first flaw: a key of `verify.FLAWS` or of `ROW_FLAWS`."""
-    if chain.style not in STYLES or chain.writer not in WRITERS:
+    if chain.style not in STYLES or chain.source not in SOURCES:
         return "unknown_style"
     said = statements.of_example(example, privileged=chain.is_privileged)
     facts = (chain.id, chain.task, chain.boxes_xyxy_px, chain.image_size_px)
@@ -126,7 +126,7 @@ def check(chain: Chain, example: Example) -> str | None:
 
 
 ROW_FLAWS = {
-    "unknown_style": "a style or a writer that does not exist",
+    "unknown_style": "a style or a source that does not exist",
     "other_gold": "id, task, boxes or image size are not those of the gold",
     "other_answer": "the answer is not the gold",
 }
@@ -134,7 +134,7 @@ ROW_FLAWS = {
 
 
 def rewrite(
-    chain: Chain, example: Example, ask: Callable[[str], str | None], *, writer: Writer = "llm", n_tries: int = 2
+    chain: Chain, example: Example, ask: Callable[[str], str | None], *, source: Source = "llm", n_tries: int = 2
 ) -> tuple[Chain, list[str]]:
     """A chain in the words of a language model if one of its tries passes the verifier, else the chain itself; nothing is lost.
 
@@ -142,7 +142,7 @@ def rewrite(
         chain: a template that passes.
         example: its tweet.
         ask: from the request to the model's text; may return anything. What it raises is not caught.
-        writer: what the rewritten chain is marked with.
+        source: what the rewritten chain is marked with.
         n_tries: how often the model is asked.
 
     Returns:
@@ -151,7 +151,7 @@ def rewrite(
     Example:
         >>> tweet = Example("1", "demo", "train", ("rain",), (), ("PER",))
         >>> template = build(tweet, "terse", np.random.default_rng(0))
-        >>> rewrite(template, tweet, lambda request: 'It rains; nobody is named.')[0].writer
+        >>> rewrite(template, tweet, lambda request: 'It rains; nobody is named.')[0].source
         'llm'
         >>> rewrite(template, tweet, lambda request: 'It is the PER "Rihanna".')[1]
         ['unknown_name', 'unknown_name']
@@ -160,7 +160,7 @@ def rewrite(
     request = rewrite_request(chain, example)
     for _ in range(n_tries):
         answered = ask(request)
-        new = replace(chain, text=answered.strip() if isinstance(answered, str) else "", writer=writer)
+        new = replace(chain, text=answered.strip() if isinstance(answered, str) else "", source=source)
         flaw = check(new, example)
         if flaw is None:
             return new, rejected

@@ -6,13 +6,13 @@ name what the constraints claim. A wording is a list of parts; a part is a headi
 are said. Pieces of constraints that the task lacks are left out, and with the last of its pieces the part.
 
     span              C_s        the name is an entity of the text
-    type              C_t        which type
+    type              C_t        which type, and why
     shown / absent    C_e        whether the image shows it
     at / nowhere      C_u        where; or that there is no box
     open, end                    what stands around them
 
-{m} the name in quotes, {type} its label, {a_type} its label in words, {slot} its box. `verify` reads any chain by one rule: claims belong
-to the name in their clause or else to the last one, so a wording keeps C_e and C_u in clauses of their own.
+{m} the name in quotes, {type} its label, {a_type} its label in words, {why} a reason for it, {slot} its box. `verify` reads any chain by
+one rule: claims belong to the name in their clause or else to the last one, so a wording keeps C_e and C_u in clauses of their own.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,6 +20,15 @@ from dataclasses import dataclass
 
 from mcr_lib.prompts import TYPE_WORDS
 from mcr_lib.statements import Statement, slot
+
+TYPE_REASONS = {
+    "PER": "it names somebody",
+    "LOC": "one can go there",
+    "ORG": "it acts as a group",
+    "OTHER": "it is a work, an event, a product or the like",
+    "MIS": "it is a work, an event, a product or the like",
+}
+"""Why a name has a type, in general: no annotation says more. They hold no word that the verifier would take for a claim."""
 
 Part = tuple[str, dict[str, str]]
 """A heading (may be empty) and the pieces that are said of each name under it, in their order."""
@@ -55,10 +64,10 @@ def say(style: Style, wording: int, statements: Sequence[Statement], task: Colle
 
     Example:
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)
-        >>> say(STYLES["text-first"], 0, [oslo], ("span", "type", "groundable", "box"))
-        'The text first. "Oslo" is an entity of it, a location (LOC). Then the picture. The image does not show "Oslo", so it gets no box.'
+        >>> say(STYLES["terse"], 0, [oslo], ("span", "type", "groundable", "box"))
+        '"Oslo" : LOC , not shown , no box ;'
         >>> say(STYLES["text-first"], 0, [oslo], ("span", "type"))
-        'The text first. "Oslo" is an entity of it, a location (LOC).'
+        'The text first. "Oslo" is an entity of it, a location (LOC), since one can go there.'
     """
     named = [s for s in statements if not s.is_bait]
     lines = [] if named else [style.nobody[wording]]
@@ -79,7 +88,8 @@ def _said(pieces: dict[str, str], statement: Statement, task: Collection[str]) -
     text = "".join(pieces[key] for key in kept)
     if "{m}" not in text:  # the piece that says the name belongs to a constraint that the task lacks
         text = "{m}: " + text.lstrip(" ,;.")
-    values = {"m": statement.mention, "type": statement.type, "a_type": type_in_words(statement.type or "")}
+    label = statement.type or ""
+    values = {"m": statement.mention, "type": label, "a_type": type_in_words(label), "why": TYPE_REASONS.get(label, "its words say so")}
     return text.format(**values, slot=slot(statement.slot or 0))
 
 
@@ -115,17 +125,18 @@ STYLES = {
         "all of the text, then all of the image",
         (
             (
-                part("The text first.", span="{m} is an entity of it", type=", {a_type}", end="."),
+                part("The text first.", span="{m} is an entity of it", type=", {a_type}, since {why}", end="."),
                 part("Then the picture.", open="The image ", shown="shows {m}", absent="does not show {m}", at=", at {slot}",
                      nowhere=", so it gets no box", end="."),
             ),
             (
-                part("Reading the words:", span="{m} counts as a name", type=" and is {a_type}", end="."),
+                part("Reading the words:", span="{m} counts as a name", type=" and is {a_type}: {why}", end="."),
                 part("Looking at the photo:", shown="{m} can be seen", absent="{m} cannot be seen", at=", namely at {slot}",
                      nowhere=", hence nothing to box", end="."),
             ),
             (
-                part("Whom or what does the writer mention?", span="The writer mentions {m}", type=", which is {a_type}", end="."),
+                part("Whom or what does the writer mention?", span="The writer mentions {m}",
+                     type=", which is {a_type} because {why}", end="."),
                 part("And what of it is pictured?", shown="{m} is pictured", absent="{m} is not pictured", at="; its place is {slot}",
                      nowhere="; its place stays null", end="."),
             ),
@@ -142,7 +153,7 @@ STYLES = {
             (
                 part("Start from the scene.", shown="It contains {m}", absent="Nothing in it is {m}", at=", inside {slot}",
                      nowhere=", hence null", end="."),
-                part("Now the wording.", span="{m} occurs in the post", type=" as {a_type}", end="."),
+                part("Now the wording.", span="{m} occurs in the post", type=" as {a_type}; {why}", end="."),
             ),
             (
                 part("Scanning the view:", at="region {slot} ", shown="depicts {m}", absent="no region depicts {m}",
@@ -152,7 +163,7 @@ STYLES = {
             (
                 part("Eyes before ears.", shown="{m} appears", absent="{m} is missing", at=", framed by {slot}",
                      nowhere=", without a frame", end="."),
-                part("What is told:", span="{m} is told of", type=" and means {a_type}", end="."),
+                part("What is told:", span="{m} is told of", type=" and means {a_type}, as {why}", end="."),
             ),
         ),
         (
@@ -196,10 +207,10 @@ STYLES = {
     "self-check": Style(
         "questions and answers, name by name",
         (
-            (part(span="Q: Is {m} in the text? A: It is.", type=" Q: As what? A: As {a_type}.",
+            (part(span="Q: Is {m} in the text? A: It is.", type=" Q: As what? A: As {a_type}. Q: Why? A: Because {why}.",
                   shown=" Q: Does the image show it? A: Yes.", absent=" Q: Does the image show it? A: No.", at=" Q: Where? A: {slot}.",
                   nowhere=" Q: Which box then? A: None."),),
-            (part(span="{m}, word for word? Word for word.", type=" Which kind is that? {type}.",
+            (part(span="{m}, word for word? Word for word.", type=" Which kind is that? {type}; {why}.",
                   shown=" Could one point at it? One could.", absent=" Could one point at it? One could not.",
                   at=" With what? With {slot}.", nowhere=" With what? With nothing."),),
             (part("Let me check myself.", span="Did I copy {m} rightly? I did.", type=" My type? {type}.", shown=" Seen? Yes.",
@@ -214,10 +225,10 @@ STYLES = {
     "contrast": Style(
         "the text's side against the image's side, name by name",
         (
-            (part(span="On one side the tweet has {m}", type=", {a_type}",
+            (part(span="On one side the tweet has {m}", type=", {a_type} in that {why}",
                   shown="; on the other side the camera shows it too", absent="; on the other side the camera does not show it",
                   at=", around {slot}", nowhere=", so words stand alone without box", end="."),),
-            (part(span="Words versus pixels for {m}: the words say it", type=", meaning {type}",
+            (part(span="Words versus pixels for {m}: the words say it", type=", meaning {type} ({why})",
                   shown="; the pixels agree and depict it", absent="; the pixels do not depict it", at=", right here {slot}",
                   nowhere=", which leaves no box", end="."),),
             (part(span="While one reads {m}", type=" for {a_type}", shown=", one likewise finds it pictured",
@@ -235,7 +246,7 @@ STYLES = {
             (
                 part("Evidence.", at="{slot} fits ", nowhere="No area fits ", end="{m}."),
                 part("Decision.", span="{m} belongs to the sentence", shown=", is depicted by the image",
-                     absent=", is not depicted by the image", type=", falls under {type}", end="."),
+                     absent=", is not depicted by the image", type=", falls under {type} given that {why}", end="."),
             ),
             (
                 part("Clues so far:", at="what lies at {slot} goes with ", nowhere="nothing goes with ", end="{m}."),
@@ -260,8 +271,8 @@ STYLES = {
                   absent=". A look confirms that it is absent", at=", here: {slot}", nowhere=", box: none", end="."),),
             (part(type="One {type} ", span="called {m} is spoken of", shown=". One finds it depicted",
                   absent=". One finds it not depicted", at=", in the frame {slot}", nowhere=", in no frame", end="."),),
-            (part("Kind by kind.", type="{a_type}, ", span="to wit {m}", shown="; sighted", absent="; not sighted", at=", spot {slot}",
-                  nowhere=", spot null", end="."),),
+            (part("Kind by kind.", type="{a_type} when {why}, ", span="to wit {m}", shown="; sighted", absent="; not sighted",
+                  at=", spot {slot}", nowhere=", spot null", end="."),),
         ),
         (
             "Under no type falls anything in the tweet.",

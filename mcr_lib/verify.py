@@ -73,7 +73,8 @@ def verify(
         statements: what has to be said (`statements.of_example`, or `of_answer` for a model's own chain).
         labels: the label set of the source; their words count as type words.
         task: the constraints that are stated.
-        bare_names: also take names without quotes as mentions (a model that never saw our chains). Added names then go unnoticed.
+        bare_names: also take names without quotes as mentions (a model that never saw our chains). Added names then go unnoticed but for
+            the claims that they bring.
 
     Example:
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)

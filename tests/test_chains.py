@@ -103,8 +103,8 @@ def test_a_bad_rewrite_is_named_tried_again_and_falls_back(name):
 
 def test_a_good_rewrite_is_kept_and_a_second_try_counts():
     tries = iter([None, "Well then. " + built().text])
-    kept, rejected = chains.rewrite(built(), TWEET, lambda request: next(tries), writer="mllm")
-    assert (kept.writer, kept.text, rejected) == ("mllm", "Well then. " + built().text, ["empty"])
+    kept, rejected = chains.rewrite(built(), TWEET, lambda request: next(tries), source="mllm")
+    assert (kept.source, kept.text, rejected) == ("mllm", "Well then. " + built().text, ["empty"])
     assert chains.check(kept, TWEET) is None
 
 

@@ -102,9 +102,9 @@ def test_rewrites_are_counted_and_nothing_is_lost(tweets):
         return {0: None, 1: template.replace("[[box 1]]", "[1, 2, 3, 4]"), 2: "Well: " + template}[len(example.text) % 3]
 
     templates = mrsi.build_chains(tweets, ["terse"], seed=0)
-    built = mrsi.build_chains(tweets, ["terse"], seed=0, ask=ask, writer="mllm")
+    built = mrsi.build_chains(tweets, ["terse"], seed=0, ask=ask, source="mllm")
     assert [c.id for c in built.chains] == [c.id for c in templates.chains]
-    kept = [c for c in built.chains if c.writer == "mllm"]
+    kept = [c for c in built.chains if c.source == "mllm"]
     assert all(c.text.startswith("Well: ") for c in kept)
     n_none = sum(len(e.text) % 3 == 0 for e in tweets)
     n_numbers = sum(len(e.text) % 3 == 1 and any(entity.is_groundable for entity in e.entities) for e in tweets)

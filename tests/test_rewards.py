@@ -159,6 +159,18 @@ def test_a_repair_may_take_the_words_of_another_name():
 
 
 @given(worlds())
+@settings(max_examples=300)
+def test_only_perfect_answers_reach_the_maximum(world):
+    gold, answer = world
+    if five(answer, gold) == (1, 1, 1, 1, 1):
+        assert sorted((p.text, p.type, bool(p.boxes_xyxy)) for p in answer) == sorted(
+            (e.text, e.type, e.is_groundable) for e in gold.entities
+        )
+        known = {box for e in gold.entities for box in e.boxes_xyxy_px}
+        assert all(p.box_xyxy in known for p in answer if p.boxes_xyxy)
+
+
+@given(worlds())
 def test_rewards_stay_in_range_and_perfect_is_the_maximum(world):
     gold, answer = world
     assert all(0 <= v <= 1 for v in five(answer, gold))

@@ -115,7 +115,7 @@ def test_no_repair_in_the_table_lowers_a_reward_and_each_raises_its_own():
 def test_rewrites_are_kept_or_named():
     kept = {row["a rewriter that returns"]: (row["kept"], row["flaw"]) for row in injection.rewrite_rows()}
     assert kept.pop("the same facts, other words") == ("llm", "")
-    assert all(writer == "template" and flaw for writer, flaw in kept.values())
+    assert all(source == "template" and flaw for source, flaw in kept.values())
 
 
 def test_the_verifier_table_passes_templates_only(tweets):

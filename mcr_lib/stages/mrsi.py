@@ -70,7 +70,7 @@ def build_chains(
     seed: int,
     privileged: bool = False,
     ask: Ask | None = None,
-    writer: chains.Writer = "llm",
+    source: chains.Source = "llm",
 ) -> Built:
     """The chains of some tweets in some styles, each verified.
 
@@ -78,7 +78,7 @@ def build_chains(
         styles: names of `styles.STYLES`; empty = all.
         privileged: also name what only the image shows (testbed).
         ask: rewrites every chain by a language model where the verifier takes it; `None` = templates.
-        writer: what rewritten chains are marked with, "llm" or "mllm".
+        source: what rewritten chains are marked with, "llm" or "mllm".
 
     Raises:
         UserError: an unknown style, a gold box without an image size, or privileged chains of tweets whose bait is unknown.
@@ -99,9 +99,9 @@ def build_chains(
                 raise ValueError(f"the {style} template of {example.id} does not pass the verifier: {flaw}\n{chain.text}")
             if ask is not None:
                 n_asked += 1
-                chain, rejected = chains.rewrite(chain, example, lambda request, e=example: ask(e, request), writer=writer)
+                chain, rejected = chains.rewrite(chain, example, lambda request, e=example: ask(e, request), source=source)
                 rejects.update(rejected)
-                n_fallen_back += chain.writer == "template"
+                n_fallen_back += chain.source == "template"
             built.append(chain)
     return Built(built, n_asked, n_fallen_back, rejects)
 
@@ -195,7 +195,7 @@ class Backbone:
 def sft_rows(
     built: Iterable[Chain], examples: Mapping[str, Example], backbone: Backbone, *, prompt: prompts.Kind, with_reasoning: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """One row per chain for TRL's SFTTrainer: prompt, images (paths), completion (messages), style, writer, id.
+    """One row per chain for TRL's SFTTrainer: prompt, images (paths), completion (messages), style, source, id.
 
     Args:
         built: verified chains; without reasoning, one style per tweet is enough.
@@ -210,7 +210,7 @@ def sft_rows(
             "prompt": prompts.messages(example, prompt, wording=backbone.wording),
             "images": list(example.images),
             "completion": [{"role": "assistant", "content": [{"type": "text", "text": completion}]}],
-            "style": chain.style, "writer": chain.writer, "id": chain.id,
+            "style": chain.style, "source": chain.source, "id": chain.id,
         }  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def _card(facts: dict[str, Any], d1: Sequence[Example]) -> str:
         "|---|---|---|",
         *rows,
         "",
-        "A row has id, style, writer, text (the reasoning), answer, boxes_xyxy_px and image_size_px. `[[box 1]]` in text and answer stands",
+        "A row has id, style, source, text (the reasoning), answer, boxes_xyxy_px and image_size_px. `[[box 1]]` in text and answer stands",
         "for the first box, in pixels of the original image; `mcr_lib.chains.render` writes it for a family of models and an image size.",
         "",
         "The rows hold names and boxes of the data set, not its texts or images; the data set's own terms hold for them.",

@@ -130,7 +130,7 @@ def rewrite_rows(tweet: Example = cases.TWEET) -> list[dict[str, Any]]:
     for name, answered in answers.items():
         kept, rejected = chains.rewrite(template, tweet, lambda request, answered=answered: answered, n_tries=1)
         flaw = rejected[0] if rejected else ""
-        rows.append({"a rewriter that returns": name, "flaw": flaw, "meaning": FLAWS.get(flaw, ""), "kept": kept.writer})
+        rows.append({"a rewriter that returns": name, "flaw": flaw, "meaning": FLAWS.get(flaw, ""), "kept": kept.source})
     return rows
 
 
