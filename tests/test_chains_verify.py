@@ -105,7 +105,7 @@ def test_any_text_is_read_without_error(before, after):
 # planted errors, said by the templates themselves --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "step"), [("twitter-gmner", 10), ("twitter-fmnerg", 30)])
+@pytest.mark.parametrize(("source", "step"), [("twitter-gmner", 20), ("twitter-fmnerg", 60)])
 def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors_are(gmner_dir, source, step):
     rng = np.random.default_rng(0)
     n, passed = Counter(), Counter()
@@ -121,7 +121,7 @@ def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors
                     text = say(style, wording, wrong, example.constraints)
                     n[kind] += 1
                     passed[kind] += verify(text, said, labels=example.labels, task=example.constraints) is None
-    assert min(n[kind] for kind in PLANTED) > 50
+    assert min(n[kind] for kind in PLANTED) > 30
     assert all(passed[kind] <= 0.01 * n[kind] for kind in PLANTED), passed
 
 
