@@ -6,7 +6,6 @@ Without the real data, the sample is multiplied to 10,000 tweets. Each step is a
 memory is its own peak. Not a test: machines are noisy.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from mcr_lib import sources, yardsticks
-from mcr_lib.sources.predictions import write_predictions
+from mcr_lib.schema import CONSTRAINTS
+from mcr_lib.sources.predictions import finished_row, write_predictions
 from mcr_lib.sources.twitter_gmner import write_split
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -39,6 +39,7 @@ def main() -> int:
         run = [*mcr, "run", "--profile", "smoke", "--out", str(scratch / "run")]
         chains = [*mcr, "chains", "build", "--root", str(root), "--out", str(scratch / "chains"), "--d1-share", "1", "--styles", EIGHT]
         reward = [sys.executable, str(REPOSITORY / "benchmarks" / "bench_rewards.py"), str(root)]
+        testbed = [*mcr, "testbed", "make", "--split", "train", "--n", "3000", "--out", str(scratch / "testbed")]
         rows = [
             ("mcr --help", 1, *_timed([*mcr, "--help"])),
             ("import mcr_lib.metrics", 1, *_timed([sys.executable, "-c", "import mcr_lib.metrics"])),
@@ -46,6 +47,7 @@ def main() -> int:
             ("score 1,500 answers, 1,000 resamples", 5, *_timed(score)),
             ("build, verify, write 56,000 chains", 20, *_timed(chains)),
             ("reward 10,000 completions", 2, *_timed_within(reward)),
+            ("make 3,000 testbed tweets with pictures", 10, *_timed(testbed)),
             ("mcr run, first time (smoke)", 60, *_timed(run)),
             ("mcr run, nothing to do", 5, *_timed(run)),
         ]
@@ -70,11 +72,9 @@ def _data(scratch: Path) -> Path:
 
 def _predictions(root: Path, scratch: Path) -> Path:
     rng = np.random.default_rng(0)
-    rows = []
-    for example in sources.load_split("twitter-gmner", root, split="test"):
-        answer = yardsticks.degrade(example, {"span": 0.9, "type": 0.9, "groundable": 0.9, "box": 0.9}, rng)
-        rows.append({"id": example.id, "entities": [{"entity": p.text, "type": p.type, "bbox_2d": p.box_xyxy} for p in answer]})
-    write_predictions(scratch / "predictions.jsonl", json.loads(json.dumps(rows)))
+    accuracy = dict.fromkeys(CONSTRAINTS, 0.9)
+    examples = sources.load_split("twitter-gmner", root, split="test")
+    write_predictions(scratch / "predictions.jsonl", (finished_row(e, yardsticks.degrade(e, accuracy, rng)) for e in examples))
     return scratch / "predictions.jsonl"
 
 

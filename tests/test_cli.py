@@ -66,6 +66,24 @@ def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_re
     assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
 
 
+def test_a_set_of_the_testbed_is_made_checked_and_scored_by_command(tmp_path):
+    done = mcr("testbed", "make", "--distribution", "adversarial", "--n", 20, "--out", tmp_path, "--set", "bait=[0, 0, 1]", "--seed", 3)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "test_adversarial: 20 tweets" in done.stdout
+    done = mcr("data", "check", "testbed", "--root", tmp_path)
+    assert (done.returncode, "images of 20 tweets: 20 present" in done.stdout) == (0, True)
+    (tmp_path / "p.jsonl").write_text('{"id": "adversarial_test_0", "entities": []}\n')
+    done = mcr("score", "--source", "testbed", "--root", tmp_path, "--split", "test_adversarial", "--predictions", tmp_path / "p.jsonl")
+    assert (done.returncode, "data=testbed-v1:" in done.stdout, "split=test_adversarial" in done.stdout) == (0, True, True)
+
+
+def test_a_gallery_of_the_testbed_is_a_picture_and_a_list(tmp_path):
+    done = mcr("testbed", "gallery", "--out", tmp_path / "g.png", "--n", 1, "--distribution", "unseen")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "g.png").read_bytes()[1:4] == b"PNG"
+    assert (tmp_path / "g.csv").read_text().startswith("set,id,text\ntest_unseen,unseen_test_0,")
+
+
 SCORE = ["score", "--root", "data/sample", "--predictions", "data/sample/predictions.jsonl"]
 
 
@@ -80,6 +98,13 @@ SCORE = ["score", "--root", "data/sample", "--predictions", "data/sample/predict
         ([*SCORE, "--seed", "-1"], "resamples 1000 and seed -1: expected"),
         ([*SCORE, "--resamples", "0"], "expected 1 to 10,000 resamples"),
         ([*SCORE, "--resamples", "10001"], "expected 1 to 10,000 resamples"),
+        (["testbed", "make", "--out", "new", "--distribution", "gmnr"], "unknown distribution 'gmnr' of the testbed; choose one of caption"),
+        (["testbed", "make", "--out", "new", "--split", "deev"], "no set 'deev'"),
+        (["testbed", "make", "--out", "new", "--set", "bayt=1"], "did you mean bait?"),
+        (["testbed", "make", "--out", "new", "--set", "scale_px=[50, 60]"], "do not fit into pictures of 112 pixels"),
+        (["testbed", "make", "--out", "README.md/new"], "cannot write README.md/new"),
+        (["testbed", "gallery", "--out", "new.jpg"], "expected the name of a .png file"),
+        (["testbed", "gallery", "--out", "new.png", "--n", "0"], "n is 0 and the seed 0; expected 1 to 12"),
         (["run", "--profile", "huge"], "unknown profile 'huge'"),
         (["run", "--set", "seed"], "expected key=value"),
         (["run", "--set", "sede=1"], "did you mean seed?"),
