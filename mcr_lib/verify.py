@@ -220,6 +220,6 @@ def _pattern(labels: tuple[str, ...]) -> tuple[re.Pattern, dict[str, str]]:
         rf"|(?<!\w)(?P<type>{types})(?!\w)"
         rf"|(?P<deny>\b(?i:{'|'.join(NEGATIONS)})\b|n['’]t\b)"
         rf"|\b(?P<show>(?i:{'|'.join(SHOWING)}))\b"
-        r"|(?P<clause>[,|])|(?P<question>\?)|(?P<sentence>[.!;\n])"
+        r"|(?P<clause>[,;|])|(?P<question>\?)|(?P<sentence>[.!\n])"
     )
     return re.compile(pattern), label_of

@@ -62,6 +62,34 @@ def test_flaws_are_named(text, expected):
     assert flaw(text) == expected
 
 
+PARAPHRASES = [
+    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. It also mentions "Rome", a location '
+    "(LOC), but nothing in the picture corresponds to it, so there is no box.",
+    '"Eve" (PER) is clearly visible at [[box 2]], whereas "Rome" (LOC) cannot be seen anywhere.',
+    'In the image, a woman stands at [[box 2]]; this is "Eve", a PER. The city "Rome" is a LOC; the image gives no view of it.',
+    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], which matches. Next comes "Rome". It is a '
+    "city, i.e. LOC. I look for a skyline in the image but there is none.",
+    'Names: "Eve" → PER, "Rome" → LOC. In the image: "Eve" at [[box 2]], and no sign of "Rome".',
+    '- "Eve" | PER | grounded: [[box 2]]\n- "Rome" | LOC | not grounded',
+    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text names it '
+    "as a LOC, yet the picture does not depict it.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PARAPHRASES)
+def test_free_words_pass_and_their_flips_do_not(text):
+    assert flaw(text, (EVE, ROME)) is None
+    assert flaw(text.replace("PER", "ORG"), (EVE, ROME)) == "wrong_type"
+    assert flaw(text.replace("LOC", "ORG"), (EVE, ROME)) == "wrong_type"
+    assert flaw(text.replace('"Eve"', "'").replace('"Rome"', '"Eve"').replace("'", '"Rome"'), (EVE, ROME)) is not None
+    assert flaw(text.replace("[[box 2]]", "[[box 1]]"), (EVE, ROME)) == "foreign_slot"
+
+
+def test_what_the_rule_cannot_follow_is_rejected_rather_than_guessed():
+    assert flaw('"Eve" and "Rome". The first is a PER at [[box 2]]. The second is a LOC that is not shown.', (EVE, ROME)) == "wrong_type"
+    assert flaw('"Eve" is no LOC but a PER, at [[box 2]]. "Rome" is a LOC, unseen.', (EVE, ROME)) == "wrong_type"
+
+
 def test_every_flaw_has_a_case_above():
     cases = next(mark for mark in test_flaws_are_named.pytestmark if mark.name == "parametrize").args[1]
     assert {expected for _, expected in cases} == {None, *FLAWS}
