@@ -98,7 +98,7 @@ SCORE = ["score", "--root", "data/sample", "--predictions", "data/sample/predict
         ([*SCORE, "--seed", "-1"], "resamples 1000 and seed -1: expected"),
         ([*SCORE, "--resamples", "0"], "expected 1 to 10,000 resamples"),
         ([*SCORE, "--resamples", "10001"], "expected 1 to 10,000 resamples"),
-        (["testbed", "make", "--out", "new", "--distribution", "gmnr"], "unknown distribution 'gmnr' of the testbed; choose one of caption"),
+        (["testbed", "make", "--out", "new", "--distribution", "gmnr"], "unknown distribution 'gmnr' of the testbed; choose one of"),
         (["testbed", "make", "--out", "new", "--split", "deev"], "no set 'deev'"),
         (["testbed", "make", "--out", "new", "--set", "bayt=1"], "did you mean bait?"),
         (["testbed", "make", "--out", "new", "--set", "scale_px=[50, 60]"], "do not fit into pictures of 112 pixels"),
