@@ -63,16 +63,16 @@ def test_flaws_are_named(text, expected):
 
 
 PARAPHRASES = [
-    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. It also mentions "Rome", a location '
-    "(LOC), but nothing in the picture corresponds to it, so there is no box.",
+    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. It also mentions "Rome", a '
+    "location (LOC), but nothing in the picture corresponds to it, so there is no box.",
     '"Eve" (PER) is clearly visible at [[box 2]], whereas "Rome" (LOC) cannot be seen anywhere.',
     'In the image, a woman stands at [[box 2]]; this is "Eve", a PER. The city "Rome" is a LOC; the image gives no view of it.',
-    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], which matches. Next comes "Rome". It is a '
-    "city, i.e. LOC. I look for a skyline in the image but there is none.",
+    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], which matches. Next comes "Rome". It '
+    "is a city, i.e. LOC. I look for a skyline in the image but there is none.",
     'Names: "Eve" → PER, "Rome" → LOC. In the image: "Eve" at [[box 2]], and no sign of "Rome".',
     '- "Eve" | PER | grounded: [[box 2]]\n- "Rome" | LOC | not grounded',
-    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text names it '
-    "as a LOC, yet the picture does not depict it.",
+    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text names '
+    "it as a LOC, yet the picture does not depict it.",
 ]  # fmt: skip
 
 
