@@ -71,8 +71,8 @@ PARAPHRASES = [
     "is a city, i.e. LOC. I look for a skyline in the image but there is none.",
     'Names: "Eve" → PER, "Rome" → LOC. In the image: "Eve" at [[box 2]], and no sign of "Rome".',
     '- "Eve" | PER | grounded: [[box 2]]\n- "Rome" | LOC | not grounded',
-    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text names '
-    "it as a LOC, yet the picture does not depict it.",
+    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text '
+    "names it as a LOC, yet the picture does not depict it.",
 ]  # fmt: skip
 
 
