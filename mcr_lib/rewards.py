@@ -22,7 +22,7 @@ the maximum.
 
     trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=[1.0] * 5, ...), reward_funcs=grpo_reward_functions(), train_dataset=rows)
 
-where each row has the columns `prompt`, `image`, `gold` (`gold_column(example)`), `model_size` and `family`.
+where each row has the columns `prompt`, `images`, `gold` (`gold_column(example)`), `model_size` and `family`.
 """
 
 import json
