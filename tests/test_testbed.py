@@ -276,3 +276,9 @@ def test_unknown_distributions_and_splits_are_told():
         testbed.make("gmnr", "train", 0)
     with pytest.raises(UserError, match="the testbed has no split 'deev'; choose one of train, dev, test"):
         testbed.make("gmner", "deev", 0)
+
+
+def test_fine_types_are_counted_under_their_coarse_ones(gmner_dir):
+    fine = sources.load_split("twitter-fmnerg", gmner_dir, split="dev")
+    plain = sources.load_split("twitter-gmner", gmner_dir, split="dev")
+    assert shares(fine, coarse_of=sources.find_source("twitter-fmnerg")[0].coarse_of) == shares(plain)

@@ -1,7 +1,7 @@
 """What a data set is like, in shares that do not depend on its size: how near is the testbed to Twitter-GMNER v2?"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mcr_lib.schema import Example
 
@@ -20,17 +20,21 @@ V2_SHARES = {
 """`shares` of the 10,000 tweets of Twitter-GMNER v2, counted in the public release."""
 
 
-def shares(examples: Sequence[Example]) -> dict[str, float]:
+def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None) -> dict[str, float]:
     """Shares in [0, 1] by the names of `V2_SHARES`, and, where bait is known, the share of pictures that hold some.
+
+    Args:
+        coarse_of: type -> the type under which it is counted; types that it lacks count as themselves.
 
     Example:
         >>> tweet = Example("1", "demo", "dev", ("hi",), (), ("PER",))
         >>> {name: share for name, share in shares([tweet]).items() if share}
         {'tweets with 0 entities': 1.0, 'tweets that show nothing they name': 1.0}
     """
+    coarse = {label: (coarse_of or {}).get(label, label) for label in (examples[0].labels if examples else ())}
+    labels = dict.fromkeys(coarse.values())
     entities = [entity for example in examples for entity in example.entities]
-    labels = examples[0].labels if examples else ()
-    n_of, n_shown_of = Counter(e.type for e in entities), Counter(e.type for e in entities if e.is_groundable)
+    n_of, n_shown_of = Counter(coarse[e.type] for e in entities), Counter(coarse[e.type] for e in entities if e.is_groundable)
     n_groundable, n = n_shown_of.total(), len(examples)
     found = {f"entities: {label}": _share(n_of[label], len(entities)) for label in labels}
     found |= {f"groundable: {label}": _share(n_shown_of[label], n_of[label]) for label in labels}
@@ -39,7 +43,7 @@ def shares(examples: Sequence[Example]) -> dict[str, float]:
     counts = Counter(min(MOST, len(example.entities)) for example in examples)
     for k in range(MOST + 1):
         found[f"tweets with {k}{' or more' * (k == MOST)} {'entity' if k == 1 else 'entities'}"] = _share(counts[k], n)
-    shown, lacked = ([{e.type for e in x.entities if bool(e.is_groundable) is truth} for x in examples] for truth in (True, False))
+    shown, lacked = ([{coarse[e.type] for e in x.entities if bool(e.is_groundable) is truth} for x in examples] for truth in (True, False))
     found["tweets that show nothing they name"] = _share(sum(not types for types in shown), n)
     found["tweets that show some and lack some"] = _share(sum(bool(a and b) for a, b in zip(shown, lacked, strict=True)), n)
     found["tweets that do so within one type"] = _share(sum(bool(a & b) for a, b in zip(shown, lacked, strict=True)), n)

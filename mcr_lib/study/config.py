@@ -208,4 +208,6 @@ def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_written(part)}" for key, part in value.items())
     return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -65,9 +65,9 @@ def knows_bait(examples: Sequence[Example]) -> bool:
     return all(example.image_only is not None for example in examples)
 
 
-def share_rows(examples_by_split: Mapping[str, Sequence[Example]]) -> list[dict[str, Any]]:
+def share_rows(examples_by_split: Mapping[str, Sequence[Example]], *, coarse_of: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """One row per share of `sources.shares`, in percent: each split, and Twitter-GMNER v2 (empty where it does not tell)."""
-    found = {split: shares(examples) for split, examples in examples_by_split.items()}
+    found = {split: shares(examples, coarse_of=coarse_of) for split, examples in examples_by_split.items()}
     found["Twitter-GMNER v2"] = V2_SHARES
     names = dict.fromkeys(name for values in found.values() for name in values)
     return [{"share, %": name, **{c: round(100 * v[name], 1) if name in v else "" for c, v in found.items()}} for name in names]
