@@ -80,7 +80,7 @@ class Example:
     Args:
         id: unique within the source; safe as a file name.
         source: name and version of the data, e.g. "twitter-gmner-v2".
-        split: "train", "dev" or "test".
+        split: "train", "dev" or "test"; on the testbed also one of another distribution, e.g. "test_unseen".
         tokens: as the source split them.
         entities: gold, in the order of the text, not overlapping.
         labels: the label set of the source, in its own order.

@@ -152,6 +152,20 @@ def skeleton(example):
     return " ".join(tokens)
 
 
+def test_tweets_are_varied_and_hold_what_makes_real_ones_hard(made):
+    examples = [m.example for m in made["gmner"]]
+    train = [skeleton(example) for example in examples]
+    assert len(set(train)) > 0.9 * N  # frames, openings and endings, whoever is named
+    test = [skeleton(testbed.make("gmner", "test", k).example) for k in range(300)]
+    assert sum(text in set(train) for text in test) < 0.15 * 300
+    adjacent = [e for e in examples if any(a.end == b.start for a, b in zip(e.entities, e.entities[1:], strict=False))]
+    named_twice = [e for e in examples if len({entity.text for entity in e.entities}) < len(e.entities)]
+    for some in (adjacent, named_twice, [e for e in examples if len(e.entities) > 2], [e for e in examples if not e.entities]):
+        assert len(some) > 10
+    for mark in ("http", "😂", " # ", " @ ", "&amp ;"):
+        assert sum(mark in e.text for e in examples) > 10, mark
+
+
 def pairs(m):
     return set(map(frozenset, combinations([being.name for being in m.named], 2)))
 

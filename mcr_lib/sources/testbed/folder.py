@@ -28,8 +28,8 @@ from mcr_lib.sources.twitter_gmner import FOLDERS, SPLITS, write_split
 VERSION = SOURCE.rpartition("-")[2]
 MAIN = "gmner"
 MAX_EXAMPLES = 1_000_000
-_BYTES_PER_EXAMPLE = 12_000
-"""A PNG of up to 7 kB and two or three small files."""
+_BYTES_PER_PIXEL, _BYTES_BESIDE = 0.35, 8_000
+"""What a PNG takes at most (seen: 0.16 on average), and what text, boxes and half-filled blocks take beside it."""
 
 
 def set_name(distribution: str, split: str) -> str:
@@ -80,7 +80,7 @@ def write(
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
         raise UserError(f"testbed: n is {n} and the seed {seed}; expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more")
     root = Path(root)
-    _check_room(root, n)
+    _check_room(root, n * int(_BYTES_BESIDE + _BYTES_PER_PIXEL * (knobs or find(distribution)).side_px[1] ** 2))
     _forget(root, name)
     examples = []
     for index in range(n):
@@ -140,13 +140,13 @@ def _forget(root: Path, name: str) -> None:
         raise UserError(f"cannot write {root}: {error.strerror or error}; choose a folder with room that you may write to") from error
 
 
-def _check_room(root: Path, n: int) -> None:
+def _check_room(root: Path, n_bytes: int) -> None:
     """Refuse before the work what would fill the disk after most of it."""
     there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    if free < n * _BYTES_PER_EXAMPLE:
-        needed, left = (f"{value / 2**20:,.0f} MB" for value in (n * _BYTES_PER_EXAMPLE, free))
-        raise UserError(f"no room for {n:,} examples in {root}: about {needed} needed, {left} free; make fewer, or choose another disk")
+    if free < n_bytes:
+        needed, left = (f"{value / 2**20:,.0f} MB" for value in (n_bytes, free))
+        raise UserError(f"no room in {root}: about {needed} needed, {left} free; make fewer examples, or choose another disk")
 
 
 @cache

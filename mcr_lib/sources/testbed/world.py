@@ -1,10 +1,9 @@
 """Who lives in the testbed: invented entities of the four types of Twitter-GMNER, each with one emblem.
 
 Names have one to three words, some share a word (Mira Solano, Mira Falk, Solano Bay), some are handles or hashtags, which stand in a tweet
-behind a token of their own, `@` or `#`. One name is the beginning of another of another type, twice (Osprey and Osprey X, Harrow and Harrow
-Prize). An emblem is an outline (which tells the type), a colour and a mark. Of the 48, 44 have one or two look-alikes, of the same outline and
-colour with another mark; Arbo Valley, Harrow, Harrow Prize and Song of Imber have none, and bait that should look like one of these is of
-its type instead.
+behind a token of their own, `@` or `#`. Twice a name is the beginning of another of another type (Osprey and Osprey X, Harrow and Harrow
+Prize). An emblem is an outline (which tells the type), a colour and a mark. Of the 48, 44 have one or two look-alikes: the same outline and
+colour, another mark. Arbo Valley, Harrow, Harrow Prize and Song of Imber have none; bait that should look like one of these is of its type.
 """
 
 from collections.abc import Sequence
