@@ -18,7 +18,7 @@ from mcr_lib.sources.check import check
 from mcr_lib.sources.files import read_jsonl
 from mcr_lib.sources.images import open_image
 from mcr_lib.sources.testbed import drawing, folder
-from mcr_lib.study import config, prepare
+from mcr_lib.study import config, prepare, testbed_gallery
 from tests.conftest import REPOSITORY
 
 
@@ -223,6 +223,13 @@ def test_a_run_with_a_folder_reads_it_and_makes_nothing(root, tmp_path):
 def test_mistakes_about_the_testbed_in_a_profile_are_one_sentence(tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
         prepare.load_examples(loaded(tmp_path, **overrides))
+
+
+def test_a_gallery_takes_a_number_in_range():
+    with pytest.raises(UserError, match="n is 0 and the seed 0; expected 1 to 12 tweets"):
+        testbed_gallery.gallery(0)
+    with pytest.raises(UserError, match="unknown distribution 'bar'"):
+        testbed_gallery.gallery(1, distributions=["bar"])
 
 
 def test_shares_stand_beside_those_of_v2(root):
