@@ -1,0 +1,126 @@
+"""Backbones: a model with its processor, and what one must know to speak with it.
+
+`load` takes the name of a backbone that this repository ships ("tiny-base"), or a folder that `save` wrote. A folder holds safetensors, the
+processor and `backbone.json`: family (`boxes.FAMILIES`), wording of prompts, prompt version, and checksums of its files.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+import mcr_lib
+from mcr_lib import prompts
+from mcr_lib.boxes import FAMILIES, Space
+from mcr_lib.errors import UserError
+from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.sources.files import read_text, write_json
+
+SHIPPED = {"tiny-base": "data/tiny-base"}
+"""Name -> folder below the repository root."""
+
+CLASSES = {"qwen2.5-vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor)}
+"""Family -> model class and processor class."""
+
+CARD = "backbone.json"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model ready to be asked or trained.
+
+    Args:
+        name: as it was asked for, for reports.
+        family: key of `boxes.FAMILIES`.
+        wording: of prompts that it is asked in.
+        model: on its device.
+        processor: with the tokenizer padding on the left.
+    """
+
+    name: str
+    family: str
+    wording: prompts.Wording
+    model: PreTrainedModel
+    processor: ProcessorMixin
+
+    @property
+    def space(self) -> Space:
+        """The coordinate space that it speaks."""
+        return FAMILIES[self.family].space
+
+
+def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32) -> Backbone:
+    """A backbone by name or folder.
+
+    Args:
+        device: `None` = a GPU where there is one.
+        dtype: of the weights once loaded.
+
+    Raises:
+        UserError: the folder is missing, of another version or architecture, or a file of it is missing or not as it was saved.
+    """
+    folder = folder_of(name)
+    card = _card(folder)
+    model_class, processor_class = CLASSES[card["family"]]
+    try:
+        model = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+        processor = processor_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"backbone {folder} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
+    processor.tokenizer.padding_side = "left"
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return Backbone(name, card["family"], card["wording"], model, processor)
+
+
+def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **told: Any) -> None:
+    """Write a backbone as a folder that `load` reads; `told` goes into its card.
+
+    Args:
+        dtype: of the stored weights; `None` = as they are.
+    """
+    folder = Path(folder)
+    model = backbone.model
+    state = {name: value.to(dtype or value.dtype).contiguous() for name, value in model.state_dict().items()}
+    before = model.config.dtype
+    model.config.dtype = dtype or before
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    model.config.dtype = before
+    backbone.processor.save_pretrained(folder)
+    files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != CARD and p.suffix != ".md"}
+    head = {"format_version": FORMAT_VERSION, "kind": "backbone", "family": backbone.family, "wording": backbone.wording}
+    write_json(folder / CARD, {**head, "prompt_version": prompts.PROMPT_VERSION, **told, "sha256": files})
+
+
+def folder_of(name: str) -> Path:
+    """The folder that a backbone's name or path means."""
+    return Path(mcr_lib.__file__).resolve().parents[1] / SHIPPED[name] if name in SHIPPED else Path(name).expanduser()
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    if not path.is_file():
+        raise UserError(f"{folder} is no backbone: {CARD} is not there; choose {', '.join(SHIPPED)} or a folder that a run has saved")
+    try:
+        card = json.loads(read_text(path))
+        version, family, sums = card["format_version"], card["family"], dict(card["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no card of a backbone ({error!r:.80})") from error
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: format_version {version!r}, but this release reads {FORMAT_VERSION}; make the backbone anew")
+    if family not in CLASSES:
+        raise UserError(f"{path}: family {family!r} is of an architecture that cannot be loaded; known: {', '.join(CLASSES)}")
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            raise UserError(f"backbone {folder}: {name} is missing; get the folder again")
+        if _sha256(folder / name) != expected:
+            raise UserError(f"backbone {folder}: {name} is not the file that was saved (cut or changed); get the folder again")
+    return card
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
