@@ -19,12 +19,12 @@ N, GENERATIONS = 10_000, 8
 def main() -> None:
     """Eight different completions per tweet, most of them wrong somewhere, each with a chain; batches of 64."""
     rng = np.random.default_rng(0)
-    backbone = mrsi.Backbone("qwen2.5-vl", 56 * 56, 28 * 28 * 1280)
+    target = mrsi.Target("qwen2.5-vl", 56 * 56, 28 * 28 * 1280)
     tweets = itertools.cycle(sources.load_split("twitter-gmner", sys.argv[1], split="train"))
     completions, columns = [], {"gold": [], "model_size": [], "family": []}
     for example in itertools.islice(tweets, N // GENERATIONS):
-        row = next(mrsi.grpo_rows([example], backbone, prompt="mcr"))
-        gold = rewards.written_gold(example, "model_px", model_size=backbone.size(example))
+        row = next(mrsi.grpo_rows([example], target, prompt="mcr"))
+        gold = rewards.written_gold(example, "model_px", model_size=target.size(example))
         think = chains.build(example, "text-first", rng).text
         for k in range(GENERATIONS):
             said = yardsticks.degrade(gold, dict.fromkeys(gold.constraints, 0.8), rng)

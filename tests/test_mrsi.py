@@ -20,7 +20,7 @@ TWEET = Example(
     (Entity("Ada Byron", 0, 2, "PER", ((10, 10, 50, 80),)), Entity("Rome", 3, 4, "LOC", ())), LABELS,
     images=("1.jpg",), image_size_px=(100, 90), image_only=(ImageOnly("Zed", "ORG", ((1, 1, 5, 5),)),),
 )  # fmt: skip
-QWEN = mrsi.Backbone("qwen2.5-vl", 56 * 56, 28 * 28 * 256)
+QWEN = mrsi.Target("qwen2.5-vl", 56 * 56, 28 * 28 * 256)
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +145,12 @@ def test_grpo_rows_feed_the_reward_functions(tweets):
 
 def test_worked_examples_mix_shown_and_not_shown_and_are_perfect():
     many = [replace(TWEET, id=str(k)) for k in range(5)] + [replace(TWEET, id="x", entities=())]
-    shots = mrsi.worked_examples(many, mrsi.Backbone("qwen3-vl", 0, 10**6), n=3)
+    shots = mrsi.worked_examples(many, mrsi.Target("qwen3-vl", 0, 10**6), n=3)
     assert len({e.id for e, _ in shots}) == 3
     for example, text in shots:
         assert [e.text for e in parse_answer(text, labels=LABELS).entities] == ["Ada Byron", "Rome"]
         assert example.entities
-    assert shots == mrsi.worked_examples(many[::-1], mrsi.Backbone("qwen3-vl", 0, 10**6), n=3)
+    assert shots == mrsi.worked_examples(many[::-1], mrsi.Target("qwen3-vl", 0, 10**6), n=3)
     with pytest.raises(UserError, match="only 0 of 1 tweets have an entity"):
         mrsi.worked_examples(many[-1:], QWEN)
 

@@ -19,7 +19,7 @@ from mcr_lib.study import cases, chains_command, cli, injection, mistakes, plots
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.styles import STYLES
 
-QWEN = mrsi.Backbone("qwen2.5-vl", 3136, 10**6)
+QWEN = mrsi.Target("qwen2.5-vl", 3136, 10**6)
 
 
 @pytest.fixture(autouse=True)
@@ -169,17 +169,17 @@ def rectangles(ax):
 
 @pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
 def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_original(tweets, family):
-    backbone = replace(QWEN, family=family)
+    target = replace(QWEN, family=family)
     [example] = injection.oddest(tweets, 1)
-    left, right = plots_chains.resized([example], backbone).axes
+    left, right = plots_chains.resized([example], target).axes
     assert left.get_xlim() == (0, example.image_size_px[0])
-    assert right.get_ylim() == (backbone.size(example)[1], 0)
-    scale = backbone.size(example)[0] / example.image_size_px[0]
+    assert right.get_ylim() == (target.size(example)[1], 0)
+    scale = target.size(example)[0] / example.image_size_px[0]
     gold, drawn = sorted(rectangles(left)), sorted(rectangles(right))
     assert len(gold) == len(drawn) > 0
     for a, b in zip(gold, drawn, strict=True):
         assert abs(a[0] * scale - b[0]) <= 1.5  # one unit of either space, on an image of some hundred pixels
-    assert plots_chains.resized([], backbone) is None
+    assert plots_chains.resized([], target) is None
 
 
 def test_every_figure_draws(tweets):

@@ -172,8 +172,8 @@ def model_size(example: Example, family: str, *, min_pixels: int, max_pixels: in
 
 
 @dataclass(frozen=True, slots=True)
-class Backbone:
-    """What rows must know of the backbone that they are made for.
+class Target:
+    """What rows are made for: all that they must know of a backbone.
 
     Args:
         family: a name of `boxes.FAMILIES`.
@@ -193,7 +193,7 @@ class Backbone:
 
 
 def sft_rows(
-    built: Iterable[Chain], examples: Mapping[str, Example], backbone: Backbone, *, prompt: prompts.Kind, with_reasoning: bool = True
+    built: Iterable[Chain], examples: Mapping[str, Example], target: Target, *, prompt: prompts.Kind, with_reasoning: bool = True
 ) -> Iterator[dict[str, Any]]:
     """One row per chain for TRL's SFTTrainer: prompt, images (paths), completion (messages), style, source, id.
 
@@ -205,30 +205,30 @@ def sft_rows(
     """
     for chain in built:
         example = examples[chain.id]
-        completion = chains.render(chain, backbone.family, backbone.size(example), with_reasoning=with_reasoning)
+        completion = chains.render(chain, target.family, target.size(example), with_reasoning=with_reasoning)
         yield {
-            "prompt": prompts.messages(example, prompt, wording=backbone.wording),
+            "prompt": prompts.messages(example, prompt, wording=target.wording),
             "images": list(example.images),
             "completion": [{"role": "assistant", "content": [{"type": "text", "text": completion}]}],
             "style": chain.style, "source": chain.source, "id": chain.id,
         }  # fmt: skip
 
 
-def grpo_rows(examples: Iterable[Example], backbone: Backbone, *, prompt: prompts.Kind) -> Iterator[dict[str, Any]]:
+def grpo_rows(examples: Iterable[Example], target: Target, *, prompt: prompts.Kind) -> Iterator[dict[str, Any]]:
     """One row per tweet for TRL's GRPOTrainer: prompt, images (paths), gold (one JSON string), image and model size, family, id."""
     for example in examples:
-        size = backbone.size(example)
+        size = target.size(example)
         yield {
-            "prompt": prompts.messages(example, prompt, wording=backbone.wording),
+            "prompt": prompts.messages(example, prompt, wording=target.wording),
             "images": list(example.images),
             "gold": gold_column(example),
             "image_size": example.image_size_px and list(example.image_size_px), "model_size": size and list(size),
-            "family": backbone.family, "id": example.id,
+            "family": target.family, "id": example.id,
         }  # fmt: skip
 
 
 def worked_examples(
-    examples: Sequence[Example], backbone: Backbone, *, n: int = 3, style: str = "text-first", seed: int = 0
+    examples: Sequence[Example], target: Target, *, n: int = 3, style: str = "text-first", seed: int = 0
 ) -> list[tuple[Example, str]]:
     """Tweets with what a perfect model writes about them: the shots of the prompt "cot-3shot".
 
@@ -244,7 +244,7 @@ def worked_examples(
         raise UserError(f"{n} worked examples wanted, but only {len(usable)} of {len(examples)} tweets have an entity")
     chosen = sorted(usable, key=lambda e: _number(seed, e.id, "shot"))[:n]
     built = build_chains(chosen, [style], seed=seed).chains
-    return [(e, chains.render(c, backbone.family, backbone.size(e))) for e, c in zip(chosen, built, strict=True)]
+    return [(e, chains.render(c, target.family, target.size(e))) for e, c in zip(chosen, built, strict=True)]
 
 
 def _number(*parts: Any) -> int:

@@ -219,15 +219,15 @@ def split_table(d1: Sequence[Example], d2: Sequence[Example]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def target_boxes(example: Example, backbone: mrsi.Backbone) -> list[dict[str, Any]]:
+def target_boxes(example: Example, target: mrsi.Target) -> list[dict[str, Any]]:
     """Per gold box: its entity, the numbers that the backbone is to write, and the same in pixels of the resized image.
 
     Example:
-        >>> target_boxes(cases.TWEET, mrsi.Backbone("qwen3-vl", 3136, 10**6))[0]["written"]
+        >>> target_boxes(cases.TWEET, mrsi.Target("qwen3-vl", 3136, 10**6))[0]["written"]
         (130, 103, 470, 800)
     """
-    size = backbone.size(example)
-    space = find_family(backbone.family).space
+    size = target.size(example)
+    space = find_family(target.family).space
     gold = rewards.written_gold(example, space, model_size=size)
     rows = []
     for entity, written in zip(example.entities, gold.entities, strict=True):
@@ -245,12 +245,12 @@ def oddest(examples: Sequence[Example], n: int) -> list[Example]:
     ]
 
 
-def target_rows(examples: Iterable[Example], backbone: mrsi.Backbone) -> list[dict[str, Any]]:
+def target_rows(examples: Iterable[Example], target: mrsi.Target) -> list[dict[str, Any]]:
     """`target_boxes` of several tweets, with the size of each image before and after resizing."""
     rows = []
     for example in examples:
-        sizes = {"original, px": example.image_size_px, "resized, px": backbone.size(example)}
-        for row in target_boxes(example, backbone):
+        sizes = {"original, px": example.image_size_px, "resized, px": target.size(example)}
+        for row in target_boxes(example, target):
             rows.append({"id": example.id, **sizes, "entity": row["entity"], "gold": row["gold"], "written": row["written"]})
     return rows
 
@@ -262,11 +262,11 @@ def told_with_bait(built: Iterable[Chain]) -> str:
     return "no tweet of D1 has bait" if first is None else told([first, *(c for c in with_bait if c.id == first.id)][:3])
 
 
-def gold_answers_reach_the_maximum(examples: Iterable[Example], backbone: mrsi.Backbone) -> bool:
+def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Target) -> bool:
     """Whether the gold answer of every tweet, rendered for a backbone and parsed again, earns the most that its rewards can give."""
-    space = find_family(backbone.family).space
+    space = find_family(target.family).space
     for example in examples:
-        gold = rewards.written_gold(example, space, model_size=backbone.size(example))
+        gold = rewards.written_gold(example, space, model_size=target.size(example))
         parsed = parse_answer(write_answer(perfect(gold), constraints=gold.constraints), labels=gold.labels, constraints=gold.constraints)
         found = rewards.rewards(parsed, gold)
         if any(value not in (1.0, None) for value in (found.count, found.span, found.type, found.grounding, found.entailment)):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mcr_lib.schema import Example
 from mcr_lib.sources.images import open_image
-from mcr_lib.stages.mrsi import Backbone
+from mcr_lib.stages.mrsi import Target
 from mcr_lib.study import injection, plots
 from mcr_lib.study.injection import REWARD_COLUMNS
 
@@ -114,7 +114,7 @@ def lengths(rows: Rows, *, limit: int) -> Figure:
     return figure
 
 
-def resized(examples: Sequence[Example], backbone: Backbone) -> Figure | None:
+def resized(examples: Sequence[Example], target: Target) -> Figure | None:
     """Per tweet the original with its gold boxes and, beside it, what the processor sees with the boxes that are to be written.
 
     The picture on the right has the resized pixels; a box drawn there stands where the model will point. `None` without examples.
@@ -125,12 +125,12 @@ def resized(examples: Sequence[Example], backbone: Backbone) -> Figure | None:
     figure, axes = plt.subplots(len(examples), 2, figsize=(8.4, 4.1 * sum(heights)), squeeze=False, height_ratios=heights)
     for (left, right), example in zip(axes, examples, strict=True):
         image = open_image(example.images[0]).convert("RGB")
-        size = backbone.size(example)
-        rows = injection.target_boxes(example, backbone)
+        size = target.size(example)
+        rows = injection.target_boxes(example, target)
         _picture(left, image, [(row["gold"], row["entity"], row["type"]) for row in rows], "solid")
         _picture(right, image.resize(size), [(row["drawn"], str(list(row["written"])), row["type"]) for row in rows], "dashed")
         left.set_title(f"{example.id}: original, {image.size[0]} × {image.size[1]} px, gold", fontsize=8.5)
-        right.set_title(f"as resized, {size[0]} × {size[1]} px; to be written for {backbone.family}", fontsize=8.5)
+        right.set_title(f"as resized, {size[0]} × {size[1]} px; to be written for {target.family}", fontsize=8.5)
     return figure
 
 
