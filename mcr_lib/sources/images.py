@@ -84,6 +84,19 @@ def open_image(path: str | Path) -> Image.Image:
         raise UserError(f"{path}: the image is damaged ({_short(error)}); get it again") from error
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """The (width, height) of an image, without decoding it.
+
+    Raises:
+        UserError: the file is missing, no image, or has too many pixels.
+    """
+    try:
+        with _opened(path) as image:
+            return image.size
+    except _Bad as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class ImageReport:
     """How the images of some examples stand.

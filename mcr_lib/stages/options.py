@@ -119,7 +119,7 @@ class CvoOptions(Options):
 
 OURS = (
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "average_over_tokens", "sigma",
-    "count_rule", "check_groups",
+    "count_rule", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 

@@ -1,0 +1,173 @@
+"""CVO: GRPO with rewards that check the constraints, as a thin set-up of TRL's GRPOTrainer.
+
+Options and their origins: `options.CvoOptions`; rewards and λ: `rewards`; what is checked before: `preflight`; resume, curves, checkpoints:
+`training`. Every sampled answer is kept in `rollouts.parquet` with its rewards and its advantage.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import Sampler
+from trl import GRPOConfig, GRPOTrainer
+
+from mcr_lib import prompts
+from mcr_lib.answer import parse_answer
+from mcr_lib.errors import UserError
+from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions
+from mcr_lib.schema import Example
+from mcr_lib.sources.files import written_whole
+from mcr_lib.stages import preflight, training
+from mcr_lib.stages.options import CvoOptions
+
+CURVES = {
+    "loss": "loss", "reward": "reward", "reward_std": "reward_std",
+    **{f"rewards/reward_{name}/{kind}": f"{name}_{kind}" for name in NAMES for kind in ("mean", "std")},
+    "frac_reward_zero_std": "equal_groups", "completions/clipped_ratio": "truncated", "completions/mean_length": "length", "kl": "kl",
+    "entropy": "entropy", "clip_ratio/region_mean": "clipped", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "epoch": "epoch",
+}  # fmt: skip
+"""TRL's name -> ours, of what `log.jsonl` holds per update beside step, n_steps and seconds.
+
+reward is R = Σ λ_k R_k; equal_groups the share of groups without spread in R; truncated the share of answers cut at their longest; length
+in tokens; kl and entropy in nats per token.
+"""
+
+
+def train(
+    start: str,
+    rows: Sequence[Mapping[str, Any]],
+    folder: str | Path,
+    options: CvoOptions,
+    *,
+    prompt: prompts.Kind,
+    device: str | None = None,
+    progress: training.Progress | None = None,
+) -> dict[str, Any]:
+    """Train a backbone by GRPO on rows of `mrsi.grpo_rows`; a run that was stopped goes on from its newest complete checkpoint.
+
+    Args:
+        start: name or folder of the backbone, which is also what KL is measured against.
+        folder: where checkpoints, `log.jsonl`, `checks.json`, `rollouts.parquet` and `model/` go.
+        prompt: what the rows ask; told in the card of the model.
+        device: `None` = a GPU where there is one.
+
+    Returns:
+        What is worth telling: updates, rows, what was checked, peak memory.
+
+    Raises:
+        UserError: rows that cannot be trained on, groups that are all equal, a backbone that cannot be loaded, a batch that cannot be
+            shared, no room.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone, checkpoint = training.started(start, folder, options, device)
+    checks = preflight.check_rows(backbone, rows, max_completion_length=options.max_completion_length)
+    checks |= preflight.check_gold(backbone, rows, options)
+    if checkpoint is None:
+        checks |= preflight.check_groups(backbone, rows, options)
+    training.note(folder / "checks.json", checks, is_new=checkpoint is None)
+    trainer = _Trainer(
+        model=backbone.model,
+        args=_config(options, folder, backbone.model.device, n_prompts=len(rows)),
+        reward_funcs=_noting(grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)),
+        train_dataset=training.dataset(rows),
+        processing_class=backbone.processor,
+        peft_config=training.lora(options),
+    )
+    training.run(trainer, folder, checkpoint, CURVES, progress)
+    if trainer.accelerator.is_main_process:
+        write_rollouts(folder, options)
+    training.finish(trainer, replace(backbone, prompt=prompt), folder)
+    return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
+
+
+class _Trainer(GRPOTrainer):
+    """GRPOTrainer whose order of prompts is a function of seed and epoch: the stock sampler begins again with the order of the first epoch
+    when a run goes on in a later one.
+    """
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
+        sampler = super()._get_train_sampler(dataset)
+        per_epoch = len(sampler) // (self.args.generation_batch_size * self.args.steps_per_generation)
+        return _ByEpoch(sampler, lambda: self.args.seed + self.state.global_step // per_epoch)
+
+
+class _ByEpoch(Sampler):
+    """A shuffling sampler that is seeded anew whenever it is iterated."""
+
+    def __init__(self, sampler: Sampler, seed: Callable[[], int]) -> None:
+        self.sampler, self.seed = sampler, seed
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        if self.sampler.shuffle:
+            self.sampler.generator.manual_seed(self.seed())
+        yield from self.sampler
+
+
+def _config(options: CvoOptions, folder: Path, device: torch.device, *, n_prompts: int) -> GRPOConfig:
+    n_per_update, rest = divmod(options.batch_size, options.num_generations)
+    if rest or n_prompts < n_per_update:
+        raise UserError(
+            f"batch_size {options.batch_size} with num_generations {options.num_generations} and {n_prompts} prompts: an update "
+            "takes a whole number of groups, and no more than there are prompts"
+        )
+    given = training.arguments(options, folder, device)
+    given["save_steps"] = -(-options.save_steps // options.num_iterations) * options.num_iterations  # resumed where sampling begins
+    given["reward_weights"] = list(options.reward_weights)
+    return GRPOConfig(**given, log_completions=True, num_completions_to_print=0, log_multimodal=False)
+
+
+def _noting(functions: list[Callable[..., list[float | None]]]) -> list[Callable[..., list[float | None]]]:
+    """The reward functions, of which the first also notes what `rollouts.parquet` needs beside rewards and advantage."""
+    first = functions[0]
+
+    def noting(
+        *, completions: Sequence[Any], completion_ids: Sequence[Any], id: Sequence[str], log_extra: Callable, **columns: Any
+    ) -> list:
+        log_extra("id", list(id))
+        log_extra("n_tokens", [len(ids) for ids in completion_ids])
+        log_extra("parse_reason", [_reason(completion_text(c), gold) for c, gold in zip(completions, columns["gold"], strict=True)])
+        return first(completions=completions, **columns)
+
+    noting.__name__ = first.__name__
+    return [noting, *functions[1:]]
+
+
+def _reason(text: str, gold: str) -> str:
+    example = Example.from_row(json.loads(gold))
+    return parse_answer(text, labels=example.labels, constraints=example.constraints).reason or ""
+
+
+def write_rollouts(folder: Path, options: CvoOptions) -> None:
+    """Gather what TRL logged per update into `rollouts.parquet`, a row per sampled answer.
+
+    Columns: step, group (within the step, from 0), id, answer, parse_reason ("" = it could be read), n_tokens, the five rewards by name
+    (null = not annotated), reward (R), advantage.
+    """
+    rows, before = [], None
+    for path in sorted((folder / "checkpoints" / "completions").glob("completions_*.parquet")):
+        table = pq.read_table(path)
+        sampled = table.drop_columns(["step"])
+        if before is None or not sampled.equals(before):  # what was sampled once serves num_iterations updates
+            rows += [_rollout(row, k, options) for k, row in enumerate(table.to_pylist())]
+        before = sampled
+    with written_whole(folder / "rollouts.parquet", "wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, Any]:
+    found = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
+    return {
+        "step": row["step"], "group": k // options.num_generations, "id": row["id"], "answer": completion_text(row["completion"]),
+        "parse_reason": row["parse_reason"], "n_tokens": row["n_tokens"], **found,
+        "reward": Rewards(**found).total(options.reward_weights), "advantage": row["advantage"],
+    }  # fmt: skip
