@@ -5,19 +5,20 @@ whole in the order of the examples. Greedy answers do not depend on the batch th
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from PIL import Image
 
 from mcr_lib import prompts
+from mcr_lib.boxes import Size
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Example
+from mcr_lib.schema import FORMAT_VERSION, Example
 from mcr_lib.sources.files import read_jsonl
 from mcr_lib.sources.images import open_image
-from mcr_lib.sources.predictions import write_predictions
+from mcr_lib.sources.predictions import KIND, write_predictions
 from mcr_lib.stages.backbones import Backbone
 
 Progress = Callable[[int, int], None]
@@ -33,16 +34,19 @@ def answer_batch(
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
-) -> tuple[list[str], list[tuple[int, int] | None]]:
-    """The model's text for each chat, and the size to which the processor resized the first image of each.
+) -> tuple[list[str], list[list[Size]]]:
+    """The model's text for each chat, and the sizes to which the processor resized the images of each.
+
+    Every option of generation is told: what a released model brings along (Qwen2.5-VL: a penalty on repeated tokens, which bends the
+    digits of boxes) does not count.
 
     Args:
         chats: without the model's turn.
-        images: of each chat, as many as it has image parts.
+        images: of each chat in the order of its image parts, those of worked examples first.
         temperature: 0 = greedy.
 
     Returns:
-        Texts without special tokens; sizes as (width, height) in pixels, `None` for a chat without image.
+        Texts without special tokens; per chat the (width, height) in pixels of each of its images as the model saw it.
     """
     model, processor = backbone.model, backbone.processor
     texts = [processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True) for chat in chats]
@@ -50,13 +54,22 @@ def answer_batch(
     inputs = processor(text=texts, images=flat or None, padding=True, padding_side="left", return_tensors="pt").to(model.device)
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else _GREEDY
     was_training = model.training
     model.eval()
-    out = model.generate(**inputs, **sampling, max_new_tokens=max_new_tokens)
+    out = model.generate(
+        **inputs, **sampling, max_new_tokens=max_new_tokens, num_beams=1, repetition_penalty=1.0, use_cache=True,
+        suppress_tokens=[model.config.image_token_id],
+    )  # fmt: skip
     model.train(was_training)
     said = processor.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return said, _model_sizes(inputs.get("image_grid_thw"), images, processor.image_processor.patch_size)
+    grid, patch = inputs.get("image_grid_thw"), processor.image_processor.patch_size
+    sizes = iter([] if grid is None else [(width * patch, height * patch) for _, height, width in grid.tolist()])
+    return said, [[next(sizes) for _ in some] for some in images]
+
+
+_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+"""The last three have no effect without sampling; these are the values of which the library does not warn."""
 
 
 def generate(
@@ -65,6 +78,7 @@ def generate(
     path: str | Path,
     *,
     prompt: prompts.Kind = "direct",
+    shots: Sequence[tuple[Example, str]] = (),
     max_new_tokens: int,
     batch_size: int = 128,
     temperature: float = 0.0,
@@ -73,13 +87,16 @@ def generate(
     setting: str = "base",
     load_images: Callable[[Example], list[Image.Image]] | None = None,
     progress: Progress | None = None,
+    **told: Any,
 ) -> None:
     """Write a predictions file with the model's answer to every example.
 
     Args:
         path: of the finished file; what a killed run had done lies in `<path>.part` and is kept when its header is the same.
+        shots: for the prompt "cot-3shot": tweets with what a perfect model writes about them (`mrsi.worked_examples`).
         load_images: pictures of an example; `None` = its image files.
         seed: of sampling; each batch draws from (seed, number of the batch).
+        told: further entries of the file's header.
 
     Raises:
         UserError: an image cannot be read, or the file cannot be written.
@@ -87,42 +104,39 @@ def generate(
     path = Path(path)
     header = {
         "setting": setting, "seed": seed, "prompt": prompt, "prompt_version": prompts.PROMPT_VERSION, "wording": backbone.wording,
-        "temperature": temperature, "max_new_tokens": max_new_tokens, "backbone": backbone.name, "coordinate_space": backbone.space,
+        "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size, "backbone": backbone.name,
+        "coordinate_space": backbone.space, "shots": [example.id for example, _ in shots], **told,
     }  # fmt: skip
     load_images = load_images or (lambda example: [open_image(image) for image in example.images])
+    shot_images = [image for example, _ in shots for image in load_images(example)]
     part = path.with_name(path.name + ".part")
     done = _resumed(part, header)
     order = sorted(range(len(examples)), key=lambda k: (-len(examples[k].text), k))
-    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
     with _appending(part, header, is_new=not done) as file:
-        for number, batch in enumerate(batches):
-            left = [examples[k] for k in batch if examples[k].id not in done]
-            if left:
+        for number in range(-(-len(order) // batch_size)):
+            batch = [examples[k] for k in order[number * batch_size : (number + 1) * batch_size]]
+            if any(example.id not in done for example in batch):  # a batch is answered as a whole, or chance would fall otherwise
                 torch.manual_seed(seed * 100_003 + number)
-                chats = [prompts.messages(example, prompt, wording=backbone.wording) for example in left]
-                images = [load_images(example) for example in left]
+                chats = [prompts.messages(example, prompt, wording=backbone.wording, shots=shots) for example in batch]
+                images = [load_images(example) for example in batch]
                 said, sizes = answer_batch(
-                    backbone, chats, images, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p
+                    backbone, chats, [[*shot_images, *own] for own in images],
+                    max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
                 )  # fmt: skip
-                for example, text, size, pictures in zip(left, said, sizes, images, strict=True):
-                    row = {"id": example.id, "answer": text, "image_size_px": list(pictures[0].size) if pictures else example.image_size_px}
-                    row |= {"coordinate_space": backbone.space, "model_size": size} if size else {"coordinate_space": "original_px"}
-                    done[example.id] = row
-                    file.write(json.dumps(row) + "\n")
+                for example, text, own, size in zip(batch, said, images, sizes, strict=True):
+                    done[example.id] = _row(example, text, own, size[len(shot_images) :], backbone)
+                    file.write(json.dumps(done[example.id]) + "\n")
                 file.flush()
             if progress:
-                progress(len(done), len(examples))
+                progress(min((number + 1) * batch_size, len(examples)), len(examples))
     write_predictions(path, (done[example.id] for example in examples), **header)
     part.unlink()
 
 
-def _model_sizes(grid: torch.Tensor | None, images: Sequence[Sequence[Any]], patch: int) -> list[tuple[int, int] | None]:
-    rows: Iterator[list[int]] = iter([] if grid is None else grid.tolist())
-    sizes = []
-    for some in images:
-        of_chat = [next(rows) for _ in some]
-        sizes.append((of_chat[0][2] * patch, of_chat[0][1] * patch) if of_chat else None)
-    return sizes
+def _row(example: Example, text: str, images: Sequence[Image.Image], sizes: Sequence[Size], backbone: Backbone) -> dict[str, Any]:
+    """The row of an answer; boxes are those of the first image."""
+    row = {"id": example.id, "answer": text, "image_size_px": list(images[0].size) if images else example.image_size_px}
+    return row | ({"coordinate_space": backbone.space, "model_size": list(sizes[0])} if sizes else {"coordinate_space": "original_px"})
 
 
 def _resumed(part: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -133,20 +147,18 @@ def _resumed(part: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:
     part.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a kill may cut the last line
     if not whole.strip():
         return {}
-    found, rows = read_jsonl(part, kind="predictions")
+    found, rows = read_jsonl(part, kind=KIND)
     if any(found.get(key) != value for key, value in header.items()):
         return {}
     return {row["id"]: row for _, row in rows}
 
 
-def _appending(part: Path, header: dict[str, Any], *, is_new: bool):
-    from mcr_lib.schema import FORMAT_VERSION
-
+def _appending(part: Path, header: dict[str, Any], *, is_new: bool) -> TextIO:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("w" if is_new else "a", encoding="utf-8")
         if is_new:
-            file.write(json.dumps({"format_version": FORMAT_VERSION, "kind": "predictions", **header}) + "\n")
+            file.write(json.dumps({"format_version": FORMAT_VERSION, "kind": KIND, **header}) + "\n")
             file.flush()
     except OSError as error:
         raise UserError(f"cannot write {part}: {error.strerror or error}; choose a folder with room that you may write to") from error
