@@ -163,8 +163,10 @@ def _scene(rng: Random, named: Sequence[Being], knobs: Knobs) -> tuple[list[Bein
 def _bait(rng: Random, beings: Sequence[Being], shown: Sequence[Being], knobs: Knobs) -> list[Being]:
     bait: list[Being] = []
     missing = [being for being in dict.fromkeys(beings) if being not in shown]
+    named = " | ".join(being.name for being in beings)
+    others = [being for being in BEINGS if f" {being.name} " not in f" {named} "]  # neither named nor part of a name
     for _ in range(_index(rng, knobs.bait)):
-        pool = [being for being in BEINGS if being not in beings and being not in bait]
+        pool = [being for being in others if being not in bait]
         if missing and rng.random() < knobs.same_type_bait:
             model = pick(rng, missing)
             alike = [being for being in pool if being.is_look_alike(model)]

@@ -28,7 +28,7 @@ from mcr_lib.sources.testbed.tweets import Mention
 from mcr_lib.sources.testbed.world import BEINGS, BY_NAME, Being, chance_name, pick, shuffled
 from mcr_lib.sources.twitter_gmner import LABELS
 from mcr_lib.stages.tiny import LARGEST_NUMBER, MAX_PIXELS, MIN_PIXELS, UNIT_PX
-from mcr_lib.styles import STYLES
+from mcr_lib.styles import STYLES, TYPE_REASONS
 
 ABSENT = "absent"
 
@@ -106,7 +106,7 @@ def _names(rng: Random, seed: int, index: int) -> Row:
 
 
 def _detect(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("gmner", "train", index, seed=seed + 2, knobs=_BUSY)
+    made = testbed.make("gmner", "train", index, seed=seed + 2, knobs=BUSY)
     image = drawing.draw(made.scene)
     shown = sorted(made.scene.shown, key=lambda s: (s.x, s.y))
     said = [PredictedEntity(s.name, BY_NAME[s.name].type, (written(made.example, s.box_xyxy_px),)) for s in shown]
@@ -114,7 +114,7 @@ def _detect(rng: Random, seed: int, index: int) -> Row:
 
 
 def _where(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("gmner", "train", index, seed=seed + 3, knobs=_BUSY)
+    made = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
     image = drawing.draw(made.scene)
     shown = list(dict.fromkeys(s.name for s in made.scene.shown))
     others = [being.name for being in BEINGS if being.name not in shown]
@@ -157,7 +157,7 @@ def _textonly(rng: Random, seed: int, index: int) -> Row:
 
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
 _HALF = tuple((label, 0.5) for label in LABELS)
-_BUSY = replace(testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), groundable=_HALF, bait=(0.1, 0.4, 0.3, 0.2))
+BUSY = replace(testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), groundable=_HALF, bait=(0.1, 0.4, 0.3, 0.2))
 
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption, "textonly": _textonly,
@@ -184,6 +184,7 @@ def texts() -> Sequence[str]:
     asked = [prompts.text_of(prompts.messages(e, kind, wording="brief")) for e in sample for kind in prompts.KINDS if kind != "cot-3shot"]
     subsets = (("span",), ("span", "type"), ("groundable", "box"))
     asked += [prompts.text_of(prompts.messages(replace(sample[0], constraints=c), wording="brief")) for c in subsets]
+    asked += [*TYPE_REASONS.values(), *prompts.TYPE_WORDS.values()]
     asked += ["user assistant Where is each? List what the image shows. seen: at ; [ ]", " ".join(LABELS)]
     for style in STYLES.values():
         asked += [*style.nobody, style.bait]
