@@ -46,6 +46,27 @@ def sample_dir() -> Path:
     return REPOSITORY / "data" / "sample"
 
 
+@pytest.fixture(scope="session")
+def nano_folder(tmp_path_factory) -> Path:
+    """A backbone of chance weights as a folder."""
+    from mcr_lib.stages import nano
+
+    folder = tmp_path_factory.mktemp("nano") / "backbone"
+    nano.write(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nano_tweets(tmp_path_factory) -> list:
+    """Eight tweets of the testbed with their pictures."""
+    from mcr_lib.sources import load_split
+    from mcr_lib.sources.testbed import folder
+
+    root = tmp_path_factory.mktemp("testbed")
+    folder.write(root, "train", 8)
+    return load_split("testbed", root, split="train", images_dir=root)
+
+
 BUDGETS_S = {"unit": 60, "lint": 20, "canary": 60, "nano": 120, "smoke": 240, "server": 60}
 """Tier of tests -> seconds that it may take; a tier over its budget is a defect."""
 

@@ -28,7 +28,7 @@ def test_every_profile_loads_holds_departures_only_and_tells_its_command(path):
     for key in yaml.safe_load(path.read_text()):
         assert getattr(loaded.config, key) != getattr(defaults, key), key
     assert path.read_text().startswith("#")
-    assert f"mcr run --profile {path.stem}" in path.read_text()
+    assert f" --profile {path.stem}" in path.read_text()
 
 
 def test_a_profile_may_be_a_file_anywhere(tmp_path):

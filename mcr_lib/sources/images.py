@@ -1,6 +1,6 @@
 """Image files: found by id at any depth, opened safely whatever their name says, and looked at before long work begins.
 
-No EXIF rotation: boxes were drawn on the pixels as stored.
+No EXIF rotation unless asked for: boxes were drawn on the pixels as stored.
 """
 
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -66,14 +66,20 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
         return None, f"damaged ({_short(error)})"
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """The image as RGB, decoded; transparent parts are laid on white.
+def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
+    """The image as RGB, decoded; transparent parts are laid on white, of an animation the first frame is taken.
+
+    Args:
+        upright: turned as its EXIF data say; where boxes are given they are of the pixels as stored.
 
     Raises:
         UserError: the file is missing, no image, truncated or has too many pixels.
     """
     try:
-        with _opened(path) as image:
+        with _opened(path) as opened:
+            image = ImageOps.exif_transpose(opened) if upright else opened
+            if image.mode.startswith("I"):  # 16 bits of grey
+                return image.point(lambda value: value / 256).convert("L").convert("RGB")
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 above = image.convert("RGBA")
                 return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")

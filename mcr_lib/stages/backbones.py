@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.utils import logging
@@ -77,24 +78,24 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
         UserError: the folder is missing, of another version or architecture, or a file of it is missing or not as it was saved.
     """
     folder = folder_of(name)
-    card = _card(folder)
+    told = card(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     attention = "sdpa" if device.startswith("cuda") else "eager"  # for few short rows a quarter faster on a CPU
-    model_class, processor_class = CLASSES[card["family"]]
-    logging.disable_progress_bar()
+    model_class, processor_class = CLASSES[told["family"]]
+    _be_quiet()
     source = folder if weights is None else Path(weights)
     try:
         model, found = model_class.from_pretrained(
             source, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         processor = processor_class.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"backbone {source} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
     if lost := sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]):
         raise UserError(f"backbone {source} is of another architecture: {len(lost)} weights do not fit, the first is {lost[0]}")
     model.config._name_or_path = str(folder)  # a reference model is loaded from there, and must not be the checkpoint
     processor.tokenizer.padding_side = "left"
-    return Backbone(name, card["family"], card["wording"], model.to(device).eval(), processor, card.get("prompt", "direct"))
+    return Backbone(name, told["family"], told["wording"], model.to(device).eval(), processor, told.get("prompt", "direct"))
 
 
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **told: Any) -> None:
@@ -105,7 +106,7 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     """
     folder = Path(folder)
     model = backbone.model
-    logging.disable_progress_bar()
+    _be_quiet()
     state = {name: value.to(dtype or value.dtype).contiguous() for name, value in model.state_dict().items()}
     before = model.config.dtype
     model.config.dtype = dtype or before
@@ -123,13 +124,19 @@ def folder_of(name: str) -> Path:
     return Path(mcr_lib.__file__).resolve().parents[1] / SHIPPED[name] if name in SHIPPED else Path(name).expanduser()
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def card(name: str) -> dict[str, Any]:
+    """The card of a backbone by name or folder; its files are checked against the checksums in it.
+
+    Raises:
+        UserError: the folder is no backbone of this release, or a file of it is missing or changed.
+    """
+    folder = folder_of(name)
     path = folder / CARD
     if not path.is_file():
         raise UserError(f"{folder} is no backbone: {CARD} is not there; choose {', '.join(SHIPPED)} or a folder that a run has saved")
     try:
-        card = json.loads(read_text(path))
-        version, family, sums = card["format_version"], card["family"], dict(card["sha256"])
+        told = json.loads(read_text(path))
+        version, family, sums = told["format_version"], told["family"], dict(told["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no card of a backbone ({error!r:.80})") from error
     if version != FORMAT_VERSION:
@@ -141,7 +148,13 @@ def _card(folder: Path) -> dict[str, Any]:
             raise UserError(f"backbone {folder}: {name} is missing; get the folder again")
         if _sha256(folder / name) != expected:
             raise UserError(f"backbone {folder}: {name} is not the file that was saved (cut or changed); get the folder again")
-    return card
+    return told
+
+
+def _be_quiet() -> None:
+    """No bars and no warnings of the library: what matters of them is checked here."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def _sha256(path: Path) -> str:

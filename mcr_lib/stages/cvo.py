@@ -24,6 +24,7 @@ from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functio
 from mcr_lib.schema import Example
 from mcr_lib.sources.files import written_whole
 from mcr_lib.stages import preflight, training
+from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import CvoOptions
 
 CURVES = {
@@ -39,6 +40,7 @@ in tokens; kl and entropy in nats per token.
 """
 
 
+@training.quiet()
 def train(
     start: str,
     rows: Sequence[Mapping[str, Any]],
@@ -72,7 +74,21 @@ def train(
     if checkpoint is None:
         checks |= preflight.check_groups(backbone, rows, options)
     training.note(folder / "checks.json", checks, is_new=checkpoint is None)
-    trainer = _Trainer(
+    trainer = make_trainer(backbone, rows, folder, options)
+    training.run(trainer, folder, checkpoint, CURVES, progress)
+    if trainer.accelerator.is_main_process:
+        write_rollouts(folder, options)
+    training.finish(trainer, replace(backbone, prompt=prompt), folder)
+    return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
+
+
+def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: CvoOptions) -> GRPOTrainer:
+    """The trainer, set up.
+
+    Raises:
+        UserError: rows that cannot be trained on, or a batch that prompts or processes cannot share.
+    """
+    return _Trainer(
         model=backbone.model,
         args=_config(options, folder, backbone.model.device, n_prompts=len(rows)),
         reward_funcs=_noting(grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)),
@@ -80,11 +96,6 @@ def train(
         processing_class=backbone.processor,
         peft_config=training.lora(options),
     )
-    training.run(trainer, folder, checkpoint, CURVES, progress)
-    if trainer.accelerator.is_main_process:
-        write_rollouts(folder, options)
-    training.finish(trainer, replace(backbone, prompt=prompt), folder)
-    return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
 
 
 class _Trainer(GRPOTrainer):

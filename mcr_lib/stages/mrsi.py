@@ -63,6 +63,11 @@ def split_d1_d2(examples: Iterable[Example], *, d1_share: float, seed: int) -> t
     return halves
 
 
+def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Example]:
+    """A share of tweets by a hash of (seed, id) that has nothing to do with D1 and D2; a smaller share is part of a larger one."""
+    return [example for example in examples if _number(seed, example.id, "share") / 2**64 < share]
+
+
 def build_chains(
     examples: Iterable[Example],
     styles: Sequence[str] = (),

@@ -124,7 +124,7 @@ def _check_image_tokens(backbone: Backbone, row: Row) -> None:
     processor = backbone.processor
     inputs = processor(text=[_text(backbone, row)], images=[open_image(p) for p in row["images"]] or None, return_tensors="pt")
     n_tokens = int((inputs["input_ids"] == backbone.model.config.image_token_id).sum())
-    merge = processor.image_processor.merge_size**2
+    merge = backbone.model.config.vision_config.spatial_merge_size**2
     n_features = int(inputs["image_grid_thw"].prod(-1).sum()) // merge if row["images"] else 0
     if n_tokens != n_features or inputs["input_ids"].shape[1] != _prompt_length(backbone, row):
         raise UserError(

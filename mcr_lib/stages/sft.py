@@ -21,6 +21,7 @@ CURVES = {
 """TRL's name -> ours, of what `log.jsonl` holds per update beside step, n_steps and seconds. Loss in nats per token of the completion."""
 
 
+@training.quiet()
 def train(
     start: str,
     rows: Sequence[Mapping[str, Any]],

@@ -13,7 +13,8 @@ import resource
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -137,9 +138,15 @@ def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping
     for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(_Curves(folder / "log.jsonl", curves, progress))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without TRL's warning, once per update, of a name that a later transformers will drop."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing` is deprecated", FutureWarning)  # TRL's, once per update
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def note(path: Path, values: Mapping[str, Any], *, is_new: bool = True) -> None:

@@ -1,5 +1,6 @@
 """The run folder: where everything of a run lies, what made it, and one process at a time."""
 
+import ast
 import fcntl
 import hashlib
 import importlib.metadata
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mcr_lib
@@ -40,6 +42,10 @@ class RunFolder:
     def testbed(self) -> Path:
         """The testbed's own files, where the run makes them."""
         return self.path / "data" / "testbed"
+
+    def setting(self, name: str) -> Path:
+        """Folder of a setting: checkpoints, log, rollouts, model, fingerprint."""
+        return self.path / "settings" / name
 
     def predictions(self, stem: str) -> Path:
         """Answers to the tweets of a split; the stem is `<setting>.<split>`."""
@@ -113,6 +119,20 @@ def code_fingerprint() -> str:
     root = Path(mcr_lib.__file__).parent
     files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".mplstyle"))
     return fingerprint([(str(path.relative_to(root)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
+
+
+def meaning_fingerprint(modules: Iterable[ModuleType]) -> str:
+    """Fingerprint of what modules do: comments, docstrings and layout do not count."""
+    return fingerprint([(module.__name__, ast.dump(_without_docstrings(module))) for module in modules])
+
+
+def _without_docstrings(module: ModuleType) -> ast.AST:
+    tree = ast.parse(read_text(module.__file__))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]
+    return tree
 
 
 def files_fingerprint(paths: Iterable[Path | None]) -> str:

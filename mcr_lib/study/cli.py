@@ -13,7 +13,7 @@ from typing import Any
 
 from mcr_lib import __version__
 from mcr_lib.errors import UserError
-from mcr_lib.study import testbed_command
+from mcr_lib.study import stage_commands, testbed_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
     run.add_argument("--force", action="store_true", help="run also what is up to date")
     run.set_defaults(run=_run)
+    stage_commands.add_commands(commands)
     testbed_command.add_commands(commands)
     return parser
 

@@ -17,6 +17,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_text
 from mcr_lib.stages.mrsi import D1_SHARE
 from mcr_lib.statistics import MAX_RESAMPLES
+from mcr_lib.study import setting
 
 Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]
 """A split, or on the testbed a split of another distribution than its main one, such as test_unseen."""
@@ -54,11 +55,19 @@ class Config(BaseModel):
     family: Literal[tuple(FAMILIES)] = Field("qwen2.5-vl", description="family of backbones: the space in which boxes are written")
     min_pixels: int = Field(56 * 56, ge=1, description="fewest pixels of an image as the processor resizes it")
     max_pixels: int = Field(1280 * 28 * 28, ge=1, description="most pixels of an image as the processor resizes it")
+    backbone: str = Field("tiny-base", description="what settings start from: a backbone of this repository, a folder, or random")
+    settings: dict[setting.Name, setting.Setting] = Field({}, description="models to make and to ask, by name")
+    sft: dict[str, Any] = Field({}, description="options of every SFT that depart from their defaults")
+    cvo: dict[str, Any] = Field({}, description="options of every CVO that depart from their defaults")
+    device: Literal["cpu", "cuda"] | None = Field(None, description="of models; null = a GPU where there is one")
+    max_new_tokens: int = Field(512, ge=1, description="of an answer when models are compared")
+    answer_temperature: float = Field(0.0, ge=0, description="of these answers; 0 = greedy")
+    answer_batch_size: int = Field(128, ge=1, description="tweets answered at a time")
     seed: int = Field(0, ge=0, description="of every random choice")
     notebooks: tuple[str, ...] | None = Field(None, description="notebooks that the profile runs, by name; null = all")
 
 
-PATHS = ("data_dir", "images_dir", "predictions", "compare")
+PATHS = ("data_dir", "images_dir", "predictions", "compare", "backbone")
 
 
 @dataclass(frozen=True)
@@ -152,9 +161,10 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
         config = Config(**{**departures, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0])
-        where = "overrides" if key in overrides else path.name
+        key = ".".join(map(str, first["loc"])) if first["loc"][0] == "settings" else str(first["loc"][0])
+        where = "overrides" if first["loc"][0] in overrides else path.name
         raise UserError(f"{where}: {key} is {first['input']!r:.80}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    setting.check(config.settings, {"sft": config.sft, "cvo": config.cvo}, path.name)
     if config.data_dir is None and config.source != "testbed":
         raise UserError(f"{path.name}: source {config.source} needs data_dir, its folder; data/README.md tells where it comes from")
     folder = repository() / Path(run if run is not None else f"outputs/{path.stem}").expanduser()
@@ -208,6 +218,8 @@ def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_defaults=True) or "as it is"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_written(part)}" for key, part in value.items())
     return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

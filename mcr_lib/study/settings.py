@@ -1,0 +1,306 @@
+"""Settings made real: each trained once, each asked once, found again by fingerprint.
+
+    settings/<name>/fingerprint.json   what it was made from, options with their origin, what it took; "done" once all of it is there
+    settings/<name>/{model,checkpoints,log.jsonl,checks.json,rollouts.parquet}
+    predictions/<name>.<split>.jsonl
+
+A fingerprint is of the setting's own fields and options, of the model that it starts from, of the tweets and images, and of the code of its
+stage (comments and docstrings do not count). Options that do not change the result (`options.WITHOUT_EFFECT`) do not count either. A
+setting that was begun under another fingerprint is begun anew; under the same one it goes on where it stopped.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mcr_lib import answer, answer_reader, boxes, chains, constraints, matching, prompts, rewards, statements, styles
+from mcr_lib.errors import UserError
+from mcr_lib.schema import FORMAT_VERSION, Example, checksum
+from mcr_lib.sources.files import read_text, write_json
+from mcr_lib.sources.predictions import read_predictions
+from mcr_lib.stages import mrsi
+from mcr_lib.stages.options import WITHOUT_EFFECT, Options
+from mcr_lib.study import artifacts, prepare, setting
+from mcr_lib.study.artifacts import RunFolder, fingerprint
+from mcr_lib.study.config import Loaded, repository
+from mcr_lib.study.setting import BACKBONE, Setting
+
+RANDOM = "random"
+"""A backbone of chance weights, made into the run folder."""
+
+Progress = Callable[[str, int, int, dict[str, Any]], None]
+"""Called with (what is being done, how much is done, of how much, figures)."""
+
+
+class Study:
+    """The settings of a run.
+
+    Args:
+        loaded: the configuration.
+        progress: told about every update and every batch of answers.
+    """
+
+    def __init__(self, loaded: Loaded, progress: Progress | None = None) -> None:
+        self.loaded, self.config, self.run = loaded, loaded.config, RunFolder(loaded.folder)
+        self.settings, self.progress = loaded.config.settings, progress
+
+    @cached_property
+    def examples(self) -> dict[str, list[Example]]:
+        """Split -> its tweets, with the images that can be used (as `bad_images` says), and d1 and d2."""
+        found = {split: self._with_images(examples) for split, examples in prepare.load_examples(self.loaded).items()}
+        if "train" in found:
+            usable = [example for example in found["train"] if example.images]
+            found["d1"], found["d2"] = mrsi.split_d1_d2(usable, d1_share=self.config.d1_share, seed=self.config.seed)
+            found["train"] = usable
+        return found
+
+    def options(self, name: str) -> tuple[Options, dict[str, str]]:
+        """The options of a setting that is trained, and who departed from a default: option -> origin."""
+        found = self[name]
+        return setting.stage_options(found, getattr(self.config, found.stage), name=name, seed=self.config.seed)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows that a setting is trained on, as `mrsi` makes them for the backbone."""
+        found, tweets, target = self[name], self.tweets(name), self.target
+        if found.stage == "cvo":
+            return list(mrsi.grpo_rows(tweets, target, prompt=found.prompt))
+        with_reasoning = found.rows == "chains"
+        built = self._chains(found, tweets) if with_reasoning else mrsi.build_chains(tweets, ["terse"], seed=self.config.seed).chains
+        by_id = {example.id: example for example in tweets}
+        return list(mrsi.sft_rows(built, by_id, target, prompt=found.prompt, with_reasoning=with_reasoning))
+
+    def tweets(self, name: str) -> list[Example]:
+        """The tweets that a setting is trained on.
+
+        Raises:
+            UserError: the run has no training tweets.
+        """
+        found = self[name]
+        if found.tweets not in self.examples:
+            raise UserError(f"setting {name} is trained on {found.tweets}, but train is not among the splits of this run")
+        return mrsi.some(self.examples[found.tweets], share=found.share, seed=self.config.seed)
+
+    @cached_property
+    def target(self) -> mrsi.Target:
+        """What rows are made for: the backbone's processor."""
+        return self._load(self.backbone).target
+
+    @property
+    def backbone(self) -> str:
+        """Name or folder of the backbone that settings start from."""
+        from mcr_lib.stages import backbones, nano
+
+        given = self.config.backbone
+        if given == RANDOM:
+            folder = self.run.path / "backbone"
+            if not (folder / backbones.CARD).is_file():
+                nano.write(folder, seed=self.config.seed)
+            return str(folder)
+        return given if given in backbones.SHIPPED else str(repository() / Path(given).expanduser())
+
+    def model(self, name: str) -> str:
+        """Name or folder of a setting's model, for `backbones.load`; that of its start where it is not trained itself."""
+        found = self.settings.get(name) if name != BACKBONE else None
+        if found is None:
+            return self.backbone
+        return self.model(found.start) if found.stage == "none" else str(self.run.setting(name) / "model")
+
+    def fingerprint(self, name: str) -> str:
+        """What a setting's model is made from, as 12 hex digits."""
+        found = self.settings.get(name) if name != BACKBONE else None
+        if found is None:
+            return self._backbone_fingerprint
+        if found.stage == "none":
+            return self.fingerprint(found.start)
+        options = {key: value for key, value in self.options(name)[0].model_dump(mode="json").items() if key not in WITHOUT_EFFECT}
+        own = found.model_dump(mode="json", exclude={"start", "options"}), options
+        return fingerprint(own, self.fingerprint(found.start), self._data(found, self.tweets(name)), _code(found.stage))
+
+    @cached_property
+    def _backbone_fingerprint(self) -> str:
+        from mcr_lib.stages.backbones import card
+
+        return fingerprint(card(self.backbone)["sha256"])
+
+    def is_done(self, name: str) -> bool:
+        """Whether a setting's model is there, made from what it would be made from now."""
+        return self[name].stage == "none" or self._is_done(self.run.setting(name), self.fingerprint(name))
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What `fingerprint.json` tells of a setting; empty where nothing is there.
+
+        Raises:
+            UserError: the file is of another version.
+        """
+        return _facts(self.run.setting(name))
+
+    def train(self, name: str) -> dict[str, Any]:
+        """Make the model of a setting, first of those that it starts from, unless it is there; returns its `facts`.
+
+        Raises:
+            UserError: an unknown setting, or what `sft.train` and `cvo.train` raise.
+        """
+        found = self[name]
+        if found.start != BACKBONE:
+            self.train(found.start)
+        if found.stage == "none":
+            return {}
+        folder, wanted = self.run.setting(name), self.fingerprint(name)
+        if not self._is_done(folder, wanted) and not self._linked(folder, wanted):
+            self._train(name, found, folder, wanted)
+        return self.facts(name)
+
+    def answer(self, name: str, split: str | None = None, *, examples: Sequence[Example] | None = None, stem: str | None = None) -> Path:
+        """The file with a setting's answers to the tweets of a split, made unless it is there; its model is trained first if need be.
+
+        Args:
+            split: `None` = the profile's eval_split.
+            examples: other tweets instead, e.g. a probe of the split.
+            stem: of the file; `None` = <name>.<split>.
+
+        Raises:
+            UserError: an unknown setting or split, an image that cannot be read, or a folder that cannot be written.
+        """
+        self.train(name)
+        split = split or self.config.eval_split
+        if examples is None and split not in self.examples:
+            raise UserError(f"no split {split!r} in this run; it has {', '.join(self.config.splits)}")
+        tweets = self._with_images(examples) if examples is not None else self.examples[split]
+        path, config = self.run.predictions(stem or f"{name}.{split}"), self.config
+        asked = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
+        told = fingerprint(self.fingerprint(name), asked, config.seed, prompts.PROMPT_VERSION, _images(tweets), checksum(tweets))
+        if not path.is_file() or read_predictions(path)[0].get("fingerprint") != told:
+            from mcr_lib.stages.generate import generate
+
+            backbone = replace(self._load(self.model(name)), name=name)
+            shots = mrsi.worked_examples(self.examples["train"], self.target, seed=config.seed) if asked["prompt"] == "cot-3shot" else ()
+            generate(
+                backbone, tweets, path, **asked, shots=shots, batch_size=config.answer_batch_size, seed=config.seed, setting=name,
+                progress=self.progress and (lambda done, of: self.progress(f"{name}: answers to {split}", done, of, {})),
+                split=split, fingerprint=told,
+            )  # fmt: skip
+        return path
+
+    def __getitem__(self, name: str) -> Setting:
+        """A setting by name; told in a sentence where there is none."""
+        setting.lineage(self.settings, name, "this run")
+        return self.settings[name]
+
+    def _train(self, name: str, found: Setting, folder: Path, wanted: str) -> None:
+        from accelerate import PartialState
+
+        options, origins = self.options(name)
+        rows, began = self.rows(name), time.monotonic()
+        if found.stage == "sft":
+            from mcr_lib.stages.sft import train
+        else:
+            from mcr_lib.stages.cvo import train
+        state = PartialState(cpu=self._device == "cpu")
+        head = {"format_version": FORMAT_VERSION, "fingerprint": wanted, "setting": found.model_dump(mode="json", exclude_defaults=True)}
+        head |= {"options": options.told(origins), "n_processes": state.num_processes}
+        if state.is_main_process:
+            if _facts(folder).get("fingerprint") != wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+            write_json(folder / FINGERPRINT, {**head, "status": "begun"})
+        state.wait_for_everyone()
+        report = self.progress and (lambda done, of, row: self.progress(f"{name}: {found.stage}", done, of, dict(row)))
+        took = train(
+            self.model(found.start), rows, folder, options, prompt=found.prompt, device=self._device, progress=report
+        )  # fmt: skip
+        if state.is_main_process:
+            took |= {"seconds": round(time.monotonic() - began, 1), "made_with": artifacts.surroundings()}
+            write_json(folder / FINGERPRINT, {**head, "status": "done", **took})
+        state.wait_for_everyone()
+
+    @property
+    def _device(self) -> str:
+        import torch
+
+        return self.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _load(self, name: str) -> Any:
+        from mcr_lib.stages import backbones
+
+        return backbones.load(name, device=self._device)
+
+    def _chains(self, found: Setting, tweets: Sequence[Example]) -> list[chains.Chain]:
+        wanted = found.styles or mrsi.known_styles(self.config.chain_styles)
+        if found.chains == "template":
+            return mrsi.build_chains(tweets, wanted, seed=self.config.seed).chains
+        path, ids = self.run.chains(found.chains), {example.id for example in tweets}
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
+        built = mrsi.read_chains(path, self.examples["train"])
+        return [chain for chain in built if chain.id in ids and chain.style in wanted]
+
+    def _data(self, found: Setting, tweets: Sequence[Example]) -> Any:
+        """All that the rows of a setting are made from."""
+        of_chains = None
+        if found.stage == "sft" and found.rows == "chains":
+            path = self.run.chains(found.chains)
+            text = None if found.chains == "template" or not path.is_file() else read_text(path)
+            of_chains = [found.styles or mrsi.known_styles(self.config.chain_styles), chains.CHAINS_VERSION, self.config.seed, text]
+        return [checksum(tweets), _images(tweets), of_chains, prompts.PROMPT_VERSION]
+
+    def _with_images(self, examples: Sequence[Example]) -> list[Example]:
+        """The tweets, those without a usable image without any; which ones these are is for `bad_images`."""
+        usable, _ = prepare.with_usable_image(self.loaded, examples)
+        by_id = {example.id: example for example in usable}
+        return [by_id.get(example.id, replace(example, images=())) for example in examples]
+
+    def _is_done(self, folder: Path, wanted: str) -> bool:
+        facts = _facts(folder)
+        return facts.get("fingerprint") == wanted and facts.get("status") == "done" and (folder / "model").is_dir()
+
+    def _linked(self, folder: Path, wanted: str) -> bool:
+        """Whether another setting was made from the very same; if so its files are linked here, and nothing is trained twice."""
+        twin = next((other for other in self.settings if self._is_done(self.run.setting(other), wanted)), None)
+        if twin is None:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.run.setting(twin), folder, copy_function=_link, ignore=shutil.ignore_patterns("checkpoints"))
+        return True
+
+
+FINGERPRINT = "fingerprint.json"
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / FINGERPRINT
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(read_text(path))
+        if facts["format_version"] == FORMAT_VERSION:
+            return facts
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path} is not of this release; move {folder} away, or choose another run folder with --out")
+
+
+def _images(examples: Iterable[Example]) -> str:
+    """Fingerprint of the image files of some tweets by name and size."""
+    paths = (Path(path) for example in examples for path in example.images)
+    return fingerprint(sorted((path.name, path.stat().st_size) for path in paths))
+
+
+def _code(stage: str) -> str:
+    """Fingerprint of the code that decides what a stage makes of its rows."""
+    from mcr_lib.stages import backbones, cvo, sft, training
+
+    of_both = [answer, answer_reader, boxes, prompts, mrsi, backbones, training]
+    of_stage = {"sft": [sft, chains, statements, styles], "cvo": [cvo, rewards, constraints, matching]}
+    return artifacts.meaning_fingerprint([*of_both, *of_stage[stage]])
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,118 @@
+"""`mcr sft`, `mcr cvo`, `mcr generate`: one setting of a profile, from a shell or a launcher; `mcr predict`: one tweet.
+
+python -m mcr_lib sft --profile NAME --setting NAME [--out DIR]                           one process
+torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME [--out DIR]      several
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from mcr_lib.errors import UserError
+from mcr_lib.prompts import KINDS
+
+TELL_EVERY_S = 10
+"""Without a terminal, a line of progress at most this often."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser of `mcr`."""
+    for name, told in (("sft", "fine-tune the model of a setting"), ("cvo", "train the model of a setting by GRPO")):
+        stage = commands.add_parser(
+            name, help=told, description=f"{told}; what it starts from is made first, what is there is not made again"
+        )
+        _add_run(stage)
+        stage.set_defaults(run=_train, stage=name)
+    generate = commands.add_parser("generate", help="answers of a setting to the tweets of a split")
+    _add_run(generate)
+    generate.add_argument("--split", action="append", default=[], help="repeatable (default: the profile's eval_split)")
+    generate.set_defaults(run=_generate)
+    predict = commands.add_parser("predict", help="the entities of one tweet and where its image shows them")
+    predict.add_argument("--model", default="tiny-base", metavar="DIR", help="a backbone or the model of a setting (default: %(default)s)")
+    predict.add_argument("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
+    predict.add_argument("--text", required=True, help="the tweet")
+    predict.add_argument("--prompt", choices=[kind for kind in KINDS if kind != "cot-3shot"], help="default: the one it was trained for")
+    predict.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="of the answer (default: %(default)s)")
+    predict.add_argument("--draw", metavar="OUT.png", help="write the image with the boxes")
+    predict.add_argument("--json", action="store_true", help="print one JSON object")
+    predict.set_defaults(run=_predict)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="tiny", metavar="NAME", help="of notebooks/profiles, or a yaml file (default: %(default)s)")
+    parser.add_argument("--setting", required=True, metavar="NAME", help="of the profile")
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: outputs/NAME)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs", help="override a key; repeatable")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    with _study(arguments) as study:
+        if study[arguments.setting].stage != arguments.stage:
+            raise UserError(f"setting {arguments.setting} has stage {study[arguments.setting].stage}, not {arguments.stage}")
+        is_there = study.is_done(arguments.setting)
+        facts = study.train(arguments.setting)
+        if _is_main():
+            took = "is there already" if is_there else f"{facts['n_steps']} updates in {facts['seconds']:.0f} s"
+            print(f"{arguments.setting}: {took}; {study.run.setting(arguments.setting)}")
+    return 0
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    if not _is_main() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("mcr generate runs in one process")
+    with _study(arguments) as study:
+        for split in arguments.split or [study.config.eval_split]:
+            print(study.answer(arguments.setting, split))
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from mcr_lib.study import predict
+
+    said = predict.predict(
+        arguments.model, arguments.text, image=arguments.image, prompt=arguments.prompt, max_new_tokens=arguments.max_new_tokens
+    )  # fmt: skip
+    if arguments.draw:
+        predict.draw(said, arguments.image, arguments.draw)
+    print(json.dumps(said, indent=2, ensure_ascii=False) if arguments.json else predict.told(said))
+    return 0
+
+
+@contextmanager
+def _study(arguments: argparse.Namespace) -> Iterator[Any]:
+    """The study of a command, its run folder held by the main process alone."""
+    from mcr_lib.study import config
+    from mcr_lib.study.settings import Study
+
+    loaded = config.load(arguments.profile, arguments.out and Path(arguments.out).absolute(), config.parse_set(arguments.pairs))
+    study = Study(loaded, _teller() if _is_main() else None)
+    with study.run.locked() if _is_main() else nullcontext():
+        yield study
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _teller() -> Any:
+    """Tells progress: rewriting a line on a terminal, else a line now and then."""
+    last, what_before = time.monotonic(), ""
+
+    def tell(what: str, done: int, of: int, figures: dict[str, Any]) -> None:
+        nonlocal last, what_before
+        is_terminal, now = sys.stderr.isatty(), time.monotonic()
+        if is_terminal or done == of or what != what_before or now - last > TELL_EVERY_S:
+            last, what_before = now, what
+            shown = " ".join(
+                f"{name} {figures[name]:.3g}" for name in ("loss", "reward", "kl", "truncated") if figures.get(name) is not None
+            )
+            end = "\n" if done == of or not is_terminal else "\r"
+            print(f"{what} {done} of {of} {shown}".ljust(79 * is_terminal), end=end, file=sys.stderr, flush=True)
+
+    return tell
