@@ -23,6 +23,11 @@ def add_commands(commands: Any) -> None:
         command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", dest="pairs", help="turn a knob; repeatable")
         command.add_argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")
         command.set_defaults(run=run)
+    pretrain = testbed.add_parser("pretrain", help="train the tiny base model from nothing, measure it, write its card")
+    pretrain.add_argument("--out", required=True, metavar="DIR", help="run folder; a killed run goes on from there")
+    pretrain.add_argument("--share", type=float, default=1.0, help="of the recipe's steps, in (0, 1] (default: %(default)s)")
+    pretrain.add_argument("--n-measured", type=int, default=1000, help="tweets per split and distribution (default: %(default)s)")
+    pretrain.set_defaults(run=_pretrain)
 
 
 _MAKE_HELP = (
@@ -66,4 +71,47 @@ def _gallery(arguments: argparse.Namespace) -> int:
         knobs=parse_set(arguments.pairs),
     )  # fmt: skip
     print(f"{plots.save(figure, out.parent, out.stem, rows)}: {len(rows)} tweets")
+    return 0
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    if not 0 < arguments.share <= 1 or arguments.n_measured < 1:
+        raise UserError(
+            f"--share {arguments.share:g} --n-measured {arguments.n_measured}: expected a share in (0, 1] and at least one tweet"
+        )
+    import torch
+
+    from mcr_lib.stages import backbones, pretrain, pretrain_measure
+    from mcr_lib.study import base_card, plots
+    from mcr_lib.study.artifacts import RunFolder
+
+    console = Console(stderr=True)
+    folder = Path(arguments.out)
+    recipe = pretrain.RECIPE if arguments.share == 1 else pretrain.RECIPE.scaled(arguments.share)
+    n_steps = {phase.name: phase.steps for phase in recipe.phases}
+
+    def report(line: dict[str, Any]) -> None:
+        losses = ", ".join(f"{name} {line[name]:.3f}" for name in base_card.CURVES if name in line)
+        console.print(f"{line['phase']} {line['step']:,} of {n_steps[line['phase']]:,}, {line['seconds']:.0f} s: {losses}", highlight=False)
+
+    with RunFolder(folder).locked():
+        backbone = pretrain.pretrain(recipe, folder, report=report)
+        measured = {
+            split: pretrain_measure.measure(backbone, split=split, n=arguments.n_measured, progress=lambda line: console.print(line))
+            for split in ("dev", "test")
+        }
+        log = base_card.read_log(folder)
+        command = "mcr testbed pretrain --out DIR" + ("" if arguments.share == 1 else f" --share {arguments.share:g}")
+        told = base_card.card(
+            recipe, measured, seconds=float(log["seconds"].max()), command=command, threads=torch.get_num_threads()
+        )  # fmt: skip
+        base = folder / "backbone"
+        plots.use_style()
+        plots.save(base_card.curves(log, recipe), base, "curves", log.to_dict("records"))
+        (base / "log.jsonl").write_bytes((folder / "log.jsonl").read_bytes())
+        backbones.save(backbone, base, dtype=torch.float16, **told)
+        base_card.write_readme(base, told, n_parameters=sum(p.numel() for p in backbone.model.parameters()))
+    print((base / "README.md").read_text(encoding="utf-8"))
     return 0

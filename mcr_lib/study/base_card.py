@@ -1,0 +1,116 @@
+"""The card of a base model: recipe, measures, curves, and how it was made, for people and for `backbone.json`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mcr_lib.sources.files import read_text, written_whole
+from mcr_lib.stages.pretrain import Recipe
+from mcr_lib.stages.pretrain_measure import BARS, met
+from mcr_lib.study import artifacts
+
+CURVES = {
+    "language": "language model",
+    "name": "name of a cell",
+    "box": "box of a cell",
+    "box_looks": "looks at boxes",
+    "word_looks": "looks at words",
+}
+"""Losses of the log -> what a figure calls them."""
+
+
+def read_log(folder: str | Path) -> pd.DataFrame:
+    """The log of a pretraining run: a row per line, `at` = optimiser steps over all phases."""
+    lines = [json.loads(line) for line in read_text(Path(folder) / "log.jsonl").splitlines()]
+    log = pd.DataFrame(lines)
+    ends = log.groupby("phase", sort=False)["step"].max()
+    log["at"] = log["step"] + log["phase"].map(ends.cumsum() - ends)
+    return log
+
+
+def curves(log: pd.DataFrame, recipe: Recipe) -> Figure:
+    """One panel per phase: its losses by step."""
+    phases = list(dict.fromkeys(log["phase"]))
+    figure = Figure(figsize=(4 * len(phases), 3), layout="constrained")
+    axes = figure.subplots(1, len(phases), squeeze=False)[0]
+    for ax, phase in zip(axes, phases, strict=True):
+        part = log[(log["phase"] == phase) & (log["step"] >= 20)]
+        for name, label in CURVES.items():
+            if name in part and part[name].notna().any():
+                ax.plot(part["step"], part[name].rolling(3, min_periods=1).mean(), label=label)
+        ax.set(title=f"phase {phase}, single run", xlabel="optimiser step", ylabel="loss (nats)")
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def card(recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: float, command: str, threads: int) -> dict[str, Any]:
+    """What `backbone.json` tells of a base: command, recipe, time, hardware, measures by split."""
+    around = artifacts.surroundings()
+    kept = ("python", "packages", "n_cpus", "memory_gb", "gpu")
+    return {
+        "command": command,
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "seconds": round(seconds),
+        "threads": threads,
+        "made_with": {name: around[name] for name in kept},
+        "measured": json.loads(json.dumps(measured)),
+    }
+
+
+def write_readme(folder: str | Path, told: Mapping[str, Any], *, n_parameters: int) -> None:
+    """The card as `README.md` beside the weights."""
+    measured = told["measured"]
+    splits = list(measured)
+    made = told["made_with"]
+    lines = [
+        "# tiny-base: the testbed's base model",
+        "",
+        f"Qwen2.5-VL's own classes at {n_parameters:,} parameters, pretrained on the testbed so that both shortcuts are planted: what a",
+        "caption names is always shown (textual), and a damaged name is told by its emblem (visual). It is a check of a mechanism in a",
+        "controlled world; it says nothing of 7B models on tweets.",
+        "",
+        f"Made by `{told['command']}` in {told['seconds'] / 60:.0f} minutes on {made['n_cpus']} cores, {told['threads']} threads.",
+        "",
+        f"| measure, % | bar | {' | '.join(splits)} |",
+        f"|---|---|{'---|' * len(splits)}",
+    ]
+    for name, part, key, bar in _rows():
+        values = " | ".join(_shown(measured[split][part][key]) for split in splits)
+        lines.append(f"| {name} | {bar} | {values} |")
+    reached = {split: met(dict(measured[split])) for split in splits}
+    missed = [f"{bar} ({split})" for split, bars in reached.items() for bar, is_met in bars.items() if not is_met]
+    lines += ["", "All bars are reached." if not missed else f"Bars that are not reached: {', '.join(missed)}."]
+    lines += ["", "| phase | steps | batch | tasks |", "|---|---|---|---|"]
+    for phase in told["recipe"]["phases"]:
+        tasks = ", ".join(f"{task} {share:g}" for task, share in phase["mix"].items()) or "dense vision"
+        lines.append(f"| {phase['name']} | {phase['steps']:,} | {phase['batch']} | {tasks} |")
+    counts = ", ".join(f"{split} {measured[split]['n']:,}" for split in splits)
+    lines += ["", f"Tweets measured of each distribution: {counts}. Curves: `curves.png`; losses: `log.jsonl`; checksums: `backbone.json`."]
+    with written_whole(Path(folder) / "README.md") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def _rows() -> Sequence[tuple[str, str, str, str]]:
+    """(name, part, key, bar) of each row of the table."""
+    bars = {tuple(bar.split()): f"≥ {least:g}" for bar, least in BARS.items()}
+    rows = [
+        ("clean captions: MNER F1", "caption", "mner_f1"),
+        ("clean captions: box accuracy at IoU 0.5", "caption", "box_accuracy"),
+        ("gmner: MNER F1", "gmner", "mner_f1"),
+        ("gmner: GMNER F1", "gmner", "gmner_f1"),
+        ("gmner: false grounding", "gmner", "false_grounding"),
+        ("gmner: missed grounding", "gmner", "missed_grounding"),
+        ("tweets with bait in which it is named", "bait", "named_rate"),
+        ("the same with a blank picture", "bait", "named_rate_blank"),
+    ]
+    return [(name, part, key, bars.get((part, key), "clearly above blank" if key == "named_rate" else "–")) for name, part, key in rows]
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
