@@ -75,7 +75,7 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
     with mpl.rc_context():
         plots.use_style()
         width = 6.0
-        figure = Figure(figsize=(width, max(1.0, width * picture.height / picture.width)), dpi=150)
+        figure = Figure(figsize=(width, max(1.0, width * picture.height / picture.width)), dpi=150, layout="none")
         ax = figure.add_axes((0, 0, 1, 1))
         ax.imshow(picture, extent=(0, picture.width, picture.height, 0), aspect="auto")
         ax.set(xlim=(0, picture.width), ylim=(picture.height, 0))

@@ -1,0 +1,282 @@
+"""Profile nano: chance weights, eight tweets, every stage. Stopped, killed, resumed, in two processes; numbers must not notice."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from mcr_lib.answer import parse_answer
+from mcr_lib.errors import UserError
+from mcr_lib.sources.predictions import read_predictions
+from mcr_lib.stages import backbones, training
+from mcr_lib.study import config
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.settings import Study
+from tests.conftest import REPOSITORY
+
+pytestmark = [pytest.mark.nano, pytest.mark.slow]
+
+LINE = ("sft", "mcr", "sft-lora", "mcr-lora")
+"""SFT and CVO, full and LoRA, each from the one before."""
+
+
+def study(folder, **overrides):
+    return Study(config.load("nano", folder, overrides))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run folder in which all four were trained in this process, without a stop."""
+    made = study(tmp_path_factory.mktemp("unbroken"))
+    made.train("mcr-lora")
+    return made
+
+
+def log(run, name):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in training.read_log(run.setting(name))]
+
+
+def start(*arguments, launcher=(sys.executable,)):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "default"}
+    command = [*launcher, "-m", "mcr_lib", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, path, n_lines):
+    """Until a log has so many rows beside its header."""
+    deadline = time.monotonic() + 60
+    while not path.is_file() or path.read_text().count("\n") <= n_lines:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, tmp_path):
+    run = RunFolder(tmp_path)
+    command = ("cvo", "--profile", "nano", "--setting", "mcr-lora", "--out", tmp_path)
+    for name, n_rows, how in (
+        ("sft", 20, signal.SIGKILL),
+        ("mcr", 3, signal.SIGKILL),
+        ("sft-lora", 3, signal.SIGINT),
+        ("mcr-lora", 1, signal.SIGKILL),
+    ):
+        process = start(*command)
+        wait_for(process, run.setting(name) / "log.jsonl", n_rows)
+        if name == "sft":
+            with pytest.raises(UserError, match=f"in use by process {process.pid}"), run.locked():
+                pass
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+        assert json.loads((run.setting(name) / "fingerprint.json").read_text())["status"] == "begun"
+        assert not (run.setting(name) / "model").exists()
+        before = LINE[: LINE.index(name)]
+        assert all(json.loads((run.setting(done) / "fingerprint.json").read_text())["status"] == "done" for done in before)
+    process = start(*command)
+    out, said = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    assert "mcr-lora: 4 updates" in out
+    for name in LINE:
+        assert log(run, name) == log(unbroken.run, name), name
+        files = ["model/model.safetensors", *(["rollouts.parquet"] if "mcr" in name else [])]
+        assert [(run.setting(name) / f).read_bytes() for f in files] == [(unbroken.run.setting(name) / f).read_bytes() for f in files]
+
+
+def test_two_processes_train_as_one(unbroken, tmp_path):
+    # accelerate launch --cpu would start one process without a word
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
+                "--rdzv_endpoint", "localhost:0")  # fmt: skip
+    shorter = {**unbroken.config.sft, "max_steps": 3}
+    cvo = {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0}
+    pairs = [f"{key}={json.dumps(value)}" for key, value in (("sft", shorter), ("cvo", cvo))]
+    arguments = ["cvo", "--profile", "nano", "--setting", "mcr", "--out", tmp_path, "--set", pairs[0], "--set", pairs[1]]
+    process = start(*arguments, launcher=torchrun)
+    out, said = process.communicate(timeout=110)
+    assert process.returncode == 0, said
+    run = RunFolder(tmp_path)
+    facts = [json.loads((run.setting(name) / "fingerprint.json").read_text()) for name in ("sft", "mcr")]
+    assert [fact["n_processes"] for fact in facts] == [2, 2]
+    for found, expected in zip(log(run, "sft"), log(unbroken.run, "sft"), strict=False):
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-4)
+    assert len(log(run, "sft")) == 3
+    (row,) = log(run, "mcr")
+    assert row["n_steps"] == 1
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(run.setting("mcr") / "rollouts.parquet").to_pylist()
+    assert len(rows) == 16
+    assert all(len({r["id"] for r in rows if r["group"] == group}) == 1 for group in range(4))
+
+
+def test_what_is_there_is_not_trained_again_until_it_would_come_out_differently(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.run.path, folder)
+    same = study(folder, sft={**unbroken.config.sft, "save_steps": 7, "per_device_batch_size": 4})
+    assert [same.is_done(name) for name in ("base", *LINE)] == [True] * 5
+    assert same.train("mcr-lora") == unbroken.facts("mcr-lora")
+    for change in ({"sft": {**unbroken.config.sft, "learning_rate": 1e-3}}, {"seed": 1}, {"testbed_seed": 1}):
+        other = study(folder if "seed" not in change else tmp_path / "other", **change)
+        assert not any(other.is_done(name) for name in LINE), change
+    changed = study(folder, cvo={**unbroken.config.cvo, "beta": 0.1})
+    assert [changed.is_done(name) for name in LINE] == [True, False, False, False]
+
+
+def test_a_setting_made_from_the_very_same_is_linked_not_trained(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.run.path, folder)
+    dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
+    twice = study(folder, settings={**dumped, "again": dumped["sft"]})
+    facts = twice.train("again")
+    assert facts["fingerprint"] == twice.facts("sft")["fingerprint"]
+    ours, theirs = (twice.run.setting(name) / "model" / "model.safetensors" for name in ("again", "sft"))
+    assert ours.stat().st_ino == theirs.stat().st_ino
+
+
+def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
+    facts = unbroken.facts("mcr")
+    options = {row["option"]: row for row in facts["options"]}
+    assert (options["beta"]["value"], options["beta"]["origin"]) == (0.04, "ms-swift")
+    assert (options["batch_size"]["value"], options["batch_size"]["origin"]) == (16, "profile")
+    assert {row["option"]: row for row in unbroken.facts("mcr-lora")["options"]}["lora_rank"]["origin"] == "setting mcr-lora"
+    assert (facts["n_steps"], facts["n_rows"], facts["checks"]["gold_answers"]) == (4, 8, 8)
+    checks = json.loads((unbroken.run.setting("mcr") / "checks.json").read_text())
+    assert checks["equal_groups"] < checks["groups_sampled"] == 2
+    assert facts["peak_memory_mb"] > 100
+
+
+def test_curves_and_rollouts_tell_the_same_story(unbroken):
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(unbroken.run.setting("mcr") / "rollouts.parquet").to_pylist()
+    curves = log(unbroken.run, "mcr")
+    labels, names = ("PER", "LOC", "ORG", "OTHER"), ("count", "span", "type", "grounding", "entailment")
+    assert len(rows) == 16 * len(curves) == 64
+    for curve in curves:
+        step = [row for row in rows if row["step"] == curve["step"]]
+        groups = [[row["reward"] for row in step if row["group"] == k] for k in range(4)]
+        assert curve["reward"] == pytest.approx(sum(map(sum, groups)) / 16, abs=1e-5)
+        assert curve["equal_groups"] == sum(len(set(group)) == 1 for group in groups) / 4
+        assert curve["length"] == pytest.approx(sum(row["n_tokens"] for row in step) / 16)
+        for name in names:
+            assert curve[f"{name}_mean"] == pytest.approx(sum(row[name] for row in step) / 16, abs=1e-5)
+    for row in rows:
+        assert row["parse_reason"] == (parse_answer(row["answer"], labels=labels).reason or "")
+        assert row["reward"] == pytest.approx(sum(row[name] for name in names))
+        group = [other["reward"] for other in rows if (other["step"], other["group"]) == (row["step"], row["group"])]
+        mean = sum(group) / 4
+        spread = (sum((value - mean) ** 2 for value in group) / 3) ** 0.5
+        assert row["advantage"] == pytest.approx((row["reward"] - mean) / (spread + 1e-4), abs=1e-3)
+    assert max(row["reward"] for row in rows) == 5, "nothing to learn from: the test shows nothing"
+    assert log(unbroken.run, "sft")[-1]["loss"] < 1 < log(unbroken.run, "sft")[0]["loss"]
+
+
+def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
+    asked = study(unbroken.run.path, answer_batch_size=2, answer_temperature=0.7)
+    path = asked.answer("mcr", "test")
+    header, rows = read_predictions(path)
+    assert [row.id for row in rows] == [example.id for example in asked.examples["test"]]
+    assert (header["setting"], header["prompt"], header["split"]) == ("mcr", "direct", "test")
+    whole, stamp = path.read_bytes(), path.stat().st_mtime_ns
+    assert asked.answer("mcr", "test").stat().st_mtime_ns == stamp
+    lines = whole.decode().splitlines(keepends=True)
+    by_id = {json.loads(line)["id"]: line for line in lines[1:]}
+    longest = sorted(asked.examples["test"], key=lambda e: -len(e.text))
+    path.unlink()
+    path.with_name(path.name + ".part").write_text(lines[0] + "".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20])
+    assert asked.answer("mcr", "test").read_bytes() == whole
+    assert study(unbroken.run.path, answer_batch_size=2, max_new_tokens=5).answer("mcr", "test").read_bytes() != whole
+
+
+def test_worked_examples_bring_their_images_before_the_tweets_own(unbroken):
+    dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
+    asked = study(unbroken.run.path, settings={**dumped, "shots": {"prompt": "cot-3shot"}}, answer_batch_size=4, max_new_tokens=3)
+    header, rows = read_predictions(asked.answer("shots", "test"))
+    assert len(header["shots"]) == 3
+    by_id = {example.id: example for example in asked.examples["test"]}
+    for row in rows:
+        assert row.model_size == asked.target.size(by_id[row.id])
+        assert row.image_size_px == by_id[row.id].image_size_px
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"settings": {"a": {"start": "b"}}}, "setting a starts from 'b', which is none"),
+        ({"settings": {"a": {"stage": "rlhf"}}}, "overrides: settings.a.stage is 'rlhf'"),
+        ({"settings": {"a": {"prompt": "cot", "stages": 1}}}, "settings.a.stages is 1: extra inputs are not permitted"),
+        ({"settings": {"../a": {}}}, "settings"),
+        ({"settings": {"a": {"stage": "sft", "options": {"sgima": 1}}}}, "unknown option 'sgima' of sft"),
+        ({"settings": {"a": {"options": {"beta": 1}}}}, "setting a has options and no stage"),
+        ({"settings": {"a": {"stage": "sft", "prompt": "cot-3shot"}}}, "cot-3shot, which is a prompt for models as they are"),
+        ({"cvo": {"num_generations": 1}}, "num_generations of cvo is 1"),
+        ({"sft": {"learning_rate": "fast"}}, "learning_rate of sft is 'fast'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_settings_is_told_before_anything_runs(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message) as raised:
+        study(tmp_path, **overrides)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_or_a_model_that_is_not_what_it_was_is_told(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.run.path, folder)
+    made = study(folder)
+    with pytest.raises(UserError, match="unknown setting 'mrc'; this run has base, sft"):
+        made.train("mrc")
+    with pytest.raises(UserError, match="no split 'tset' in this run"):
+        made.answer("sft", "tset")
+    weights = folder / "settings" / "sft" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    shutil.rmtree(folder / "settings" / "mcr")
+    with pytest.raises(UserError, match="model.safetensors is not the file that was saved"):
+        made.train("mcr")
+    with pytest.raises(UserError, match="is no backbone: backbone.json is not there"):
+        study(folder, backbone="no/such/folder").fingerprint("sft")
+    facts = folder / "settings" / "sft" / "fingerprint.json"
+    facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(UserError, match="not of this release"):
+        made.train("sft")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(UserError, match="no room in .* MB needed, 0 MB free"):
+        training._check_room(tmp_path, backbones.load(unbroken.backbone).model)
+
+
+def test_batches_that_cannot_be_shared_are_told(unbroken, tmp_path):
+    options = unbroken.options("mcr")[0]
+    with pytest.raises(UserError, match="batch_size 16 cannot be shared by 3 processes"):
+        training.batch_shape(options, 3)
+    few = study(tmp_path, cvo={**unbroken.config.cvo, "batch_size": 64, "check_groups": 0}, sft={**unbroken.config.sft, "max_steps": 1})
+    with pytest.raises(UserError, match="num_generations 4 and 8 prompts"):
+        few.train("mcr")
+    assert few.is_done("sft"), "what was finished stays"
+
+
+def test_the_command_names_a_setting_of_another_stage(tmp_path):
+    process = start("sft", "--profile", "nano", "--setting", "mcr", "--out", tmp_path)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(r"mcr: setting mcr has stage cvo, not sft\n", said)
+
+
+def test_a_share_of_the_tweets_is_part_of_a_larger_share(unbroken):
+    ids = {}
+    for share in (0.3, 0.7, 1.0):
+        settings = {"a": {"stage": "sft", "rows": "answers", "share": share}}
+        ids[share] = {e.id for e in replaced(unbroken, settings).tweets("a")}
+    assert ids[0.3] < ids[0.7] < ids[1.0]
+
+
+def replaced(made, settings):
+    other = study(made.run.path, settings=settings)
+    other.__dict__["examples"] = {"train": [replace(made.examples["train"][0], id=str(k)) for k in range(100)]}
+    return other
