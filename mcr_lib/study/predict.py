@@ -74,6 +74,7 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
     picture = open_image(image, upright=True)
     with mpl.rc_context():
         plots.use_style()
+        mpl.rcParams["savefig.bbox"] = "standard"  # the image to its edges, no margin
         width = 6.0
         figure = Figure(figsize=(width, max(1.0, width * picture.height / picture.width)), dpi=150, layout="none")
         ax = figure.add_axes((0, 0, 1, 1))
