@@ -95,6 +95,12 @@ RECIPE = Recipe(
 )  # fmt: skip
 """The recipe of the committed base."""
 
+
+def as_told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a JSON-ready dict, for cards and checkpoints."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
 Report = Callable[[dict[str, Any]], None]
 """Called with every line of the log."""
 
@@ -235,7 +241,7 @@ class _Run:
                 (self.folder / "log.jsonl").unlink()
             return 0
         state = json.loads(state_file.read_text())
-        if state["recipe"] != json.loads(json.dumps(asdict(self.recipe))):
+        if state["recipe"] != as_told(self.recipe):
             raise UserError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
         self.modules.load_state_dict(_tied(load_file(state_file.with_name("modules.safetensors"), device=self.device), self.modules))
         self._optimizer_state = torch.load(state_file.with_name("optimizer.pt"), weights_only=True, map_location=self.device)
@@ -260,7 +266,7 @@ class _Run:
             state = {name: value for name, value in self.modules.state_dict().items() if not name.endswith("lm_head.weight")}
             save_file({name: value.contiguous() for name, value in state.items()}, new / "modules.safetensors")
             torch.save(optimizer.state_dict(), new / "optimizer.pt")
-            told = {"format_version": FORMAT_VERSION, "steps": steps, "seconds": self.seconds, "recipe": asdict(self.recipe)}
+            told = {"format_version": FORMAT_VERSION, "steps": steps, "seconds": self.seconds, "recipe": as_told(self.recipe)}
             (new / "state.json").write_text(json.dumps(told))
             shutil.rmtree(old, ignore_errors=True)
             if final.exists():

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mcr_lib.sources.files import read_text, written_whole
-from mcr_lib.stages.pretrain import Recipe
+from mcr_lib.stages.pretrain import Recipe, as_told
 from mcr_lib.stages.pretrain_measure import BARS, met
 from mcr_lib.study import artifacts
 
@@ -55,7 +54,7 @@ def card(recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: 
     kept = ("python", "packages", "n_cpus", "memory_gb", "gpu")
     return {
         "command": command,
-        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "recipe": as_told(recipe),
         "seconds": round(seconds),
         "threads": threads,
         "made_with": {name: around[name] for name in kept},

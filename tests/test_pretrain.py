@@ -1,0 +1,278 @@
+"""The tiny backbone and its pretraining: tokens, rows, looks, guidance, resume, and the committed base."""
+
+import itertools
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mcr_lib import prompts
+from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.errors import UserError
+from mcr_lib.schema import PredictedEntity
+from mcr_lib.sources import testbed
+from mcr_lib.sources.testbed import drawing
+from mcr_lib.sources.testbed.world import BEINGS
+from mcr_lib.sources.twitter_gmner import LABELS
+from mcr_lib.stages import backbones, pretrain, pretrain_measure, pretrain_rows, pretrain_sight, tiny
+from mcr_lib.stages.pretrain_batches import IGNORED, Batcher, cells_of
+from mcr_lib.stages.pretrain_guide import Guide
+from mcr_lib.study.cli import main
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.nano
+
+SMALL = replace(
+    pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in zip(pretrain.RECIPE.phases, (2, 7, 2), strict=True))
+)  # fmt: skip
+BASE = REPOSITORY / "data" / "tiny-base"
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return pretrain.new_backbone(pretrain.RECIPE)
+
+
+@pytest.fixture(scope="module")
+def batcher(fresh):
+    return Batcher(fresh.processor)
+
+
+@pytest.fixture(scope="module")
+def some_rows():
+    return {task: list(itertools.islice(pretrain_rows.rows(task, seed=0), 40)) for task in pretrain_rows.TASKS}
+
+
+@pytest.fixture(scope="module")
+def saved(fresh, tmp_path_factory):
+    """The backbone before training, as a folder."""
+    folder = tmp_path_factory.mktemp("saved") / "backbone"
+    backbones.save(fresh, folder, dtype=torch.float16)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _logs_every_step(monkeypatch):
+    monkeypatch.setattr(pretrain, "LOG_EVERY", 1)
+    monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
+
+
+def test_an_answer_of_two_entities_takes_few_tokens_and_comes_back_whole(fresh):
+    said = [PredictedEntity("Mira Solano", "PER", ((52, 31, 88, 140),)), PredictedEntity("Osprey X", "OTHER")]
+    text = write_answer(said)
+    ids = fresh.processor.tokenizer.encode(text)
+    assert fresh.processor.tokenizer.decode(ids) == text
+    assert len(ids) == 19  # by hand: 2 around the list, 1 opening, 5 + 6 for the first with its box, 5 for the second
+
+
+def test_every_number_and_every_word_of_a_name_is_one_token(fresh):
+    tokenizer = fresh.processor.tokenizer
+    for form in ("{}", " {}", ", {}"):
+        assert len(set(tiny.number_ids(tokenizer, form))) == tiny.LARGEST_NUMBER + 1
+    for being in BEINGS:
+        assert len(tokenizer.encode(being.name)) == len(being.name.split())
+
+
+def test_a_chain_of_two_entities_in_the_terse_style_fits_64_tokens(fresh):
+    import numpy as np
+
+    from mcr_lib import chains
+
+    tokenizer = fresh.processor.tokenizer
+    two = [m.example for m in itertools.islice(testbed.stream("gmner", "train"), 300) if len(m.example.entities) == 2]
+    for example in two:
+        chain = chains.build(example, "terse", np.random.default_rng(0))
+        think = chains.render(chain, "qwen2.5-vl", pretrain_rows.model_size(example)).split("\n<answer>")[0]
+        assert len(tokenizer.encode(think)) <= 64, think
+
+
+def test_the_ids_of_a_prompt_are_a_prefix_of_those_of_prompt_and_answer(fresh, some_rows):
+    tokenizer = fresh.processor.tokenizer
+    for row in itertools.chain(*some_rows.values()):
+        asked = fresh.processor.apply_chat_template(row.chat, tokenize=False, add_generation_prompt=True)
+        for answer in (row.answer, "\n" + row.answer, "words"):
+            ids = tokenizer(asked)["input_ids"]
+            assert tokenizer(asked + answer)["input_ids"][: len(ids)] == ids
+
+
+def test_forms_of_a_word_start_alike_and_near_numbers_too(fresh):
+    vectors, tokenizer = fresh.model.get_input_embeddings().weight, fresh.processor.tokenizer
+    plain, spaced = (vectors[tokenizer.encode(text)[0]] for text in ("Solano", " Solano"))
+    other = vectors[tokenizer.encode("Brandt")[0]]
+    assert F.cosine_similarity(plain, spaced, dim=0) > 0.5 > abs(F.cosine_similarity(plain, other, dim=0))
+    numbers = vectors[tiny.number_ids(tokenizer, "{}")]
+    near, far = (F.cosine_similarity(numbers[50], numbers[k], dim=0) for k in (51, 130))
+    assert near > 0.9 > far
+
+
+def test_the_processor_resizes_as_boxes_say(fresh):
+    for made in itertools.islice(testbed.stream("gmner", "dev"), 12):
+        grid = fresh.processor.image_processor([drawing.draw(made.scene)], return_tensors="pt")["image_grid_thw"][0].tolist()
+        assert (14 * grid[2], 14 * grid[1]) == pretrain_rows.model_size(made.example)
+
+
+def test_rows_are_what_their_task_says(some_rows):
+    for row in some_rows["caption"] + some_rows["detect"]:
+        said = parse_answer(row.answer, labels=LABELS).entities
+        assert all(p.box_xyxy for p in said), "what is named is shown"
+    for row in some_rows["textonly"]:
+        assert row.image is None
+        assert all(p.box_xyxy is None for p in parse_answer(row.answer, labels=LABELS).entities)
+    said = [p for row in some_rows["where"] for p in parse_answer(row.answer, labels=LABELS, constraints=("groundable", "box")).entities]
+    assert 0.2 < sum(p.box_xyxy is None for p in said) / len(said) < 0.7
+    assert {row.image is None for row in some_rows["lookup"] + some_rows["names"]} == {True}
+
+
+def test_some_captions_name_what_only_the_picture_tells(some_rows):
+    hidden = 0
+    for row in some_rows["caption"]:
+        text = prompts.text_of(row.chat).split("\n")[-1]
+        hidden += any(f" {p.text} " not in f" {text} " for p in parse_answer(row.answer, labels=LABELS).entities)
+    assert 4 <= hidden <= 22  # 0.3 of 40, give or take three standard deviations
+
+
+def test_a_row_is_a_function_of_task_seed_and_place(some_rows):
+    for task, known in some_rows.items():
+        again = next(pretrain_rows.rows(task, seed=0, start=7))
+        assert (again.chat, again.answer, again.looks) == (known[7].chat, known[7].answer, known[7].looks)
+
+
+def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
+    rows = [some_rows["caption"][0], some_rows["names"][0]]
+    batch = batcher(rows)
+    for k, row in enumerate(rows):
+        learned = batch.labels[k][batch.labels[k] != IGNORED]
+        assert fresh.processor.tokenizer.decode(learned) == row.answer + "<|im_end|>"
+
+
+def test_looks_rest_on_the_cells_of_the_box_and_on_the_words(fresh, batcher):
+    tokenizer = fresh.processor.tokenizer
+    row = next(row for row in pretrain_rows.rows("where", seed=0) if pretrain_rows.ABSENT in row.looks and any(map(len, row.looks)))
+    batch = batcher([row])
+    ids = batch.inputs["input_ids"][0].tolist()
+    first = ids.index(batcher.image_id)
+    height, width = (side // 2 for side in batch.inputs["image_grid_thw"][0, 1:].tolist())
+    at = [k for k, id_ in enumerate(ids) if tokenizer.decode([id_]) in ('", "bbox_2d": [', '", "bbox_2d": null}')]
+    looks = {
+        (q, w): t.nonzero().flatten().tolist()
+        for (_, q), t, w in zip(batch.queries.tolist(), batch.targets, batch.is_word.tolist(), strict=True)
+    }
+    for k, look in zip(at, row.looks, strict=True):
+        expected = [0] if look == pretrain_rows.ABSENT else [first + cell for cell in cells_of(look[0], height, width)]
+        assert looks[k - 1, False] == expected
+    for (query, is_word), targets in looks.items():
+        if is_word and tokenizer.decode([ids[query + 1]]).strip() == tokenizer.decode([ids[targets[0]]]).strip():
+            break
+    else:
+        pytest.fail("no look rests on the word that comes next")
+
+
+def test_the_guide_measures_the_attention_that_the_model_pays(fresh, batcher, some_rows):
+    batch = batcher([some_rows["where"][0], some_rows["caption"][1], some_rows["names"][0]])
+    guide = Guide(fresh.model, layers=(1,), n_box_heads=2)
+    fresh.model.set_attn_implementation("eager")
+    with torch.no_grad(), guide.watching(batch):
+        attentions = fresh.model.model(**batch.inputs, output_attentions=True).attentions[1]
+    boxes, words = guide.losses()
+    paid = [  # the slow way: the model's own attention map, query by query
+        attentions[row, :3, place, targets.nonzero().flatten()].sum(-1)
+        for (row, place), targets in zip(batch.queries.tolist(), batch.targets, strict=True)
+    ]
+    paid = -torch.stack(paid).log()
+    assert boxes.item() == pytest.approx(paid[~batch.is_word][:, :2].mean().item(), rel=1e-4)
+    assert words.item() == pytest.approx(paid[batch.is_word][:, 2].mean().item(), rel=1e-4)
+
+
+def test_cells_of_a_picture_are_marked_by_the_emblem_that_covers_them(fresh):
+    batch = pretrain_sight.cells(fresh.processor, range(6), split="dev", seed=7)
+    n_cells = (batch.image_grid_thw.prod(1) // 4).sum().item()
+    assert batch.names.shape == (n_cells,)
+    for name, (x1, y1, x2, y2) in zip(batch.names.tolist(), batch.boxes_xyxy.tolist(), strict=True):
+        assert (name > 0) == (x2 > x1 and y2 > y1)
+    assert 0.1 < (batch.names > 0).float().mean() < 0.7
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path):
+    lines = {"whole": [], "cut": []}
+    pretrain.pretrain(SMALL, tmp_path / "whole", device="cpu", report=lines["whole"].append)
+    pretrain.pretrain(SMALL, tmp_path / "cut", device="cpu", stop_after=5, report=lines["cut"].append)
+    pretrain.pretrain(SMALL, tmp_path / "cut", device="cpu", report=lines["cut"].append)
+    for a, b in zip(lines["whole"], lines["cut"], strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    with pytest.raises(UserError, match="another recipe"):
+        pretrain.pretrain(replace(SMALL, seed=1), tmp_path / "cut", device="cpu")
+
+
+def test_measures_count_bait_and_boxes(fresh):
+    found = pretrain_measure.measure(fresh, split="dev", n=2)
+    assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
+    assert not any(pretrain_measure.met(found).values())
+    good = {
+        "caption": {"mner_f1": 95.0, "box_accuracy": 80.0},
+        "gmner": {"false_grounding": 60.0},
+        "bait": {"named_rate": 20.0, "named_rate_blank": 1.0},
+    }
+    assert all(pretrain_measure.met(good).values())
+    assert not pretrain_measure.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})["bait named because of the picture"]
+
+
+def test_the_committed_base_follows_its_recipe(tmp_path):
+    """The first steps, made again, have the losses of the committed log."""
+    card = json.loads((BASE / "backbone.json").read_text())
+    assert card["recipe"] == json.loads(json.dumps(pretrain.as_told(pretrain.RECIPE)))
+    logged = [json.loads(line) for line in (BASE / "log.jsonl").read_text().splitlines()]
+    made = []
+    pretrain.pretrain(pretrain.RECIPE, tmp_path, device="cpu", stop_after=2, report=made.append)
+    for again, known in zip(made, logged, strict=False):
+        for name in ("is_there", "name", "box"):
+            assert again[name] == pytest.approx(known[name], rel=0.02)
+
+
+def test_the_committed_base_reaches_what_its_card_says():
+    backbone = backbones.load("tiny-base", device="cpu")
+    card = json.loads((BASE / "backbone.json").read_text())
+    known = card["measured"]["dev"]
+    found = pretrain_measure.measure(backbone, split="dev", n=48)
+    assert found["caption"]["mner_f1"] == pytest.approx(known["caption"]["mner_f1"], abs=8)
+    assert found["gmner"]["false_grounding"] == pytest.approx(known["gmner"]["false_grounding"], abs=25)
+
+
+def test_a_saved_backbone_comes_back_but_for_the_rounding_of_its_file(fresh, saved):
+    again = backbones.load(str(saved), device="cpu")
+    for name, value in fresh.model.state_dict().items():
+        assert torch.allclose(again.model.state_dict()[name], value, atol=1e-3), name
+    assert (again.family, again.wording, again.model.dtype) == ("qwen2.5-vl", "brief", torch.float32)
+    assert again.processor.tokenizer.encode("Mira Solano") == fresh.processor.tokenizer.encode("Mira Solano")
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "-1"])
+def test_an_impossible_share_of_the_recipe_is_told_in_a_sentence(share, tmp_path, capsys):
+    assert main(["testbed", "pretrain", "--out", str(tmp_path / "run"), "--share", share]) == 2
+    assert "expected a share in (0, 1]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda folder: (folder / "backbone.json").unlink(), "is no backbone"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "not the file that was saved"),
+        (lambda folder: _change(folder, family="gpt-2"), "architecture that cannot be loaded"),
+        (lambda folder: _change(folder, format_version=99), "format_version 99"),
+        (lambda folder: (folder / "backbone.json").write_text("{"), "no card of a backbone"),
+    ],
+)
+def test_a_folder_that_is_no_backbone_is_told_in_a_sentence(saved, tmp_path, harm, told):
+    shutil.copytree(saved, tmp_path / "b")
+    harm(tmp_path / "b")
+    with pytest.raises(UserError, match=told):
+        backbones.load(str(tmp_path / "b"))
+
+
+def _change(folder, **values):
+    path = folder / "backbone.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
