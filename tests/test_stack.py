@@ -77,6 +77,7 @@ def test_a_tokenizer_that_merges_across_the_end_of_the_prompt_is_refused(nano_fo
 
 
 def test_prompts_of_two_lengths_in_a_batch_are_answered_as_alone(nano_folder, backbone, grpo_rows, tmp_path):
+    assert backbone.processor.tokenizer.padding_side == "left"
     rows = sorted(grpo_rows, key=lambda row: len(json.dumps(row["prompt"])))
     ends = [rows[0], rows[-1]]
     images = [[Image.open(path).convert("RGB") for path in row["images"]] for row in ends]
