@@ -182,13 +182,13 @@ def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
     asked = study(unbroken.run.path, answer_batch_size=2, answer_temperature=0.7)
     path = asked.answer("mcr", "test")
     header, rows = read_predictions(path)
-    assert [row.id for row in rows] == [example.id for example in asked.examples["test"]]
+    assert [row.id for row in rows] == [example.id for example in asked.examples("test")]
     assert (header["setting"], header["prompt"], header["split"]) == ("mcr", "direct", "test")
     whole, stamp = path.read_bytes(), path.stat().st_mtime_ns
     assert asked.answer("mcr", "test").stat().st_mtime_ns == stamp
     lines = whole.decode().splitlines(keepends=True)
     by_id = {json.loads(line)["id"]: line for line in lines[1:]}
-    longest = sorted(asked.examples["test"], key=lambda e: -len(e.text))
+    longest = sorted(asked.examples("test"), key=lambda e: -len(e.text))
     path.unlink()
     path.with_name(path.name + ".part").write_text(lines[0] + "".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20])
     assert asked.answer("mcr", "test").read_bytes() == whole
@@ -200,7 +200,7 @@ def test_worked_examples_bring_their_images_before_the_tweets_own(unbroken):
     asked = study(unbroken.run.path, settings={**dumped, "shots": {"prompt": "cot-3shot"}}, answer_batch_size=4, max_new_tokens=3)
     header, rows = read_predictions(asked.answer("shots", "test"))
     assert len(header["shots"]) == 3
-    by_id = {example.id: example for example in asked.examples["test"]}
+    by_id = {example.id: example for example in asked.examples("test")}
     for row in rows:
         assert row.model_size == asked.target.size(by_id[row.id])
         assert row.image_size_px == by_id[row.id].image_size_px
@@ -278,5 +278,5 @@ def test_a_share_of_the_tweets_is_part_of_a_larger_share(unbroken):
 
 def replaced(made, settings):
     other = study(made.run.path, settings=settings)
-    other.__dict__["examples"] = {"train": [replace(made.examples["train"][0], id=str(k)) for k in range(100)]}
+    other._examples = {"train": [replace(made.examples("train")[0], id=str(k)) for k in range(100)]}
     return other

@@ -46,6 +46,7 @@ class Options(BaseModel):
     lora_dropout: Share = _of("ms-swift", 0.05)
     train_vision: bool = _of("ms-swift", False, "full fine-tuning: also the vision tower with its merger")
     bf16: bool = _of("ours", False, "mixed precision; for GPUs")
+    weights: Literal["float32", "bfloat16"] = _of("ours", "float32", "as loaded; bfloat16 for LoRA on GPUs, where they stay as they are")
     seed: int = _of("ours", 0, "of order, dropout, new adapters and sampling", ge=0)
     per_device_batch_size: Positive = _of("ours", 16, "rows of one process at a time; memory, not the result")
     gradient_checkpointing: bool = _of("ours", False, "less memory, slower; not the result")
@@ -118,8 +119,8 @@ class CvoOptions(Options):
 
 
 OURS = (
-    "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "average_over_tokens", "sigma",
-    "count_rule", "check_groups", "gradient_checkpointing",
+    "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "weights", "average_over_tokens",
+    "sigma", "count_rule", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 

@@ -87,7 +87,7 @@ def check_gold(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> 
 
 
 def check_groups(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> dict[str, float]:
-    """The rewards of groups sampled as training will sample them, for `check_groups` prompts spread over the rows.
+    """The rewards of groups sampled at the temperature and top_p of training, for `check_groups` prompts spread over the rows.
 
     Returns:
         `groups_sampled`, and of these `equal_groups` (all answers alike in reward) and the `mean_reward`; nothing with no prompt to sample.
@@ -98,23 +98,21 @@ def check_groups(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -
     n = min(options.check_groups, len(rows))
     if not n:
         return {}
-    chosen = [rows[k * len(rows) // n] for k in range(n)]
-    functions = rewards.grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)
+    size = options.num_generations
+    chosen = [rows[k * len(rows) // n] for k in range(n) for _ in range(size)]
     torch.manual_seed(options.seed)
-    totals = []
-    for row in chosen:
-        group = [row] * options.num_generations
-        said, _ = answer_batch(
-            backbone, [r["prompt"] for r in group], [[open_image(path) for path in row["images"]]] * len(group),
-            max_new_tokens=options.max_completion_length, temperature=options.temperature, top_p=options.top_p,
-        )  # fmt: skip
-        columns = {name: [r[name] for r in group] for name in ("gold", "model_size", "family")}
-        found = zip(*(function(completions=said, **columns) for function in functions), strict=True)
-        totals.append([rewards.Rewards(*values).total(options.reward_weights) for values in found])
-    n_equal, mean = sum(len(set(group)) == 1 for group in totals), sum(map(sum, totals)) / (n * options.num_generations)
+    said, _ = answer_batch(
+        backbone, [row["prompt"] for row in chosen], [[open_image(path) for path in row["images"]] for row in chosen],
+        max_new_tokens=options.max_completion_length, temperature=options.temperature, top_p=options.top_p,
+    )  # fmt: skip
+    columns = {name: [row[name] for row in chosen] for name in ("gold", "model_size", "family")}
+    functions = rewards.grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)
+    found = zip(*(function(completions=said, **columns) for function in functions), strict=True)
+    totals = [rewards.Rewards(*values).total(options.reward_weights) for values in found]
+    n_equal, mean = sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size)), sum(totals) / (n * size)
     if n_equal == n:
         raise UserError(
-            f"all {n} sampled groups of {options.num_generations} answers are equal in reward (mean {mean:.2f}), so there is nothing to "
+            f"all {n} sampled groups of {size} answers are equal in reward (mean {mean:.2f}), so there is nothing to "
             "learn; fine-tune the start for longer, or raise the temperature (check_groups=0 leaves this check out)"
         )
     return {"groups_sampled": n, "equal_groups": n_equal, "mean_reward": round(mean, 4)}

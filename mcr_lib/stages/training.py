@@ -73,7 +73,8 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     """
     checkpoint = newest_complete(folder / "checkpoints")
     weights = checkpoint if checkpoint is not None and not options.lora_rank else None
-    backbone = backbones.load(start, device=device, weights=weights)
+    place = "cpu" if device == "cpu" else str(PartialState().device)  # each process its own GPU
+    backbone = backbones.load(start, device=place, dtype=getattr(torch, options.weights), weights=weights)
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
     if not options.lora_rank:

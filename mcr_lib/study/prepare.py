@@ -41,11 +41,12 @@ def data_dir(loaded: Loaded) -> Path:
     return root
 
 
-def load_examples(loaded: Loaded) -> dict[str, list[Example]]:
-    """Split -> its tweets, with the paths of those images that are there."""
+def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[str, list[Example]]:
+    """Split -> its tweets, with the paths of those images that are there; of all splits of the run, or of some."""
     config, root = loaded.config, data_dir(loaded)
     images_dir = loaded.path("images_dir") or root
-    return {split: load_split(config.source, root, split=split, version=config.version, images_dir=images_dir) for split in config.splits}
+    chosen = config.splits if splits is None else splits
+    return {split: load_split(config.source, root, split=split, version=config.version, images_dir=images_dir) for split in chosen}
 
 
 def pooled(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Example]:

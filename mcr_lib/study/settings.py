@@ -48,16 +48,24 @@ class Study:
     def __init__(self, loaded: Loaded, progress: Progress | None = None) -> None:
         self.loaded, self.config, self.run = loaded, loaded.config, RunFolder(loaded.folder)
         self.settings, self.progress = loaded.config.settings, progress
+        self._examples: dict[str, list[Example]] = {}
 
-    @cached_property
-    def examples(self) -> dict[str, list[Example]]:
-        """Split -> its tweets, with the images that can be used (as `bad_images` says), and d1 and d2."""
-        found = {split: self._with_images(examples) for split, examples in prepare.load_examples(self.loaded).items()}
-        if "train" in found:
-            usable = [example for example in found["train"] if example.images]
-            found["d1"], found["d2"] = mrsi.split_d1_d2(usable, d1_share=self.config.d1_share, seed=self.config.seed)
-            found["train"] = usable
-        return found
+    def examples(self, split: str) -> list[Example]:
+        """The tweets of a split, or of d1 or d2, with the images that can be used (`bad_images`); of train those alone that have one.
+
+        Raises:
+            UserError: the run has no such split, or an image that cannot be used.
+        """
+        source = "train" if split in ("d1", "d2") else split
+        if source not in self.config.splits:
+            raise UserError(f"no split {source!r} in this run; it has {', '.join(self.config.splits)}")
+        if split not in self._examples:
+            found = self._with_images(prepare.load_examples(self.loaded, [source])[source])
+            self._examples[source] = [example for example in found if example.images] if source == "train" else found
+            if source == "train":
+                halves = mrsi.split_d1_d2(self._examples["train"], d1_share=self.config.d1_share, seed=self.config.seed)
+                self._examples["d1"], self._examples["d2"] = halves
+        return self._examples[split]
 
     def options(self, name: str) -> tuple[Options, dict[str, str]]:
         """The options of a setting that is trained, and who departed from a default: option -> origin."""
@@ -75,15 +83,8 @@ class Study:
         return list(mrsi.sft_rows(built, by_id, target, prompt=found.prompt, with_reasoning=with_reasoning))
 
     def tweets(self, name: str) -> list[Example]:
-        """The tweets that a setting is trained on.
-
-        Raises:
-            UserError: the run has no training tweets.
-        """
-        found = self[name]
-        if found.tweets not in self.examples:
-            raise UserError(f"setting {name} is trained on {found.tweets}, but train is not among the splits of this run")
-        return mrsi.some(self.examples[found.tweets], share=found.share, seed=self.config.seed)
+        """The tweets that a setting is trained on."""
+        return mrsi.some(self.examples(self[name].tweets), share=self[name].share, seed=self.config.seed)
 
     @cached_property
     def target(self) -> mrsi.Target:
@@ -166,19 +167,17 @@ class Study:
         Raises:
             UserError: an unknown setting or split, an image that cannot be read, or a folder that cannot be written.
         """
-        self.train(name)
         split = split or self.config.eval_split
-        if examples is None and split not in self.examples:
-            raise UserError(f"no split {split!r} in this run; it has {', '.join(self.config.splits)}")
-        tweets = self._with_images(examples) if examples is not None else self.examples[split]
+        tweets = self._with_images(examples) if examples is not None else self.examples(split)
         path, config = self.run.predictions(stem or f"{name}.{split}"), self.config
         asked = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
         told = fingerprint(self.fingerprint(name), asked, config.seed, prompts.PROMPT_VERSION, _images(tweets), checksum(tweets))
         if not path.is_file() or read_predictions(path)[0].get("fingerprint") != told:
             from mcr_lib.stages.generate import generate
 
+            self.train(name)
             backbone = replace(self._load(self.model(name)), name=name)
-            shots = mrsi.worked_examples(self.examples["train"], self.target, seed=config.seed) if asked["prompt"] == "cot-3shot" else ()
+            shots = mrsi.worked_examples(self.examples("train"), self.target, seed=config.seed) if asked["prompt"] == "cot-3shot" else ()
             generate(
                 backbone, tweets, path, **asked, shots=shots, batch_size=config.answer_batch_size, seed=config.seed, setting=name,
                 progress=self.progress and (lambda done, of: self.progress(f"{name}: answers to {split}", done, of, {})),
@@ -235,7 +234,7 @@ class Study:
         path, ids = self.run.chains(found.chains), {example.id for example in tweets}
         if not path.is_file():
             raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
-        built = mrsi.read_chains(path, self.examples["train"])
+        built = mrsi.read_chains(path, self.examples("train"))
         return [chain for chain in built if chain.id in ids and chain.style in wanted]
 
     def _data(self, found: Setting, tweets: Sequence[Example]) -> Any:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> int:
     from mcr_lib.study import predict
 
+    _needs("transformers")
     said = predict.predict(
         arguments.model, arguments.text, image=arguments.image, prompt=arguments.prompt, max_new_tokens=arguments.max_new_tokens
     )  # fmt: skip
@@ -90,10 +92,16 @@ def _study(arguments: argparse.Namespace) -> Iterator[Any]:
     from mcr_lib.study import config
     from mcr_lib.study.settings import Study
 
+    _needs("trl")
     loaded = config.load(arguments.profile, arguments.out and Path(arguments.out).absolute(), config.parse_set(arguments.pairs))
     study = Study(loaded, _teller() if _is_main() else None)
     with study.run.locked() if _is_main() else nullcontext():
         yield study
+
+
+def _needs(package: str) -> None:
+    if find_spec(package) is None:
+        raise UserError(f"{package} is not installed; pip install '.[train]' in the clone brings what models need")
 
 
 def _is_main() -> bool:
