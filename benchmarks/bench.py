@@ -57,8 +57,8 @@ def main() -> int:
         print(f"{what:40}{seconds:10.2f}{limit:8}{megabytes:10.0f}{'  OVER' if seconds > limit or megabytes > 1000 else ''}")
     training = json.loads(_output([sys.executable, str(REPOSITORY / "benchmarks" / "bench_training.py")]))
     print(f"SFT over TRL alone: {100 * training['overhead']:+.1f} % CPU time (limit 10 %)")
-    print(f"SFT, the second hundred of 200 updates: {training['grown_mb']:+.1f} MB (limit 50 MB)")
-    is_over = training["overhead"] > 0.1 or training["grown_mb"] > 50
+    print(f"SFT, the second hundred of 200 updates: {training['grown_mb']:+.1f} MB (limit 10 MB)")
+    is_over = training["overhead"] > 0.1 or training["grown_mb"] > 10
     return int(is_over or any(seconds > limit or megabytes > 1000 for _, limit, seconds, megabytes in rows))
 
 

@@ -6,6 +6,7 @@ The last line printed is a JSON object: `overhead` (median over the pairs of our
 disturb), `stock_s`, `ours_s` (medians of a run), `grown_mb` (memory held after 200 updates over that after 100), `n_updates`, `n_pairs`.
 """
 
+import ctypes
 import gc
 import json
 import statistics
@@ -73,7 +74,11 @@ def _growth(scratch: Path, rows: list, options: SftOptions) -> float:
     held = {}
 
     def note(done: int, of: int, row: object) -> None:
-        held[done] = psutil.Process().memory_info().rss / 2**20
+        if done in (of // 2, of):
+            gc.collect()
+            if sys.platform == "linux":
+                ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free but not given back is no leak
+            held[done] = psutil.Process().memory_info().rss / 2**20
 
     sft.train(str(scratch / "backbone"), rows, scratch / "long", options, prompt="mcr", device="cpu", progress=note)
     return held[options.max_steps] - held[options.max_steps // 2]
