@@ -251,6 +251,24 @@ def test_a_folder_or_a_model_that_is_not_what_it_was_is_told(unbroken, tmp_path,
         training._check_room(tmp_path, backbones.load(unbroken.backbone).model)
 
 
+def test_a_disk_that_fills_up_on_the_way_is_told_and_a_bug_is_not_taken_for_it(unbroken, tmp_path, monkeypatch):
+    from transformers import Trainer
+
+    def fails(*arguments, **options):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/7")
+
+    made = study(tmp_path)
+    made.examples("train")
+    monkeypatch.setattr(Trainer, "train", fails)
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+        made.train("sft")
+    usage = shutil.disk_usage(tmp_path)
+    frees = iter([usage.free, 1000])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(frees)))
+    with pytest.raises(UserError, match="is full; make room, and the same command goes on"):
+        made.train("sft")
+
+
 def test_batches_that_cannot_be_shared_are_told(unbroken, tmp_path):
     options = unbroken.options("mcr")[0]
     with pytest.raises(UserError, match="batch_size 16 cannot be shared by 3 processes"):

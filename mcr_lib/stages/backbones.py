@@ -98,6 +98,17 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
     return Backbone(name, told["family"], told["wording"], model.to(device).eval(), processor, told.get("prompt", "direct"))
 
 
+def processor(name: str) -> ProcessorMixin:
+    """The processor of a backbone by name or folder, without its model; the tokenizer pads on the left.
+
+    Raises:
+        UserError: the folder is no backbone of this release, or a file of it is missing or changed.
+    """
+    found = CLASSES[card(name)["family"]][1].from_pretrained(folder_of(name), local_files_only=True)
+    found.tokenizer.padding_side = "left"
+    return found
+
+
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **told: Any) -> None:
     """Write a backbone as a folder that `load` reads; `told` goes into its card.
 

@@ -40,6 +40,9 @@ LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(ga
 
 LORA_PER_LAYER = 7
 
+NEARLY_FULL = 2**20
+"""Bytes below which a disk counts as full once a file could not be written."""
+
 _NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
 _CHECKPOINTING = _NEW if _NEW in TrainingArguments.__dataclass_fields__ else _OLD  # renamed in transformers 5.2x
 
@@ -132,14 +135,21 @@ def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping
     """Train to the end, from a checkpoint where there is one, writing `log.jsonl`.
 
     Raises:
-        UserError: no room for two checkpoints more.
+        UserError: no room for two checkpoints more, or the disk or the GPU's memory is full.
     """
     _check_lora(trainer.model)
     _check_room(folder, trainer.model)
     for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(_Curves(folder / "log.jsonl", curves, progress))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise UserError("the GPU's memory is full; lower per_device_batch_size, which leaves the result as it is") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(folder).free > NEARLY_FULL:
+            raise
+        raise UserError(f"the disk of {folder} is full; make room, and the same command goes on from the newest checkpoint") from error
 
 
 @contextmanager

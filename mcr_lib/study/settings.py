@@ -151,9 +151,18 @@ class Study:
             self.train(found.start)
         if found.stage == "none":
             return {}
-        folder, wanted = self.run.setting(name), self.fingerprint(name)
-        if not self._is_done(folder, wanted) and not self._linked(folder, wanted):
-            self._train(name, found, folder, wanted)
+        folder, state = self.run.setting(name), self._processes()
+        with state.main_process_first():  # it makes data and backbone where they are missing
+            wanted = self.fingerprint(name)
+        is_done = self._is_done(folder, wanted)
+        twin = next((other for other in self.settings if self._is_done(self.run.setting(other), wanted)), None)
+        state.wait_for_everyone()
+        if not is_done and twin is not None:
+            if state.is_main_process:
+                _link(self.run.setting(twin), folder)
+            state.wait_for_everyone()
+        elif not is_done:
+            self._train(name, found, wanted)
         return self.facts(name)
 
     def answer(self, name: str, split: str | None = None, *, examples: Sequence[Example] | None = None, stem: str | None = None) -> Path:
@@ -190,16 +199,13 @@ class Study:
         setting.lineage(self.settings, name, "this run")
         return self.settings[name]
 
-    def _train(self, name: str, found: Setting, folder: Path, wanted: str) -> None:
-        from accelerate import PartialState
-
-        options, origins = self.options(name)
-        rows, began = self.rows(name), time.monotonic()
+    def _train(self, name: str, found: Setting, wanted: str) -> None:
         if found.stage == "sft":
             from mcr_lib.stages.sft import train
         else:
             from mcr_lib.stages.cvo import train
-        state = PartialState(cpu=self._device == "cpu")
+        options, origins = self.options(name)
+        rows, folder, state, began = self.rows(name), self.run.setting(name), self._processes(), time.monotonic()
         head = {"format_version": FORMAT_VERSION, "fingerprint": wanted, "setting": found.model_dump(mode="json", exclude_defaults=True)}
         head |= {"options": options.told(origins), "n_processes": state.num_processes}
         if state.is_main_process:
@@ -208,13 +214,17 @@ class Study:
             write_json(folder / FINGERPRINT, {**head, "status": "begun"})
         state.wait_for_everyone()
         report = self.progress and (lambda done, of, row: self.progress(f"{name}: {found.stage}", done, of, dict(row)))
-        took = train(
-            self.model(found.start), rows, folder, options, prompt=found.prompt, device=self._device, progress=report
-        )  # fmt: skip
+        took = train(self.model(found.start), rows, folder, options, prompt=found.prompt, device=self._device, progress=report)
         if state.is_main_process:
             took |= {"seconds": round(time.monotonic() - began, 1), "made_with": artifacts.surroundings()}
             write_json(folder / FINGERPRINT, {**head, "status": "done", **took})
         state.wait_for_everyone()
+
+    def _processes(self) -> Any:
+        """The processes that train together, as a launcher started them; one without a launcher."""
+        from accelerate import PartialState
+
+        return PartialState(cpu=self._device == "cpu")
 
     @property
     def _device(self) -> str:
@@ -256,15 +266,6 @@ class Study:
         facts = _facts(folder)
         return facts.get("fingerprint") == wanted and facts.get("status") == "done" and (folder / "model").is_dir()
 
-    def _linked(self, folder: Path, wanted: str) -> bool:
-        """Whether another setting was made from the very same; if so its files are linked here, and nothing is trained twice."""
-        twin = next((other for other in self.settings if self._is_done(self.run.setting(other), wanted)), None)
-        if twin is None:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.run.setting(twin), folder, copy_function=_link, ignore=shutil.ignore_patterns("checkpoints"))
-        return True
-
 
 FINGERPRINT = "fingerprint.json"
 
@@ -297,9 +298,14 @@ def _code(stage: str) -> str:
     return artifacts.meaning_fingerprint([*of_both, *of_stage[stage]])
 
 
-def _link(source: str, target: str) -> None:
-    """A hard link, or a copy where the file system has none."""
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)
+def _link(twin: Path, folder: Path) -> None:
+    """Make a setting of what another one was made from too, by hard links where the file system has them."""
+
+    def linked(source: str, target: str) -> None:
+        try:
+            Path(target).hardlink_to(source)
+        except OSError:
+            shutil.copy2(source, target)
+
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(twin, folder, copy_function=linked, ignore=shutil.ignore_patterns("checkpoints"))
