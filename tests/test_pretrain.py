@@ -1,8 +1,11 @@
 """The tiny backbone and its pretraining: tokens, rows, looks, guidance, resume, and the committed base."""
 
+import contextlib
 import itertools
 import json
+import resource
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -204,6 +207,28 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
     with pytest.raises(UserError, match="another recipe"):
         pretrain.pretrain(replace(SMALL, seed=1), tmp_path / "cut", device="cpu")
+
+
+@contextlib.contextmanager
+def room_for(n_bytes):
+    """No file may grow beyond this many bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_the_checkpoint_before_stays(tmp_path):
+    pretrain.pretrain(SMALL, tmp_path, device="cpu", stop_after=2, report=lambda line: None)
+    before = (tmp_path / "checkpoint" / "state.json").read_text()
+    with room_for(100_000), pytest.raises(UserError, match="choose a folder with room"):
+        pretrain.pretrain(SMALL, tmp_path, device="cpu", stop_after=4, report=lambda line: None)
+    assert (tmp_path / "checkpoint" / "state.json").read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "log.jsonl"]
 
 
 def test_measures_count_bait_and_boxes(fresh):

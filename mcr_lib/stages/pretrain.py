@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -273,8 +274,10 @@ class _Run:
                 final.replace(old)
             new.replace(final)
             shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise UserError(f"cannot write {new}: {error.strerror or error}; choose a folder with room that you may write to") from error
+        except (OSError, RuntimeError, SafetensorError) as error:  # the last two are what torch and safetensors make of a full disk
+            shutil.rmtree(new, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
+            raise UserError(f"cannot write {new}: {reason}; choose a folder with room that you may write to") from error
 
     def _log(self, line: dict[str, Any], report: Report) -> None:
         try:
