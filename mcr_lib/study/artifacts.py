@@ -60,6 +60,16 @@ class RunFolder:
         return self.path / "scores" / f"{stem}.json"
 
     @property
+    def results(self) -> Path:
+        """One tidy table of every score."""
+        return self.path / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        """One page with tables, figures and gallery."""
+        return self.path / "report.html"
+
+    @property
     def figures(self) -> Path:
         """Folder of pictures, each a PNG and a CSV."""
         return self.path / "figures"

@@ -86,12 +86,11 @@ def scorers(rows: Rows) -> Figure:
     return figure
 
 
-def yardsticks(f1_by_name: Mapping[str, float], score: float | None, *, n: int) -> tuple[Figure, Rows]:
-    """GMNER F1 of the yardsticks and, where given, of a predictions file."""
-    figure, ax = plt.subplots(figsize=(7.4, 3))
-    plots.yardstick_bars(ax, f1_by_name, highlight=None if score is None else {"predictions file": score}, n=n)
-    rows = [{"name": name, "gmner_f1": value} for name, value in f1_by_name.items()]
-    return figure, rows + ([] if score is None else [{"name": "predictions file", "gmner_f1": score}])
+def yardsticks(f1_by_name: Mapping[str, float], scores: Mapping[str, float], *, n: int) -> tuple[Figure, Rows]:
+    """GMNER F1 of the yardsticks and, coloured, of what is to be read against them."""
+    figure, ax = plt.subplots(figsize=(7.4, 2.0 + 0.26 * max(4, len(f1_by_name) + len(scores) - 1)))
+    plots.yardstick_bars(ax, f1_by_name, highlight=scores, n=n)
+    return figure, [{"name": name, "gmner_f1": value} for name, value in {**f1_by_name, **scores}.items()]
 
 
 def degradation(rows: Rows, reference: tuple[str, float], *, n: int) -> Figure:
@@ -105,12 +104,12 @@ def degradation(rows: Rows, reference: tuple[str, float], *, n: int) -> Figure:
     return figure
 
 
-def scores(report: Mapping[str, Any], name: str) -> tuple[Figure, Rows]:
-    """F1 of a predictions file with its intervals."""
-    table = tables.score_table({name: report})
-    figure, ax = plt.subplots(figsize=(5.2, 3.4))
-    plots.score_bars(ax, table.to_dict("records"), n=report["n_examples"])
-    return figure, table.to_dict("records")
+def scores(reports: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, Rows]:
+    """F1 of answers by name with its intervals."""
+    table = tables.score_table(reports).to_dict("records")
+    figure, ax = plt.subplots(figsize=(max(5.2, 2.0 + 1.5 * len(reports)), 3.4))
+    plots.score_bars(ax, table, n=next(iter(reports.values()))["n_examples"])
+    return figure, table
 
 
 def answered(judged: Sequence[Judged]) -> Figure:

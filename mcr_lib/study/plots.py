@@ -206,7 +206,7 @@ def score_bars(ax: Axes, rows: Sequence[Mapping[str, Any]], *, n: int) -> Axes:
         f1 = np.array([row["f1"] for row in chosen])
         spread = np.array([[max(0, row["f1"] - row["ci_low"]), max(0, row["ci_high"] - row["f1"])] for row in chosen]).T
         bars = ax.bar(x, f1, width * 0.92, yerr=spread, color=TASK_COLOURS[task], label=task, capsize=2.5, ecolor=REFERENCE_COLOUR)
-        ax.bar_label(bars, [f"{value:.1f}" for value in f1], label_type="center", fontsize=7.5, color=_ink(TASK_COLOURS[task]))
+        ax.bar_label(bars, [f"{value:.1f}" for value in f1], label_type="center", fontsize=7.5, color=ink(TASK_COLOURS[task]))
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel="F1, %", ylim=(0, 105), title=f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)")
     ax.legend(ncols=3, loc="upper right")
@@ -260,7 +260,7 @@ def degradation(ax: Axes, rows: Sequence[Mapping[str, Any]], *, reference: tuple
     return ax
 
 
-def _ink(colour: str) -> str:
+def ink(colour: str) -> str:
     """Black or white, whichever is read more easily on a colour."""
     red, green, blue = mpl.colors.to_rgb(colour)
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"

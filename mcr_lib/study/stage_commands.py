@@ -9,11 +9,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import KINDS
@@ -94,7 +94,7 @@ def _study(arguments: argparse.Namespace) -> Iterator[Any]:
 
     _needs("trl")
     loaded = config.load(arguments.profile, arguments.out and Path(arguments.out).absolute(), config.parse_set(arguments.pairs))
-    study = Study(loaded, _teller() if _is_main() else None)
+    study = Study(loaded, teller(sys.stderr) if _is_main() else None)
     with study.run.locked() if _is_main() else nullcontext():
         yield study
 
@@ -108,19 +108,19 @@ def _is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _teller() -> Any:
-    """Tells progress: rewriting a line on a terminal, else a line now and then."""
+def teller(stream: TextIO, *, every_s: float = TELL_EVERY_S) -> Callable[[str, int, int, dict[str, Any]], None]:
+    """Tells progress: rewriting a line on a terminal, else a line at the start and the end of a thing and now and then between."""
     last, what_before = time.monotonic(), ""
 
     def tell(what: str, done: int, of: int, figures: dict[str, Any]) -> None:
         nonlocal last, what_before
-        is_terminal, now = sys.stderr.isatty(), time.monotonic()
-        if is_terminal or done == of or what != what_before or now - last > TELL_EVERY_S:
+        is_terminal, now = stream.isatty(), time.monotonic()
+        if is_terminal or done == of or what != what_before or now - last > every_s:
             last, what_before = now, what
             shown = " ".join(
                 f"{name} {figures[name]:.3g}" for name in ("loss", "reward", "kl", "truncated") if figures.get(name) is not None
             )
             end = "\n" if done == of or not is_terminal else "\r"
-            print(f"{what} {done} of {of} {shown}".ljust(79 * is_terminal), end=end, file=sys.stderr, flush=True)
+            print(f"{what} {done} of {of} {shown}".ljust(79 * is_terminal), end=end, file=stream, flush=True)
 
     return tell
