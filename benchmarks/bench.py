@@ -58,7 +58,9 @@ def main() -> int:
     training = json.loads(_output([sys.executable, str(REPOSITORY / "benchmarks" / "bench_training.py")]))
     print(f"SFT over TRL alone: {100 * training['overhead']:+.1f} % CPU time (limit 10 %)")
     print(f"SFT, the second hundred of 200 updates: {training['grown_mb']:+.1f} MB (limit 10 MB)")
-    is_over = training["overhead"] > 0.1 or training["grown_mb"] > 10
+    base = json.loads(_output([sys.executable, str(REPOSITORY / "benchmarks" / "bench_base.py")]))
+    print(f"tiny-base: loaded in {base['load_s']} s (limit 3), {base['answers_per_s']} greedy answers/s at batch 128 (at least 20)")
+    is_over = training["overhead"] > 0.1 or training["grown_mb"] > 10 or base["load_s"] > 3 or base["answers_per_s"] < 20
     return int(is_over or any(seconds > limit or megabytes > 1000 for _, limit, seconds, megabytes in rows))
 
 
