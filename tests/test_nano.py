@@ -1,8 +1,8 @@
 """Profile nano: chance weights, eight tweets, every stage. Stopped, killed, resumed, in two processes; numbers must not notice."""
 
 import json
+import multiprocessing
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +16,7 @@ from mcr_lib.answer import parse_answer
 from mcr_lib.errors import UserError
 from mcr_lib.sources.predictions import read_predictions
 from mcr_lib.stages import backbones, training
-from mcr_lib.study import config
+from mcr_lib.study import cli, config
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.settings import Study
 from tests.conftest import REPOSITORY
@@ -43,46 +43,53 @@ def log(run, name):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in training.read_log(run.setting(name))]
 
 
-def start(*arguments, launcher=(sys.executable,)):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "default"}
-    command = [*launcher, "-m", "mcr_lib", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(arguments, folder):
+    """`mcr ...` as a process of its own, forked from one that has imported everything; what it says goes into a file."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mcr_lib.stages.sft", "mcr_lib.stages.cvo", "mcr_lib.study.settings"])
+    process = context.Process(target=command, args=([str(argument) for argument in arguments], str(folder / "said")))
+    process.start()
+    return process
+
+
+def command(arguments, said):
+    sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: PTH123, SIM115
+    sys.exit(cli.main(arguments))
 
 
 def wait_for(process, path, n_lines):
     """Until a log has so many rows beside its header."""
     deadline = time.monotonic() + 60
     while not path.is_file() or path.read_text().count("\n") <= n_lines:
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
+STOPS = (("sft", 13, signal.SIGKILL), ("mcr", 3, signal.SIGKILL), ("sft-lora", 3, signal.SIGINT), ("mcr-lora", 1, signal.SIGKILL))
+"""In which setting, after how many updates, and how."""
+
+
 def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, tmp_path):
-    run = RunFolder(tmp_path)
-    command = ("cvo", "--profile", "nano", "--setting", "mcr-lora", "--out", tmp_path)
-    for name, n_rows, how in (
-        ("sft", 20, signal.SIGKILL),
-        ("mcr", 3, signal.SIGKILL),
-        ("sft-lora", 3, signal.SIGINT),
-        ("mcr-lora", 1, signal.SIGKILL),
-    ):
-        process = start(*command)
+    run = RunFolder(tmp_path / "run")
+    arguments = ("cvo", "--profile", "nano", "--setting", "mcr-lora", "--out", run.path)
+    for name, n_rows, how in STOPS:
+        process = start(arguments, tmp_path)
         wait_for(process, run.setting(name) / "log.jsonl", n_rows)
         if name == "sft":
             with pytest.raises(UserError, match=f"in use by process {process.pid}"), run.locked():
                 pass
-        process.send_signal(how)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+        os.kill(process.pid, how)
+        process.join(60)
+        assert process.exitcode == (130 if how == signal.SIGINT else -signal.SIGKILL), (tmp_path / "said").read_text()
         assert json.loads((run.setting(name) / "fingerprint.json").read_text())["status"] == "begun"
         assert not (run.setting(name) / "model").exists()
         before = LINE[: LINE.index(name)]
         assert all(json.loads((run.setting(done) / "fingerprint.json").read_text())["status"] == "done" for done in before)
-    process = start(*command)
-    out, said = process.communicate(timeout=100)
-    assert process.returncode == 0, said
-    assert "mcr-lora: 4 updates" in out
+    process = start(arguments, tmp_path)
+    process.join(100)
+    assert process.exitcode == 0
+    assert "mcr-lora: 4 updates" in (tmp_path / "said").read_text()
     for name in LINE:
         assert log(run, name) == log(unbroken.run, name), name
         files = ["model/model.safetensors", *(["rollouts.parquet"] if "mcr" in name else [])]
@@ -91,15 +98,24 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, t
 
 def test_two_processes_train_as_one(unbroken, tmp_path):
     # accelerate launch --cpu would start one process without a word
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
-                "--rdzv_endpoint", "localhost:0")  # fmt: skip
     shorter = {**unbroken.config.sft, "max_steps": 3}
     cvo = {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0}
-    pairs = [f"{key}={json.dumps(value)}" for key, value in (("sft", shorter), ("cvo", cvo))]
-    arguments = ["cvo", "--profile", "nano", "--setting", "mcr", "--out", tmp_path, "--set", pairs[0], "--set", pairs[1]]
-    process = start(*arguments, launcher=torchrun)
-    out, said = process.communicate(timeout=110)
-    assert process.returncode == 0, said
+    pairs = [part for key, value in (("sft", shorter), ("cvo", cvo)) for part in ("--set", f"{key}={json.dumps(value)}")]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--rdzv_backend",
+        "c10d",
+        "--rdzv_endpoint",
+        "localhost:0",
+    ]
+    arguments = ["-m", "mcr_lib", "cvo", "--profile", "nano", "--setting", "mcr", "--out", str(tmp_path), *pairs]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "default"}
+    done = subprocess.run([*torchrun, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path)
     facts = [json.loads((run.setting(name) / "fingerprint.json").read_text()) for name in ("sft", "mcr")]
     assert [fact["n_processes"] for fact in facts] == [2, 2]
@@ -148,7 +164,7 @@ def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
     assert {row["option"]: row for row in unbroken.facts("mcr-lora")["options"]}["lora_rank"]["origin"] == "setting mcr-lora"
     assert (facts["n_steps"], facts["n_rows"], facts["checks"]["gold_answers"]) == (4, 8, 8)
     checks = json.loads((unbroken.run.setting("mcr") / "checks.json").read_text())
-    assert checks["equal_groups"] < checks["groups_sampled"] == 2
+    assert checks["equal_groups"] < checks["groups_sampled"] == 4
     assert facts["peak_memory_mb"] > 100
 
 
@@ -279,11 +295,9 @@ def test_batches_that_cannot_be_shared_are_told(unbroken, tmp_path):
     assert few.is_done("sft"), "what was finished stays"
 
 
-def test_the_command_names_a_setting_of_another_stage(tmp_path):
-    process = start("sft", "--profile", "nano", "--setting", "mcr", "--out", tmp_path)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert re.fullmatch(r"mcr: setting mcr has stage cvo, not sft\n", said)
+def test_the_command_names_a_setting_of_another_stage(tmp_path, capsys):
+    assert cli.main(["sft", "--profile", "nano", "--setting", "mcr", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "mcr: setting mcr has stage cvo, not sft\n"
 
 
 def test_a_share_of_the_tweets_is_part_of_a_larger_share(unbroken):

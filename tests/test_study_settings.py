@@ -1,0 +1,90 @@
+"""Settings and options as data: no model is loaded here."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Example
+from mcr_lib.stages import mrsi
+from mcr_lib.stages.options import OURS, WITHOUT_EFFECT, CvoOptions, SftOptions, options_of
+from mcr_lib.study import artifacts
+from mcr_lib.study.setting import Setting, check, lineage, stage_options
+
+
+def module(tmp_path, name, text):
+    (tmp_path / f"{name}.py").write_text(text)
+    made = types.ModuleType("same")
+    made.__file__ = str(tmp_path / f"{name}.py")
+    return made
+
+
+def test_comments_docstrings_and_layout_are_no_part_of_the_code(tmp_path):
+    plain = module(tmp_path, "a", "def f(x):\n    return x + 1\n")
+    told = module(tmp_path, "b", '"""Says what it is."""\n\n\ndef f(x):\n    """Adds."""\n    # one\n    return (\n        x + 1\n    )\n')
+    other = module(tmp_path, "c", "def f(x):\n    return x + 2\n")
+    prints = [artifacts.meaning_fingerprint([made]) for made in (plain, told, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_every_option_tells_its_origin():
+    for kind in (SftOptions, CvoOptions):
+        assert {row["origin"] for row in kind().told()} <= {"paper", "ms-swift", "TRL", "ours"}
+    options = {row["option"]: row for row in CvoOptions().told()}
+    # known of the paper: 2 epochs, batch 64, 8 generations
+    assert [options[name]["value"] for name in ("num_train_epochs", "batch_size", "num_generations")] == [2.0, 64, 8]
+    assert {options[name]["origin"] for name in ("num_train_epochs", "batch_size", "num_generations")} == {"paper"}
+    # where TRL's defaults differ: KL weight 0, dapo, temperature 1
+    assert [options[name]["value"] for name in ("beta", "loss_type", "temperature")] == [0.04, "grpo", 0.9]
+
+
+def test_options_that_are_ours_do_not_reach_trl_and_all_of_them_exist():
+    fields = set(SftOptions.model_fields) | set(CvoOptions.model_fields)
+    assert set(OURS) <= fields
+    assert set(WITHOUT_EFFECT) <= fields
+    assert not set(OURS) & set(CvoOptions().for_trl())
+
+
+def test_a_setting_departs_from_the_profile_and_the_profile_from_the_defaults():
+    setting = Setting(stage="cvo", options={"beta": 0.1})
+    options, origins = stage_options(setting, {"beta": 0.2, "epsilon": 0.3}, name="mcr", seed=7)
+    assert (options.beta, options.epsilon, options.seed, options.temperature) == (0.1, 0.3, 7, 0.9)
+    assert origins == {"seed": "run", "beta": "setting mcr", "epsilon": "profile"}
+    assert stage_options(Setting(stage="sft", options={"seed": 3}), {}, name="a", seed=7)[0].seed == 3
+
+
+def test_a_line_of_settings_is_told_from_its_first():
+    settings = {"c": Setting(start="b", stage="cvo"), "b": Setting(start="a", stage="sft"), "a": Setting()}
+    assert lineage(settings, "c") == ["a", "b", "c"]
+    with pytest.raises(UserError, match="unknown setting 'd'; settings has c, b, a"):
+        lineage(settings, "d")
+    check(settings, {"sft": {"lora_rank": 4}}, "mine.yaml")
+    with pytest.raises(UserError, match="mine.yaml: cvo: unknown option 'lora_rnak' of cvo .did you mean lora_rank"):
+        check(settings, {"cvo": {"lora_rnak": 4}}, "mine.yaml")
+    with pytest.raises(UserError, match="unknown style 'sonnet'"):
+        check({"a": Setting(stage="sft", styles=("sonnet",))}, {}, "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_generations", 1), ("sigma", 1.0), ("temperature", 0), ("reward_weights", [1, 1]), ("beta", -1)]
+)
+def test_a_value_that_an_option_does_not_take_is_told(name, value):
+    with pytest.raises(UserError, match=f"^here: {name} of cvo is ") as raised:
+        options_of("cvo", {name: value}, "here")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_same_share_of_tweets_has_nothing_to_do_with_d1():
+    tweets = [Example(str(k), "demo", "train", ("a",), (), ("PER",)) for k in range(2000)]
+    d1, _ = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)
+    half = mrsi.some(d1, share=0.5, seed=0)
+    # a fair half of about 1,000: 4 standard deviations are 4·sqrt(1000·0.25) = 63
+    assert abs(len(half) - len(d1) / 2) < 63
+    assert mrsi.some(tweets, share=1.0, seed=0) == tweets
+
+
+def test_settings_are_read_without_loading_a_model():
+    code = "import sys; import mcr_lib.study.settings, mcr_lib.study.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
