@@ -122,6 +122,8 @@ def test_without_an_image_nothing_is_drawn_and_an_empty_tweet_is_told(nano_folde
     arguments = ["predict", "--model", str(nano_folder)]
     assert cli.main([*arguments, "--text", "Ada", "--draw", str(tmp_path / "out.png")]) == 2
     assert "--draw needs --image" in capsys.readouterr().err
+    assert cli.main([*arguments, "--text", "Ada", "--max-new-tokens", "0"]) == 2
+    assert "an answer has at least one token" in capsys.readouterr().err
     assert cli.main([*arguments, "--text", "  "]) == 2
     assert "the tweet is empty" in capsys.readouterr().err
 

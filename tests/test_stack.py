@@ -76,6 +76,21 @@ def test_a_tokenizer_that_merges_across_the_end_of_the_prompt_is_refused(nano_fo
         preflight.check_rows(merging, sft_rows)
 
 
+def test_a_model_is_trained_on_the_very_tokens_that_it_is_asked_in(nano_folder, sft_rows, tmp_path):
+    model = backbones.load(str(nano_folder), device="cpu")
+    trainer = sft.make_trainer(model, sft_rows, tmp_path, SFT)
+    batch = trainer.data_collator([trainer.train_dataset[k] for k in range(8)])
+    for k, row in enumerate(sft_rows):
+        text = model.processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        images = [Image.open(path).convert("RGB") for path in row["images"]]
+        asked = model.processor(text=[text], images=images, return_tensors="pt")["input_ids"][0]
+        ids, labels = batch["input_ids"][k], batch["labels"][k]
+        assert torch.equal(ids[: len(asked)], asked)
+        assert (labels[: len(asked)] == -100).all()
+        learned = model.processor.tokenizer.decode(labels[labels != -100])
+        assert learned == row["completion"][0]["content"][0]["text"] + "<|im_end|>\n"
+
+
 def test_prompts_of_two_lengths_in_a_batch_are_answered_as_alone(nano_folder, backbone, grpo_rows, tmp_path):
     assert backbone.processor.tokenizer.padding_side == "left"
     rows = sorted(grpo_rows, key=lambda row: len(json.dumps(row["prompt"])))

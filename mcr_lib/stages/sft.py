@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from mcr_lib import prompts
 from mcr_lib.stages import preflight, training
+from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import SftOptions
 
 CURVES = {
@@ -51,6 +52,18 @@ def train(
     backbone, checkpoint = training.started(start, folder, options, device)
     checks = preflight.check_rows(backbone, rows)
     training.note(folder / "checks.json", checks)
+    trainer = make_trainer(backbone, rows, folder, options)
+    training.run(trainer, folder, checkpoint, CURVES, progress)
+    training.finish(trainer, replace(backbone, prompt=prompt), folder)
+    return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
+
+
+def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: SftOptions) -> SFTTrainer:
+    """The trainer, set up.
+
+    Raises:
+        UserError: rows that cannot be trained on, or a batch that processes cannot share.
+    """
     trainer = SFTTrainer(
         model=backbone.model,
         args=SFTConfig(**training.arguments(options, folder, backbone.model.device), packing=False, assistant_only_loss=False),
@@ -60,6 +73,4 @@ def train(
     )
     if options.average_over_tokens:
         trainer.model_accepts_loss_kwargs = True
-    training.run(trainer, folder, checkpoint, CURVES, progress)
-    training.finish(trainer, replace(backbone, prompt=prompt), folder)
-    return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
+    return trainer

@@ -39,6 +39,8 @@ def predict(
     from mcr_lib.stages import backbones
     from mcr_lib.stages.generate import answer_batch
 
+    if max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
     if not text.split():
         raise UserError("the tweet is empty; --text takes its words")
     picture = None if image is None else open_image(image, upright=True)
