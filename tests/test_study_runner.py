@@ -1,5 +1,6 @@
 """The runner on throw-away notebooks, by real papermill and real kernels."""
 
+import csv
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from mcr_lib.errors import UserError
-from mcr_lib.study import artifacts, config, runner
+from mcr_lib.study import artifacts, config, report, runner
 from mcr_lib.study.artifacts import RunFolder
 from tests.conftest import REPOSITORY
 
@@ -191,4 +192,9 @@ def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
         assert (folder.notebooks / path.name).with_suffix(".html").stat().st_size > 100_000
     for png in folder.figures.glob("*.png"):
         assert png.with_suffix(".csv").is_file()
-    assert len(list(folder.figures.glob("*.png"))) >= 11
+    assert set(report.CAPTIONS) <= {png.stem for png in folder.figures.glob("*.png")}, "smoke leaves a picture out"
+    page = folder.report.read_text()
+    assert page.count("<figure>") == len(list(folder.figures.glob("*.png")))
+    settings = list(config.load("smoke", tmp_path).config.settings)
+    results = list(csv.DictReader(folder.results.read_text().splitlines()))
+    assert {(row["setting"], row["split"]) for row in results} == {(name, split) for name in settings for split in ("dev", "test")}

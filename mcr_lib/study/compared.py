@@ -83,6 +83,18 @@ def type_rows(of_split: Reports, task: str = "gmner") -> Rows:
     ]
 
 
+def grounding_rows(of_split: Reports) -> Rows:
+    """False and missed grounding of each setting in percent, each with its 95 % interval."""
+    rows = []
+    for name, report in of_split.items():
+        row, textual = {"setting": name}, report["textual_bias"]
+        for key in ("false_grounding", "missed_grounding"):
+            low, high = textual["ci95"][key] or (None, None)
+            row |= {key: textual[key], f"{key}_low": low, f"{key}_high": high}
+        rows.append(row)
+    return rows
+
+
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
     """Each gold entity under one of `GOLD_KINDS`, each prediction that no gold entity explains under one of `EXTRA_KINDS`.
 

@@ -97,11 +97,11 @@ class Loaded:
         return [(key, getattr(self.config, key), self.origins[key], fields[key].description or "") for key in fields]
 
     def __repr__(self) -> str:
-        lines = [f"{key:18} {_written(value):32} {origin:24} {meaning}" for key, value, origin, meaning in self.rows()]
+        lines = [f"{key:18} {written(value):32} {origin:24} {meaning}" for key, value, origin, meaning in self.rows()]
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        cells = [[key, _written(value), origin, meaning] for key, value, origin, meaning in self.rows()]
+        cells = [[key, written(value), origin, meaning] for key, value, origin, meaning in self.rows()]
         body = "".join("<tr>" + "".join(f"<td style='text-align:left'>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("key", "value", "origin", "meaning"))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -217,9 +217,10 @@ def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value of a configuration in a line to read."""
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_defaults=True) or "as it is"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_written(part)}" for key, part in value.items())
+        return ", ".join(f"{key}: {written(part)}" for key, part in value.items())
     return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -149,20 +149,17 @@ def side_by_side(by_setting: Mapping[str, Sequence[Judged]]) -> Figure:
     return figure
 
 
-def groundings(of_split: Mapping[str, Mapping[str, Any]], *, n: int) -> Figure:
-    """False against missed grounding of each setting with 95 % intervals; blind rules lie on the diagonal, right answers at 0, 0."""
+def groundings(rows: Rows, *, n: int) -> Figure:
+    """False against missed grounding of each setting with 95 % intervals (`compared.grounding_rows`); blind rules lie on the diagonal."""
     figure, ax = plt.subplots(figsize=(5.0, 4.6))
     ax.plot([0, 100], [100, 0], color=plots.REFERENCE_COLOUR, linestyle=":", linewidth=1)
     ax.annotate("rules that look at nothing", (50, 50), rotation=-45, ha="center", va="bottom", fontsize=8, color=plots.REFERENCE_COLOUR)
-    names = list(of_split)
-    for name in names:
-        textual = of_split[name]["textual_bias"]
-        x, y = textual["false_grounding"], textual["missed_grounding"]
-        if x is None or y is None:
-            continue
-        spread = [[[max(0, v - ci[0])], [max(0, ci[1] - v)]] if (ci := textual["ci95"][key]) else None
-                  for key, v in (("false_grounding", x), ("missed_grounding", y))]  # fmt: skip
-        ax.errorbar(x, y, xerr=spread[0], yerr=spread[1], fmt="o", color=colour(name, names), label=name, capsize=2.5, markersize=6)
+    names, axes = [row["setting"] for row in rows], ("false_grounding", "missed_grounding")
+    for row in rows:
+        if None not in [row[key] for key in axes]:
+            x, y = ([[max(0, row[key] - row[f"{key}_low"])], [max(0, row[f"{key}_high"] - row[key])]] for key in axes)
+            style = {"color": colour(row["setting"], names), "label": row["setting"], "fmt": "o", "capsize": 2.5, "markersize": 6}
+            ax.errorbar(*(row[key] for key in axes), xerr=x, yerr=y, **style)
     ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal", title=f"Grounding where the span is right (n = {n:,}, single run)")
     ax.set(xlabel="false grounding: boxed / not in the image, %", ylabel="missed grounding: no box / in the image, %")
     if ax.get_legend_handles_labels()[0]:

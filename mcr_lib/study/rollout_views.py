@@ -52,7 +52,9 @@ def hand_made_rows(names: Sequence[str] = HAND_MADE, *, weights: Sequence[float]
     rows = []
     for name, five, total, advantage in zip(names, found, totals, advantages(totals), strict=True):
         values = (getattr(five, field) for field in rewards.NAMES)
-        rows.append({"rollout": name, **dict(zip(REWARD_COLUMNS, values, strict=True)), "R": total, "advantage": round(advantage, 4)})
+        rows.append(
+            {"rollout": name, **dict(zip(REWARD_COLUMNS, values, strict=True)), "R": round(total, 4), "advantage": round(advantage, 4)}
+        )
     return rows
 
 

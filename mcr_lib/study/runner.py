@@ -18,7 +18,7 @@ from rich.console import Console
 
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_text, written_whole
-from mcr_lib.study import artifacts, config
+from mcr_lib.study import artifacts, config, report
 from mcr_lib.study.artifacts import RunFolder
 
 HEARTBEAT_S = 30
@@ -82,7 +82,8 @@ def run(
                 elif code := _run_one(notebook, fingerprint, manifest, folder, loaded, given, console):
                     return code
             inputs.append(manifest["notebooks"].get(notebook.stem, {}).get("started"))
-    console.print(f"done in {time.monotonic() - started:.0f} s; read {folder.notebooks}/*.html", highlight=False, soft_wrap=True)
+        report.write(loaded)
+    console.print(f"done in {time.monotonic() - started:.0f} s; read {folder.report}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -286,4 +287,6 @@ def _position(part: Path) -> str | None:
     except (OSError, ValueError, KeyError):
         return None  # not there yet, or caught while it is being saved
     n_done = sum(cell["metadata"].get("papermill", {}).get("status") == "completed" for cell in cells)
-    return f"cell {min(n_done + 1, len(cells))} of {len(cells)}"
+    place = f"cell {min(n_done + 1, len(cells))} of {len(cells)}"
+    said = ["".join(out["text"]).strip() for out in cells[min(n_done, len(cells) - 1)].get("outputs", ()) if out.get("name") == "stdout"]
+    return f"{place}: {said[-1].splitlines()[-1]}" if said and said[-1] else place

@@ -91,6 +91,11 @@ def text_table(rows: Sequence[Mapping[str, Any]], index: str) -> Styler:
     return table.style.format(escape="html").set_table_styles([left])
 
 
+def shown(rows: Sequence[Mapping[str, Any]]) -> Styler | None:
+    """`text_table` of rows under the name of their first key; nothing where there is no row."""
+    return text_table(rows, next(iter(rows[0]))) if rows else None
+
+
 def score_table(reports: Mapping[str, Mapping[str, Any]], tasks: Sequence[str] = ("gmner", "mner", "eeg")) -> pd.DataFrame:
     """One row per report and task: name, task, p, r, f1, ci_low, ci_high, all in percent; tasks that a source lacks are left out.
 

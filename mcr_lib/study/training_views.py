@@ -4,6 +4,7 @@ import copy
 import html
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -36,7 +37,8 @@ def note(loaded: Loaded) -> str:
 
 
 def open_study(loaded: Loaded) -> Study:
-    """The settings of a run, progress told in lines of the notebook."""
+    """The settings of a run, progress told in lines of the notebook; tqdm, which has nothing to show here, says nothing of widgets."""
+    warnings.filterwarnings("ignore", "IProgress not found")
     return Study(loaded, stage_commands.teller(sys.stdout, every_s=30))
 
 

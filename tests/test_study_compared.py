@@ -1,0 +1,137 @@
+"""Settings beside each other: errors by kind, tests, tidy results, the tweets that are shown."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from mcr_lib import metrics, sources, yardsticks
+from mcr_lib.schema import CONSTRAINTS, PredictedEntity
+from mcr_lib.sources.predictions import finished_row, write_predictions
+from mcr_lib.study import cases, compared, config, scoring
+from mcr_lib.study.artifacts import RunFolder
+
+CONFIG = config.Config(n_resamples=100)
+
+KINDS = {
+    "perfect": {"right": 2},
+    "wrong type": {"right": 1, "wrong type": 1},
+    "wrong boundary": {"right": 1, "wrong boundary": 1},
+    "box misses": {"right": 1, "box misses": 1},
+    "box not given": {"right": 1, "box left out": 1},
+    "box not wanted (textual bias)": {"right": 1, "boxed, not in the image": 1},
+    "name not in the text (visual bias)": {"right": 2, "name not in the text": 1},
+    "entity left out": {"right": 1, "left out": 1},
+    "entity twice": {"right": 2},
+    "empty": {"left out": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def tweets(sample_dir):
+    return sources.load_split("twitter-gmner", sample_dir, split="test")
+
+
+@pytest.fixture(scope="module")
+def reports(tweets, tmp_path_factory):
+    """Perfect answers, and the same without a box, scored on the sample."""
+    folder = tmp_path_factory.mktemp("predictions")
+    found = {}
+    for name, rule in (("perfect", yardsticks.perfect), ("blind", yardsticks.YARDSTICKS["never a box"])):
+        write_predictions(folder / f"{name}.jsonl", [finished_row(e, rule(e)) for e in tweets])
+        settled = {"scorer": "definition", "parse": "strict", "n_resamples": 100, "seed": 0}
+        found[name] = scoring.score_examples(tweets, folder / f"{name}.jsonl", **settled)
+    return found
+
+
+def judged(tweets, rule):
+    return [metrics.judge(e, rule(e)) for e in tweets]
+
+
+@pytest.mark.parametrize("name", cases.ANSWERS)
+def test_each_mistake_is_counted_as_what_it_is(name):
+    counts = compared.error_kinds([metrics.judge(cases.TWEET, cases.ANSWERS[name])])
+    assert {kind: n for kind, n in counts.items() if n} == KINDS[name]
+
+
+def test_a_word_of_the_text_that_names_nothing_is_no_invented_name():
+    counts = compared.error_kinds([metrics.judge(cases.TWEET, [PredictedEntity("enters", "PER"), PredictedEntity("Oslo", "LOC")])])
+    assert (counts["no entity"], counts["name not in the text"], counts["left out"]) == (1, 1, 2)
+
+
+def test_a_wrong_region_counts_before_a_wrong_type():
+    counts = compared.error_kinds([metrics.judge(cases.TWEET, [PredictedEntity("Kevin Durant", "ORG")])])
+    assert (counts["box left out"], counts["wrong type"]) == (1, 0)
+
+
+def test_kinds_of_errors_add_up_to_gold_and_predictions_and_agree_with_the_scorer(tweets):
+    rng = np.random.default_rng(0)
+    for accuracy in (0.3, 0.6, 0.9):
+        answers = [metrics.judge(e, yardsticks.degrade(e, dict.fromkeys(CONSTRAINTS, accuracy), rng)) for e in tweets]
+        counts = compared.error_kinds(answers)
+        assert sum(counts[kind] for kind in compared.GOLD_KINDS) == sum(len(e.entities) for e in tweets)
+        assert counts["right"] == sum(metrics.outcome(j, "gmner").tp.total() for j in answers)
+        explained = sum(len(j.pairing.matches) + len(j.pairing.touches) for j in answers)
+        assert sum(counts[kind] for kind in compared.EXTRA_KINDS) == sum(len(j.effective) for j in answers) - explained
+
+
+def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path):
+    folder = RunFolder(tmp_path)
+    by_split = {"dev": {"perfect": reports["perfect"]}, "test": reports}
+    lines = compared.write(folder, by_split, {"headline": []}, seed=7)
+    assert {"scores/perfect.dev.json", "scores/blind.test.json", "results.csv"} <= set(lines)
+    assert all((tmp_path / line).is_file() for line in lines)
+    rows = list(csv.DictReader(folder.results.read_text().splitlines()))
+    assert tuple(rows[0]) == compared.RESULT_COLUMNS
+    keys = [(row["setting"], row["split"], row["metric"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    found = dict(zip(keys, rows, strict=True))
+    assert {key[:2] for key in keys} == {("perfect", "dev"), ("perfect", "test"), ("blind", "test")}
+    wanted = "gmner_f1 mner_f1 eeg_f1 n_pre n_rec n_f1 n_count n_rate false_grounding missed_grounding balanced_accuracy unread"
+    assert set(wanted.split()) <= {key[2] for key in keys}
+    # the sample's test split names 17 entities in 8 tweets; never a box: false grounding 0, missed grounding 100 by construction
+    assert found["blind", "test", "false_grounding"]["value"] == "0.0"
+    assert found["blind", "test", "missed_grounding"]["value"] == "100.0"
+    assert found["perfect", "test", "gmner_f1"]["value"] == found["perfect", "test", "gmner_f1"]["ci_low"] == "100.0"
+    assert {row["seed"] for row in rows} == {"7"}
+    assert {row["n"] for row in rows} == {"8"}
+    assert "split=test" in found["blind", "test", "n_count"]["signature"]
+
+
+def test_the_headline_has_dev_beside_test_with_intervals(reports):
+    first, second = compared.headline_rows({"dev": reports, "test": reports})
+    assert list(first)[:3] == ["setting", "GMNER, dev", "GMNER, test"]
+    assert first["GMNER, dev"] == "100.0 (100.0 – 100.0)"
+    assert (second["setting"], second["missed grounding"], second["N-Count"]) == ("blind", "100.0 (100.0 – 100.0)", 0)
+
+
+def test_every_two_settings_are_tested_the_later_minus_the_earlier(tweets):
+    by_setting = {"blind": judged(tweets, yardsticks.YARDSTICKS["never a box"]), "perfect": judged(tweets, yardsticks.perfect)}
+    (row,) = compared.pair_rows(by_setting, CONFIG)
+    blind_f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in by_setting["blind"]]))["f1"].percent
+    assert (row["pair"], row["difference"]) == ("perfect − blind", round(100 - blind_f1, 2))
+    assert row["ci_low"] > 0
+    assert len(compared.pair_rows({**by_setting, "again": by_setting["blind"]}, CONFIG)) == 3
+
+
+def test_tweets_are_shown_on_which_settings_differ_most(tweets):
+    right, none = judged(tweets, yardsticks.perfect), judged(tweets, lambda e: ())
+    drawn = compared.telling({"a": right, "b": none}, 2)
+    sizes = sorted((len(e.entities) for e in tweets), reverse=True)
+    assert [len(j.example.entities) for j in drawn["a"]] == sizes[:2]
+    assert [j.example.id for j in drawn["a"]] == [j.example.id for j in drawn["b"]]
+    assert compared.telling({}, 2) == {}
+    assert len(compared.drawn_rows(drawn)) == 4
+
+
+def test_scores_and_errors_that_differ_are_noticed(reports, tweets):
+    rows = compared.error_rows({"perfect": judged(tweets, yardsticks.perfect)})
+    assert compared.is_consistent(reports, rows, len(tweets))
+    assert not compared.is_consistent(reports, rows, len(tweets) + 1)
+    assert not compared.is_consistent(reports, [{**rows[0], "right": rows[0]["right"] - 1, "left out": 1}], len(tweets))
+
+
+def test_dev_stands_beside_the_scored_split_where_there_is_one():
+    assert compared.splits(CONFIG) == ["dev", "test"]
+    assert compared.splits(config.Config(splits=("train", "test"))) == ["test"]
+    assert compared.splits(config.Config(eval_split="dev")) == ["dev"]
