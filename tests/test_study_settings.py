@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -14,18 +13,13 @@ from mcr_lib.study import artifacts
 from mcr_lib.study.setting import Setting, check, lineage, stage_options
 
 
-def module(tmp_path, name, text):
-    (tmp_path / f"{name}.py").write_text(text)
-    made = types.ModuleType("same")
-    made.__file__ = str(tmp_path / f"{name}.py")
-    return made
-
-
 def test_comments_docstrings_and_layout_are_no_part_of_the_code(tmp_path):
-    plain = module(tmp_path, "a", "def f(x):\n    return x + 1\n")
-    told = module(tmp_path, "b", '"""Says what it is."""\n\n\ndef f(x):\n    """Adds."""\n    # one\n    return (\n        x + 1\n    )\n')
-    other = module(tmp_path, "c", "def f(x):\n    return x + 2\n")
-    prints = [artifacts.meaning_fingerprint([made]) for made in (plain, told, other)]
+    path, prints = tmp_path / "a.py", []
+    plain = "def f(x):\n    return x + 1\n"
+    told = '"""Says what it is."""\n\n\ndef f(x):\n    """Adds."""\n    # one\n    return (\n        x + 1\n    )\n'
+    for text in (plain, told, plain.replace("1", "2")):
+        path.write_text(text)
+        prints.append(artifacts.meaning_fingerprint([path]))
     assert prints[0] == prints[1] != prints[2]
 
 

@@ -5,8 +5,6 @@ processor and `backbone.json`: family (`boxes.FAMILIES`), wording of prompts, th
 and checksums of its files.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +15,16 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.utils import logging
 
-import mcr_lib
 from mcr_lib import prompts
 from mcr_lib.boxes import FAMILIES, Space
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
-from mcr_lib.sources.files import read_text, write_json
+from mcr_lib.sources.files import write_json
+from mcr_lib.stages.cards import CARD, card, checksum, folder_of
 from mcr_lib.stages.mrsi import Target
-
-SHIPPED = {"tiny-base": "data/tiny-base"}
-"""Name -> folder below the repository root."""
 
 CLASSES = {"qwen2.5-vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor)}
 """Family -> model class and processor class."""
-
-CARD = "backbone.json"
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,7 @@ class Backbone:
     @property
     def target(self) -> Target:
         """What rows for it are made for."""
-        size = self.processor.image_processor.size
-        return Target(self.family, size["shortest_edge"], size["longest_edge"], self.wording)
+        return _target(self.processor, self.family, self.wording)
 
 
 def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32, weights: str | Path | None = None) -> Backbone:
@@ -79,22 +71,20 @@ def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.flo
     """
     folder = folder_of(name)
     told = card(name)
+    processor = _processor(folder, told["family"])
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     attention = "sdpa" if device.startswith("cuda") else "eager"  # for few short rows a quarter faster on a CPU
-    model_class, processor_class = CLASSES[told["family"]]
     _be_quiet()
     source = folder if weights is None else Path(weights)
     try:
-        model, found = model_class.from_pretrained(
+        model, found = CLASSES[told["family"]][0].from_pretrained(
             source, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-        processor = processor_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"backbone {source} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
     if lost := sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]):
         raise UserError(f"backbone {source} is of another architecture: {len(lost)} weights do not fit, the first is {lost[0]}")
     model.config._name_or_path = str(folder)  # a reference model is loaded from there, and must not be the checkpoint
-    processor.tokenizer.padding_side = "left"
     return Backbone(name, told["family"], told["wording"], model.to(device).eval(), processor, told.get("prompt", "direct"))
 
 
@@ -104,9 +94,17 @@ def processor(name: str) -> ProcessorMixin:
     Raises:
         UserError: the folder is no backbone of this release, or a file of it is missing or changed.
     """
-    found = CLASSES[card(name)["family"]][1].from_pretrained(folder_of(name), local_files_only=True)
-    found.tokenizer.padding_side = "left"
-    return found
+    return _processor(folder_of(name), card(name)["family"])
+
+
+def target(name: str) -> Target:
+    """What rows for a backbone are made for, without loading its weights.
+
+    Raises:
+        UserError: as `load`.
+    """
+    told = card(name)
+    return _target(_processor(folder_of(name), told["family"]), told["family"], told["wording"])
 
 
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **told: Any) -> None:
@@ -124,50 +122,29 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     model.config.dtype = before
     backbone.processor.save_pretrained(folder)
-    files = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != CARD and p.suffix != ".md"}
+    files = {p.name: checksum(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != CARD and p.suffix != ".md"}
     head = {"format_version": FORMAT_VERSION, "kind": "backbone", "family": backbone.family, "wording": backbone.wording}
     head["prompt"] = backbone.prompt
     write_json(folder / CARD, {**head, "prompt_version": prompts.PROMPT_VERSION, **told, "sha256": files})
 
 
-def folder_of(name: str) -> Path:
-    """The folder that a backbone's name or path means."""
-    return Path(mcr_lib.__file__).resolve().parents[1] / SHIPPED[name] if name in SHIPPED else Path(name).expanduser()
-
-
-def card(name: str) -> dict[str, Any]:
-    """The card of a backbone by name or folder; its files are checked against the checksums in it.
-
-    Raises:
-        UserError: the folder is no backbone of this release, or a file of it is missing or changed.
-    """
-    folder = folder_of(name)
-    path = folder / CARD
-    if not path.is_file():
-        raise UserError(f"{folder} is no backbone: {CARD} is not there; choose {', '.join(SHIPPED)} or a folder that a run has saved")
-    try:
-        told = json.loads(read_text(path))
-        version, family, sums = told["format_version"], told["family"], dict(told["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no card of a backbone ({error!r:.80})") from error
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format_version {version!r}, but this release reads {FORMAT_VERSION}; make the backbone anew")
+def _processor(folder: Path, family: str) -> ProcessorMixin:
     if family not in CLASSES:
-        raise UserError(f"{path}: family {family!r} is of an architecture that cannot be loaded; known: {', '.join(CLASSES)}")
-    for name, expected in sums.items():
-        if not (folder / name).is_file():
-            raise UserError(f"backbone {folder}: {name} is missing; get the folder again")
-        if _sha256(folder / name) != expected:
-            raise UserError(f"backbone {folder}: {name} is not the file that was saved (cut or changed); get the folder again")
-    return told
+        raise UserError(f"{folder}: family {family!r} is of an architecture that cannot be loaded; known: {', '.join(CLASSES)}")
+    try:
+        found = CLASSES[family][1].from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the processor of {folder} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
+    found.tokenizer.padding_side = "left"
+    return found
+
+
+def _target(processor: ProcessorMixin, family: str, wording: prompts.Wording) -> Target:
+    size = processor.image_processor.size
+    return Target(family, size["shortest_edge"], size["longest_edge"], wording)
 
 
 def _be_quiet() -> None:
     """No bars and no warnings of the library: what matters of them is checked here."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import mcr_lib
@@ -131,13 +130,13 @@ def code_fingerprint() -> str:
     return fingerprint([(str(path.relative_to(root)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
 
 
-def meaning_fingerprint(modules: Iterable[ModuleType]) -> str:
-    """Fingerprint of what modules do: comments, docstrings and layout do not count."""
-    return fingerprint([(module.__name__, ast.dump(_without_docstrings(module))) for module in modules])
+def meaning_fingerprint(paths: Iterable[Path]) -> str:
+    """Fingerprint of what Python files do: comments, docstrings and layout do not count."""
+    return fingerprint([(path.name, ast.dump(_without_docstrings(path))) for path in paths])
 
 
-def _without_docstrings(module: ModuleType) -> ast.AST:
-    tree = ast.parse(read_text(module.__file__))
+def _without_docstrings(path: Path) -> ast.AST:
+    tree = ast.parse(read_text(path))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

@@ -10,6 +10,7 @@ setting that was begun under another fingerprint is begun anew; under the same o
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,12 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mcr_lib import answer, answer_reader, boxes, chains, constraints, matching, prompts, rewards, statements, styles
+import mcr_lib
+from mcr_lib import chains, prompts
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.sources.files import read_text, write_json
 from mcr_lib.sources.predictions import read_predictions
-from mcr_lib.stages import mrsi
+from mcr_lib.stages import cards, mrsi
 from mcr_lib.stages.options import WITHOUT_EFFECT, Options
 from mcr_lib.study import artifacts, prepare, setting
 from mcr_lib.study.artifacts import RunFolder, fingerprint
@@ -88,21 +90,23 @@ class Study:
 
     @cached_property
     def target(self) -> mrsi.Target:
-        """What rows are made for: the backbone's processor."""
-        return self._load(self.backbone).target
+        """What rows are made for: the backbone, as its processor and its card tell."""
+        from mcr_lib.stages import backbones
+
+        return backbones.target(self.backbone)
 
     @property
     def backbone(self) -> str:
         """Name or folder of the backbone that settings start from."""
-        from mcr_lib.stages import backbones, nano
-
         given = self.config.backbone
         if given == RANDOM:
             folder = self.run.path / "backbone"
-            if not (folder / backbones.CARD).is_file():
+            if not (folder / cards.CARD).is_file():
+                from mcr_lib.stages import nano
+
                 nano.write(folder, seed=self.config.seed)
             return str(folder)
-        return given if given in backbones.SHIPPED else str(repository() / Path(given).expanduser())
+        return given if given in cards.SHIPPED else str(repository() / Path(given).expanduser())
 
     def model(self, name: str) -> str:
         """Name or folder of a setting's model, for `backbones.load`; that of its start where it is not trained itself."""
@@ -124,9 +128,7 @@ class Study:
 
     @cached_property
     def _backbone_fingerprint(self) -> str:
-        from mcr_lib.stages.backbones import card
-
-        return fingerprint(card(self.backbone)["sha256"])
+        return fingerprint(cards.card(self.backbone)["sha256"])
 
     def is_done(self, name: str) -> bool:
         """Whether a setting's model is there, made from what it would be made from now."""
@@ -147,6 +149,8 @@ class Study:
             UserError: an unknown setting, or what `sft.train` and `cvo.train` raise.
         """
         found = self[name]
+        if "WORLD_SIZE" not in os.environ and found.stage != "none" and self.is_done(name):
+            return self.facts(name)
         if found.start != BACKBONE:
             self.train(found.start)
         if found.stage == "none":
@@ -291,11 +295,9 @@ def _images(examples: Iterable[Example]) -> str:
 
 def _code(stage: str) -> str:
     """Fingerprint of the code that decides what a stage makes of its rows."""
-    from mcr_lib.stages import backbones, cvo, sft, training
-
-    of_both = [answer, answer_reader, boxes, prompts, mrsi, backbones, training]
-    of_stage = {"sft": [sft, chains, statements, styles], "cvo": [cvo, rewards, constraints, matching]}
-    return artifacts.meaning_fingerprint([*of_both, *of_stage[stage]])
+    of_stage = {"sft": ["stages/sft", "chains", "statements", "styles"], "cvo": ["stages/cvo", "rewards", "constraints", "matching"]}
+    names = ["answer", "answer_reader", "boxes", "prompts", "stages/mrsi", "stages/backbones", "stages/training", *of_stage[stage]]
+    return artifacts.meaning_fingerprint(Path(mcr_lib.__file__).parent / f"{name}.py" for name in names)
 
 
 def _link(twin: Path, folder: Path) -> None:
