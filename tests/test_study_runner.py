@@ -198,3 +198,12 @@ def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
     settings = list(config.load("smoke", tmp_path).config.settings)
     results = list(csv.DictReader(folder.results.read_text().splitlines()))
     assert {(row["setting"], row["split"]) for row in results} == {(name, split) for name in settings for split in ("dev", "test")}
+
+
+def test_pictures_of_an_earlier_run_are_not_taken_for_this_ones(repository):
+    figures = RunFolder(repository / "out").figures
+    figures.mkdir(parents=True)
+    for name in ("01_old.png", "01_old.csv", "02_old.png"):
+        (figures / name).touch()
+    run(repository, only=["01"])
+    assert [p.name for p in figures.iterdir()] == ["02_old.png"]

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mcr_lib.answer import parse_answer
 from mcr_lib.metrics import Judged
@@ -72,7 +73,7 @@ def curves(rows: Rows, panels: Mapping[str, str], *, title: str, n_columns: int 
             if points:
                 _line(ax, *np.array(points, dtype=float).T, colour(name, names), name)
         ax.set(xlabel="update", ylabel=label)
-        _from_zero(ax)
+        _axes(ax)
     if len(names) > 1:
         axes.flat[0].legend()
     figure.suptitle(title + " (single run)", x=0.01, ha="left", fontsize=10)
@@ -95,6 +96,7 @@ def rewards(rows: Rows) -> Figure:
                 ax.fill_between(steps, middle - width, middle + width, color=shade, alpha=0.12, linewidth=0)
                 _line(ax, steps, middle, shade, None)
             ax.set(title=f"{name} · {symbol}", xlabel="update", ylim=(0, len(NAMES) * 1.04 if symbol == "R" else 1.04))
+            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     figure.suptitle("Rewards of sampled answers: mean, and ± spread (single run)", x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -219,10 +221,11 @@ def _line(ax: Axes, steps: np.ndarray, values: np.ndarray, shade: str, label: st
     ax.plot(steps[width - 1 :], smooth, color=shade, label=label)
 
 
-def _from_zero(ax: Axes) -> None:
-    """Axes of quantities that cannot be negative start at 0."""
+def _axes(ax: Axes) -> None:
+    """Whole updates below; quantities that cannot be negative start at 0, shares in percent end at 100."""
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if ax.dataLim.y0 >= 0:
-        ax.set_ylim(0, None)
+        ax.set_ylim(0, 104 if ax.get_ylabel().endswith("%") else None)
 
 
 def _image(judged: Judged) -> Any:

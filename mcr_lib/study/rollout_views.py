@@ -88,10 +88,11 @@ def reason_rows(frame: pd.DataFrame) -> Rows:
     """Why rollouts could not be read: per setting and reason how many, in the first and in the last third of the updates."""
     rows = []
     for name, part in frame.groupby("setting", sort=False) if len(frame) else ():
-        third = part["step"].max() / 3
-        first, last = (Counter(some["parse_reason"]) for some in (part[part["step"] <= third], part[part["step"] > 2 * third]))
-        for reason in dict.fromkeys([*first, *last]):
-            rows.append({"setting": name, "reason": reason or "read", "first third": first[reason], "last third": last[reason]})
+        last = int(part["step"].max())
+        third = max(1, last // 3)
+        first, final = (Counter(some["parse_reason"]) for some in (part[part["step"] <= third], part[part["step"] > last - third]))
+        for reason in dict.fromkeys([*first, *final]):
+            rows.append({"setting": name, "reason": reason or "read", "first third": first[reason], "last third": final[reason]})
     return rows
 
 

@@ -99,6 +99,8 @@ def _run_one(
     """Run one notebook, keep the manifest true at every moment, and return the exit code."""
     entries = manifest["notebooks"]
     entries.pop(notebook.stem, None)
+    for old in folder.figures.glob(f"{notebook.stem.split('_')[0]}_*"):
+        old.unlink()  # what this run does not draw again is no picture of it
     artifacts.write_manifest(folder, manifest)
     try:
         entries[notebook.stem] = {"fingerprint": fingerprint, **_execute(notebook, folder, loaded, overrides, console)}

@@ -92,8 +92,9 @@ def text_table(rows: Sequence[Mapping[str, Any]], index: str) -> Styler:
 
 
 def shown(rows: Sequence[Mapping[str, Any]]) -> Styler | None:
-    """`text_table` of rows under the name of their first key; nothing where there is no row."""
-    return text_table(rows, next(iter(rows[0]))) if rows else None
+    """`text_table` of rows under the name of their first key, numbers as short as they are; nothing where there is no row."""
+    told = [{key: f"{value:g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    return text_table(told, next(iter(rows[0]))) if rows else None
 
 
 def score_table(reports: Mapping[str, Mapping[str, Any]], tasks: Sequence[str] = ("gmner", "mner", "eeg")) -> pd.DataFrame:

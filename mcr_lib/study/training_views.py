@@ -191,7 +191,7 @@ def option_rows(study: Study, names: Sequence[str]) -> Rows:
         why = next(rows_of[option]["why"] for rows_of in told.values() if option in rows_of)
         same = len(set(cells.values())) == 1
         rows.append({"option": option, **({"all": cells[names[0]]} if same and len(names) > 1 else cells), "why": why})
-    columns = ["option", *(["all"] if len(names) > 1 else []), *names, "why"]
+    columns = [column for column in ("option", "all", *names, "why") if any(column in row for row in rows)]
     return [{column: row.get(column, "") for column in columns} for row in rows]
 
 
