@@ -169,7 +169,8 @@ def _figure(path: Path, note: str) -> str:
     data, width = base64.b64encode(picture).decode(), int.from_bytes(picture[16:20])  # as a PNG's head tells
     said = CAPTIONS.get(path.stem, path.stem.partition("_")[2].replace("_", " "))
     caption = f"{_e(said)} <span class='small'>{_e(note)}</span>"
-    return f"<figure><img width='{round(width / 1.5)}' src='data:image/png;base64,{data}' alt='{_e(said)}'><figcaption>{caption}</figcaption></figure>"
+    image = f"<img width='{round(width / 1.5)}' src='data:image/png;base64,{data}' alt='{_e(said)}'>"
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _json(path: Path) -> dict[str, Any]:
