@@ -90,7 +90,7 @@ RECIPE = Recipe(
         Phase("sight", steps=700, batch=64, lr=1.5e-3, mix={}),
         Phase("lookup", steps=1500, batch=32, lr=1.5e-3, is_vision_fixed=True,
               mix={"lookup": 0.05, "names": 0.2, "detect": 0.2, "where": 0.25, "caption": 0.25, "textonly": 0.05}),
-        Phase("joint", steps=700, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
+        Phase("joint", steps=400, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
               mix={"names": 0.1, "detect": 0.15, "where": 0.25, "caption": 0.45, "textonly": 0.05}),
     )
 )  # fmt: skip

@@ -43,7 +43,7 @@ def curves(log: pd.DataFrame, recipe: Recipe) -> Figure:
             if name in part and part[name].notna().any():
                 ax.plot(part["step"], part[name].rolling(3, min_periods=1).mean(), label=label)
         ax.set(title=f"phase {phase}, single run", xlabel="optimiser step", ylabel="loss (nats)")
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
         ax.legend(frameon=False, fontsize=8)
     return figure
 
