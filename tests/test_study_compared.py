@@ -101,8 +101,8 @@ def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path
 def test_the_headline_has_dev_beside_test_with_intervals(reports):
     first, second = compared.headline_rows({"dev": reports, "test": reports})
     assert list(first)[:3] == ["setting", "GMNER, dev", "GMNER, test"]
-    assert first["GMNER, dev"] == "100.0 (100.0\u00a0–\u00a0100.0)"
-    assert (second["setting"], second["missed grounding"], second["N-Count"]) == ("blind", "100.0 (100.0\u00a0–\u00a0100.0)", 0)
+    assert first["GMNER, dev"] == "100.0\n(100.0\u00a0to\u00a0100.0)"
+    assert (second["setting"], second["missed grounding"], second["N-Count"]) == ("blind", "100.0\n(100.0\u00a0to\u00a0100.0)", 0)
 
 
 def test_every_two_settings_are_tested_the_later_minus_the_earlier(tweets):

@@ -71,7 +71,7 @@ def _with_interval(scores: Mapping[str, Any] | None, key: str) -> str:
     if scores is None or scores[key] is None:
         return "–"
     interval = scores["ci95"].get(key) if isinstance(scores["ci95"], Mapping) else scores["ci95"]
-    return f"{scores[key]:.1f}" + (f" ({interval[0]:.1f}\u00a0–\u00a0{interval[1]:.1f})" if interval else "")
+    return f"{scores[key]:.1f}" + (f"\n({interval[0]:.1f}\u00a0to\u00a0{interval[1]:.1f})" if interval else "")
 
 
 def type_rows(of_split: Reports, task: str = "gmner") -> Rows:

@@ -151,17 +151,30 @@ def gallery(
     """A figure of examples side by side, each drawn by `draw_example`."""
     n_columns = max(1, min(n_columns, len(examples)))
     answers = predictions if predictions is not None else [None] * len(examples)
-    n_lines = [len(_lines(example, answer)) for example, answer in zip(examples, answers, strict=True)] or [0]
-    heights = [2.5 + 0.145 * max(n_lines[k : k + n_columns]) for k in range(0, len(n_lines), n_columns)]
-    size, ratios = (3.3 * n_columns, sum(heights)), {"height_ratios": heights}
-    figure, axes = plt.subplots(len(heights), n_columns, figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.15)  # room for a line below the texts, which the layout only estimates
+    drawn = list(zip(examples, answers, strict=True))
+    figure, axes = picture_grid([drawn[k : k + n_columns] for k in range(0, len(drawn), n_columns)] or [[]], n_columns)
     for ax in axes.flat[len(examples) :]:
         ax.set_axis_off()
     for ax, example, image, answer in zip(axes.flat, examples, images, answers, strict=False):
         draw_example(ax, example, image, answer)
         ax.set_anchor("N")
     return figure
+
+
+def picture_grid(
+    rows: Sequence[Sequence[tuple[Example, Sequence[PredictedEntity] | None]]], n_columns: int, *, head: float = 0.0
+) -> tuple[Figure, np.ndarray]:
+    """A figure with frames for `draw_example`, each row as high as the texts below its pictures need.
+
+    Args:
+        rows: what will be drawn in each row: tweets with their answers.
+        head: room above each picture in inches, for titles of several lines.
+    """
+    heights = [2.5 + head + 0.145 * max((len(_lines(example, answer)) for example, answer in row), default=0) for row in rows]
+    size, ratios = (3.3 * n_columns, sum(heights)), {"height_ratios": heights}
+    figure, axes = plt.subplots(len(heights), n_columns, figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.15)  # room for a line below the texts, which the layout only estimates
+    return figure, axes
 
 
 def reward_heatmap(

@@ -119,35 +119,37 @@ def hand_made(rows: Rows) -> Figure:
 
 def rollouts(groups: Sequence[Group], n_columns: int = 4) -> Figure:
     """Groups of rollouts, a row each: gold boxes solid, those of the answer dashed, with R and advantage; best and worst where many."""
-    figure, axes = plt.subplots(len(groups), n_columns, figsize=(3.1 * n_columns, 4.3 * len(groups)), squeeze=False)
-    for line, group in zip(axes, groups, strict=True):
+    chosen = [_ends(len(group.rows), n_columns) for group in groups]
+    drawn = [[(group.judged[k].example, group.judged[k].predictions) for k in some] for group, some in zip(groups, chosen, strict=True)]
+    figure, axes = plots.picture_grid(drawn, n_columns, head=0.3)
+    for line, group, some in zip(axes, groups, chosen, strict=True):
         image = _image(group.judged[0])
-        chosen = _ends(len(group.rows), n_columns)
-        for ax in line[len(chosen) :]:
+        for ax in line[len(some) :]:
             ax.set_axis_off()
-        for ax, k in zip(line, chosen, strict=False):
+        for ax, k in zip(line, some, strict=False):
             judged, row = group.judged[k], group.rows[k]
             plots.draw_example(ax, judged.example, image, judged.predictions)
             five = " ".join(f"{s} {row[n]:.2f}" for n, s in zip(NAMES, REWARD_COLUMNS, strict=True) if row[n] is not None)
-            unread = f" · {row['parse_reason']}" if row["parse_reason"] else ""
-            title = f"{group.setting}, update {group.step} · R {row['reward']:.2f}, advantage {row['advantage']:+.2f}{unread}\n{five}"
+            unread = f"\nnot read: {row['parse_reason']}" if row["parse_reason"] else ""
+            title = f"{group.setting}, update {group.step} · R {row['reward']:.2f}, advantage {row['advantage']:+.2f}\n{five}{unread}"
             ax.set_title(title, fontsize=7, color="black")
             ax.set_anchor("N")
     return figure
 
 
-def side_by_side(by_setting: Mapping[str, Sequence[Judged]]) -> Figure:
-    """The same tweets in every setting, a row per tweet: gold boxes solid, predicted boxes dashed."""
-    names = list(by_setting)
-    n_tweets = len(by_setting[names[0]])
-    figure, axes = plt.subplots(n_tweets, len(names), figsize=(3.1 * len(names), 4.2 * n_tweets), squeeze=False)
-    for k, line in enumerate(axes):
-        image = _image(by_setting[names[0]][k])
-        for ax, name in zip(line, names, strict=True):
-            judged = by_setting[name][k]
+def side_by_side(by_setting: Mapping[str, Sequence[Judged]], note: str = "") -> Figure:
+    """The same tweets in every setting, a row per tweet: gold boxes solid, predicted boxes dashed; the note above."""
+    names, columns = list(by_setting), list(by_setting.values())
+    tweets = list(zip(*columns, strict=True))
+    figure, axes = plots.picture_grid([[(j.example, j.predictions) for j in tweet] for tweet in tweets], len(names))
+    for line, tweet in zip(axes, tweets, strict=True):
+        image = _image(tweet[0])
+        for ax, name, judged in zip(line, names, tweet, strict=True):
             plots.draw_example(ax, judged.example, image, judged.predictions)
             ax.set_title(f"{name} · {judged.example.id}", fontsize=8, color=colour(name, names), fontweight="bold")
             ax.set_anchor("N")
+    if note:
+        figure.suptitle(note, fontsize=7.5, color=plots.REFERENCE_COLOUR, x=0.01, ha="left")
     return figure
 
 
@@ -157,10 +159,11 @@ def groundings(rows: Rows, *, n: int) -> Figure:
     ax.plot([0, 100], [100, 0], color=plots.REFERENCE_COLOUR, linestyle=":", linewidth=1)
     ax.annotate("rules that look at nothing", (50, 50), rotation=-45, ha="center", va="bottom", fontsize=8, color=plots.REFERENCE_COLOUR)
     names, axes = [row["setting"] for row in rows], ("false_grounding", "missed_grounding")
-    for row in rows:
+    for k, row in enumerate(rows):
         if None not in [row[key] for key in axes]:
             x, y = ([[max(0, row[key] - row[f"{key}_low"])], [max(0, row[f"{key}_high"] - row[key])]] for key in axes)
-            style = {"color": colour(row["setting"], names), "label": row["setting"], "fmt": "o", "capsize": 2.5, "markersize": 6}
+            style = {"color": colour(row["setting"], names), "label": row["setting"], "fmt": "o", "capsize": 2.5}
+            style["markersize"] = max(4, 4 + 2.5 * (len(rows) - 1 - k))  # those that coincide stand in each other
             ax.errorbar(*(row[key] for key in axes), xerr=x, yerr=y, **style)
     ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal", title=f"Grounding where the span is right (n = {n:,}, single run)")
     ax.set(xlabel="false grounding: boxed / not in the image, %", ylabel="missed grounding: no box / in the image, %")

@@ -54,7 +54,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
 table { border-collapse: collapse; font-size: 13px; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #eee; vertical-align: top } th { border-bottom: 1px solid #999 }
+th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #eee; vertical-align: top; white-space: pre-line }
+th { border-bottom: 1px solid #999 }
 .wide { overflow-x: auto } .note { background: #fff6dd; padding: .5rem .8rem; border-left: 4px solid #e69f00 }
 figure { margin: 1.4rem 0 } img { max-width: 100%; height: auto } figcaption { color: #444; font-size: 13px } summary { cursor: pointer }
 code { font-size: 12px; overflow-wrap: anywhere } .small { font-size: 12px; color: #555 }

@@ -121,17 +121,20 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     return Group(setting, step, tuple(_judged(study, row["answer"], example) for row in rows), tuple(rows))
 
 
-def telling_groups(study: Study, frame: pd.DataFrame, n_per_end: int = 1) -> list[Group]:
-    """Of each setting the groups with the widest spread of R in the first and in the last tenth of the updates."""
+def telling_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
+    """Of each setting the group with the widest spread of R in the first and in the last tenth of the updates, of a tweet whose image
+    shows what it names where there is one.
+    """
     found = []
     for name, part in frame.groupby("setting", sort=False) if len(frame) else ():
-        spread = part.groupby(["step", "group"])["reward"].std().reset_index()
-        last = int(spread["step"].max())
+        shown = {e.id for e in study.tweets(name) if any(entity.is_groundable for entity in e.entities)}
+        groups = part.groupby(["step", "group"]).agg(spread=("reward", "std"), id=("id", "first")).reset_index()
+        groups = groups.assign(has_box=groups["id"].isin(shown) & (groups["spread"] > 0))
+        last = int(groups["step"].max())
         edge = max(1, last // 10)
-        for some in (spread[spread["step"] <= edge], spread[spread["step"] > last - edge]):
-            widest = some.sort_values("reward", ascending=False, kind="stable").head(n_per_end)
-            places = zip(widest["step"], widest["group"], strict=True)
-            found += [group(study, frame, name, int(step), int(number)) for step, number in places]
+        for some in (groups[groups["step"] <= edge], groups[groups["step"] > last - edge]):
+            widest = some.sort_values(["has_box", "spread"], ascending=False, kind="stable").iloc[0]
+            found.append(group(study, frame, name, int(widest["step"]), int(widest["group"])))
     return found
 
 
