@@ -20,7 +20,7 @@ from mcr_lib.sources import testbed
 from mcr_lib.sources.testbed import drawing
 from mcr_lib.sources.testbed.world import BEINGS
 from mcr_lib.sources.twitter_gmner import LABELS
-from mcr_lib.stages import backbones, pretrain, pretrain_measure, pretrain_rows, pretrain_sight, tiny
+from mcr_lib.stages import backbones, bars, pretrain, pretrain_measure, pretrain_rows, pretrain_sight, tiny
 from mcr_lib.stages.pretrain_batches import IGNORED, Batcher, cells_of
 from mcr_lib.stages.pretrain_guide import Guide
 from mcr_lib.study.cli import main
@@ -234,14 +234,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_checkpoint_before_stays(tmp_p
 def test_measures_count_bait_and_boxes(fresh):
     found = pretrain_measure.measure(fresh, split="dev", n=2)
     assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
-    assert not any(pretrain_measure.met(found).values())
+    assert not any(bars.met(found).values())
     good = {
         "caption": {"mner_f1": 95.0, "box_accuracy": 80.0},
         "gmner": {"false_grounding": 60.0},
         "bait": {"named_rate": 20.0, "named_rate_blank": 1.0},
     }
-    assert all(pretrain_measure.met(good).values())
-    assert not pretrain_measure.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})["bait named because of the picture"]
+    assert all(bars.met(good).values())
+    assert not bars.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})["bait named because of the picture"]
 
 
 def test_the_committed_base_follows_its_recipe(tmp_path):

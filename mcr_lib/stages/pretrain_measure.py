@@ -20,8 +20,6 @@ from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.generate import answer_batch
 
 MAX_NEW_TOKENS = 128
-BARS = {"caption mner_f1": 90.0, "caption box_accuracy": 75.0, "gmner false_grounding": 30.0}
-"""Measure -> least value in percent that a base must reach."""
 
 
 def measure(
@@ -51,13 +49,6 @@ def measure(
         "gmner": {**{f"{task}_f1": _f1(tweets, task) for task in metrics.TASKS}, **_box_accuracy(tweets), **textual},
         "bait": {"named_rate": _bait_rate(tweets), "named_rate_blank": _bait_rate(blank), "n_tweets": n_bait},
     }
-
-
-def met(measured: dict[str, Any]) -> dict[str, bool]:
-    """Bar -> whether it is reached; the bar of bait is that it is named at least twice as often with the picture as without."""
-    reached = {bar: (measured[bar.split()[0]][bar.split()[1]] or 0.0) >= least for bar, least in BARS.items()}
-    rates = measured["bait"]
-    return {**reached, "bait named because of the picture": rates["named_rate"] > max(1.0, 2 * rates["named_rate_blank"])}
 
 
 def _judged(backbone: Backbone, made: Sequence[testbed.Made], batch_size: int, *, is_blank: bool = False) -> list[Judged]:

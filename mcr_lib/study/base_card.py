@@ -1,7 +1,7 @@
 """The card of a base model: recipe, measures, curves, and how it was made, for people and for `backbone.json`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mcr_lib.sources.files import read_text, written_whole
+from mcr_lib.stages import bars
 from mcr_lib.stages.pretrain import Recipe, as_told
-from mcr_lib.stages.pretrain_measure import BARS, met
 from mcr_lib.study import artifacts
 
 CURVES = {
@@ -32,7 +32,7 @@ def read_log(folder: str | Path) -> pd.DataFrame:
     return log
 
 
-def curves(log: pd.DataFrame, recipe: Recipe) -> Figure:
+def curves(log: pd.DataFrame) -> Figure:
     """One panel per phase: its losses by step."""
     phases = list(dict.fromkeys(log["phase"]))
     figure = Figure(figsize=(4 * len(phases), 3), layout="constrained")
@@ -74,16 +74,12 @@ def write_readme(folder: str | Path, told: Mapping[str, Any], *, n_parameters: i
         "caption names is always shown (textual), and a damaged name is told by its emblem (visual). It is a check of a mechanism in a",
         "controlled world; it says nothing of 7B models on tweets.",
         "",
-        f"Made by `{told['command']}` in {told['seconds'] / 60:.0f} minutes on {made['n_cpus']} cores, {told['threads']} threads.",
+        f"Made by `{told['command']}` in {told['seconds'] / 60:.0f} minutes on {made['n_cpus']} cores, {told['threads']} thread{'s' if told['threads'] > 1 else ''}.",
         "",
-        f"| measure, % | bar | {' | '.join(splits)} |",
-        f"|---|---|{'---|' * len(splits)}",
+        *bars.table(measured),
     ]
-    for name, part, key, bar in _rows():
-        values = " | ".join(_shown(measured[split][part][key]) for split in splits)
-        lines.append(f"| {name} | {bar} | {values} |")
-    reached = {split: met(dict(measured[split])) for split in splits}
-    missed = [f"{bar} ({split})" for split, bars in reached.items() for bar, is_met in bars.items() if not is_met]
+    reached = {split: bars.met(measured[split]) for split in splits}
+    missed = [f"{bar} ({split})" for split, found in reached.items() for bar, is_met in found.items() if not is_met]
     lines += ["", "All bars are reached." if not missed else f"Bars that are not reached: {', '.join(missed)}."]
     lines += ["", "| phase | steps | batch | tasks |", "|---|---|---|---|"]
     for phase in told["recipe"]["phases"]:
@@ -93,23 +89,3 @@ def write_readme(folder: str | Path, told: Mapping[str, Any], *, n_parameters: i
     lines += ["", f"Tweets measured of each distribution: {counts}. Curves: `curves.png`; losses: `log.jsonl`; checksums: `backbone.json`."]
     with written_whole(Path(folder) / "README.md") as file:
         file.write("\n".join(lines) + "\n")
-
-
-def _rows() -> Sequence[tuple[str, str, str, str]]:
-    """(name, part, key, bar) of each row of the table."""
-    bars = {tuple(bar.split()): f"≥ {least:g}" for bar, least in BARS.items()}
-    rows = [
-        ("clean captions: MNER F1", "caption", "mner_f1"),
-        ("clean captions: box accuracy at IoU 0.5", "caption", "box_accuracy"),
-        ("gmner: MNER F1", "gmner", "mner_f1"),
-        ("gmner: GMNER F1", "gmner", "gmner_f1"),
-        ("gmner: false grounding", "gmner", "false_grounding"),
-        ("gmner: missed grounding", "gmner", "missed_grounding"),
-        ("tweets with bait in which it is named", "bait", "named_rate"),
-        ("the same with a blank picture", "bait", "named_rate_blank"),
-    ]
-    return [(name, part, key, bars.get((part, key), "clearly above blank" if key == "named_rate" else "–")) for name, part, key in rows]
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"

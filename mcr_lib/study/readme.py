@@ -8,6 +8,7 @@ from pathlib import Path
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.sources.files import read_text, written_whole
+from mcr_lib.stages import bars
 from mcr_lib.study.config import repository
 from mcr_lib.study.facts import all_facts
 
@@ -44,11 +45,19 @@ def published() -> str:
     return "| system | GMNER F1 |\n|---|---|\n" + "".join(f"| {row['system']} | {row['f1']} |\n" for row in rows)
 
 
+def base() -> str:
+    """What the shipped base model can do and which shortcuts it takes."""
+    measured = json.loads(read_text(repository() / "data" / "tiny-base" / "backbone.json"))["measured"]
+    counts = ", ".join(f"{split} {found['n']:,}" for split, found in measured.items())
+    return "\n".join([*bars.table(measured), "", f"Tweets of each kind: {counts}."]) + "\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "yardsticks": yardsticks,
     "accuracies": accuracies,
     "departures": departures,
     "published": published,
+    "base": base,
 }
 
 

@@ -109,7 +109,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         base = folder / "backbone"
         plots.use_style()
-        plots.save(base_card.curves(log, recipe), base, "curves", log.to_dict("records"))
+        plots.save(base_card.curves(log), base, "curves", log.to_dict("records"))
         (base / "log.jsonl").write_bytes((folder / "log.jsonl").read_bytes())
         backbones.save(backbone, base, dtype=torch.float16, **told)
         base_card.write_readme(base, told, n_parameters=sum(p.numel() for p in backbone.model.parameters()))
