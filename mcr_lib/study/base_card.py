@@ -66,7 +66,8 @@ def write_readme(folder: str | Path, told: Mapping[str, Any], *, n_parameters: i
     """The card as `README.md` beside the weights."""
     measured = told["measured"]
     splits = list(measured)
-    made = told["made_with"]
+    made, n_threads = told["made_with"], told["threads"]
+    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
     lines = [
         "# tiny-base: the testbed's base model",
         "",
@@ -74,7 +75,7 @@ def write_readme(folder: str | Path, told: Mapping[str, Any], *, n_parameters: i
         "caption names is always shown (textual), and a damaged name is told by its emblem (visual). It is a check of a mechanism in a",
         "controlled world; it says nothing of 7B models on tweets.",
         "",
-        f"Made by `{told['command']}` in {told['seconds'] / 60:.0f} minutes on {made['n_cpus']} cores, {told['threads']} thread{'s' if told['threads'] > 1 else ''}.",
+        f"Made by `{told['command']}` in {told['seconds'] / 60:.0f} minutes on {made['n_cpus']} cores, {threads}.",
         "",
         *bars.table(measured),
     ]
