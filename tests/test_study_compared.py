@@ -78,7 +78,7 @@ def test_kinds_of_errors_add_up_to_gold_and_predictions_and_agree_with_the_score
 def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path):
     folder = RunFolder(tmp_path)
     by_split = {"dev": {"perfect": reports["perfect"]}, "test": reports}
-    lines = compared.write(folder, by_split, {"headline": []}, seed=7)
+    lines = compared.write(folder, by_split, {"scores": []}, seed=7)
     assert {"scores/perfect.dev.json", "scores/blind.test.json", "results.csv"} <= set(lines)
     assert all((tmp_path / line).is_file() for line in lines)
     rows = list(csv.DictReader(folder.results.read_text().splitlines()))
@@ -98,11 +98,13 @@ def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path
     assert "split=test" in found["blind", "test", "n_count"]["signature"]
 
 
-def test_the_headline_has_dev_beside_test_with_intervals(reports):
-    first, second = compared.headline_rows({"dev": reports, "test": reports})
-    assert list(first)[:3] == ["setting", "GMNER, dev", "GMNER, test"]
+def test_dev_stands_beside_test_and_every_number_has_its_interval(reports):
+    first, _ = compared.score_rows({"dev": reports, "test": reports})
+    assert list(first) == ["setting", "GMNER, dev", "GMNER, test", "MNER, test", "EEG, test"]
     assert first["GMNER, dev"] == "100.0\n(100.0\u00a0to\u00a0100.0)"
-    assert (second["setting"], second["missed grounding"], second["N-Count"]) == ("blind", "100.0\n(100.0\u00a0to\u00a0100.0)", 0)
+    perfect, blind = compared.bias_rows(reports)
+    assert (blind["setting"], blind["missed grounding"], blind["N-Count"]) == ("blind", "100.0\n(100.0\u00a0to\u00a0100.0)", 0)
+    assert perfect["N-F1"].startswith("100.0")
 
 
 def test_every_two_settings_are_tested_the_later_minus_the_earlier(tweets):

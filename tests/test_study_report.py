@@ -27,7 +27,8 @@ def folder(loaded):
     for name in ("05_settings", "01_types"):
         Image.new("RGB", (300, 30)).save(run.figures / f"{name}.png")
     pairs = [{"pair": "mcr − sft", "verdict": "<script>alert(1)</script>"}]
-    told = {"headline": [{"setting": "mrsi", "GMNER, test": "48.1 (45.0 – 51.0)"}], "pairs": pairs, "note": training_views.TESTBED_NOTE}
+    scores, bias = [{"setting": "mrsi", "GMNER, test": "48.1 (45.0 – 51.0)"}], [{"setting": "mrsi", "N-F1": "77.7"}]
+    told = {"scores": scores, "bias": bias, "pairs": pairs, "note": training_views.TESTBED_NOTE}
     compared.write(run, {}, told, seed=0)
     facts = {"status": "done", "setting": {"stage": "sft"}, "n_rows": 8, "n_steps": 36, "seconds": 12.5, "peak_memory_mb": 900.0}
     write_json(run.setting("mrsi") / "fingerprint.json", {"format_version": FORMAT_VERSION, "fingerprint": "abc", **facts})
@@ -39,7 +40,7 @@ def folder(loaded):
 def test_the_page_holds_scores_figures_training_and_origins_and_needs_nothing_beside_it(loaded, folder):
     page = report.write(loaded).read_text()
     assert folder.report.is_file()
-    assert "48.1 (45.0 – 51.0)" in page
+    assert all(f"<td>{number}</td>" in page for number in ("48.1 (45.0 – 51.0)", "77.7"))
     assert "<td>mrsi</td><td>the backbone</td><td>sft</td><td>8</td><td>36</td><td>12.5</td><td>900.0</td><td>abc</td>" in page
     assert page.count("<img") == 2
     assert page.count("src='data:image/png;base64,") == 2
@@ -54,7 +55,7 @@ def test_the_note_stands_beside_every_table_and_figure_of_scores(loaded, folder)
     page = report.page(folder, loaded)
     scores = page[page.index("<h2>Scores") : page.index("<h2>Training")]
     n_numbers = scores.count("<table>") + scores.count("<figure>")
-    assert scores.count(training_views.TESTBED_NOTE) == n_numbers == 3
+    assert scores.count(training_views.TESTBED_NOTE) == n_numbers == 4
     assert training_views.TESTBED_NOTE in page[: page.index("<h2>")]
 
 

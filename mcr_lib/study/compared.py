@@ -48,22 +48,30 @@ def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[st
     }
 
 
-def headline_rows(by_split: Mapping[str, Reports]) -> Rows:
-    """Per setting GMNER F1 on every split, then MNER, EEG and the bias metrics on the last one, each with its 95 % interval."""
+def score_rows(by_split: Mapping[str, Reports]) -> Rows:
+    """Per setting GMNER F1 on every split, then MNER and EEG F1 on the last one, each with its 95 % interval."""
     *_, last = by_split
     rows = []
     for name, report in by_split[last].items():
-        row = {"setting": name}
-        for split, of_split in by_split.items():
-            row[f"GMNER, {split}"] = _with_interval(of_split[name].get("gmner"), "f1")
-        for task in ("mner", "eeg"):
-            row[task.upper()] = _with_interval(report.get(task), "f1")
-        textual, visual = report.get("textual_bias"), report["visual_bias"]
-        for label, key in (("N-Pre", "n_pre"), ("N-Rec", "n_rec"), ("N-F1", "n_f1"), ("false grounding", "false_grounding"),
-                           ("missed grounding", "missed_grounding")):  # fmt: skip
-            row[label] = _with_interval(textual, key)
-        row["N-Count"], row["N-Rate"] = visual["n_count"], _with_interval(visual, "n_rate")
-        rows.append(row)
+        row = {"setting": name} | {f"GMNER, {split}": _with_interval(some[name].get("gmner"), "f1") for split, some in by_split.items()}
+        rows.append(row | {f"{task.upper()}, {last}": _with_interval(report.get(task), "f1") for task in ("mner", "eeg")})
+    return rows
+
+
+def bias_rows(of_split: Reports) -> Rows:
+    """Per setting the metrics of both shortcuts, each with its 95 % interval; the paper's names, then ours, then the invented names."""
+    keys = {
+        "N-Pre": "n_pre",
+        "N-Rec": "n_rec",
+        "N-F1": "n_f1",
+        "false grounding": "false_grounding",
+        "missed grounding": "missed_grounding",
+    }
+    rows = []
+    for name, report in of_split.items():
+        row = {"setting": name} | {label: _with_interval(report.get("textual_bias"), key) for label, key in keys.items()}
+        visual = report["visual_bias"]
+        rows.append(row | {"N-Count": visual["n_count"], "N-Rate": _with_interval(visual, "n_rate")})
     return rows
 
 
@@ -212,7 +220,7 @@ def write(folder: RunFolder, by_split: Mapping[str, Reports], told: Mapping[str,
     """Write `scores/<setting>.<split>.json`, `scores/settings.json` and `results.csv`; a line per file.
 
     Args:
-        told: what compares the settings: rows of `headline_rows`, `pair_rows`, `error_rows`.
+        told: what compares the settings: rows of `score_rows`, `bias_rows`, `pair_rows`, `error_rows`.
     """
     lines = scoring.write_scores(folder, {f"{name}.{split}": r for split, of_split in by_split.items() for name, r in of_split.items()})
     write_json(folder.score("settings"), {"format_version": FORMAT_VERSION, **told})

@@ -26,7 +26,7 @@ CAPTIONS = {
     "05_types": "GMNER F1 by entity type.",
     "05_gallery": "The tweets on which the settings differ most. Gold boxes solid, predicted dashed, bait dotted.",
     "05_scores": "The predictions file that the run was given.",
-    "05_answered": "Its answers to the tweets with the most mistakes: gold boxes solid, predicted ones dashed.",
+    "05_answered": "The predictions file on the tweets with the most mistakes: gold boxes solid, predicted ones dashed.",
     "05_answers": "One tweet, one mistake each: which score notices it.",
     "05_scorers": "The same predictions under three scorers.",
     "05_degradation": "How good each decision must be: perfect answers with one decision made worse.",
@@ -98,12 +98,13 @@ def page(folder: RunFolder, loaded: Loaded) -> str:
 def _tables(title: str, folder: RunFolder, told: Mapping[str, Any], note: str) -> list[str]:
     if title == "Training":
         return [table(rows, note)] if (rows := _trained(folder, told)) else []
-    if title != "Scores" or not told.get("headline"):
+    if title != "Scores" or not told.get("scores"):
         return []
     signatures = dict.fromkeys(row["signature"] for row in _csv(folder.results))
     return [
         "<p>Percent, 95 % bootstrap intervals over tweets in brackets; a single run. Choices are made on dev.</p>",
-        table(told["headline"], note), "<p>Paired tests on the same tweets, GMNER F1:</p>", table(told["pairs"], note),
+        table(told["scores"], note), table(told["bias"], note),
+        "<p>Paired tests on the same tweets, GMNER F1:</p>", table(told["pairs"], note),
         *(f"<p class='small'>signature: <code>{_e(signature)}</code></p>" for signature in signatures),
         "<p class='small'>every number: <code>results.csv</code></p>",
     ]  # fmt: skip
@@ -112,7 +113,7 @@ def _tables(title: str, folder: RunFolder, told: Mapping[str, Any], note: str) -
 def _trained(folder: RunFolder, told: Mapping[str, Any]) -> Rows:
     """What each training took, from `settings/<name>/fingerprint.json`."""
     rows = []
-    for name in (row["setting"] for row in told.get("headline", ())):
+    for name in (row["setting"] for row in told.get("scores", ())):
         facts = _json(folder.setting(name) / "fingerprint.json")
         if facts.get("status") == "done":
             of = facts["setting"]
