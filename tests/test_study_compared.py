@@ -100,11 +100,15 @@ def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path
 
 def test_dev_stands_beside_test_and_every_number_has_its_interval(reports):
     first, _ = compared.score_rows({"dev": reports, "test": reports})
-    assert list(first) == ["setting", "GMNER, dev", "GMNER, test", "MNER, test", "EEG, test"]
+    assert list(first) == ["setting", "GMNER, dev", "GMNER, test", "MNER, test", "EEG, test", "not read"]
     assert first["GMNER, dev"] == "100.0\n(100.0\u00a0to\u00a0100.0)"
-    perfect, blind = compared.bias_rows(reports)
+    assert first["not read"] == "0.0"
+    perfect, blind, *rules = compared.bias_rows(reports)
     assert (blind["setting"], blind["missed grounding"], blind["N-Count"]) == ("blind", "100.0\n(100.0\u00a0to\u00a0100.0)", 0)
     assert perfect["N-F1"].startswith("100.0")
+    assert [rule["setting"] for rule in rules] == ["(never a box)", "(whole image iff PER)", "(whole image iff first PER)"]
+    assert blind["N-F1"].startswith(rules[0]["N-F1"])  # the setting is that rule
+    assert compared.bias_rows({}) == []
 
 
 def test_every_two_settings_are_tested_the_later_minus_the_earlier(tweets):

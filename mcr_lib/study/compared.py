@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mcr_lib import bias, metrics, statistics
+from mcr_lib import bias, metrics, statistics, yardsticks
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example
 from mcr_lib.sources.files import write_json, written_whole
@@ -49,17 +49,23 @@ def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[st
 
 
 def score_rows(by_split: Mapping[str, Reports]) -> Rows:
-    """Per setting GMNER F1 on every split, then MNER and EEG F1 on the last one, each with its 95 % interval."""
+    """Per setting GMNER F1 on every split, then MNER and EEG F1 on the last one, each with its 95 % interval, and the share of answers that
+    could not be read.
+    """
     *_, last = by_split
     rows = []
     for name, report in by_split[last].items():
         row = {"setting": name} | {f"GMNER, {split}": _with_interval(some[name].get("gmner"), "f1") for split, some in by_split.items()}
-        rows.append(row | {f"{task.upper()}, {last}": _with_interval(report.get(task), "f1") for task in ("mner", "eeg")})
+        row |= {f"{task.upper()}, {last}": _with_interval(report.get(task), "f1") for task in ("mner", "eeg")}
+        rows.append(row | {"not read": f"{_unread(report):.1f}"})
     return rows
 
 
 def bias_rows(of_split: Reports) -> Rows:
-    """Per setting the metrics of both shortcuts, each with its 95 % interval; the paper's names, then ours, then the invented names."""
+    """Per setting the metrics of both shortcuts, each with its 95 % interval, and the N-F1 that rules reach which look at nothing.
+
+    N-Pre, N-Rec, N-F1, N-Count and N-Rate are the paper's names, false and missed grounding ours.
+    """
     keys = {
         "N-Pre": "n_pre",
         "N-Rec": "n_rec",
@@ -72,7 +78,9 @@ def bias_rows(of_split: Reports) -> Rows:
         row = {"setting": name} | {label: _with_interval(report.get("textual_bias"), key) for label, key in keys.items()}
         visual = report["visual_bias"]
         rows.append(row | {"N-Count": visual["n_count"], "N-Rate": _with_interval(visual, "n_rate")})
-    return rows
+    blind = next(iter(of_split.values()), {}).get("yardsticks", {})
+    rows += [{"setting": f"({name})", "N-F1": f"{blind[name]['n_f1']:.1f}"} for name in yardsticks.BLIND if name in blind]
+    return [{column: row.get(column, "") for column in rows[0]} for row in rows] if rows else []
 
 
 def _with_interval(scores: Mapping[str, Any] | None, key: str) -> str:
@@ -212,8 +220,13 @@ def _values(report: Mapping[str, Any]) -> Iterable[tuple[str, Any, Any]]:
         found = report.get(group, {})
         plain = ((key, value) for key, value in found.items() if key not in ("ci95", "n_predictions") and not isinstance(value, Mapping))
         yield from ((key, value, found["ci95"].get(key)) for key, value in plain)
+    yield "unread", _unread(report), None
+
+
+def _unread(report: Mapping[str, Any]) -> float:
+    """The share in percent of answers that could not be read."""
     n, failed = report["parse"]["n_answers"], sum(report["parse"]["failed_by_reason"].values())
-    yield "unread", round(100 * failed / n, 2) if n else None, None
+    return round(100 * failed / n, 2) if n else 0.0
 
 
 def write(folder: RunFolder, by_split: Mapping[str, Reports], told: Mapping[str, Any], seed: int) -> list[str]:
