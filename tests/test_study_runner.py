@@ -207,3 +207,16 @@ def test_pictures_of_an_earlier_run_are_not_taken_for_this_ones(repository):
         (figures / name).touch()
     run(repository, only=["01"])
     assert [p.name for p in figures.iterdir()] == ["02_old.png"]
+
+
+def test_progress_names_the_cell_that_runs_and_the_last_line_that_it_printed(tmp_path):
+    done, running = {"papermill": {"status": "completed"}}, {"papermill": {"status": "running"}}
+    printed = [{"name": "stdout", "text": ["mrsi: sft 1 of 9\n", "mrsi: sft 5 of 9 loss 0.4\n"]}]
+    cells = [{"metadata": done}, {"metadata": running, "outputs": printed}, {"metadata": {}}]
+    part = tmp_path / "part.ipynb"
+    part.write_text(json.dumps({"cells": cells}))
+    assert runner._position(part) == "cell 2 of 3: mrsi: sft 5 of 9 loss 0.4"
+    part.write_text(json.dumps({"cells": [cells[0], {"metadata": running, "outputs": []}]}))
+    assert runner._position(part) == "cell 2 of 2"
+    part.write_text("{")
+    assert runner._position(part) is None
