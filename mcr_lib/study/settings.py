@@ -104,7 +104,12 @@ class Study:
             if not (folder / cards.CARD).is_file():
                 from mcr_lib.stages import nano
 
-                nano.write(folder, seed=self.config.seed)
+                made = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+                nano.write(made, seed=self.config.seed)
+                try:
+                    made.rename(folder)
+                except OSError:  # another process of this run was first; what it made is the same
+                    shutil.rmtree(made)
             return str(folder)
         return given if given in cards.SHIPPED else str(repository() / Path(given).expanduser())
 
