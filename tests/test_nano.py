@@ -53,6 +53,7 @@ def start(arguments, folder):
 
 
 def command(arguments, said):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
     sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: PTH123, SIM115
     sys.exit(cli.main(arguments))
 
