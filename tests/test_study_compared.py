@@ -103,6 +103,8 @@ def test_dev_stands_beside_test_and_every_number_has_its_interval(reports):
     assert list(first) == ["setting", "GMNER, dev", "GMNER, test", "MNER, test", "EEG, test", "not read"]
     assert first["GMNER, dev"] == "100.0\n(100.0\u00a0to\u00a0100.0)"
     assert first["not read"] == "0.0"
+    alone = compared.score_rows({"dev": {}, "test": reports})
+    assert [row["GMNER, dev"] for row in alone] == ["–", "–"]
     perfect, blind, *rules = compared.bias_rows(reports)
     assert (blind["setting"], blind["missed grounding"], blind["N-Count"]) == ("blind", "100.0\n(100.0\u00a0to\u00a0100.0)", 0)
     assert perfect["N-F1"].startswith("100.0")

@@ -197,7 +197,10 @@ def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
     assert page.count("<figure>") == len(list(folder.figures.glob("*.png")))
     settings = list(config.load("smoke", tmp_path).config.settings)
     results = list(csv.DictReader(folder.results.read_text().splitlines()))
-    assert {(row["setting"], row["split"]) for row in results} == {(name, split) for name in settings for split in ("dev", "test")}
+    assert {(row["setting"], row["split"]) for row in results} == {
+        *((name, split) for name in settings for split in ("dev", "test")),
+        ("predictions", "test"),
+    }
 
 
 def test_pictures_of_an_earlier_run_are_not_taken_for_this_ones(repository):
