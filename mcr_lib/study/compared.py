@@ -49,15 +49,14 @@ def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[st
 
 
 def score_rows(by_split: Mapping[str, Reports]) -> Rows:
-    """Per setting on the last split GMNER F1 on every split, then MNER and EEG F1 on the last one, each with its 95 % interval, and the share of answers that
-    could not be read.
+    """Per setting of the last split GMNER F1 on every split, then MNER and EEG F1 on the last one, each with its 95 % interval, and the
+    share of answers that could not be read.
     """
     *_, last = by_split
     rows = []
     for name, report in by_split[last].items():
-        row = {"setting": name} | {
-            f"GMNER, {split}": _with_interval(some.get(name, {}).get("gmner"), "f1") for split, some in by_split.items()
-        }
+        gmner = {f"GMNER, {split}": some.get(name, {}).get("gmner") for split, some in by_split.items()}
+        row = {"setting": name} | {column: _with_interval(score, "f1") for column, score in gmner.items()}
         row |= {f"{task.upper()}, {last}": _with_interval(report.get(task), "f1") for task in ("mner", "eeg")}
         rows.append(row | {"not read": f"{_unread(report):.1f}"})
     return rows
