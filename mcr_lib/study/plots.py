@@ -221,7 +221,12 @@ def score_bars(ax: Axes, rows: Sequence[Mapping[str, Any]], *, n: int) -> Axes:
         bars = ax.bar(x, f1, width * 0.92, yerr=spread, color=TASK_COLOURS[task], label=task, capsize=2.5, ecolor=REFERENCE_COLOUR)
         ax.bar_label(bars, [f"{value:.1f}" for value in f1], label_type="center", fontsize=7.5, color=ink(TASK_COLOURS[task]))
     ax.set_xticks(range(len(names)), names)
-    ax.set(ylabel="F1, %", ylim=(0, 105), title=f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)")
+    ax.set(
+        ylabel="F1, %",
+        ylim=(0, 116),
+        yticks=range(0, 101, 20),
+        title=f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)",
+    )
     ax.legend(ncols=3, loc="upper right")
     return ax
 
