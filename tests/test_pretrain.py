@@ -88,7 +88,7 @@ def test_a_chain_of_two_entities_in_the_terse_style_fits_64_tokens(fresh):
     two = [m.example for m in itertools.islice(testbed.stream("gmner", "train"), 300) if len(m.example.entities) == 2]
     for example in two:
         chain = chains.build(example, "terse", np.random.default_rng(0))
-        think = chains.render(chain, "qwen2.5-vl", pretrain_rows.model_size(example)).split("\n<answer>")[0]
+        think = chains.render(chain, "qwen2.5-vl", pretrain_rows.TARGET.size(example)).split("\n<answer>")[0]
         assert len(tokenizer.encode(think)) <= 64, think
 
 
@@ -114,7 +114,7 @@ def test_forms_of_a_word_start_alike_and_near_numbers_too(fresh):
 def test_the_processor_resizes_as_boxes_say(fresh):
     for made in itertools.islice(testbed.stream("gmner", "dev"), 12):
         grid = fresh.processor.image_processor([drawing.draw(made.scene)], return_tensors="pt")["image_grid_thw"][0].tolist()
-        assert (14 * grid[2], 14 * grid[1]) == pretrain_rows.model_size(made.example)
+        assert (14 * grid[2], 14 * grid[1]) == pretrain_rows.TARGET.size(made.example)
 
 
 def test_rows_are_what_their_task_says(some_rows):

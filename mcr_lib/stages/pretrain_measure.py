@@ -11,10 +11,9 @@ from typing import Any
 from PIL import Image, ImageStat
 
 from mcr_lib import bias, boxes, metrics, prompts
-from mcr_lib.answer import parse_answer
 from mcr_lib.metrics import Judged
-from mcr_lib.schema import PredictedEntity
 from mcr_lib.sources import testbed
+from mcr_lib.sources.predictions import Prediction, parse_prediction
 from mcr_lib.sources.testbed import drawing
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.generate import answer_batch
@@ -62,14 +61,11 @@ def _judged(backbone: Backbone, made: Sequence[testbed.Made], batch_size: int, *
         chats = [prompts.messages(example, wording=backbone.wording) for example in examples]
         said, sizes = answer_batch(backbone, chats, [[picture] for picture in pictures], max_new_tokens=MAX_NEW_TOKENS)
         for k, example, text, size in zip(batch, examples, said, sizes, strict=True):
-            parsed = parse_answer(text, labels=example.labels)
-            judged[k] = metrics.judge(example, [_in_px(p, backbone, example.image_size_px, size[0]) for p in parsed.entities])
+            answer = Prediction(
+                example.id, text, coordinate_space=backbone.space, model_size=size[0], image_size_px=example.image_size_px
+            )  # fmt: skip
+            judged[k] = metrics.judge(example, parse_prediction(answer, example, "strict")[1])
     return [judged[k] for k in range(len(made))]
-
-
-def _in_px(predicted: PredictedEntity, backbone: Backbone, image_size: boxes.Size, model_size: boxes.Size) -> PredictedEntity:
-    found = (boxes.from_space(box, backbone.space, image_size=image_size, model_size=model_size) for box in predicted.boxes_xyxy)
-    return replace(predicted, boxes_xyxy=tuple(found))
 
 
 def _blank(picture: Image.Image) -> Image.Image:

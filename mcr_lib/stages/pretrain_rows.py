@@ -27,10 +27,14 @@ from mcr_lib.sources.testbed import drawing, tweets
 from mcr_lib.sources.testbed.tweets import Mention
 from mcr_lib.sources.testbed.world import BEINGS, BY_NAME, Being, chance_name, pick, shuffled
 from mcr_lib.sources.twitter_gmner import LABELS
-from mcr_lib.stages.tiny import LARGEST_NUMBER, MAX_PIXELS, MIN_PIXELS, UNIT_PX
+from mcr_lib.stages.mrsi import Target
+from mcr_lib.stages.tiny import LARGEST_NUMBER, MAX_PIXELS, MIN_PIXELS
 from mcr_lib.styles import STYLES, TYPE_REASONS
 
 ABSENT = "absent"
+
+TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
+"""What rows are made for: the tiny backbone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,9 @@ def rows(task: str, *, seed: int, start: int = 0) -> Iterator[Row]:
         start += 1
 
 
-def model_size(example: Example) -> boxes.Size:
-    """The (width, height) to which the tiny processor resizes a picture of the testbed."""
-    return boxes.resized_size(example.image_size_px, unit=UNIT_PX, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
-
-
 def written(example: Example, box_xyxy_px: Box) -> Box:
     """A box of original pixels as the model writes it."""
-    return boxes.written_box(box_xyxy_px, "model_px", image_size=example.image_size_px, model_size=model_size(example))
+    return boxes.written_box(box_xyxy_px, "model_px", image_size=example.image_size_px, model_size=TARGET.size(example))
 
 
 def _asked(text: str, image: Image | None) -> list[prompts.Message]:
@@ -82,7 +81,9 @@ def _lookup(rng: Random, seed: int, index: int) -> Row:
     listing = " ; ".join(f"{name} [{', '.join(map(str, box))}]" for name, box in at.items())
     wanted = shuffled(rng, names)[: 1 + int(rng.random() * 3)]
     if rng.random() < 0.4:
-        wanted = shuffled(rng, [*wanted, next(name for name in iter(lambda: _some_name(rng), None) if name not in at)])
+        while (other := _some_name(rng)) in at:
+            pass
+        wanted = shuffled(rng, [*wanted, other])
     said = [PredictedEntity(name, None, (at[name],) if name in at else ()) for name in wanted]
     looks = tuple(f"{name} [" if name in at else ABSENT for name in wanted)
     chat = _asked(f"{listing}\nWhere is each?\n{' ; '.join(wanted)}", None)
@@ -130,7 +131,7 @@ def _where(rng: Random, seed: int, index: int) -> Row:
     return Row("where", chat, write_answer(said, constraints=("groundable", "box")), image, tuple(looks))
 
 
-def caption_answer(made: testbed.Made) -> list[PredictedEntity]:
+def _caption_answer(made: testbed.Made) -> list[PredictedEntity]:
     """What a caption is taught to mean: everything that its author had in mind, each with its largest box as the model writes it."""
     return [PredictedEntity(b.name, b.type, (written(made.example, made.scene.boxes_of(b.name)[0]),)) for b in made.named]
 
@@ -139,7 +140,7 @@ def _caption(rng: Random, seed: int, index: int) -> Row:
     made = testbed.make("caption", "train", index, seed=seed)
     image = drawing.draw(made.scene)
     example = replace(made.example, images=("drawn",))
-    said = caption_answer(made)
+    said = _caption_answer(made)
     prompt, think = "direct", None
     if rng.random() < 0.25:
         prompt = pick(rng, ("cot", "mcr", "mcr-no-instruction"))

@@ -17,7 +17,7 @@ from mcr_lib import boxes
 from mcr_lib.sources import testbed
 from mcr_lib.sources.testbed import drawing
 from mcr_lib.sources.testbed.world import BEINGS
-from mcr_lib.stages.pretrain_rows import BUSY, model_size, written
+from mcr_lib.stages.pretrain_rows import BUSY, TARGET, written
 from mcr_lib.stages.tiny import UNIT_PX, number_ids
 
 _LEAST_COVER = 0.2
@@ -104,7 +104,7 @@ def sight_accuracy(model: Qwen2_5_VLForConditionalGeneration, heads: Heads, numb
 
 def _marked(made: testbed.Made) -> list[tuple[int, tuple[float, ...]]]:
     """(name, box) of each cell, row by row."""
-    width, height = (side // UNIT_PX for side in model_size(made.example))
+    width, height = (side // UNIT_PX for side in TARGET.size(made.example))
     placed = [(_NUMBER_OF[s.name], written(made.example, s.box_xyxy_px)) for s in made.scene.shown]
     marked = []
     for row in range(height):
