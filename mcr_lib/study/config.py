@@ -60,6 +60,7 @@ class Config(BaseModel):
     sft: dict[str, Any] = Field({}, description="options of every SFT that depart from their defaults")
     cvo: dict[str, Any] = Field({}, description="options of every CVO that depart from their defaults")
     device: Literal["cpu", "cuda"] | None = Field(None, description="of models; null = a GPU where there is one")
+    n_processes: int = Field(0, ge=0, description="processes that train and answer together; 0 = one per visible GPU, without one a single")
     max_new_tokens: int = Field(512, ge=1, description="of an answer when models are compared")
     answer_temperature: float = Field(0.0, ge=0, description="of these answers; 0 = greedy")
     answer_batch_size: int = Field(128, ge=1, description="tweets answered at a time")
