@@ -143,3 +143,9 @@ def test_dev_stands_beside_the_scored_split_where_there_is_one():
     assert compared.splits(CONFIG) == ["dev", "test"]
     assert compared.splits(config.Config(splits=("train", "test"))) == ["test"]
     assert compared.splits(config.Config(eval_split="dev")) == ["dev"]
+    named = ("test", "dev", "test_unseen", "test_adversarial")
+    assert compared.splits(config.Config(answer_splits=named, splits=("train", "dev", "test", "test_unseen"))) == [
+        "dev",
+        "test_unseen",
+        "test",
+    ]

@@ -27,8 +27,9 @@ EXTRA_KINDS = ("no entity", "name not in the text")
 
 
 def splits(config: Config) -> list[str]:
-    """The splits whose answers are compared: dev, on which choices are made, and the one that is scored."""
-    return list(dict.fromkeys(split for split in ("dev", config.eval_split) if split in config.splits))
+    """The splits whose answers are compared: dev, on which choices are made, or those that the profile names; last the one that is scored."""
+    others = [split for split in config.answer_splits or ("dev",) if split != config.eval_split]
+    return [split for split in dict.fromkeys([*others, config.eval_split]) if split in config.splits]
 
 
 def judged(study: Study, names: Iterable[str], split: str) -> dict[str, list[Judged]]:

@@ -40,6 +40,7 @@ class Config(BaseModel):
     bad_images: Literal["error", "skip"] = Field("error", description="what to do about images that are missing or unusable")
     splits: tuple[Split, ...] = Field(("train", "dev", "test"), min_length=1, description="splits to prepare")
     eval_split: Split = Field("test", description="split that is scored")
+    answer_splits: tuple[Split, ...] = Field((), description="splits that settings answer, beside eval_split; empty = dev")
     predictions: str | None = Field(None, description="a predictions file to score; null = none")
     stand_in: float | None = Field(
         None, ge=0, le=1, description="without predictions: score gold in which each decision is right at this rate; null = nothing"

@@ -15,6 +15,7 @@ from mcr_lib import prompts
 from mcr_lib.errors import UserError
 from mcr_lib.stages.mrsi import known_styles
 from mcr_lib.stages.options import Options, options_of
+from mcr_lib.study import views
 
 BACKBONE = "backbone"
 """The start of a setting that starts from no other: the backbone of the profile."""
@@ -36,6 +37,7 @@ class Setting(BaseModel):
     data: Literal["train", "d1", "d2"] | None = Field(None, description="tweets; null = train for answers, d1 for chains, d2 for cvo")
     share: float = Field(1.0, gt=0, le=1, description="of these tweets, by a hash of (seed, id)")
     prompt: prompts.Kind = Field("direct", description="what the model is asked, in training and after")
+    view: views.View = Field("full", description="what it is shown, in training and after: full, text (a grey picture), image (no text)")
     options: dict[str, Any] = Field({}, description="of its stage, over those of the profile")
 
     @property

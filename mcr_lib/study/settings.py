@@ -27,7 +27,7 @@ from mcr_lib.sources.files import read_text, write_json
 from mcr_lib.sources.predictions import read_predictions
 from mcr_lib.stages import cards, mrsi
 from mcr_lib.stages.options import WITHOUT_EFFECT, Options
-from mcr_lib.study import artifacts, prepare, setting
+from mcr_lib.study import artifacts, prepare, setting, views
 from mcr_lib.study.artifacts import RunFolder, fingerprint
 from mcr_lib.study.config import Loaded, repository
 from mcr_lib.study.setting import BACKBONE, Setting
@@ -75,14 +75,20 @@ class Study:
         return setting.stage_options(found, getattr(self.config, found.stage), name=name, seed=self.config.seed)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The rows that a setting is trained on, as `mrsi` makes them for the backbone."""
+        """The rows that a setting is trained on, as `mrsi` makes them for the backbone, of what its view shows."""
         found, tweets, target = self[name], self.tweets(name), self.target
         if found.stage == "cvo":
-            return list(mrsi.grpo_rows(tweets, target, prompt=found.prompt))
-        with_reasoning = found.rows == "chains"
-        built = self._chains(found, tweets) if with_reasoning else mrsi.build_chains(tweets, ["terse"], seed=self.config.seed).chains
-        by_id = {example.id: example for example in tweets}
-        return list(mrsi.sft_rows(built, by_id, target, prompt=found.prompt, with_reasoning=with_reasoning))
+            rows = list(mrsi.grpo_rows(tweets, target, prompt=found.prompt))
+        else:
+            with_reasoning = found.rows == "chains"
+            built = self._chains(found, tweets) if with_reasoning else mrsi.build_chains(tweets, ["terse"], seed=self.config.seed).chains
+            by_id = {example.id: example for example in tweets}
+            rows = list(mrsi.sft_rows(built, by_id, target, prompt=found.prompt, with_reasoning=with_reasoning))
+        if found.view == "full":
+            return rows
+        shown = {example.id: example for example in self._seen(found, tweets)}
+        asked = {id: prompts.messages(example, found.prompt, wording=target.wording) for id, example in shown.items()}
+        return [row | {"prompt": asked[row["id"]], "images": list(shown[row["id"]].images)} for row in rows]
 
     def tweets(self, name: str) -> list[Example]:
         """The tweets that a setting is trained on."""
@@ -186,7 +192,7 @@ class Study:
             UserError: an unknown setting or split, an image that cannot be read, or a folder that cannot be written.
         """
         split = split or self.config.eval_split
-        tweets = self._with_images(examples) if examples is not None else self.examples(split)
+        tweets = self._seen(self[name], self._with_images(examples) if examples is not None else self.examples(split))
         path, config = self.run.predictions(stem or f"{name}.{split}"), self.config
         asked = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
         told = fingerprint(self.fingerprint(name), asked, config.seed, prompts.PROMPT_VERSION, _images(tweets), checksum(tweets))
@@ -199,7 +205,7 @@ class Study:
             generate(
                 backbone, tweets, path, **asked, shots=shots, batch_size=config.answer_batch_size, seed=config.seed, setting=name,
                 progress=self.progress and (lambda done, of: self.progress(f"{name}: answers to {split}", done, of, {})),
-                split=split, fingerprint=told,
+                split=split, view=self[name].view, fingerprint=told,
             )  # fmt: skip
         return path
 
@@ -270,6 +276,10 @@ class Study:
         usable, _ = prepare.with_usable_image(self.loaded, examples)
         by_id = {example.id: example for example in usable}
         return [by_id.get(example.id, replace(example, images=())) for example in examples]
+
+    def _seen(self, found: Setting, tweets: Sequence[Example]) -> list[Example]:
+        """The tweets as a setting is shown them."""
+        return [views.seen(example, found.view, self.run.path / "data" / "grey") for example in tweets]
 
     def _is_done(self, folder: Path, wanted: str) -> bool:
         facts = _facts(folder)
