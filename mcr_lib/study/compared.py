@@ -27,7 +27,7 @@ EXTRA_KINDS = ("no entity", "name not in the text")
 
 
 def splits(config: Config) -> list[str]:
-    """The splits whose answers are compared: dev, on which choices are made, or those that the profile names; last the one that is scored."""
+    """The splits whose answers are compared: dev, on which choices are made, or those that a profile names; last the one that is scored."""
     others = [split for split in config.answer_splits or ("dev",) if split != config.eval_split]
     return [split for split in dict.fromkeys([*others, config.eval_split]) if split in config.splits]
 
