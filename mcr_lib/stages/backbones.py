@@ -1,18 +1,22 @@
 """Backbones: a model with its processor, and what one must know to speak with it.
 
-`load` takes the name of a backbone that this repository ships ("tiny-base"), or a folder that `save` wrote. A folder holds safetensors, the
-processor and `backbone.json`: family (`boxes.FAMILIES`), wording of prompts, the prompt that it was trained to be asked, prompt version,
-and checksums of its files.
+`load` takes the name of a backbone that this repository ships ("tiny-base"), a folder that `save` wrote, or a released model of one of
+the `families`: by its name on the hub, where it has been downloaded, or by its folder. No code of a model's own is ever run. A folder of
+`save` holds safetensors, the processor and `backbone.json`: family (`boxes.FAMILIES`), wording of prompts, the prompt that it was trained
+to be asked, prompt version, and checksums of its files.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, ProcessorMixin, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 
 from mcr_lib import prompts
@@ -20,11 +24,17 @@ from mcr_lib.boxes import FAMILIES, Space
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.sources.files import write_json
+from mcr_lib.stages import families
 from mcr_lib.stages.cards import CARD, card, checksum, folder_of
 from mcr_lib.stages.mrsi import Target
 
-CLASSES = {"qwen2.5-vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor)}
-"""Family -> model class and processor class."""
+Quantization = Literal["none", "4bit"]
+
+Pixels = tuple[int, int]
+"""Fewest and most pixels of an image as the processor resizes it."""
+
+_CANNOT = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
+"""What transformers raises about a folder that it cannot make sense of."""
 
 
 @dataclass(frozen=True)
@@ -58,53 +68,64 @@ class Backbone:
         return _target(self.processor, self.family, self.wording)
 
 
-def load(name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32, weights: str | Path | None = None) -> Backbone:
+def load(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    weights: str | Path | None = None,
+    quantization: Quantization = "none",
+    pixels: Pixels | None = None,
+) -> Backbone:
     """A backbone by name or folder.
 
     Args:
         device: `None` = a GPU where there is one.
-        dtype: of the weights once loaded.
+        dtype: of the weights once loaded; with 4 bits, of what is computed from them.
         weights: a checkpoint of it whose weights are taken instead of its own.
+        quantization: "4bit" keeps the linear layers of the language model in 4 bits (NF4, twice quantised: QLoRA), for LoRA on a small GPU.
+        pixels: of a released model, which would take any; a folder that `save` wrote has its own.
 
     Raises:
-        UserError: the folder is missing, of another version or architecture, or a file of it is missing or not as it was saved.
+        UserError: the folder is missing, of another version or architecture, a file of it is missing, cut or not as it was saved, or 4 bits
+            without a GPU or without bitsandbytes.
     """
-    folder = folder_of(name)
-    told = card(name)
-    processor = _processor(folder, told["family"])
+    folder, told = folder_of(name), card(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    attention = "sdpa" if device.startswith("cuda") else "eager"  # for few short rows a quarter faster on a CPU
-    _be_quiet()
+    placed = _placed(device, dtype, quantization)
+    processor = _processor(folder, told, pixels)
     source = folder if weights is None else Path(weights)
+    _be_quiet()
     try:
-        model, found = CLASSES[told["family"]][0].from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True, output_loading_info=True
+        model, found = _model_class(told["family"]).from_pretrained(
+            source, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **placed
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
+    except _CANNOT as error:
         raise UserError(f"backbone {source} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
     if lost := sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]):
         raise UserError(f"backbone {source} is of another architecture: {len(lost)} weights do not fit, the first is {lost[0]}")
     model.config._name_or_path = str(folder)  # a reference model is loaded from there, and must not be the checkpoint
-    return Backbone(name, told["family"], told["wording"], model.to(device).eval(), processor, told.get("prompt", "direct"))
+    model = model if quantization == "4bit" else model.to(device)
+    return Backbone(name, told["family"], told["wording"], model.eval(), processor, told.get("prompt", "direct"))
 
 
-def processor(name: str) -> ProcessorMixin:
+def processor(name: str, *, pixels: Pixels | None = None) -> ProcessorMixin:
     """The processor of a backbone by name or folder, without its model; the tokenizer pads on the left.
 
     Raises:
         UserError: the folder is no backbone of this release, or a file of it is missing or changed.
     """
-    return _processor(folder_of(name), card(name)["family"])
+    return _processor(folder_of(name), card(name), pixels)
 
 
-def target(name: str) -> Target:
+def target(name: str, *, pixels: Pixels | None = None) -> Target:
     """What rows for a backbone are made for, without loading its weights.
 
     Raises:
         UserError: as `load`.
     """
     told = card(name)
-    return _target(_processor(folder_of(name), told["family"]), told["family"], told["wording"])
+    return _target(_processor(folder_of(name), told, pixels), told["family"], told["wording"])
 
 
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **told: Any) -> None:
@@ -128,15 +149,61 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     write_json(folder / CARD, {**head, "prompt_version": prompts.PROMPT_VERSION, **told, "sha256": files})
 
 
-def _processor(folder: Path, family: str) -> ProcessorMixin:
-    if family not in CLASSES:
-        raise UserError(f"{folder}: family {family!r} is of an architecture that cannot be loaded; known: {', '.join(CLASSES)}")
+def _model_class(family: str) -> Any:
+    return getattr(transformers, families.FAMILIES[family].model_class)
+
+
+def _placed(device: str, dtype: torch.dtype, quantization: Quantization) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that depend on the device."""
+    is_gpu = device.startswith("cuda")
+    attention = {"attn_implementation": "sdpa" if is_gpu else "eager"}  # for few short rows eager is a quarter faster on a CPU
+    if quantization == "none":
+        return attention
+    if not is_gpu:
+        raise UserError("quantization=4bit needs a GPU; without one take quantization=none")
+    if find_spec("bitsandbytes") is None:
+        raise UserError("quantization=4bit needs bitsandbytes, which is not installed; pip install bitsandbytes, or quantization=none")
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["visual", "lm_head"],
+    )  # fmt: skip
+    return {**attention, "quantization_config": four_bits, "device_map": {"": device}}
+
+
+def _processor(folder: Path, told: dict[str, Any], pixels: Pixels | None) -> ProcessorMixin:
+    family = told["family"]
+    if family not in families.FAMILIES:
+        known = ", ".join(families.FAMILIES)
+        raise UserError(f"{folder}: family {family!r} is of an architecture that cannot be loaded; known: {known}")
+    loader = getattr(transformers, families.FAMILIES[family].processor_class).from_pretrained
     try:
-        found = CLASSES[family][1].from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        found = loader(folder, local_files_only=True, trust_remote_code=False)
+    except _CANNOT as error:
         raise UserError(f"the processor of {folder} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
     found.tokenizer.padding_side = "left"
+    if told["kind"] == "released":
+        _close_think(found, folder)
+        if pixels is not None:
+            _set_pixels(found, pixels, FAMILIES[family].unit)
     return found
+
+
+def _set_pixels(processor: ProcessorMixin, pixels: Pixels, unit: int) -> None:
+    fewest, most = pixels
+    if not fewest <= most or most < unit**2:
+        raise UserError(f"min_pixels {fewest} and max_pixels {most}: a budget of at least one unit of {unit} x {unit} pixels is needed")
+    for part in (processor.image_processor, processor.video_processor):
+        part.size = {"shortest_edge": fewest, "longest_edge": most}
+
+
+def _close_think(processor: ProcessorMixin, folder: Path) -> None:
+    """Take <think> out of the end of a prompt: what we train and read begins with it."""
+    prompt = partial(processor.apply_chat_template, [{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
+    if not prompt().rstrip().endswith("<think>"):
+        return
+    processor.chat_template = processor.chat_template.replace(r"assistant\n<think>\n", r"assistant\n")
+    if prompt().rstrip().endswith("<think>"):
+        raise UserError(f"the chat template of {folder} ends a prompt with <think>, which answers here write themselves; take it out there")
 
 
 def _target(processor: ProcessorMixin, family: str, wording: prompts.Wording) -> Target:
