@@ -1,5 +1,6 @@
 """Shared by all tests: offline, one thread, and where real data may lie."""
 
+import functools
 import os
 import socket
 from collections import defaultdict
@@ -38,6 +39,24 @@ def gmner_dir() -> Path:
             if (folder / "Twitter10000_v2.0").is_dir():
                 return folder
     pytest.skip("real Twitter-GMNER annotations not found: set MCR_DATA_DIR to the folder that holds Twitter10000_v2.0")
+
+
+@pytest.fixture(scope="session")
+def read_real(gmner_dir):
+    """`read_split` of the real annotation, each split read once: (source, split, version) -> tweets and quirks."""
+    from mcr_lib import sources
+
+    @functools.cache
+    def read(source: str, split: str, version: str = "v2") -> tuple:
+        return sources.read_split(source, gmner_dir, split=split, version=version)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def real(read_real):
+    """The real tweets of a split, each split read once: (split, source, version) -> Examples, not to be changed."""
+    return lambda split, source="twitter-gmner", version="v2": read_real(source, split, version)[0]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcr_lib import bias, sources, yardsticks
+from mcr_lib import bias, yardsticks
 from mcr_lib.metrics import judge
 from mcr_lib.schema import Entity, Example, ImageOnly, PredictedEntity
 
@@ -84,18 +84,16 @@ def test_where_no_bait_is_known_none_is_claimed():
     }  # fmt: skip
 
 
-def test_n_f1_can_be_won_blind_on_the_real_test_split(gmner_dir):
-    examples = sources.load_split("twitter-gmner", gmner_dir, split="test")
+def test_n_f1_can_be_won_blind_on_the_real_test_split(real):
     n_f1 = {
-        name: round(bias.textual_bias([judge(e, yardsticks.YARDSTICKS[name](e)) for e in examples])["n_f1"].percent, 2)
+        name: round(bias.textual_bias([judge(e, yardsticks.YARDSTICKS[name](e)) for e in real("test")])["n_f1"].percent, 2)
         for name in yardsticks.BLIND
     }
     assert n_f1 == {"never a box": 74.11, "whole image iff PER": 75.20, "whole image iff first PER": 76.83}
 
 
-def test_known_counts_of_the_real_test_split(gmner_dir):
-    examples = sources.load_split("twitter-gmner", gmner_dir, split="test")
-    groundable = [[e.is_groundable for e in x.entities] for x in examples]
+def test_known_counts_of_the_real_test_split(real):
+    groundable = [[e.is_groundable for e in x.entities] for x in real("test")]
     assert sum(not any(g) for g in groundable) == 645
     assert sum(len(set(g)) == 2 for g in groundable) == 449
-    assert sum(any(bias.is_hard(x, e) for e in x.entities) for x in examples) == 160
+    assert sum(any(bias.is_hard(x, e) for e in x.entities) for x in real("test")) == 160

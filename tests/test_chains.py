@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mcr_lib import chains, rewards, sources
+from mcr_lib import chains, rewards
 from mcr_lib.answer import parse_answer
 from mcr_lib.boxes import FAMILIES, find_family, resized_size
 from mcr_lib.chains import Chain
@@ -156,9 +156,9 @@ def test_two_names_in_one_box_are_faithful():
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("max_pixels", [28 * 28 * 16, 28 * 28 * 1280])
-def test_rendered_chains_of_real_tweets_parse_score_the_maximum_and_are_faithful(gmner_dir, family, max_pixels):
+def test_rendered_chains_of_real_tweets_parse_score_the_maximum_and_are_faithful(real, family, max_pixels):
     speaks = find_family(family)
-    for k, example in enumerate(sources.load_split("twitter-gmner", gmner_dir, split="dev")[::8]):
+    for k, example in enumerate(real("dev")[::8]):
         size = example.image_size_px and resized_size(example.image_size_px, unit=speaks.unit, min_pixels=56 * 56, max_pixels=max_pixels)
         chain = built(example, list(STYLES)[k % len(STYLES)], seed=k)
         parsed = parse_answer(chains.render(chain, family, size), labels=example.labels)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcr_lib import sources, statements
+from mcr_lib import statements
 from mcr_lib.schema import CONSTRAINTS
 from mcr_lib.statements import Statement
 from mcr_lib.study.mistakes import PLANTED, plant
@@ -134,10 +134,10 @@ def test_any_text_is_read_without_error(before, after):
 
 
 @pytest.mark.parametrize(("source", "step"), [("twitter-gmner", 20), ("twitter-fmnerg", 60)])
-def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors_are(gmner_dir, source, step):
+def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors_are(real, source, step):
     rng = np.random.default_rng(0)
     n, passed = Counter(), Counter()
-    for example in sources.load_split(source, gmner_dir, split="train")[::step]:
+    for example in real("train", source)[::step]:
         said = statements.of_example(example)
         for name, style in STYLES.items():
             wording = int(rng.integers(3))
@@ -175,10 +175,10 @@ def edits(text, said, rng):
         yield "swap", text.replace("[[box 1]]", "\0").replace("[[box 2]]", "[[box 1]]").replace("\0", "[[box 2]]")
 
 
-def test_99_percent_of_edited_texts_are_rejected(gmner_dir):
+def test_99_percent_of_edited_texts_are_rejected(real):
     rng = random.Random(1)
     n, passed = Counter(), Counter()
-    for example in sources.load_split("twitter-gmner", gmner_dir, split="dev")[::6]:
+    for example in real("dev")[::6]:
         said = statements.of_example(example)
         for style in STYLES.values():
             text = say(style, rng.randrange(3), said, example.constraints)

@@ -1,17 +1,33 @@
-"""The `mcr` command as a process: exit codes, one sentence per mistake, and how fast it starts."""
+"""The `mcr` command: exit codes, one sentence per mistake, and how fast it starts."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from mcr_lib.study.cli import main
 from tests.conftest import REPOSITORY
 
 
-def mcr(*arguments, environment=None):
+def mcr(*arguments):
+    """The command inside this process, as `process` answers it."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(REPOSITORY), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def process(*arguments, environment=None):
+    """The command as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "mcr_lib", *map(str, arguments)],
         capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
@@ -20,25 +36,30 @@ def mcr(*arguments, environment=None):
 
 def test_help_and_version_start_without_heavy_libraries():
     began = time.monotonic()
-    assert "score" in mcr("--help").stdout
+    assert "score" in process("--help").stdout
     assert time.monotonic() - began < 3  # `make bench` measures it; this only catches an import of torch
-    assert mcr("--version").stdout.startswith("mcr_lib 0.")
+    assert process("--version").stdout.startswith("mcr_lib 0.")
 
 
-@pytest.mark.parametrize("module", ["metrics", "bias", "yardsticks", "answer", "rewards", "chains", "stages.mrsi", "study.cli", "sources"])
-def test_light_modules_load_nothing_heavy(module):
+LIGHT = ("metrics", "bias", "yardsticks", "answer", "rewards", "chains", "stages.mrsi", "study.cli", "sources")
+
+
+def test_light_modules_load_nothing_heavy():
     heavy = "torch transformers pandas matplotlib papermill PIL.ImageDraw"
-    code = f"import sys, mcr_lib.{module}; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    code = (
+        f"import importlib, sys\nfor light in {LIGHT!r}:\n    importlib.import_module('mcr_lib.' + light)\n"
+        f"    print(light, [m for m in {heavy.split()!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
-    assert done.stdout == "[]\n", done.stderr
+    assert done.stdout.splitlines() == [f"{light} []" for light in LIGHT], done.stderr
 
 
 def test_check_exits_0_on_the_sample_and_1_on_a_difference(sample_dir, tmp_path):
-    done = mcr("data", "check", "twitter-gmner", "--root", sample_dir)
+    done = process("data", "check", "twitter-gmner", "--root", sample_dir)
     assert done.returncode == 0, done.stderr
     assert "All 51 statistics are as expected." in done.stdout
     (tmp_path / "Twitter10000_v2.0").symlink_to(sample_dir / "Twitter10000_v2.0")  # without its expected.json: held against the release
-    done = mcr("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
+    done = process("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
     assert done.returncode == 1
     assert "train: tweets is 10, expected 7,000" in json.loads(done.stdout)["differences"]
 
@@ -61,7 +82,7 @@ def test_score_prints_tables_or_one_json_object(sample_dir):
 def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_report(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": "300401", "entities": []}\n{"id": "[bold]x[/nope] \u00e9 \\ud800", "entities": []}\n', encoding="utf-8")
-    done = mcr("score", "--root", "data/sample", "--predictions", path, "--resamples", 100, environment={"PYTHONIOENCODING": "ascii"})
+    done = process("score", "--root", "data/sample", "--predictions", path, "--resamples", 100, environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
 
@@ -114,6 +135,11 @@ def test_a_mistake_is_one_sentence_and_exit_2(arguments, sentence):
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_a_mistake_is_one_sentence_and_exit_2_in_a_process_too():
+    done = process("score", "--root", "data/sample", "--predictions", "none.jsonl")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_usage_mistakes_exit_2():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcr_lib import rewards as r
-from mcr_lib import sources, yardsticks
+from mcr_lib import yardsticks
 from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
 from mcr_lib.boxes import FAMILIES, resized_size
 from mcr_lib.schema import Entity, Example, PredictedEntity
@@ -185,8 +185,8 @@ BUDGETS = [(family, 28 * 28 * n) for n in (64, 256, 1280) for family in ("qwen2.
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
-def test_the_gold_answer_of_every_real_tweet_scores_the_maximum_in_every_space(gmner_dir, split):
-    for k, example in enumerate(sources.load_split("twitter-gmner", gmner_dir, split=split)):
+def test_the_gold_answer_of_every_real_tweet_scores_the_maximum_in_every_space(real, split):
+    for k, example in enumerate(real(split)):
         for name, max_pixels in (BUDGETS[k % len(BUDGETS)], BUDGETS[(k + 3) % len(BUDGETS)]):
             family = FAMILIES[name]
             size = example.image_size_px and resized_size(

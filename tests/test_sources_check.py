@@ -6,11 +6,13 @@ import shutil
 import pytest
 
 from mcr_lib.errors import UserError
+from mcr_lib.sources import check as checking
 from mcr_lib.sources.check import EXPECTED, check
 
 
 @pytest.mark.parametrize(("source", "version"), [("twitter-gmner", "v1"), ("twitter-gmner", "v2"), ("twitter-fmnerg", "v2")])
-def test_the_real_files_are_as_published(gmner_dir, source, version):
+def test_the_real_files_are_as_published(gmner_dir, read_real, monkeypatch, source, version):
+    monkeypatch.setattr(checking, "read_split", lambda name, root, *, split, version: read_real(name, split, version))
     report = check(source, gmner_dir, version=version)
     assert report.differences == []
     assert report.images.counts["present"] == 3

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -122,9 +123,9 @@ def test_bad_images_stop_or_are_skipped_and_counted(tmp_path, picture):
     assert usable_images(examples[:2])[0] == usable
 
 
-def test_the_three_real_images_open_and_are_as_annotated(gmner_dir):
-    splits = [sources.load_split("twitter-gmner", gmner_dir, split=split, images_dir=gmner_dir / "images") for split in sources.SPLITS]
-    some = [example for examples in splits for example in examples if example.images]
+def test_the_three_real_images_open_and_are_as_annotated(gmner_dir, real):
+    tweets = {tweet.id: tweet for split in sources.SPLITS for tweet in real(split)}
+    some = [replace(tweets[id], images=(str(path),)) for id, path in find_images(gmner_dir / "images", tweets.keys()).items()]
     report, sizes = inspect_images(some)
     assert (len(some), report.counts["present"], report.problems) == (3, 3, ())
     assert all(open_image(e.images[0]).size == sizes[e.id] for e in some)

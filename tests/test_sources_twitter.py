@@ -193,19 +193,17 @@ def test_bio_chunks_follow_the_tags():
     ]
 
 
-def test_the_real_v1_has_the_quirks_that_its_readers_know(gmner_dir):
+def test_the_real_v1_has_the_quirks_that_its_readers_know(read_real):
     kinds = Counter()
     for split in sources.SPLITS:
-        kinds.update(q.kind.split(" (")[0] for q in sources.read_split("twitter-gmner", gmner_dir, split=split, version="v1")[1])
+        kinds.update(q.kind.split(" (")[0] for q in read_real("twitter-gmner", split, "v1")[1])
     assert kinds["I- tag without a B- before it"] == 8
     assert kinds["box whose name is no entity of the text"] == 60
 
 
-def test_every_fine_type_of_the_real_fmnerg_maps_into_the_type_of_its_entity(gmner_dir):
+def test_every_fine_type_of_the_real_fmnerg_maps_into_the_type_of_its_entity(real):
     for split in sources.SPLITS:
-        fine = sources.load_split("twitter-fmnerg", gmner_dir, split=split)
-        coarse = sources.load_split("twitter-gmner", gmner_dir, split=split)
-        for a, b in zip(fine, coarse, strict=True):
+        for a, b in zip(real(split, "twitter-fmnerg"), real(split), strict=True):
             assert [(e.span, sources.COARSE_OF[e.type], e.boxes_xyxy_px) for e in a.entities] == [
                 (e.span, e.type, e.boxes_xyxy_px) for e in b.entities
             ]

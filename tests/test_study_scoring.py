@@ -122,9 +122,8 @@ def test_the_table_of_defects_shows_where_each_example_is_damaged():
     assert max(len(row["example"]) for row in rows.values()) < 80
 
 
-def test_fine_types_are_scored_too(gmner_dir, tmp_path):
-    fine = sources.load_split("twitter-fmnerg", gmner_dir, split="test")
-    path = write(tmp_path / "p.jsonl", fine)
+def test_fine_types_are_scored_too(real, gmner_dir, tmp_path):
+    path = write(tmp_path / "p.jsonl", real("test", "twitter-fmnerg"))
     result = score_file(source="twitter-fmnerg", root=gmner_dir, predictions=path, n_resamples=100)
     assert (result["gmner"]["f1"], len(result["by_type"]["gmner"])) == (100.0, 51)
     assert result["yardsticks"]["never a box"]["gmner_f1"] == 58.87

@@ -95,8 +95,8 @@ def test_gmner_has_the_shares_of_v2_within_three_points(made):
     assert abs(found["pictures with bait"] - 0.6) < 0.03
 
 
-def test_the_shares_of_v2_are_those_of_the_release(gmner_dir):
-    everyone = [e for split in sources.SPLITS for e in sources.load_split("twitter-gmner", gmner_dir, split=split)]
+def test_the_shares_of_v2_are_those_of_the_release(real):
+    everyone = [e for split in sources.SPLITS for e in real(split)]
     assert {name: round(share, 4) for name, share in shares(everyone).items()} == V2_SHARES
 
 
@@ -292,7 +292,5 @@ def test_unknown_distributions_and_splits_are_told():
         testbed.make("gmner", "deev", 0)
 
 
-def test_fine_types_are_counted_under_their_coarse_ones(gmner_dir):
-    fine = sources.load_split("twitter-fmnerg", gmner_dir, split="dev")
-    plain = sources.load_split("twitter-gmner", gmner_dir, split="dev")
-    assert shares(fine, coarse_of=sources.find_source("twitter-fmnerg")[0].coarse_of) == shares(plain)
+def test_fine_types_are_counted_under_their_coarse_ones(real):
+    assert shares(real("dev", "twitter-fmnerg"), coarse_of=sources.find_source("twitter-fmnerg")[0].coarse_of) == shares(real("dev"))

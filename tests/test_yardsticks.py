@@ -53,8 +53,8 @@ def test_a_wrong_box_misses_the_neighbour_of_the_same_name_too():
     assert [is_hit(p.box_xyxy, neighbours) for p, _ in degraded([twins], box=0)[0].matched] == [False]
 
 
-def test_on_real_annotation_no_right_box_is_worth_as_much_as_no_box(gmner_dir):
-    counts = totals([outcome(j, "gmner") for j in degraded(sources.load_split("twitter-gmner", gmner_dir, split="test"), box=0)])
+def test_on_real_annotation_no_right_box_is_worth_as_much_as_no_box(real):
+    counts = totals([outcome(j, "gmner") for j in degraded(real("test"), box=0)])
     assert round(ratios(counts)["f1"].percent, 2) == 58.87
 
 
