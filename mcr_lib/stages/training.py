@@ -9,12 +9,11 @@ A training folder holds
 
 import json
 import os
-import resource
 import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -31,14 +30,9 @@ from transformers.utils.notebook import NotebookProgressCallback
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.sources.images import open_image
-from mcr_lib.stages import backbones
+from mcr_lib.stages import backbones, families
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import Options
-
-LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-"""The linear layers of the language model; short names would also hit the vision tower."""
-
-LORA_PER_LAYER = 7
 
 NEARLY_FULL = 2**20
 """Bytes below which a disk counts as full once a file could not be written."""
@@ -76,8 +70,13 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     """
     checkpoint = newest_complete(folder / "checkpoints")
     weights = checkpoint if checkpoint is not None and not options.lora_rank else None
+    if options.quantization == "4bit" and not options.lora_rank:
+        raise UserError("quantization=4bit leaves only LoRA to be trained: set lora_rank, or quantization=none")
     place = "cpu" if device == "cpu" else str(PartialState().device)  # each process its own GPU
-    backbone = backbones.load(start, device=place, dtype=getattr(torch, options.weights), weights=weights)
+    backbone = backbones.load(
+        start, device=place, dtype=getattr(torch, options.weights), weights=weights, quantization=options.quantization,
+        pixels=options.pixels,
+    )  # fmt: skip
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
     if not options.lora_rank:
@@ -85,12 +84,13 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     return backbone, checkpoint
 
 
-def lora(options: Options) -> LoraConfig | None:
-    """The adapter to train; `None` = full fine-tuning."""
+def lora(options: Options, family: str) -> LoraConfig | None:
+    """The adapter to train, on the layers that `families` names; `None` = full fine-tuning."""
     if not options.lora_rank:
         return None
     return LoraConfig(
-        r=options.lora_rank, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, target_modules=LORA_TARGETS, bias="none"
+        r=options.lora_rank, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, bias="none",
+        target_modules=families.FAMILIES[family].lora_targets,
     )  # fmt: skip
 
 
@@ -138,6 +138,8 @@ def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping
         UserError: no room for two checkpoints more, or the disk or the GPU's memory is full.
     """
     _check_lora(trainer.model)
+    if trainer.args.fp16:
+        _adapter_in_float32(trainer.model)
     _check_room(folder, trainer.model)
     for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
         trainer.remove_callback(callback)
@@ -188,8 +190,12 @@ def newest_complete(checkpoints: Path) -> Path | None:
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """The most memory that this process has held so far, and of the GPU where there is one, in MB."""
-    peak = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
+    """The most memory that this process has held so far where the system tells, and of the GPU where there is one, in MB."""
+    peak = {}
+    with suppress(ImportError):  # Windows
+        import resource
+
+        peak["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     if torch.cuda.is_available():
         peak["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak
@@ -255,9 +261,16 @@ def _is_complete(checkpoint: Path) -> bool:
 def _check_lora(model: torch.nn.Module) -> None:
     adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
     if hasattr(model, "peft_config"):
-        n_expected = LORA_PER_LAYER * model.config.get_text_config().num_hidden_layers
+        n_expected = families.lora_modules(model.config.model_type, model.config.get_text_config().num_hidden_layers)
         assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
         assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
+
+
+def _adapter_in_float32(model: torch.nn.Module) -> None:
+    """TRL turns the adapter of a 4-bit model into bfloat16, the gradients of which the scaler of float16 refuses."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def _check_room(folder: Path, model: torch.nn.Module) -> None:

@@ -1,7 +1,6 @@
 """The run folder: where everything of a run lies, what made it, and one process at a time."""
 
 import ast
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -13,12 +12,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import mcr_lib
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.sources.files import read_text, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    fcntl = None
 
 PACKAGES = ("numpy", "pydantic", "pillow", "papermill", "matplotlib", "pandas", "torch", "transformers", "trl", "peft", "datasets")
 
@@ -89,21 +95,24 @@ class RunFolder:
         return self.path / "profile.yaml"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, name: str = "lock") -> Iterator[None]:
         """Hold the run folder alone; the lock goes with the process, however it ends.
+
+        Args:
+            name: of the lock's file; processes that one who holds "lock" has started have another.
 
         Raises:
             UserError: another process holds it, or the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+")
+            file = (self.path / name).open("a+")
         except OSError as error:
             raise UserError(f"cannot use {self.path} as run folder: {error.strerror or error}") from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                _lock(file)
+            except (BlockingIOError, PermissionError) as error:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 raise UserError(f"{self.path} is in use by process {holder}; wait for it, or choose another folder with --out") from error
@@ -111,6 +120,20 @@ class RunFolder:
             file.write(f"{os.getpid()}\n")
             file.flush()
             yield
+
+
+FAR = 2**30
+"""Where a lock lies on Windows, which forbids to read what is locked: behind the name of its holder."""
+
+
+def _lock(file: TextIO) -> None:
+    """Lock an open file without waiting; `BlockingIOError`, on Windows `PermissionError`, where another process has it."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        file.seek(FAR)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        file.seek(0)
 
 
 def fingerprint(*parts: Any) -> str:
@@ -194,10 +217,17 @@ def surroundings() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "n_cpus": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gb": _memory_gb(),
         "gpu": _gpu(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
+
+
+def _memory_gb() -> float | None:
+    """Memory of the machine; `None` where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def _version(name: str) -> str | None:

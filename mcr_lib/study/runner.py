@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
 import warnings
@@ -193,11 +194,11 @@ def _execute(notebook: Path, folder: RunFolder, loaded: config.Loaded, overrides
     failed.unlink(missing_ok=True)
     began, stamp = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        with _python_path(), _progress(notebook, part, console), warnings.catch_warnings():
+        with _python_path(), _progress(notebook, part, console), warnings.catch_warnings(), _sockets() as sockets:
             warnings.simplefilter("ignore")  # those of papermill and of the kernel's start are not ours
             papermill.execute_notebook(
                 notebook, part, parameters, kernel_name="python3", language="python", progress_bar=False, cwd=str(config.repository()),
-                config=Config({"KernelManager": {"transport": "ipc"}}),  # no open port while a notebook runs
+                config=Config({"KernelManager": sockets}),
                 extra_arguments=["--IPKernelApp.log_level=50"],  # a kernel that is interrupted has nothing to add
             )  # fmt: skip
     except PapermillExecutionError as error:
@@ -256,6 +257,16 @@ def _python_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _sockets() -> Iterator[dict[str, str]]:
+    """How a kernel is spoken to: no open port, and its sockets where a kernel that was killed leaves none behind in the working folder."""
+    if os.name == "nt":  # has no sockets that are files
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="mcr-", ignore_cleanup_errors=True) as folder:
+        yield {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
 
 
 @contextmanager
