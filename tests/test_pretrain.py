@@ -283,7 +283,7 @@ def test_an_impossible_share_of_the_recipe_is_told_in_a_sentence(share, tmp_path
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (lambda folder: (folder / "backbone.json").unlink(), "is no backbone"),
+        (lambda folder: [(folder / name).unlink() for name in ("backbone.json", "config.json")], "is no backbone"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "not the file that was saved"),
         (lambda folder: _change(folder, family="gpt-2"), "unknown family 'gpt-2'"),

@@ -11,7 +11,7 @@ from PIL import Image
 from tokenizers import AddedToken
 
 from mcr_lib.errors import UserError
-from mcr_lib.stages import backbones, cvo, generate, mrsi, preflight, sft, training
+from mcr_lib.stages import backbones, cvo, families, generate, mrsi, preflight, sft, training
 from mcr_lib.stages.options import CvoOptions, SftOptions
 
 pytestmark = pytest.mark.canary
@@ -138,8 +138,8 @@ def test_lora_is_on_the_language_model_alone_at_7b_too():
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    adapted = [name for name in linear if re.fullmatch(training.LORA_TARGETS, name)]
-    assert len(adapted) == training.LORA_PER_LAYER * 28
+    adapted = [name for name in linear if re.fullmatch(families.LANGUAGE_LAYERS, name)]
+    assert len(adapted) == families.lora_modules("qwen2_5_vl", 28) == 7 * 28
     assert not [name for name in adapted if "visual" in name]
     by_short_names = [name for name in linear if name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj", "qkv")]
     assert len([name for name in by_short_names if "visual" in name]) == 4 * 32  # what short names would have hit besides

@@ -43,10 +43,10 @@ def test_options_that_are_ours_do_not_reach_trl_and_all_of_them_exist():
 
 def test_a_setting_departs_from_the_profile_and_the_profile_from_the_defaults():
     setting = Setting(stage="cvo", options={"beta": 0.1})
-    options, origins = stage_options(setting, {"beta": 0.2, "epsilon": 0.3}, name="mcr", seed=7)
+    options, origins = stage_options(setting, {"beta": 0.2, "epsilon": 0.3}, name="mcr", of_run={"seed": 7})
     assert (options.beta, options.epsilon, options.seed, options.temperature) == (0.1, 0.3, 7, 0.9)
     assert origins == {"seed": "run", "beta": "setting mcr", "epsilon": "profile"}
-    assert stage_options(Setting(stage="sft", options={"seed": 3}), {}, name="a", seed=7)[0].seed == 3
+    assert stage_options(Setting(stage="sft", options={"seed": 3}), {}, name="a", of_run={"seed": 7})[0].seed == 3
 
 
 def test_a_line_of_settings_is_told_from_its_first():

@@ -62,6 +62,11 @@ def card(name: str) -> dict[str, Any]:
     raise UserError(f"{folder} is no backbone: {CARD} is not there, nor config.json; choose {', '.join(SHIPPED)}, a folder or a hub name")
 
 
+def is_released(name: str) -> bool:
+    """Whether a name or folder means a released model: one without a card of ours."""
+    return is_hub_name(name) or not (folder_of(name) / CARD).is_file()
+
+
 def _own_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     try:

@@ -94,7 +94,7 @@ def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: 
         reward_funcs=_noting(grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)),
         train_dataset=training.dataset(rows),
         processing_class=backbone.processor,
-        peft_config=training.lora(options),
+        peft_config=training.lora(options, backbone.family),
     )
 
 

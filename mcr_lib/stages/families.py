@@ -207,3 +207,13 @@ def family_of(config: Mapping[str, Any], name: str) -> str | None:
     vocabulary = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     is_mimo = bool(re.search("mimo", name, re.IGNORECASE)) or vocabulary == _MIMO_VOCABULARY
     return next((key for key in known if (key == "mimo-vl") == is_mimo), known[0] if known else None)
+
+
+def lora_modules(model_type: str, n_layers: int) -> int:
+    """How many modules LoRA adapts in a model of this type.
+
+    Example:
+        >>> lora_modules("qwen2_5_vl", 28)
+        196
+    """
+    return n_layers * next(family.lora_per_layer for family in FAMILIES.values() if family.model_type == model_type)

@@ -46,11 +46,20 @@ class Options(BaseModel):
     lora_dropout: Share = _of("ms-swift", 0.05)
     train_vision: bool = _of("ms-swift", False, "full fine-tuning: also the vision tower with its merger")
     bf16: bool = _of("ours", False, "mixed precision; for GPUs")
-    weights: Literal["float32", "bfloat16"] = _of("ours", "float32", "as loaded; bfloat16 for LoRA on GPUs, where they stay as they are")
+    fp16: bool = _of("ours", False, "mixed precision for GPUs without bfloat16 (T4)")
+    weights: Literal["float32", "bfloat16", "float16"] = _of("ours", "float32", "as loaded; 16 bits for LoRA on GPUs, where they stay so")
+    quantization: Literal["none", "4bit"] = _of("ours", "none", "of the weights that LoRA leaves as they are")
+    min_pixels: Positive | None = _of("ours", None, "of a released model's images; null = as its processor says")
+    max_pixels: Positive | None = _of("ours", None, "likewise")
     seed: int = _of("ours", 0, "of order, dropout, new adapters and sampling", ge=0)
     per_device_batch_size: Positive = _of("ours", 16, "rows of one process at a time; memory, not the result")
     gradient_checkpointing: bool = _of("ours", False, "less memory, slower; not the result")
     save_steps: Positive = _of("ours", 50, "updates between checkpoints; not the result")
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """Fewest and most pixels of an image of a released model; `None` = as its processor says."""
+        return None if self.min_pixels is None or self.max_pixels is None else (self.min_pixels, self.max_pixels)
 
     def told(self, origins: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """One row per option: option, value, origin, why.
@@ -119,8 +128,8 @@ class CvoOptions(Options):
 
 
 OURS = (
-    "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "weights", "average_over_tokens",
-    "sigma", "count_rule", "check_groups", "gradient_checkpointing",
+    "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "weights", "quantization",
+    "min_pixels", "max_pixels", "average_over_tokens", "sigma", "count_rule", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 

@@ -69,7 +69,7 @@ def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: 
         args=SFTConfig(**training.arguments(options, folder, backbone.model.device), packing=False, assistant_only_loss=False),
         train_dataset=training.dataset(rows),
         processing_class=backbone.processor,
-        peft_config=training.lora(options),
+        peft_config=training.lora(options, backbone.family),
     )
     if options.average_over_tokens:
         trainer.model_accepts_loss_kwargs = True

@@ -15,6 +15,7 @@ import mcr_lib
 from mcr_lib.boxes import FAMILIES
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_text
+from mcr_lib.sources.probes import PROBES, VARIANTS
 from mcr_lib.stages.mrsi import D1_SHARE
 from mcr_lib.statistics import MAX_RESAMPLES
 from mcr_lib.study import setting
@@ -54,9 +55,11 @@ class Config(BaseModel):
     chain_styles: tuple[str, ...] = Field((), description="styles of reasoning chains; empty = all")
     d1_share: float = Field(D1_SHARE, ge=0, le=1, description="share of training tweets in D1 (chains); the rest is D2 (CVO)")
     family: Literal[tuple(FAMILIES)] = Field("qwen2.5-vl", description="family of backbones: the space in which boxes are written")
-    min_pixels: int = Field(56 * 56, ge=1, description="fewest pixels of an image as the processor resizes it")
-    max_pixels: int = Field(1280 * 28 * 28, ge=1, description="most pixels of an image as the processor resizes it")
-    backbone: str = Field("tiny-base", description="what settings start from: a backbone of this repository, a folder, or random")
+    min_pixels: int = Field(56 * 56, ge=1, description="fewest pixels of an image as the processor of a released model resizes it")
+    max_pixels: int = Field(1280 * 28 * 28, ge=1, description="most pixels, likewise")
+    backbone: str = Field("tiny-base", description="what settings start from: tiny-base, a model of the hub, a folder, or random")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights of models; of a stage: its weights")
+    quantization: Literal["none", "4bit"] = Field("none", description="of their language model; 4bit takes a GPU and bitsandbytes")
     settings: dict[setting.Name, setting.Setting] = Field({}, description="models to make and to ask, by name")
     sft: dict[str, Any] = Field({}, description="options of every SFT that depart from their defaults")
     cvo: dict[str, Any] = Field({}, description="options of every CVO that depart from their defaults")
@@ -65,6 +68,8 @@ class Config(BaseModel):
     max_new_tokens: int = Field(512, ge=1, description="of an answer when models are compared")
     answer_temperature: float = Field(0.0, ge=0, description="of these answers; 0 = greedy")
     answer_batch_size: int = Field(128, ge=1, description="tweets answered at a time")
+    probes: tuple[Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))], ...] = Field((), description="probes of eval_split; empty = none")
+    n_probe_examples: int = Field(100, ge=1, description="tweets that are probed")
     seed: int = Field(0, ge=0, description="of every random choice")
     notebooks: tuple[str, ...] | None = Field(None, description="notebooks that the profile runs, by name; null = all")
 

@@ -51,9 +51,9 @@ class Setting(BaseModel):
         return self.data or ("d2" if self.stage == "cvo" else "d1" if self.rows == "chains" else "train")
 
 
-def departures(setting: Setting, of_profile: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What a setting's options depart in from the defaults: the seed of the run, the profile's options of its stage, its own."""
-    return {"seed": seed, **of_profile, **setting.options}
+def departures(setting: Setting, of_profile: Mapping[str, Any], of_run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a setting's options depart in from the defaults: what holds for the whole run, the profile's options of its stage, its own."""
+    return {**of_run, **of_profile, **setting.options}
 
 
 def check(settings: Mapping[str, Setting], options_of_profile: Mapping[str, Mapping[str, Any]], where: str) -> None:
@@ -78,7 +78,7 @@ def check(settings: Mapping[str, Setting], options_of_profile: Mapping[str, Mapp
         if setting.start != BACKBONE and setting.start not in settings:
             raise UserError(f"{where}: setting {name} starts from {setting.start!r}, which is none; choose {_known(settings, BACKBONE)}")
         if setting.stage != "none":
-            given = departures(setting, options_of_profile.get(setting.stage, {}), 0)
+            given = departures(setting, options_of_profile.get(setting.stage, {}), {})
             options_of(setting.stage, given, f"{where}: setting {name}")
         elif setting.options:
             raise UserError(f"{where}: setting {name} has options and no stage that would take them")
@@ -108,10 +108,16 @@ def lineage(settings: Mapping[str, Setting], name: str, where: str = "settings")
     return found[::-1]
 
 
-def stage_options(setting: Setting, of_profile: Mapping[str, Any], *, name: str, seed: int) -> tuple[Options, dict[str, str]]:
-    """The options of a setting, and who departed from a default: option -> origin."""
-    given = departures(setting, of_profile, seed)
-    origins = {"seed": "run"} | dict.fromkeys(of_profile, "profile") | dict.fromkeys(setting.options, f"setting {name}")
+def stage_options(
+    setting: Setting, of_profile: Mapping[str, Any], *, name: str, of_run: Mapping[str, Any]
+) -> tuple[Options, dict[str, str]]:
+    """The options of a setting, and who departed from a default: option -> origin.
+
+    Args:
+        of_run: options that the run gives to every stage.
+    """
+    given = departures(setting, of_profile, of_run)
+    origins = dict.fromkeys(of_run, "run") | dict.fromkeys(of_profile, "profile") | dict.fromkeys(setting.options, f"setting {name}")
     return options_of(setting.stage, given, f"setting {name}"), origins
 
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,9 @@ class Study:
     def options(self, name: str) -> tuple[Options, dict[str, str]]:
         """The options of a setting that is trained, and who departed from a default: option -> origin."""
         found = self[name]
-        return setting.stage_options(found, getattr(self.config, found.stage), name=name, seed=self.config.seed)
+        of_run = {"seed": self.config.seed, "weights": self.config.dtype, "quantization": self.config.quantization}
+        of_run |= {"min_pixels": self.config.min_pixels, "max_pixels": self.config.max_pixels} if self._is_released else {}
+        return setting.stage_options(found, getattr(self.config, found.stage), name=name, of_run=of_run)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows that a setting is trained on, as `mrsi` makes them for the backbone, of what its view shows."""
@@ -99,7 +101,12 @@ class Study:
         """What rows are made for: the backbone, as its processor and its card tell."""
         from mcr_lib.stages import backbones
 
-        return backbones.target(self.backbone)
+        return backbones.target(self.backbone, pixels=self.pixels)
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Fewest and most pixels of an image, where the backbone is a released model; others have their own."""
+        return self.config.min_pixels, self.config.max_pixels
 
     @property
     def backbone(self) -> str:
@@ -117,7 +124,8 @@ class Study:
                 except OSError:  # another process of this run was first; what it made is the same
                     shutil.rmtree(made)
             return str(folder)
-        return given if given in cards.SHIPPED else str(repository() / Path(given).expanduser())
+        is_name = given in cards.SHIPPED or (cards.is_hub_name(given) and not (repository() / given).is_dir())
+        return given if is_name else str(repository() / Path(given).expanduser())
 
     def model(self, name: str) -> str:
         """Name or folder of a setting's model, for `backbones.load`; that of its start where it is not trained itself."""
@@ -139,7 +147,12 @@ class Study:
 
     @cached_property
     def _backbone_fingerprint(self) -> str:
-        return fingerprint(cards.card(self.backbone)["sha256"])
+        sums = cards.card(self.backbone)["sha256"]
+        return fingerprint(sums, self.pixels) if self._is_released else fingerprint(sums)
+
+    @cached_property
+    def _is_released(self) -> bool:
+        return cards.is_released(self.backbone)
 
     def is_done(self, name: str) -> bool:
         """Whether a setting's model is there, made from what it would be made from now."""
@@ -191,23 +204,39 @@ class Study:
         Raises:
             UserError: an unknown setting or split, an image that cannot be read, or a folder that cannot be written.
         """
-        split = split or self.config.eval_split
-        tweets = self._seen(self[name], self._with_images(examples) if examples is not None else self.examples(split))
-        path, config = self.run.predictions(stem or f"{name}.{split}"), self.config
-        asked = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
-        told = fingerprint(self.fingerprint(name), asked, config.seed, prompts.PROMPT_VERSION, _images(tweets), checksum(tweets))
-        if not path.is_file() or read_predictions(path)[0].get("fingerprint") != told:
+        asked, c = self._asked(name, split, examples, stem), self.config
+        if not asked.is_there:
             from mcr_lib.stages.generate import generate
 
             self.train(name)
             backbone = replace(self._load(self.model(name)), name=name)
-            shots = mrsi.worked_examples(self.examples("train"), self.target, seed=config.seed) if asked["prompt"] == "cot-3shot" else ()
+            has_shots = asked.how["prompt"] == "cot-3shot"
+            shots = mrsi.worked_examples(self.examples("train"), self.target, seed=c.seed) if has_shots else ()
             generate(
-                backbone, tweets, path, **asked, shots=shots, batch_size=config.answer_batch_size, seed=config.seed, setting=name,
-                progress=self.progress and (lambda done, of: self.progress(f"{name}: answers to {split}", done, of, {})),
-                split=split, view=self[name].view, fingerprint=told,
+                backbone, asked.tweets, asked.path, **asked.how, shots=shots, batch_size=c.answer_batch_size, seed=c.seed, setting=name,
+                progress=self.progress and (lambda done, of: self.progress(f"{name}: answers to {asked.split}", done, of, {})),
+                **asked.told,
             )  # fmt: skip
-        return path
+        return asked.path
+
+    def is_answered(self, name: str, split: str | None = None, **given: Any) -> bool:
+        """Whether `answer` with the same arguments has nothing to do."""
+        return self._asked(name, split, **given).is_there
+
+    def can_answer(self, name: str) -> bool:
+        """Whether a setting could be asked now, without any training."""
+        trained = [one for one in setting.lineage(self.settings, name) if self[one].stage != "none"]
+        return not trained or self.is_done(trained[-1])
+
+    def _asked(self, name: str, split: str | None, examples: Sequence[Example] | None = None, stem: str | None = None) -> "_Asked":
+        split, config = split or self.config.eval_split, self.config
+        given = self._with_images(examples) if examples is not None else self.examples(split)
+        tweets = self._seen(self[name], given)
+        how = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
+        made_from = fingerprint(self.fingerprint(name), how, config.seed, prompts.PROMPT_VERSION, _images(tweets), checksum(tweets))
+        data = f"{given[0].source}:{checksum(given)}" if given else None
+        told = {"split": split, "view": self[name].view, "data": data, "fingerprint": made_from}
+        return _Asked(self.run.predictions(stem or f"{name}.{split}"), split, tweets, how, told)
 
     def __getitem__(self, name: str) -> Setting:
         """A setting by name; told in a sentence where there is none."""
@@ -248,9 +277,13 @@ class Study:
         return self.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     def _load(self, name: str) -> Any:
+        import torch
+
         from mcr_lib.stages import backbones
 
-        return backbones.load(name, device=self._device)
+        return backbones.load(
+            name, device=self._device, dtype=getattr(torch, self.config.dtype), quantization=self.config.quantization, pixels=self.pixels
+        )
 
     def _chains(self, found: Setting, tweets: Sequence[Example]) -> list[chains.Chain]:
         wanted = found.styles or mrsi.known_styles(self.config.chain_styles)
@@ -284,6 +317,21 @@ class Study:
     def _is_done(self, folder: Path, wanted: str) -> bool:
         facts = _facts(folder)
         return facts.get("fingerprint") == wanted and facts.get("status") == "done" and (folder / "model").is_dir()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a setting is asked: tweets as it sees them, how, and what the file of its answers tells."""
+
+    path: Path
+    split: str
+    tweets: list[Example]
+    how: dict[str, Any]
+    told: dict[str, Any]
+
+    @property
+    def is_there(self) -> bool:
+        return self.path.is_file() and read_predictions(self.path)[0].get("fingerprint") == self.told["fingerprint"]
 
 
 FINGERPRINT = "fingerprint.json"

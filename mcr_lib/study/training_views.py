@@ -150,7 +150,7 @@ def seen(study: Study, name: str, example: Example, row: Mapping[str, Any]) -> S
     from mcr_lib.stages import backbones, training
 
     options, _ = study.options(name)
-    processor = backbones.processor(study.backbone)
+    processor = backbones.processor(study.backbone, pixels=study.pixels)
     (opened,) = training.dataset([dict(row)])[:1]["images"]
     collate = DataCollatorForVisionLanguageModeling(processor, options.max_length, completion_only_loss=options.completion_only_loss)
     batch = collate([{**copy.deepcopy(dict(row)), "images": list(opened)}])
