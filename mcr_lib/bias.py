@@ -12,6 +12,11 @@ These can be won blind (`yardsticks.BLIND` does), so ours stand beside them, ove
     false grounding     boxed / not groundable          missed grounding   unboxed / groundable
     balanced accuracy   100 - (false + missed) / 2
 
+And over pairs of answers to a tweet and to a counterfactual of it (`sources.probes`):
+
+    image-caused N-Rate   N-Rate at the real image - N-Rate at a blank one, the same tweets, paired
+    consistency           clean on the probe and right on the original / right on the original; both by one rule (`fault`)
+
 Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have intervals and paired tests of one kind.
 """
 
@@ -23,15 +28,18 @@ from itertools import combinations
 import numpy as np
 
 from mcr_lib import boxes
-from mcr_lib.metrics import Judged
+from mcr_lib.metrics import Judged, is_region_right
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.statistics import Ratio
+from mcr_lib.statistics import PairedTest, Ratio, paired_test
 
 SHARED_IOU = 0.9
 """Two boxes of one tweet above this IoU count as shared."""
 
 ATTRIBUTED_IOU = 0.25
 """A wrong box is attributed to what it overlaps most, if the IoU is above this; else to the background (ours)."""
+
+FAULTS = ("not read", "name not in the text", "box not wanted", "box misses", "box left out", "entity left out")
+"""What keeps an answer from being clean, in the order in which it is looked for."""
 
 Case = tuple[PredictedEntity, Entity]
 _EDGE = string.punctuation + "“”‘’«»…"
@@ -145,6 +153,82 @@ def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
             if pred.box_xyxy and not boxes.is_hit(pred.box_xyxy, gold.boxes_xyxy_px or ()):
                 counts[_attributed(pred.box_xyxy, gold, j.example)] += 1
     return dict(counts)
+
+
+def fault(judged: Judged, *, is_read: bool = True) -> str | None:
+    """`None` for a clean answer, else the first of `FAULTS`: both shortcuts before what is merely lost.
+
+    Clean: every gold entity is found with a right region (no box where it has none, else IoU > 0.5), no other prediction has a box, and all
+    words of every name are in the text. Types do not count, nor do predictions of words that name nothing, as long as they have no box.
+
+    Args:
+        is_read: whether the answer could be read at all; one that could not be is no clean answer to a tweet without entities.
+
+    Example:
+        >>> from mcr_lib.metrics import judge
+        >>> rome = Entity("Rome", 0, 1, "LOC", ())
+        >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC",))
+        >>> fault(judge(tweet, [PredictedEntity("Rome", "LOC")])), fault(judge(tweet, [PredictedEntity("Rome", "LOC", ((0, 0, 9, 9),))]))
+        (None, 'box not wanted')
+    """
+    if not is_read:
+        return "not read"
+    if any(wording(p.text, judged.example.tokens) != "in the text" for p in judged.predictions):
+        return "name not in the text"
+    paired = {i for i, _ in judged.pairing.matches + judged.pairing.touches}
+    beside = [p for i, (_, p) in enumerate(judged.effective) if i not in paired]
+    if any(p.boxes_xyxy for p in beside) or any(p.boxes_xyxy and not gold.is_groundable for p, gold in judged.matched):
+        return "box not wanted"
+    wrong = [p for p, gold in judged.matched if not is_region_right(p.boxes_xyxy[:1], gold.boxes_xyxy_px or (), inclusive=False)]
+    if wrong:
+        return "box misses" if any(p.boxes_xyxy for p in wrong) else "box left out"
+    return "entity left out" if len(judged.matched) < len(judged.example.entities) else None
+
+
+def consistency(before: Sequence[str | None], after: Sequence[str | None]) -> Ratio:
+    """Tweets that are clean after a probe among those that were clean before it.
+
+    Args:
+        before: the `fault` of the answer to each original.
+        after: of the answer to its probe, in the same order.
+
+    Example:
+        >>> consistency([None, None, "box misses"], [None, "box not wanted", None]).percent
+        50.0
+    """
+    was_clean = np.array([found is None for found in before], dtype=np.int64)
+    return Ratio(was_clean * np.array([found is None for found in after], dtype=np.int64), was_clean)
+
+
+def image_caused(real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples: int, rng: np.random.Generator) -> PairedTest:
+    """N-Rate at the real image minus N-Rate at a blank one: what the image, not habit, makes a model name beyond the text.
+
+    Args:
+        real: answers to tweets.
+        blank: answers to the same tweets with a blank image, in the same order.
+
+    Raises:
+        ValueError: not the same number of tweets, or none.
+    """
+    return paired_test(visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"], n_resamples=n_resamples, rng=rng)
+
+
+def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
+    """What betrays a shortcut after an entity was renamed or erased: "old box" (textual bias: something that the image does not show is
+    boxed where the old entity was), "old name" (visual bias: the old name, though the text has it no more).
+
+    Args:
+        judged: the answer after the probe.
+        old: the entities as they were.
+    """
+    gone = [box for entity in old for box in entity.boxes_xyxy_px or ()]
+    names = [_words(entity.text.split()) for entity in old]
+    signs = set()
+    if any(p.box_xyxy and not gold.is_groundable and boxes.is_hit(p.box_xyxy, gone) for p, gold in judged.matched):
+        signs.add("old box")
+    if any(_words(p.text.split()) in names and wording(p.text, judged.example.tokens) == "invented" for p in judged.predictions):
+        signs.add("old name")
+    return signs
 
 
 def _attributed(box: boxes.Box, own: Entity, example: Example) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mcr_lib import bias, yardsticks
@@ -97,3 +98,70 @@ def test_known_counts_of_the_real_test_split(real):
     assert sum(not any(g) for g in groundable) == 645
     assert sum(len(set(g)) == 2 for g in groundable) == 449
     assert sum(any(bias.is_hard(x, e) for e in x.entities) for x in real("test")) == 160
+
+
+RIGHT = [said("Ada", A), said("Bob"), said("Rome", type="LOC")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (RIGHT, None),
+        ([said("Ada", A, type="ORG"), said("Bob"), said("Rome")], None),  # types do not count
+        ([*RIGHT, said("meets")], None),  # nor words that name nothing
+        ([*RIGHT, said("meets", C)], "box not wanted"),
+        ([*RIGHT, said("Eve")], "name not in the text"),
+        ([*RIGHT, said("Bob Ada Eve")], "name not in the text"),  # altered
+        ([said("Ada", A), said("Bob", A), said("Rome")], "box not wanted"),
+        ([said("Ada", B), said("Bob"), said("Rome")], "box misses"),
+        ([said("Ada", (5, 0, 15, 10)), said("Bob"), said("Rome")], "box misses"),  # IoU 1/3
+        ([said("Ada"), said("Bob"), said("Rome")], "box left out"),
+        ([said("Ada", A), said("Bob")], "entity left out"),
+        ([said("Ada", A), said("Bob in", A), said("Rome")], "entity left out"),  # a wrong boundary
+        ([said("Ada", A), said("Bob"), said("Rome"), said("Bob", A)], "box not wanted"),  # the repeated one counts
+        ([said("Ada"), said("Bob", A), said("Eve")], "name not in the text"),  # shortcuts first
+        ([], "entity left out"),
+    ],
+)
+def test_the_first_fault_of_an_answer(answer, found):
+    assert bias.fault(judge(TWEET, answer)) == found
+    assert bias.fault(judge(TWEET, answer), is_read=False) == "not read"
+
+
+def test_an_unread_answer_to_a_tweet_without_entities_is_not_clean():
+    nobody = replace(TWEET, entities=())
+    assert bias.fault(judge(nobody, [])) is None
+    assert bias.fault(judge(nobody, []), is_read=False) == "not read"
+
+
+def test_consistency_is_over_what_was_right_before():
+    # four tweets: right and clean, right and not, wrong and clean, wrong and not: 1 of 2
+    ratio = bias.consistency([None, None, "box misses", "not read"], [None, "box not wanted", None, "box misses"])
+    assert (ratio.numerator.tolist(), ratio.denominator.tolist()) == ([1, 0, 0, 0], [1, 1, 0, 0])
+    assert bias.consistency(["box misses"], [None]).percent is None
+
+
+def test_names_that_a_blank_image_causes_too_are_not_the_images():
+    # real image: 2 of 4 names invented in the first, 0 of 1 in the second tweet, 40 %; blank: 1 of 3 and 0 of 2, 20 %
+    real = [judge(TWEET, [said("Eve"), said("Zoe"), said("Ada"), said("Bob")]), judge(TWEET, [said("Ada")])]
+    blank = [judge(TWEET, [said("Eve"), said("Ada"), said("Bob")]), judge(TWEET, [said("Ada"), said("Bob")])]
+    test = bias.image_caused(real, blank, n_resamples=200, rng=np.random.default_rng(0))
+    assert (test.difference, test.n) == (pytest.approx(20.0), 2)
+    # resamples hold the first tweet twice (2/4 - 1/3 = 16.7), once (20) or never (0)
+    assert test.ci95 == (0.0, pytest.approx(20.0))
+
+
+def test_after_renaming_the_old_box_is_textual_and_the_old_name_visual_bias():
+    ada = TWEET.entities[0]
+    tokens = ("Eve", *TWEET.tokens[1:])
+    renamed = replace(TWEET, tokens=tokens, entities=(Entity("Eve", 0, 1, "PER", ()), *TWEET.entities[1:]), image_only=None)
+    signs = {
+        (): [said("Eve"), said("Bob"), said("Rome")],
+        ("old box",): [said("Eve", (0, 0, 10, 11)), said("Bob")],
+        ("old name",): [said("Eve"), said("@Ada", A)],
+        ("old box", "old name"): [said("Eve", A), said("Ada", A)],
+    }
+    for expected, answer in signs.items():
+        assert sorted(bias.old_signs(judge(renamed, answer), [ada])) == list(expected)
+    assert bias.old_signs(judge(renamed, [said("Eve", B), said("Adam", A)]), [ada]) == set()
+    assert bias.old_signs(judge(TWEET, [said("Ada", A)]), [ada]) == set()  # still named and shown

@@ -1,0 +1,227 @@
+"""Edits of an example that change what one modality says, and the gold with it: what `probes` are made of.
+
+Pure functions from example (and image) to example (and image); `None` where an edit would leave a trace by which its effect could not be
+told. Boxes stay in pixels of the original image. All ours (paper silent).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from mcr_lib import bias, boxes
+from mcr_lib.boxes import Box
+from mcr_lib.schema import Entity, Example, ImageOnly
+from mcr_lib.sources.images import image_size
+from mcr_lib.sources.testbed.drawing import emblem
+from mcr_lib.sources.testbed.world import BEINGS, pick
+from mcr_lib.sources.twitter_fmnerg import COARSE_OF
+
+MUTED = {"PER": ("someone",), "LOC": ("this", "place"), "ORG": ("the", "team"), "OTHER": ("the", "thing")}
+"""Coarse type -> what stands for a muted mention; other types are muted as OTHER."""
+
+COVERED = 0.1
+"""An entity is not erased where more than this share of another entity's box would go with it."""
+
+SIGILS = ("@", "#")
+"""A handle or a hashtag follows one of these."""
+
+Names = Mapping[str | None, Sequence[str]]
+"""Type -> names of that type."""
+
+_CELL_PX, _EMBLEM_PX, _GAP_PX, _TRIES = 8, (28, 44), 2, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What became of an example.
+
+    Args:
+        example: with the gold that is right now.
+        changed: the entities of the original that are muted, erased or renamed; empty where the image as a whole is changed.
+        image: the new one; `None`: that of the example.
+    """
+
+    example: Example
+    changed: tuple[Entity, ...] = ()
+    image: Image.Image | None = None
+
+
+def blanked(example: Example) -> Example:
+    """The gold of a tweet whose image shows nothing."""
+    return replace(example, entities=tuple(replace(e, boxes_xyxy_px=()) for e in example.entities), image_only=())
+
+
+def blank_image(image: Image.Image, kind: str, rng: Random) -> Image.Image:
+    """An image of the same size that shows nothing.
+
+    Args:
+        kind: "mean" (one colour, the mean), "noise" (cells of 8 pixels, each of a chance colour) or "blur" (over a fifth of the shorter
+            side, so that patches of colour remain and no shape does).
+    """
+    if kind == "mean":
+        return Image.new("RGB", image.size, _mean_colour(np.asarray(image).reshape(-1, 3)))
+    if kind == "blur":
+        return image.filter(ImageFilter.GaussianBlur(min(image.size) / 5))
+    width, height = (-(-side // _CELL_PX) for side in image.size)
+    cells = np.frombuffer(rng.randbytes(width * height * 3), dtype=np.uint8).reshape(height, width, 3)
+    return Image.fromarray(cells).resize((width * _CELL_PX, height * _CELL_PX), Image.Resampling.NEAREST).crop((0, 0, *image.size))
+
+
+def swapped(example: Example, donor: Example) -> Example:
+    """A tweet with the image of another one, of which it names nothing: no entity has a box."""
+    bait = _shown(donor) if donor.image_only is not None else None
+    size = donor.image_size_px or image_size(donor.images[0])
+    return replace(blanked(example), images=donor.images[:1], image_size_px=size, image_only=bait)
+
+
+def may_swap(example: Example, donor: Example, *, is_hard: bool) -> bool:
+    """Whether a tweet's image may stand for another's: as far as is annotated it shows something, and nothing of which a word is in the
+    other text; hard = something of the type of a groundable entity, easy = nothing of these types.
+    """
+    shown = _shown(donor)
+    types = {entity.type for entity in example.entities if entity.is_groundable}
+    is_same_type = any(thing.type in types for thing in shown)
+    return (
+        bool(donor.images and shown)
+        and donor.id != example.id
+        and is_same_type == is_hard
+        and all(bias.wording(thing.text, example.tokens) == "invented" for thing in shown)
+    )
+
+
+def muted(example: Example) -> Edit | None:
+    """A tweet in which nothing that its image shows is named; the other entities keep their names, at their places in the new text.
+
+    `None` where a word of a muted name is left in the text: naming it could not be told from reading it.
+
+    Example:
+        >>> ada, rome = Entity("Ada", 0, 1, "PER", ((1, 1, 9, 9),)), Entity("Rome", 2, 3, "LOC", ())
+        >>> edit = muted(Example("1", "demo", "test", ("Ada", "in", "Rome"), (ada, rome), ("PER", "LOC")))
+        >>> edit.example.text, edit.example.entities == (rome,)
+        ('someone in Rome', True)
+    """
+    gone = {k: e for k, e in enumerate(example.entities) if e.is_groundable}
+    words = {k: MUTED.get(COARSE_OF.get(e.type, e.type), MUTED["OTHER"]) for k, e in gone.items()}
+    changed = _reworded(example, words, is_named=False)
+    if any(bias.wording(e.text, changed.tokens) != "invented" for e in gone.values()):
+        return None
+    return Edit(_now_image_only(changed, gone.values()), tuple(gone.values()))
+
+
+def renamed(example: Example, names: Names, rng: Random) -> Edit | None:
+    """A tweet in which one entity that the image shows has, at all its mentions, another name of its type, which the image does not show.
+
+    `None` where a word of the old name is left in the new text, or each of 200 draws has a word in the old text or in what is shown.
+    """
+    shown = [word for thing in _shown(example) for word in thing.text.split()]
+    for old in _in_random_order((e.text for e in example.entities if e.is_groundable), rng):
+        mentions = {k: e for k, e in enumerate(example.entities) if e.text == old}
+        known = names.get(next(iter(mentions.values())).type, ())
+        drawn = (pick(rng, known) for _ in range(_TRIES if known else 0))
+        new = next((name for name in drawn if bias.wording(name, (*example.tokens, *shown)) == "invented"), None)
+        if new is not None:
+            changed = _reworded(example, dict.fromkeys(mentions, tuple(new.split(" "))), is_named=True)
+            if bias.wording(old, changed.tokens) == "invented":
+                return Edit(_now_image_only(changed, mentions.values()), tuple(mentions.values()))
+    return None
+
+
+def erased(example: Example, image: Image.Image, rng: Random) -> Edit | None:
+    """A tweet of whose image one entity's boxes are painted over in the mean colour of the rest; all mentions of its name lose them.
+
+    `None` where every choice would take more than a tenth of another entity's box with it.
+    """
+    for name in _in_random_order((e.text for e in example.entities if e.is_groundable), rng):
+        gone = tuple(e for e in example.entities if e.text == name)
+        painted = [box for e in gone for box in e.boxes_xyxy_px or ()]
+        others = [box for e in example.entities if e.text != name for box in e.boxes_xyxy_px or ()]
+        if not any(_share_covered(other, box) > COVERED for other in others for box in painted):
+            entities = tuple(replace(e, boxes_xyxy_px=()) if e.text == name else e for e in example.entities)
+            return Edit(replace(example, entities=entities), gone, _painted_over(image, painted))
+    return None
+
+
+def baited(example: Example, image: Image.Image, rng: Random) -> Edit | None:
+    """A tweet of the testbed with one emblem more in its picture, which it does not name: if possible of the type of something that it
+    names and the picture lacks. `None` off the testbed, and where there is no room.
+    """
+    if example.image_only is None:
+        return None
+    shown = _shown(example)
+    absent = {e.type for e in example.entities if not e.is_groundable}
+    free = [b for b in BEINGS if b.name not in {t.text for t in shown} and bias.wording(b.name, example.tokens) == "invented"]
+    being = pick(rng, [b for b in free if b.type in absent] or free)
+    taken = [box for thing in shown for box in thing.boxes_xyxy_px]
+    for attempt in range(_TRIES):
+        side = _EMBLEM_PX[0] + int(rng.random() * (_EMBLEM_PX[1] - _EMBLEM_PX[0] + 1) * (attempt < _TRIES // 2))
+        x, y = (int(rng.random() * (length - side + 1)) for length in image.size)
+        around = (x + 1 - _GAP_PX, y + 1 - _GAP_PX, x + side + _GAP_PX, y + side + _GAP_PX)
+        if min(image.size) >= side and not any(_share_covered(box, around) for box in taken):
+            small, new = emblem(being).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0), image.copy()
+            new.paste(small, (x, y), small)
+            bait = ImageOnly(being.name, being.type, ((x + 1, y + 1, x + side, y + side),))
+            return Edit(replace(example, image_only=(*example.image_only, bait)), image=new)
+    return None
+
+
+def _shown(example: Example) -> tuple[ImageOnly, ...]:
+    """What the image is annotated to show, named by the text or not."""
+    named = {e.text: ImageOnly(e.text, e.type, e.boxes_xyxy_px) for e in example.entities if e.is_groundable}
+    return (*named.values(), *(example.image_only or ()))
+
+
+def _now_image_only(changed: Example, gone: Iterable[Entity]) -> Example:
+    """The example with what its text no longer names among what only the image shows, where that is known."""
+    if changed.image_only is None:
+        return changed
+    old = {e.text: ImageOnly(e.text, e.type, e.boxes_xyxy_px) for e in gone}
+    return replace(changed, image_only=(*changed.image_only, *old.values()))
+
+
+def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named: bool) -> Example:
+    """The example with other words for some of its entities (index -> words), the sign of a handle or hashtag left out with them.
+
+    Args:
+        is_named: whether the new words are an entity (which the image does not show); else the entity is gone.
+    """
+    tokens: list[str] = []
+    entities: list[Entity] = []
+    at = 0
+    for k, entity in enumerate(example.entities):
+        before = example.tokens[at : entity.start]
+        tokens += before[:-1] if k in words and before[-1:] and before[-1] in SIGILS else before
+        start = len(tokens)
+        tokens += words.get(k, example.tokens[entity.start : entity.end])
+        if k not in words:
+            entities.append(replace(entity, start=start, end=len(tokens)))
+        elif is_named:
+            entities.append(Entity(" ".join(words[k]), start, len(tokens), entity.type, ()))
+        at = entity.end
+    return replace(example, tokens=(*tokens, *example.tokens[at:]), entities=tuple(entities))
+
+
+def _painted_over(image: Image.Image, painted: Sequence[Box]) -> Image.Image:
+    pixels = np.array(image)
+    is_painted = np.zeros(pixels.shape[:2], dtype=bool)
+    for x1, y1, x2, y2 in painted:  # boxes count pixels from 1
+        is_painted[max(0, int(y1) - 1) : int(np.ceil(y2)), max(0, int(x1) - 1) : int(np.ceil(x2))] = True
+    rest = pixels[~is_painted]
+    pixels[is_painted] = _mean_colour(rest if len(rest) else pixels.reshape(-1, 3))
+    return Image.fromarray(pixels)
+
+
+def _mean_colour(pixels: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(value) for value in pixels.mean(axis=0).round())
+
+
+def _share_covered(box: Box, by: Box) -> float:
+    """The share of a box that another one covers."""
+    both = (max(box[0], by[0]), max(box[1], by[1]), min(box[2], by[2]), min(box[3], by[3]))
+    return boxes.area_px2(both) / max(boxes.area_px2(box), 1)
+
+
+def _in_random_order(names: Iterable[str], rng: Random) -> list[str]:
+    return [name for _, name in sorted((rng.random(), name) for name in dict.fromkeys(names))]
