@@ -16,7 +16,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
+from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
 
 from mcr_lib import prompts
@@ -35,6 +35,8 @@ Pixels = tuple[int, int]
 
 _CANNOT = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
 """What transformers raises about a folder that it cannot make sense of."""
+
+_TOO_LITTLE = "the GPU's memory is too little for the weights of {}; take quantization=4bit, dtype=bfloat16 or a smaller model"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Backbone:
     prompt: prompts.Kind = "direct"
 
     @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the model."""
+        return self.model.config
+
+    @property
     def space(self) -> Space:
         """The coordinate space that it speaks."""
         return FAMILIES[self.family].space
@@ -66,6 +73,23 @@ class Backbone:
     def target(self) -> Target:
         """What rows for it are made for."""
         return _target(self.processor, self.family, self.wording)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A backbone without its weights: enough to make rows for it and to check them.
+
+    Args:
+        name: as it was asked for.
+        config: of the model.
+        processor: with the tokenizer padding on the left.
+        target: what rows for it are made for.
+    """
+
+    name: str
+    config: PreTrainedConfig
+    processor: ProcessorMixin
+    target: Target
 
 
 def load(
@@ -100,12 +124,14 @@ def load(
         model, found = _model_class(told["family"]).from_pretrained(
             source, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **placed
         )
+    except torch.OutOfMemoryError as error:
+        raise UserError(_TOO_LITTLE.format(name)) from error
     except _CANNOT as error:
         raise UserError(f"backbone {source} cannot be loaded: {str(error).splitlines()[0][:160]}") from error
     if lost := sorted(found["missing_keys"]) + sorted(found["unexpected_keys"]):
         raise UserError(f"backbone {source} is of another architecture: {len(lost)} weights do not fit, the first is {lost[0]}")
     model.config._name_or_path = str(folder)  # a reference model is loaded from there, and must not be the checkpoint
-    model = model if quantization == "4bit" else model.to(device)
+    model = model if quantization == "4bit" else _moved(model, device, name)
     return Backbone(name, told["family"], told["wording"], model.eval(), processor, told.get("prompt", "direct"))
 
 
@@ -126,6 +152,21 @@ def target(name: str, *, pixels: Pixels | None = None) -> Target:
     """
     told = card(name)
     return _target(_processor(folder_of(name), told, pixels), told["family"], told["wording"])
+
+
+def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
+    """A backbone by name or folder, without its weights.
+
+    Raises:
+        UserError: as `load`.
+    """
+    folder, told = folder_of(name), card(name)
+    made = _processor(folder, told, pixels)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except _CANNOT as error:
+        raise UserError(f"the configuration of {folder} cannot be read: {str(error).splitlines()[0][:160]}") from error
+    return Outline(name, config, made, _target(made, told["family"], told["wording"]))
 
 
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **told: Any) -> None:
@@ -149,6 +190,13 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     write_json(folder / CARD, {**head, "prompt_version": prompts.PROMPT_VERSION, **told, "sha256": files})
 
 
+def _moved(model: PreTrainedModel, device: str, name: str) -> PreTrainedModel:
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise UserError(_TOO_LITTLE.format(name)) from error
+
+
 def _model_class(family: str) -> Any:
     return getattr(transformers, families.FAMILIES[family].model_class)
 
@@ -157,6 +205,8 @@ def _placed(device: str, dtype: torch.dtype, quantization: Quantization) -> dict
     """Arguments of `from_pretrained` that depend on the device."""
     is_gpu = device.startswith("cuda")
     attention = {"attn_implementation": "sdpa" if is_gpu else "eager"}  # for few short rows eager is a quarter faster on a CPU
+    if is_gpu and not torch.cuda.is_available():
+        raise UserError("no GPU that torch can use was found, and this profile (device=cuda) is made for one; profile tiny needs none")
     if quantization == "none":
         return attention
     if not is_gpu:

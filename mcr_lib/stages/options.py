@@ -169,5 +169,24 @@ def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options
         raise UserError(f"{where}: {name} of {stage} is {departures[name]!r:.60}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
+def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
+    """Rows per process at a time, and how often gradients are summed before an update, so that an update sees `batch_size` rows.
+
+    Raises:
+        UserError: a batch that the processes cannot share evenly.
+
+    Example:
+        >>> batch_shape(SftOptions(batch_size=64, per_device_batch_size=16), 2)
+        (16, 2)
+        >>> batch_shape(SftOptions(batch_size=12, per_device_batch_size=8), 1)
+        (6, 2)
+    """
+    per_process, rest = divmod(options.batch_size, n_processes)
+    if rest or not per_process:
+        raise UserError(f"batch_size {options.batch_size} cannot be shared by {n_processes} processes; take a multiple of their number")
+    per_device = max(n for n in range(1, min(options.per_device_batch_size, per_process) + 1) if per_process % n == 0)
+    return per_device, per_process // per_device
+
+
 def _origin(field: Any) -> str:
     return field.json_schema_extra["origin"]

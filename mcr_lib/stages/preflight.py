@@ -21,7 +21,7 @@ from mcr_lib.boxes import find_family
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.sources.images import image_size, open_image
-from mcr_lib.stages.backbones import Backbone
+from mcr_lib.stages.backbones import Backbone, Outline
 from mcr_lib.stages.generate import answer_batch
 from mcr_lib.stages.options import CvoOptions
 from mcr_lib.yardsticks import perfect
@@ -29,7 +29,9 @@ from mcr_lib.yardsticks import perfect
 Row = Mapping[str, Any]
 
 
-def check_rows(backbone: Backbone, rows: Sequence[Row], *, max_completion_length: int | None = None, n_opened: int = 8) -> dict[str, int]:
+def check_rows(
+    backbone: Backbone | Outline, rows: Sequence[Row], *, max_completion_length: int | None = None, n_opened: int = 8
+) -> dict[str, int]:
     """Tokens of prompts, images and completions of training rows.
 
     Args:
@@ -41,7 +43,8 @@ def check_rows(backbone: Backbone, rows: Sequence[Row], *, max_completion_length
         `longest_prompt`, `longest_completion`, `longest` (together) and `limit`, in tokens; `images_opened`.
 
     Raises:
-        UserError: image tokens and features differ, a prompt's ids change when its completion follows, or the longest row does not fit.
+        UserError: image tokens and features differ, a completion or a prompt's ids change when one follows the other, or the longest row
+            does not fit.
     """
     n_opened = min(n_opened, len(rows))
     for k in range(n_opened):
@@ -49,7 +52,7 @@ def check_rows(backbone: Backbone, rows: Sequence[Row], *, max_completion_length
     prompts = [_prompt_length(backbone, row) for row in rows]
     completions = [max_completion_length] * len(rows) if max_completion_length else _completion_lengths(backbone, rows)
     longest = max(range(len(rows)), key=lambda k: prompts[k] + completions[k])
-    limit = backbone.model.config.get_text_config().max_position_embeddings
+    limit = backbone.config.get_text_config().max_position_embeddings
     if prompts[longest] + completions[longest] > limit:
         raise UserError(
             f"row {rows[longest]['id']} has {prompts[longest]} tokens of prompt and {completions[longest]} of completion, more than the "
@@ -118,11 +121,11 @@ def check_groups(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -
     return {"groups_sampled": n, "equal_groups": n_equal, "mean_reward": round(mean, 4)}
 
 
-def _check_image_tokens(backbone: Backbone, row: Row) -> None:
+def _check_image_tokens(backbone: Backbone | Outline, row: Row) -> None:
     processor = backbone.processor
     inputs = processor(text=[_text(backbone, row)], images=[open_image(p) for p in row["images"]] or None, return_tensors="pt")
-    n_tokens = int((inputs["input_ids"] == backbone.model.config.image_token_id).sum())
-    merge = backbone.model.config.vision_config.spatial_merge_size**2
+    n_tokens = int((inputs["input_ids"] == backbone.config.image_token_id).sum())
+    merge = backbone.config.vision_config.spatial_merge_size**2
     n_features = int(inputs["image_grid_thw"].prod(-1).sum()) // merge if row["images"] else 0
     if n_tokens != n_features or inputs["input_ids"].shape[1] != _prompt_length(backbone, row):
         raise UserError(
@@ -130,22 +133,28 @@ def _check_image_tokens(backbone: Backbone, row: Row) -> None:
         )
 
 
-def _text(backbone: Backbone, row: Row) -> str:
+def _text(backbone: Backbone | Outline, row: Row) -> str:
     return backbone.processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
 
 
-def _prompt_length(backbone: Backbone, row: Row) -> int:
+def _prompt_length(backbone: Backbone | Outline, row: Row) -> int:
     """Tokens of a prompt: of its text, each image's one token replaced by as many as its size makes."""
     images = backbone.processor.image_processor
     patches = [images.get_number_of_image_patches(height, width) for width, height in map(image_size, row["images"])]
     return len(backbone.processor.tokenizer(_text(backbone, row))["input_ids"]) + sum(n // images.merge_size**2 - 1 for n in patches)
 
 
-def _completion_lengths(backbone: Backbone, rows: Sequence[Row]) -> list[int]:
+def _completion_lengths(backbone: Backbone | Outline, rows: Sequence[Row]) -> list[int]:
     tokenizer = backbone.processor.tokenizer
     before = [_text(backbone, row) for row in rows]
     whole = [backbone.processor.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False) for row in rows]
     lengths = []
+    for row, prompt, text in zip(rows, before, whole, strict=True):
+        if not text[len(prompt) :].startswith(row["completion"][0]["content"][0]["text"]):
+            raise UserError(
+                f"row {row['id']}: the chat template changes what the model is to write, as templates do that rearrange reasoning; "
+                "mend the template"
+            )
     for row, short, long in zip(rows, tokenizer(before)["input_ids"], tokenizer(whole)["input_ids"], strict=True):
         if long[: len(short)] != short:
             raise UserError(

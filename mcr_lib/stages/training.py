@@ -32,7 +32,7 @@ from mcr_lib.sources.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.sources.images import open_image
 from mcr_lib.stages import backbones, families
 from mcr_lib.stages.backbones import Backbone
-from mcr_lib.stages.options import Options
+from mcr_lib.stages.options import Options, batch_shape
 
 NEARLY_FULL = 2**20
 """Bytes below which a disk counts as full once a file could not be written."""
@@ -109,26 +109,6 @@ def arguments(options: Options, folder: Path, device: torch.device) -> dict[str,
         "disable_tqdm": True, "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
         "average_tokens_across_devices": True, _CHECKPOINTING: options.gradient_checkpointing,
     }  # fmt: skip
-
-
-def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
-    """Rows per process at a time, and how often gradients are summed before an update, so that an update sees `batch_size` rows.
-
-    Raises:
-        UserError: a batch that the processes cannot share evenly.
-
-    Example:
-        >>> from mcr_lib.stages.options import SftOptions
-        >>> batch_shape(SftOptions(batch_size=64, per_device_batch_size=16), 2)
-        (16, 2)
-        >>> batch_shape(SftOptions(batch_size=12, per_device_batch_size=8), 1)
-        (6, 2)
-    """
-    per_process, rest = divmod(options.batch_size, n_processes)
-    if rest or not per_process:
-        raise UserError(f"batch_size {options.batch_size} cannot be shared by {n_processes} processes; take a multiple of their number")
-    per_device = max(n for n in range(1, min(options.per_device_batch_size, per_process) + 1) if per_process % n == 0)
-    return per_device, per_process // per_device
 
 
 def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping[str, str], progress: Progress | None) -> None:

@@ -9,27 +9,26 @@ stage (comments and docstrings do not count). Options that do not change the res
 setting that was begun under another fingerprint is begun anew; under the same one it goes on where it stopped.
 """
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mcr_lib
 from mcr_lib import chains, prompts
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
-from mcr_lib.sources.files import read_text, write_json
+from mcr_lib.sources.files import read_text, write_json, write_jsonl
 from mcr_lib.sources.predictions import read_predictions
-from mcr_lib.stages import cards, mrsi
+from mcr_lib.stages import cards, launch, mrsi
 from mcr_lib.stages.options import WITHOUT_EFFECT, Options
-from mcr_lib.study import artifacts, prepare, setting, views
+from mcr_lib.study import artifacts, kept, prepare, setting, views
 from mcr_lib.study.artifacts import RunFolder, fingerprint
-from mcr_lib.study.config import Loaded, repository
+from mcr_lib.study.config import Loaded, as_arguments, repository
 from mcr_lib.study.setting import BACKBONE, Setting
 
 RANDOM = "random"
@@ -143,7 +142,7 @@ class Study:
             return self.fingerprint(found.start)
         options = {key: value for key, value in self.options(name)[0].model_dump(mode="json").items() if key not in WITHOUT_EFFECT}
         own = found.model_dump(mode="json", exclude={"start", "options"}), options
-        return fingerprint(own, self.fingerprint(found.start), self._data(found, self.tweets(name)), _code(found.stage))
+        return fingerprint(own, self.fingerprint(found.start), self._data(found, self.tweets(name)), kept.code(found.stage))
 
     @cached_property
     def _backbone_fingerprint(self) -> str:
@@ -152,7 +151,7 @@ class Study:
 
     @cached_property
     def _is_released(self) -> bool:
-        return cards.is_released(self.backbone)
+        return self.config.backbone != RANDOM and cards.is_released(self.backbone)
 
     def is_done(self, name: str) -> bool:
         """Whether a setting's model is there, made from what it would be made from now."""
@@ -164,16 +163,18 @@ class Study:
         Raises:
             UserError: the file is of another version.
         """
-        return _facts(self.run.setting(name))
+        return kept.facts(self.run.setting(name))
 
     def train(self, name: str) -> dict[str, Any]:
         """Make the model of a setting, first of those that it starts from, unless it is there; returns its `facts`.
 
+        Where several processes are to train together (`n_processes`), they are started from here, and their progress told.
+
         Raises:
-            UserError: an unknown setting, or what `sft.train` and `cvo.train` raise.
+            UserError: an unknown setting, what `sft.train` and `cvo.train` raise, or a process that was killed.
         """
         found = self[name]
-        if "WORLD_SIZE" not in os.environ and found.stage != "none" and self.is_done(name):
+        if found.stage != "none" and not launch.is_member() and (self.is_done(name) or self._others_did(found.stage, name)):
             return self.facts(name)
         if found.start != BACKBONE:
             self.train(found.start)
@@ -187,7 +188,7 @@ class Study:
         state.wait_for_everyone()
         if not is_done and twin is not None:
             if state.is_main_process:
-                _link(self.run.setting(twin), folder)
+                kept.link(self.run.setting(twin), folder)
             state.wait_for_everyone()
         elif not is_done:
             self._train(name, found, wanted)
@@ -204,8 +205,9 @@ class Study:
         Raises:
             UserError: an unknown setting or split, an image that cannot be read, or a folder that cannot be written.
         """
-        asked, c = self._asked(name, split, examples, stem), self.config
-        if not asked.is_there:
+        with self._in_turn():
+            asked, c = self._asked(name, split, examples, stem), self.config
+        if not asked.is_there and not self._others_answered(name, asked, examples):
             from mcr_lib.stages.generate import generate
 
             self.train(name)
@@ -233,7 +235,7 @@ class Study:
         given = self._with_images(examples) if examples is not None else self.examples(split)
         tweets = self._seen(self[name], given)
         how = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
-        made_from = fingerprint(self.fingerprint(name), how, config.seed, prompts.PROMPT_VERSION, _images(tweets), checksum(tweets))
+        made_from = fingerprint(self.fingerprint(name), how, config.seed, prompts.PROMPT_VERSION, kept.images(tweets), checksum(tweets))
         data = f"{given[0].source}:{checksum(given)}" if given else None
         told = {"split": split, "view": self[name].view, "data": data, "fingerprint": made_from}
         return _Asked(self.run.predictions(stem or f"{name}.{split}"), split, tweets, how, told)
@@ -253,22 +255,43 @@ class Study:
         head = {"format_version": FORMAT_VERSION, "fingerprint": wanted, "setting": found.model_dump(mode="json", exclude_defaults=True)}
         head |= {"options": options.told(origins), "n_processes": state.num_processes}
         if state.is_main_process:
-            if _facts(folder).get("fingerprint") != wanted:
+            if kept.facts(folder).get("fingerprint") != wanted:
                 shutil.rmtree(folder, ignore_errors=True)
-            write_json(folder / FINGERPRINT, {**head, "status": "begun"})
+            write_json(folder / kept.FINGERPRINT, {**head, "status": "begun"})
         state.wait_for_everyone()
         report = self.progress and (lambda done, of, row: self.progress(f"{name}: {found.stage}", done, of, dict(row)))
         took = train(self.model(found.start), rows, folder, options, prompt=found.prompt, device=self._device, progress=report)
         if state.is_main_process:
             took |= {"seconds": round(time.monotonic() - began, 1), "made_with": artifacts.surroundings()}
-            write_json(folder / FINGERPRINT, {**head, "status": "done", **took})
+            write_json(folder / kept.FINGERPRINT, {**head, "status": "done", **took})
         state.wait_for_everyone()
+
+    def _others_did(self, command: str, name: str, *arguments: str) -> bool:
+        """Whether processes that were started from here have done what a command does; not where this one is to do it itself."""
+        n = launch.n_to_start(self.config.n_processes, self._device)
+        if n:
+            given = [command, "--setting", name, *as_arguments(self.loaded), *arguments]
+            launch.run(given, n, log=self.run.path / "launched.log", progress=self.progress)
+        return n > 0
+
+    def _others_answered(self, name: str, asked: "_Asked", examples: Sequence[Example] | None) -> bool:
+        """As `_others_did`, of answers; what is none of the run's tweets is handed over as a file."""
+        path = asked.path.with_name(f"{asked.path.name}.examples.part")
+        arguments = ["--split", asked.split, "--stem", asked.path.stem]
+        if examples is not None and launch.n_to_start(self.config.n_processes, self._device):
+            write_jsonl(path, (example.to_row() for example in examples), kind=prepare.KIND)
+            arguments += ["--examples", str(path)]
+        did = self._others_did("generate", name, *arguments)
+        path.unlink(missing_ok=True)
+        return did
 
     def _processes(self) -> Any:
         """The processes that train together, as a launcher started them; one without a launcher."""
-        from accelerate import PartialState
+        return launch.together(self._device)
 
-        return PartialState(cpu=self._device == "cpu")
+    def _in_turn(self) -> Any:
+        """Of several processes the first one first: it makes data and backbone where they are missing."""
+        return self._processes().main_process_first() if launch.is_member() else nullcontext()
 
     @property
     def _device(self) -> str:
@@ -281,8 +304,9 @@ class Study:
 
         from mcr_lib.stages import backbones
 
+        device = str(self._processes().device) if launch.is_member() else self._device  # each process its own GPU
         return backbones.load(
-            name, device=self._device, dtype=getattr(torch, self.config.dtype), quantization=self.config.quantization, pixels=self.pixels
+            name, device=device, dtype=getattr(torch, self.config.dtype), quantization=self.config.quantization, pixels=self.pixels
         )
 
     def _chains(self, found: Setting, tweets: Sequence[Example]) -> list[chains.Chain]:
@@ -302,7 +326,7 @@ class Study:
             path = self.run.chains(found.chains)
             text = None if found.chains == "template" or not path.is_file() else read_text(path)
             of_chains = [found.styles or mrsi.known_styles(self.config.chain_styles), chains.CHAINS_VERSION, self.config.seed, text]
-        return [checksum(tweets), _images(tweets), of_chains, prompts.PROMPT_VERSION]
+        return [checksum(tweets), kept.images(tweets), of_chains, prompts.PROMPT_VERSION]
 
     def _with_images(self, examples: Sequence[Example]) -> list[Example]:
         """The tweets, those without a usable image without any; which ones these are is for `bad_images`."""
@@ -315,7 +339,7 @@ class Study:
         return [views.seen(example, found.view, self.run.path / "data" / "grey") for example in tweets]
 
     def _is_done(self, folder: Path, wanted: str) -> bool:
-        facts = _facts(folder)
+        facts = kept.facts(folder)
         return facts.get("fingerprint") == wanted and facts.get("status") == "done" and (folder / "model").is_dir()
 
 
@@ -332,45 +356,3 @@ class _Asked:
     @property
     def is_there(self) -> bool:
         return self.path.is_file() and read_predictions(self.path)[0].get("fingerprint") == self.told["fingerprint"]
-
-
-FINGERPRINT = "fingerprint.json"
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / FINGERPRINT
-    if not path.is_file():
-        return {}
-    try:
-        facts = json.loads(read_text(path))
-        if facts["format_version"] == FORMAT_VERSION:
-            return facts
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path} is not of this release; move {folder} away, or choose another run folder with --out")
-
-
-def _images(examples: Iterable[Example]) -> str:
-    """Fingerprint of the image files of some tweets by name and size."""
-    paths = (Path(path) for example in examples for path in example.images)
-    return fingerprint(sorted((path.name, path.stat().st_size) for path in paths))
-
-
-def _code(stage: str) -> str:
-    """Fingerprint of the code that decides what a stage makes of its rows."""
-    of_stage = {"sft": ["stages/sft", "chains", "statements", "styles"], "cvo": ["stages/cvo", "rewards", "constraints", "matching"]}
-    names = ["answer", "answer_reader", "boxes", "prompts", "stages/mrsi", "stages/backbones", "stages/training", *of_stage[stage]]
-    return artifacts.meaning_fingerprint(Path(mcr_lib.__file__).parent / f"{name}.py" for name in names)
-
-
-def _link(twin: Path, folder: Path) -> None:
-    """Make a setting of what another one was made from too, by hard links where the file system has them."""
-
-    def linked(source: str, target: str) -> None:
-        try:
-            Path(target).hardlink_to(source)
-        except OSError:
-            shutil.copy2(source, target)
-
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(twin, folder, copy_function=linked, ignore=shutil.ignore_patterns("checkpoints"))
