@@ -1,9 +1,12 @@
-"""Answers from a model: batched, in order of length, resumable; the transformers backend.
+"""Answers from a model: batched, in order of length, resumable, shared by several processes; the transformers backend.
 
-Rows of a predictions file are appended to `<file>.part` batch by batch; a killed run goes on from there, and the finished file is written
-whole in the order of the examples. Greedy answers do not depend on the batch they are in (but for rounding).
+Rows of a predictions file are appended to `<file>.part` batch by batch, by further processes to `<file>.<rank>.part`; a killed run goes on
+from there, with however many processes, and the finished file is written whole in the order of the examples. What a batch is, and what its
+chance is drawn from, does not depend on how many processes there are, so neither does the file. Greedy answers do not depend on the batch
+they are in (but for rounding).
 """
 
+import glob
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ from mcr_lib.schema import FORMAT_VERSION, Example
 from mcr_lib.sources.files import read_jsonl
 from mcr_lib.sources.images import open_image
 from mcr_lib.sources.predictions import KIND, write_predictions
+from mcr_lib.stages import launch
 from mcr_lib.stages.backbones import Backbone
 
 Progress = Callable[[int, int], None]
@@ -109,34 +113,74 @@ def generate(
     }  # fmt: skip
     load_images = load_images or (lambda example: [open_image(image) for image in example.images])
     shot_images = [image for example, _ in shots for image in load_images(example)]
-    part = path.with_name(path.name + ".part")
-    done = _resumed(part, header)
+    state = launch.together(backbone.model.device.type)
+    if state.is_main_process:
+        _gather(path, header)
+    state.wait_for_everyone()
+    done = _resumed(_part(path), header)
+    state.wait_for_everyone()
     order = sorted(range(len(examples)), key=lambda k: (-len(examples[k].text), k))
-    with _appending(part, header, is_new=not done) as file:
-        for number in range(-(-len(order) // batch_size)):
-            batch = [examples[k] for k in order[number * batch_size : (number + 1) * batch_size]]
-            if any(example.id not in done for example in batch):  # a batch is answered as a whole, or chance would fall otherwise
-                torch.manual_seed(seed * 100_003 + number)
-                chats = [prompts.messages(example, prompt, wording=backbone.wording, shots=shots) for example in batch]
-                images = [load_images(example) for example in batch]
-                said, sizes = answer_batch(
-                    backbone, chats, [[*shot_images, *own] for own in images],
-                    max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
-                )  # fmt: skip
-                for example, text, own, size in zip(batch, said, images, sizes, strict=True):
-                    done[example.id] = _row(example, text, own, size[len(shot_images) :], backbone)
-                    file.write(json.dumps(done[example.id]) + "\n")
-                file.flush()
-            if progress:
-                progress(min((number + 1) * batch_size, len(examples)), len(examples))
-    write_predictions(path, (done[example.id] for example in examples), **header)
-    part.unlink()
+    batches = [[examples[k] for k in order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
+    # a batch is answered as a whole, or chance would fall otherwise
+    todo = [(number, batch) for number, batch in enumerate(batches) if any(example.id not in done for example in batch)]
+    n_done = len(examples) - sum(len(batch) for _, batch in todo)
+    with _appending(_part(path, state.process_index), header, is_new=not done or not state.is_main_process) as file:
+        for number, batch in todo[state.process_index :: state.num_processes]:
+            torch.manual_seed(seed * 100_003 + number)
+            chats = [prompts.messages(example, prompt, wording=backbone.wording, shots=shots) for example in batch]
+            images = [load_images(example) for example in batch]
+            said, sizes = answer_batch(
+                backbone, chats, [[*shot_images, *own] for own in images],
+                max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+            )  # fmt: skip
+            for example, text, own, size in zip(batch, said, images, sizes, strict=True):
+                file.write(json.dumps(_row(example, text, own, size[len(shot_images) :], backbone)) + "\n")
+            file.flush()
+            n_done += len(batch)
+            if progress and state.is_main_process and (n := n_done + _n_rows_of_others(path)) < len(examples):
+                progress(n, len(examples))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _finish(path, header, examples)
+        if progress:
+            progress(len(examples), len(examples))
+    state.wait_for_everyone()
+
+
+def _finish(path: Path, header: dict[str, Any], examples: Sequence[Example]) -> None:
+    """Write the finished file from the parts of all processes."""
+    _gather(path, header)
+    answered = _resumed(_part(path), header)
+    write_predictions(path, (answered[example.id] for example in examples), **header)
+    _part(path).unlink()
 
 
 def _row(example: Example, text: str, images: Sequence[Image.Image], sizes: Sequence[Size], backbone: Backbone) -> dict[str, Any]:
     """The row of an answer; boxes are those of the first image."""
     row = {"id": example.id, "answer": text, "image_size_px": list(images[0].size) if images else example.image_size_px}
     return row | ({"coordinate_space": backbone.space, "model_size": list(sizes[0])} if sizes else {"coordinate_space": "original_px"})
+
+
+def _part(path: Path, rank: int = 0) -> Path:
+    """Where a process writes its answers until all are there."""
+    return path.with_name(f"{path.name}.{rank}.part" if rank else f"{path.name}.part")
+
+
+def _parts_of_others(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.part"))
+
+
+def _n_rows_of_others(path: Path) -> int:
+    return sum(max(0, part.read_bytes().count(b"\n") - 1) for part in _parts_of_others(path))
+
+
+def _gather(path: Path, header: dict[str, Any]) -> None:
+    """Put what all processes answered, now or in an earlier run of the same kind, into the part of the first one."""
+    if others := _parts_of_others(path):
+        rows = {id: row for part in (_part(path), *others) for id, row in _resumed(part, header).items()}
+        write_predictions(_part(path), rows.values(), **header)
+        for part in others:
+            part.unlink()
 
 
 def _resumed(part: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from mcr_lib import __version__
 from mcr_lib.errors import UserError
-from mcr_lib.study import stage_commands, testbed_command
+from mcr_lib.stages import launch
+from mcr_lib.study import preflight_command, stage_commands, testbed_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except UserError as error:
-        print(f"mcr: {error}", file=sys.stderr)
+        print(f"mcr: {launch.whose()}{error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="run also what is up to date")
     run.set_defaults(run=_run)
     stage_commands.add_commands(commands)
+    preflight_command.add_commands(commands)
     testbed_command.add_commands(commands)
     return parser
 

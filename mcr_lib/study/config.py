@@ -70,6 +70,7 @@ class Config(BaseModel):
     answer_batch_size: int = Field(128, ge=1, description="tweets answered at a time")
     probes: tuple[Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))], ...] = Field((), description="probes of eval_split; empty = none")
     n_probe_examples: int = Field(100, ge=1, description="tweets that are probed")
+    attention_examples: int = Field(0, ge=0, description="tweets of eval_split at which attention is looked into; 0 = none")
     seed: int = Field(0, ge=0, description="of every random choice")
     notebooks: tuple[str, ...] | None = Field(None, description="notebooks that the profile runs, by name; null = all")
 
@@ -198,6 +199,22 @@ def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UserError(f"--set {pair!r}: the value is no YAML; put text with : or [ in quotes") from error
     return overrides
+
+
+def as_arguments(loaded: Loaded) -> list[str]:
+    """The arguments of a command of `mcr` that give the same configuration and run folder.
+
+    Example:
+        >>> loaded = load("nano", "outputs/x", {"seed": 3, "sft": {"learning_rate": 1e-05}})
+        >>> [Path(part).name for part in as_arguments(loaded)[1:4]], as_arguments(loaded)[4:]
+        (['nano.yaml', '--out', 'x'], ['--set', 'sft={learning_rate: 1.0e-05}', '--set', 'seed=3'])
+    """
+    arguments = ["--profile", str(profile_path(loaded.profile)), "--out", str(loaded.folder)]
+    for key, value in loaded.config.model_dump(mode="json").items():
+        if loaded.origins[key] == "override":
+            written = yaml.safe_dump([value], default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False).strip()[1:-1]
+            arguments += ["--set", f"{key}={written}"]
+    return arguments
 
 
 def as_yaml(loaded: Loaded) -> str:

@@ -94,6 +94,15 @@ def read_examples(folder: RunFolder, split: str) -> list[Example]:
     path = folder.data(split)
     if not path.is_file():
         raise UserError(f"{path} does not exist; run 01_data_preparation into this run folder first, with {split} among its splits")
+    return read_file(path)
+
+
+def read_file(path: Path) -> list[Example]:
+    """The tweets of a file of examples.
+
+    Raises:
+        UserError: the file is missing, of another version, or holds a row that is no example.
+    """
     _, rows = read_jsonl(path, kind=KIND)
     examples = []
     for line, row in rows:

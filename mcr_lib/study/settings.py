@@ -68,6 +68,12 @@ class Study:
                 self._examples["d1"], self._examples["d2"] = halves
         return self._examples[split]
 
+    def over(self, tweets: Sequence[Example]) -> "Study":
+        """The same settings over these tweets alone, whatever the split: for trying things on a few."""
+        few = Study(self.loaded)
+        few._examples = dict.fromkeys((*self.config.splits, "d1", "d2"), list(tweets))
+        return few
+
     def options(self, name: str) -> tuple[Options, dict[str, str]]:
         """The options of a setting that is trained, and who departed from a default: option -> origin."""
         found = self[name]
@@ -211,7 +217,7 @@ class Study:
             from mcr_lib.stages.generate import generate
 
             self.train(name)
-            backbone = replace(self._load(self.model(name)), name=name)
+            backbone = self.load(name)
             has_shots = asked.how["prompt"] == "cot-3shot"
             shots = mrsi.worked_examples(self.examples("train"), self.target, seed=c.seed) if has_shots else ()
             generate(
@@ -220,6 +226,14 @@ class Study:
                 **asked.told,
             )  # fmt: skip
         return asked.path
+
+    def load(self, name: str) -> Any:
+        """The model of a setting as a `backbones.Backbone`; it must be there.
+
+        Raises:
+            UserError: what `backbones.load` raises.
+        """
+        return replace(self._load(self.model(name)), name=name)
 
     def is_answered(self, name: str, split: str | None = None, **given: Any) -> bool:
         """Whether `answer` with the same arguments has nothing to do."""

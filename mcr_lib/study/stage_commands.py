@@ -1,12 +1,11 @@
 """`mcr sft`, `mcr cvo`, `mcr generate`: one setting of a profile, from a shell or a launcher; `mcr predict`: one tweet.
 
-python -m mcr_lib sft --profile NAME --setting NAME [--out DIR]                           one process
-torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME [--out DIR]      several
+python -m mcr_lib sft --profile NAME --setting NAME [--out DIR]                           one process, or one per visible GPU
+torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME [--out DIR]      several, also on several machines
 """
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import KINDS
+from mcr_lib.stages import launch
 
 TELL_EVERY_S = 10
 """Without a terminal, a line of progress at most this often."""
@@ -33,6 +33,8 @@ def add_commands(commands: Any) -> None:
     generate = commands.add_parser("generate", help="answers of a setting to the tweets of a split")
     _add_run(generate)
     generate.add_argument("--split", action="append", default=[], help="repeatable (default: the profile's eval_split)")
+    generate.add_argument("--examples", metavar="FILE", help="other tweets than the split's: a file like data/*.jsonl of a run")
+    generate.add_argument("--stem", metavar="NAME", help="of the file of answers (default: SETTING.SPLIT)")
     generate.set_defaults(run=_generate)
     predict = commands.add_parser("predict", help="the entities of one tweet and where its image shows them")
     predict.add_argument("--model", default="tiny-base", metavar="DIR", help="a backbone or the model of a setting (default: %(default)s)")
@@ -58,18 +60,23 @@ def _train(arguments: argparse.Namespace) -> int:
             raise UserError(f"setting {arguments.setting} has stage {study[arguments.setting].stage}, not {arguments.stage}")
         is_there = study.is_done(arguments.setting)
         facts = study.train(arguments.setting)
-        if _is_main():
+        if launch.rank() == 0:
             took = "is there already" if is_there else f"{facts['n_steps']} updates in {facts['seconds']:.0f} s"
             print(f"{arguments.setting}: {took}; {study.run.setting(arguments.setting)}")
     return 0
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    if not _is_main() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("mcr generate runs in one process")
+    from mcr_lib.study import prepare
+
+    if len(arguments.split) > 1 and (arguments.stem or arguments.examples):
+        raise UserError("--stem and --examples are of one file of answers; give at most one --split with them")
     with _study(arguments) as study:
         for split in arguments.split or [study.config.eval_split]:
-            print(study.answer(arguments.setting, split))
+            examples = None if arguments.examples is None else prepare.read_file(Path(arguments.examples))
+            path = study.answer(arguments.setting, split, examples=examples, stem=arguments.stem)
+            if launch.rank() == 0:
+                print(path)
     return 0
 
 
@@ -88,24 +95,23 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _study(arguments: argparse.Namespace) -> Iterator[Any]:
-    """The study of a command, its run folder held by the main process alone."""
+    """The study of a command, its run folder held by the main process alone, and for those that a command or a notebook started by it."""
     from mcr_lib.study import config
     from mcr_lib.study.settings import Study
 
     _needs("trl")
     loaded = config.load(arguments.profile, arguments.out and Path(arguments.out).absolute(), config.parse_set(arguments.pairs))
-    study = Study(loaded, teller(sys.stderr) if _is_main() else None)
-    with study.run.locked() if _is_main() else nullcontext():
+    is_main, is_started = launch.rank() == 0, launch.is_started()
+    if is_started:
+        launch.heed()
+    study = Study(loaded, (launch.tell if is_started else teller(sys.stderr)) if is_main else None)
+    with study.run.locked("lock.started" if is_started else "lock") if is_main else nullcontext():
         yield study
 
 
 def _needs(package: str) -> None:
     if find_spec(package) is None:
         raise UserError(f"{package} is not installed; pip install '.[train]' in the clone brings what models need")
-
-
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def teller(stream: TextIO, *, every_s: float = TELL_EVERY_S) -> Callable[[str, int, int, dict[str, Any]], None]:
