@@ -11,7 +11,7 @@ import numpy as np
 from mcr_lib import bias, metrics, statistics, yardsticks
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example
-from mcr_lib.sources.files import write_json, written_whole
+from mcr_lib.sources.files import read_text, write_json, written_whole
 from mcr_lib.study import scoring
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.config import Config
@@ -239,8 +239,20 @@ def write(folder: RunFolder, by_split: Mapping[str, Reports], told: Mapping[str,
     """
     lines = scoring.write_scores(folder, {f"{name}.{split}": r for split, of_split in by_split.items() for name, r in of_split.items()})
     write_json(folder.score("settings"), {"format_version": FORMAT_VERSION, **told})
+    _write_results(folder, result_rows(by_split, seed))
+    return [*lines, "scores/settings.json", "results.csv"]
+
+
+def add_results(folder: RunFolder, rows: Rows) -> list[str]:
+    """Add rows to `results.csv`, in place of those there of the same metrics, whoever they are of; a line per file."""
+    metrics_told = {row["metric"] for row in rows}
+    there = csv.DictReader(read_text(folder.results).splitlines()) if folder.results.is_file() else ()
+    _write_results(folder, [*(row for row in there if row["metric"] not in metrics_told), *rows])
+    return ["results.csv"]
+
+
+def _write_results(folder: RunFolder, rows: Rows) -> None:
     with written_whole(folder.results) as file:
         writer = csv.DictWriter(file, RESULT_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(result_rows(by_split, seed))
-    return [*lines, "scores/settings.json", "results.csv"]
+        writer.writerows(rows)
