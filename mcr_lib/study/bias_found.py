@@ -100,23 +100,15 @@ def find(study: Study) -> Found:
     found = Found(config, study.examples(split), {})
     found.probes.update(make_probes(study))
     for name in study.settings:
-        path = _stored(study, name, f"{name}.{split}")
-        if isinstance(path, str):
-            found.missing.append(path)
-            continue
-        found.answers[name] = read(found.examples, path, config)
-        files = {v: _stored(study, name, f"{name}.{split}.{v}", [p.example for p in made]) for v, made in found.probes.items()}
-        _add_probed(found, name, files)
+        of_setting = {"": found.examples} | {f".{variant}": _tweets(made) for variant, made in found.probes.items()}
+        if study.can_answer(name):
+            files = {end: study.answer(name, examples=some, stem=f"{name}.{split}{end}") for end, some in of_setting.items()}
+        else:
+            files = {end: study.run.predictions(f"{name}.{split}{end}") for end in of_setting}
+        _add(found, name, files, must_tell=True)
     path = scoring.configured_file(study.loaded, found.examples)
     if path is not None:
-        files = {variant: path.with_name(f"{path.stem}.{variant}.jsonl") for variant in found.probes}
-        refused = _refused(path, found.examples)
-        if refused is None:
-            found.answers[path.stem] = read(found.examples, path, config)
-            there = {v: file if file.is_file() else f"{file.name} does not exist beside it: left out" for v, file in files.items()}
-            _add_probed(found, path.stem, there)
-        else:
-            found.missing.append(refused)
+        _add(found, path.stem, {"": path} | {f".{v}": path.with_name(f"{path.stem}.{v}.jsonl") for v in found.probes}, must_tell=False)
     return found
 
 
@@ -132,7 +124,7 @@ def make_probes(study: Study) -> dict[str, list[Probe]]:
     folder, settled = study.run.path / "data" / "probes", {"pool": study.examples(split), "names": names, "seed": config.seed}
     made = {variant: probes.make(variant, chosen, folder, **settled) for variant in wanted}
     made = {variant: some for variant, some in made.items() if some}
-    prepare.write_examples(study.run, {f"{split}.{variant}": [p.example for p in some] for variant, some in made.items()})
+    prepare.write_examples(study.run, {f"{split}.{variant}": _tweets(some) for variant, some in made.items()})
     return made
 
 
@@ -143,31 +135,37 @@ def read(examples: Sequence[Example], path: Path, config: Config) -> Answers:
     return Answers(found.judged, [None if example.id in missing else next(parsed) for example in examples])
 
 
-def _stored(study: Study, name: str, stem: str, examples: Sequence[Example] | None = None) -> Path | str:
-    """A setting's file of answers, made if it has a model; else a sentence that says what is missing."""
-    given = {"examples": examples, "stem": stem}
-    if study.can_answer(name) or study.is_answered(name, **given):
-        return study.answer(name, **given)
-    path = study.run.predictions(stem)
-    if not path.is_file():
-        return f"{name}: predictions/{path.name} does not exist and the setting has no model; 03 to 05 make both: left out"
-    return _refused(path, study.examples(study.config.eval_split) if examples is None else examples, must_tell=True) or path
-
-
-def _refused(path: Path, examples: Sequence[Example], *, must_tell: bool = False) -> str | None:
-    """Why a file is not about these tweets, as its header tells; `None` where it is, or does not tell and need not."""
-    told, here = read_predictions(path)[0].get("data"), f"{examples[0].source}:{checksum(examples)}"
-    if told == here or (told is None and not must_tell):
-        return None
-    return f"{path.name}: its answers are to data {told or 'that it does not name'}, this run has {here}: refused"
-
-
-def _add_probed(found: Found, name: str, files: Mapping[str, Path | str]) -> None:
-    found.probed[name] = {}
-    for variant, path in files.items():
-        tweets = [probe.example for probe in found.probes[variant]]
-        sentence = path if isinstance(path, str) else _refused(path, tweets)
-        if sentence is None:
-            found.probed[name][variant] = read(tweets, path, found.config)
+def _add(found: Found, name: str, files: Mapping[str, Path], *, must_tell: bool) -> None:
+    """Read the answers of one name to the scored split (file "") and to the probes (".<variant>"), or tell what is missing."""
+    probed: dict[str, Answers] = {}
+    for end, path in files.items():
+        tweets = _tweets(found.probes[end[1:]]) if end else found.examples
+        reason = "does not exist: left out" if not path.is_file() else _refused(path, tweets, must_tell=must_tell)
+        if reason is not None:
+            found.missing.append(f"{name}: {path.parent.name}/{path.name} {reason}")
+        elif end:
+            probed[end[1:]] = read(tweets, path, found.config)
         else:
-            found.missing.append(f"{name}, probe {variant}: {sentence}" if not sentence.startswith(name) else sentence)
+            found.answers[name] = read(tweets, path, found.config)
+        if not end and name not in found.answers:
+            return  # without it nothing can be said of probes
+    found.probed[name] = probed
+
+
+def _refused(path: Path, examples: Sequence[Example], *, must_tell: bool) -> str | None:
+    """Why a file is not about these tweets, as its header and its ids tell; `None` where it is.
+
+    Args:
+        must_tell: whether its header must name the data; files of others need not.
+    """
+    header, rows = read_predictions(path)
+    told, here = header.get("data"), f"{examples[0].source}:{checksum(examples)}"
+    if told != here and (told is not None or must_tell):
+        return f"has answers to data {told or 'that it does not name'}, this run has {here}: refused"
+    if not {row.id for row in rows} & {example.id for example in examples}:
+        return f"has no answer to any of these {len(examples):,} tweets: left out"
+    return None
+
+
+def _tweets(made: Sequence[Probe]) -> list[Example]:
+    return [probe.example for probe in made]

@@ -1,0 +1,305 @@
+"""Notebook 06: answers found or told missing, and rows worked out for rules whose shortcuts are known."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from mcr_lib import bias, yardsticks
+from mcr_lib.answer import write_answer
+from mcr_lib.boxes import largest
+from mcr_lib.errors import UserError
+from mcr_lib.schema import PredictedEntity, checksum
+from mcr_lib.sources import probes
+from mcr_lib.sources.predictions import finished_row, write_predictions
+from mcr_lib.study import bias_cases, bias_found, bias_views, compared, config, plots_bias
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.settings import Study
+
+N = 6
+PROFILE = """
+testbed_sizes: {train: 30, test: 30}
+splits: [train, test]
+device: cpu
+n_resamples: 100
+n_probe_examples: 6
+probes: [blank, swap, mute, erase, rename, add_bait]
+settings:
+  perfect: {stage: sft, rows: answers}
+  stale: {stage: sft, rows: answers}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A run whose settings have no model: only what lies in predictions/ can be read."""
+    root = tmp_path_factory.mktemp("bias")
+    (root / "p.yaml").write_text(PROFILE)
+    return Study(config.load(str(root / "p.yaml"), root / "run"))
+
+
+@pytest.fixture(scope="module")
+def made(study):
+    return bias_found.make_probes(study)
+
+
+def data_of(examples):
+    return f"{examples[0].source}:{checksum(examples)}"
+
+
+def answer(study, stem, examples, rule, **told):
+    rows = [finished_row(example, rule(example)) for example in examples]
+    write_predictions(study.run.predictions(stem), rows, **{"data": data_of(examples), **told})
+
+
+@pytest.fixture(scope="module")
+def found(study, made):
+    """One setting is always right; the other answers every probe as it would answer the tweet that it was."""
+    test = study.examples("test")
+    original = {example.id: example for example in test}
+    for name, rule in (("perfect", yardsticks.perfect), ("stale", lambda e: yardsticks.perfect(original[e.id]))):
+        answer(study, f"{name}.test", test, rule)
+        for variant, some in made.items():
+            answer(study, f"{name}.test.{variant}", [p.example for p in some], rule)
+    return bias_found.find(study)
+
+
+def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
+    assert list(made) == list(probes.VARIANTS)
+    assert all(0 < len(some) <= N for some in made.values())
+    head, *rows = study.run.data("test.erase").read_text().splitlines()
+    assert json.loads(head)["split"] == "test.erase"
+    assert [json.loads(row)["id"] for row in rows] == [p.example.id for p in made["erase"]]
+    assert (study.run.path / "data" / "probes" / "erase" / f"{made['erase'][0].example.id}.png").is_file()
+
+
+def test_all_that_lies_there_is_read_and_nothing_is_missing(found, made):
+    assert (list(found.answers), found.missing) == (["perfect", "stale"], [])
+    assert all(list(probed) == list(made) for probed in found.probed.values())
+    assert "single run, seed 0" in found.told
+
+
+def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(found, made):
+    rows = {(row["name"], row["probe"]): row for row in bias_views.consistency_rows(found)}
+    assert [probe for name, probe in rows if name == "perfect"] == [
+        "blank_mean", "blank_noise", "blank_blur", "blank", "swap_hard", "swap_easy", "mute", "erase", "rename", "add_bait", "all",
+    ]  # fmt: skip
+    for (name, probe), row in rows.items():
+        n = N if probe == "all" else len(made[row["worst"] or probe])
+        n_clean = n if name == "perfect" or probe == "add_bait" else 0
+        assert (row["tweets"], row["right"], row["clean"], row["consistency"]) == (n, n, n_clean, 100.0 * (n_clean > 0))
+        assert row["ci_low"] == row["ci_high"] == row["consistency"]  # all resamples are alike
+        first = "name not in the text" if probe in ("mute", "rename") else "box not wanted"
+        if probe != "all":
+            assert row[first] == n - n_clean
+        assert sum(row[kind] for kind in bias.FAULTS) == n - n_clean
+
+
+def test_the_worst_blank_image_is_told(study, found, made):
+    half = {p.example.id for p in made["blank_noise"][: N // 2]}
+    original = {e.id: e for e in found.examples}
+    noise = [p.example for p in made["blank_noise"]]
+    answer(study, "other", noise, lambda e: yardsticks.perfect(original[e.id] if e.id in half else e))
+    answers = bias_found.read(noise, study.run.predictions("other"), found.config)
+    probed = {"perfect": {**found.probed["perfect"], "blank_noise": answers}}
+    rows = {row["probe"]: row for row in bias_views.consistency_rows(replace(found, probed=probed))}
+    assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == ("blank_noise", 50.0, 3)
+    assert (rows["all"]["consistency"], rows["all"]["box not wanted"]) == (50.0, 3)
+    assert rows["blank"]["ci_low"] < 50 < rows["blank"]["ci_high"]
+
+
+def test_what_was_wrong_before_is_not_counted(found):
+    wrong = replace(found.answers["perfect"], parsed=[None] * len(found.examples))
+    rows = bias_views.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
+    assert {(row["right"], row["consistency"]) for row in rows if row["name"] == "perfect"} == {(0, None)}
+    assert "none\nright" in [text.get_text() for text in plots_bias.consistency(rows).axes[0].texts]
+
+
+def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_silences_them(found, study, made):
+    # "perfect" names nothing that is not in the text; "stale" names it at the blank image too: the image causes neither
+    rows = {(row["name"], row["text"]): row for row in bias_views.image_caused_rows(found)}
+    assert {row["difference"] for row in rows.values()} == {0.0}
+    muted = rows["stale", "muted"]
+    assert muted["n_count real"] == muted["n_count blank"] > 0
+    # a setting that reads the old names off the image: stale at the real one, perfect at the blank one
+    looking = {"looking": {"mute": found.probed["stale"]["mute"], "mute_blank": found.probed["perfect"]["mute_blank"]}}
+    (row,) = bias_views.image_caused_rows(replace(found, answers={"looking": found.answers["perfect"]}, probed=looking))
+    n_muted = sum(len(p.changed) for p in made["mute"])
+    n_named = sum(len(e.entities) for e in found.examples if e.id in {p.example.id for p in made["mute"]})
+    assert (row["text"], row["n_count real"], row["n_count blank"]) == ("muted", n_muted, 0)
+    assert row["difference"] == pytest.approx(100 * n_muted / n_named, abs=0.01)
+    assert row["ci_low"] > 0
+
+
+def test_old_boxes_and_old_names_after_renaming(study, found, made):
+    some = {p.example.id: p for p in made["rename"]}
+    box = {id: largest(p.changed[0].boxes_xyxy_px) for id, p in some.items()}
+
+    def keeps_the_box(example):
+        new = {e.text for e in example.entities} - {e.text for e in next(x for x in found.examples if x.id == example.id).entities}
+        return [replace(p, boxes_xyxy=(box[example.id],)) if p.text in new else p for p in yardsticks.perfect(example)]
+
+    tweets = [p.example for p in made["rename"]]
+    answer(study, "keeps.test.rename", tweets, keeps_the_box)
+    keeps = bias_found.read(tweets, study.run.predictions("keeps.test.rename"), found.config)
+    rows = bias_views.rename_rows(replace(found, probed={"keeps": {"rename": keeps}, "stale": found.probed["stale"]}))
+    n = len(tweets)
+    assert [(row["name"], row["sign"], row["count"], row["share"]) for row in rows] == [
+        ("keeps", "old box", n, 100.0), ("keeps", "old name", 0, 0.0), ("stale", "old box", 0, 0.0), ("stale", "old name", n, 100.0),
+    ]  # fmt: skip
+
+
+def test_blind_rules_stand_below_the_settings_on_all_and_on_hard_entities(found):
+    rows = bias_views.grounding_rows(found)
+    assert [row["name"] for row in rows if row["entities"] == "all"] == ["perfect", "stale", *yardsticks.BLIND]
+    never = next(row for row in rows if row["name"] == "never a box" and row["entities"] == "all")
+    entities = [e for x in found.examples for e in x.entities]
+    n_absent = sum(not e.is_groundable for e in entities)
+    assert (never["n_rec"], never["false_grounding"], never["missed_grounding"], never["balanced_accuracy"]) == (100.0, 0.0, 100.0, 50.0)
+    assert never["n_pre"] == pytest.approx(100 * n_absent / len(entities), abs=0.01)
+    perfect = next(row for row in rows if row["name"] == "perfect")
+    assert (perfect["n_f1"], perfect["n_f1_low"], perfect["balanced_accuracy"]) == (100.0, 100.0, 100.0)
+
+
+def test_reasoning_that_says_something_else_is_not_faithful(study, found):
+    example = next(e for e in found.examples if len(e.entities) == 1 and not e.entities[0].is_groundable)
+    entity = example.entities[0]
+    said = [PredictedEntity(entity.text, entity.type)]
+    true = write_answer(said, think=f'"{entity.text}" : {entity.type} , not shown ;')
+    false = write_answer(said, think=f'"{entity.text}" : {entity.type} , shown at [1, 2, 3, 4] ;')
+    others = [e for e in found.examples if e.id != example.id]
+    rows = [{"id": example.id, "answer": true}, {"id": others[0].id, "answer": false}, {"id": others[1].id, "answer": "nothing"}]
+    write_predictions(study.run.predictions("r"), [{**row, "coordinate_space": "original_px"} for row in rows])
+    three = [example, *others[:2]]
+    answers = bias_found.read(three, study.run.predictions("r"), found.config)
+    (row,) = bias_views.faithful_rows(replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]}))
+    assert (row["name"], row["answers"], row["faithful"], row["share"]) == ("r", 3, 1, 33.33)
+    assert (row["foreign_slot"], row["unread"]) == (1, 1)
+    plots_bias.faithful([row])
+
+
+def told_of(found):
+    return {
+        "grounding": bias_views.grounding_rows(found), "sharing": bias_views.sharing_rows(found), "rename": bias_views.rename_rows(found),
+        "consistency": bias_views.consistency_rows(found), "image caused": bias_views.image_caused_rows(found),
+        "faithful": bias_views.faithful_rows(found),
+    }  # fmt: skip
+
+
+def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path):
+    folder, told = RunFolder(tmp_path), told_of(found)
+    results = bias_views.result_rows(found, told)
+    keys = [(row["setting"], row["metric"]) for row in results]
+    assert len(set(keys)) == len(keys)
+    assert {tuple(row) for row in results} == {compared.RESULT_COLUMNS}
+    metrics = {metric for _, metric in keys}
+    wanted = "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate image_caused_n_rate_muted"
+    assert set(f"{wanted} renamed_old_box renamed_old_name wrong_box_another_entity pairs_that_share_a_box".split()) <= metrics
+    erase = next(row for row in results if row["metric"] == "consistency_erase" and row["setting"] == "stale")
+    assert (erase["value"], erase["n"], erase["split"]) == (0.0, N, "test")
+    assert f"probe=erase:{checksum([p.example for p in found.probes['erase']])}" in erase["signature"]
+    from_05 = {**erase, "metric": "gmner_f1", "value": 12.5}
+    assert compared.add_results(folder, [from_05]) == ["results.csv"]
+    for _ in range(2):
+        assert bias_views.write(found, folder, told, results, "a note") == ["scores/bias.json", "results.csv"]
+    rows = list(csv.DictReader(folder.results.read_text().splitlines()))
+    assert len(rows) == len(results) + 1
+    assert (rows[0]["metric"], rows[0]["value"]) == ("gmner_f1", "12.5")
+    assert json.loads(folder.score("bias").read_text())["note"] == "a note"
+
+
+def test_figures_tell_both_counts_and_every_name(found):
+    told = told_of(found)
+    cells = [text.get_text() for text in plots_bias.consistency(told["consistency"]).axes[0].texts]
+    assert f"100 %\n{N} of {N}" in cells
+    assert f"0 %\n0 of {N}" in cells
+    figure = plots_bias.rates(told["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == ["perfect", "stale", "rule: never a box"]
+    assert "n = 30" in figure.get_suptitle()
+    for draw, rows in ((plots_bias.image_caused, told["image caused"]), (plots_bias.renamed, told["rename"])):
+        assert len(draw(rows).axes) == 2
+    bars = plots_bias.stacked(told["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
+    assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
+    assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
+    assert len(plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0].texts) == 2
+    assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
+
+
+def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, found, made):
+    path = study.run.predictions("stale.test")
+    kept = path.read_text()
+    erase = study.run.predictions("perfect.test.erase")
+    kept_erase = erase.read_text()
+    try:
+        path.unlink()
+        erase.unlink()
+        answer(study, "perfect.test.swap_easy", [p.example for p in made["swap_easy"]], yardsticks.perfect, data="testbed-v1:0123456789ab")
+        answer(study, "perfect.test.swap_hard", [p.example for p in made["swap_hard"]], yardsticks.perfect, data=None)
+        again = bias_found.find(study)
+        assert list(again.answers) == ["perfect"]
+        assert set(made) - set(again.probed["perfect"]) == {"erase", "swap_easy", "swap_hard"}
+        hard, easy = (data_of([p.example for p in made[v]]) for v in ("swap_hard", "swap_easy"))
+        assert again.missing == [
+            f"perfect: predictions/perfect.test.swap_hard.jsonl has answers to data that it does not name, this run has {hard}: refused",
+            f"perfect: predictions/perfect.test.swap_easy.jsonl has answers to data testbed-v1:0123456789ab, this run has {easy}: refused",
+            "perfect: predictions/perfect.test.erase.jsonl does not exist: left out",
+            "stale: predictions/stale.test.jsonl does not exist: left out",
+        ]
+        assert all(sentence in again.told for sentence in again.missing)
+        rows = told_of(again)
+        assert "erase" not in {row["probe"] for row in rows["consistency"]}
+    finally:
+        path.write_text(kept)
+        erase.write_text(kept_erase)
+
+
+def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_path):
+    told = {"stand_in": None, "predictions": str(tmp_path / "mine.jsonl"), "settings": {}}
+    other = Study(config.load(study.loaded.profile, study.loaded.folder, told))
+    rows = [finished_row(e, yardsticks.perfect(e)) for e in found.examples]
+    write_predictions(tmp_path / "mine.jsonl", rows)  # a file of one's own need not name its data
+    write_predictions(tmp_path / "mine.erase.jsonl", [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]])
+    again = bias_found.find(other)
+    assert (list(again.answers), list(again.probed["mine"])) == (["mine"], ["erase"])
+    assert again.missing[0] == f"mine: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
+    write_predictions(tmp_path / "mine.jsonl", rows, data="twitter-gmner-v1:0123456789ab")
+    here = data_of(found.examples)
+    again = bias_found.find(other)
+    assert (again.answers, again.probed) == ({}, {})
+    assert again.missing == [
+        f"mine: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
+    ]
+    write_predictions(tmp_path / "mine.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows])
+    assert bias_found.find(other).missing == [f"mine: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"]
+
+
+def test_without_probes_and_answers_there_is_nothing_to_draw(study):
+    other = Study(config.load(study.loaded.profile, study.loaded.folder, {"settings": {}, "probes": []}))
+    again = bias_found.find(other)
+    assert "none; the profile names none" in again.told
+    assert bias_views.one_tweet(again) == {}
+    told = told_of(again)
+    assert [name for name, rows in told.items() if rows] == ["grounding"]  # the blind rules need no answers
+    assert bias_views.result_rows(again, told) == []
+
+
+def test_an_unknown_probe_is_refused_by_the_configuration(study):
+    with pytest.raises(UserError, match="probes is 'blanc'"):
+        config.load(study.loaded.profile, None, {"probes": ["blanc"]})
+
+
+def test_hand_made_shortcuts_are_noticed_by_their_own_measure():
+    rows = {row["answer"]: row for row in bias_cases.rows()}
+    # textual: one of one absent entity is boxed; visual: one of two names is not in the text, F1 2·1 / (2·1 + 1)
+    textual, visual = rows["textual: named, so boxed"], rows["visual: shown, so named"]
+    assert (textual["false grounding"], textual["N-Rec"], textual["N-Count"], textual["wrong box shows"]) == (
+        "100",
+        "0",
+        0,
+        "another entity",
+    )
+    assert (visual["false grounding"], visual["N-Count"], visual["GMNER F1"]) == ("–", 1, "67")
+    # never a box: "absent" said of both, right of one: N-Pre 1/2, N-Rec 1/1
+    blind = rows["textual: rule: never a box"]
+    assert (blind["N-Pre"], blind["N-Rec"], blind["N-F1"], blind["missed grounding"]) == ("50", "100", "67", "100")
