@@ -5,11 +5,11 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from mcr_lib.answer import parse_answer
@@ -19,7 +19,6 @@ from mcr_lib.stages import backbones, training
 from mcr_lib.study import cli, config
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.settings import Study
-from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.nano, pytest.mark.slow]
 
@@ -97,33 +96,41 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, t
         assert [(run.setting(name) / f).read_bytes() for f in files] == [(unbroken.run.setting(name) / f).read_bytes() for f in files]
 
 
-def test_two_processes_train_as_one(unbroken, tmp_path):
+def of_rank(rank):
+    """The process of a rank below this one."""
+    below = psutil.Process().children(recursive=True)
+    return next(one for one in below if one.environ().get("RANK") == str(rank) and "mcr_lib" in one.cmdline())
+
+
+def test_two_processes_train_and_answer_as_one_and_the_death_of_one_is_told(unbroken, tmp_path):
     # accelerate launch --cpu would start one process without a word
-    shorter = {**unbroken.config.sft, "max_steps": 3}
-    cvo = {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0}
-    pairs = [part for key, value in (("sft", shorter), ("cvo", cvo)) for part in ("--set", f"{key}={json.dumps(value)}")]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--rdzv_backend",
-        "c10d",
-        "--rdzv_endpoint",
-        "localhost:0",
-    ]
-    arguments = ["-m", "mcr_lib", "cvo", "--profile", "nano", "--setting", "mcr", "--out", str(tmp_path), *pairs]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "default"}
-    done = subprocess.run([*torchrun, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stderr
-    run = RunFolder(tmp_path)
-    facts = [json.loads((run.setting(name) / "fingerprint.json").read_text()) for name in ("sft", "mcr")]
+    shorter = {"sft": {**unbroken.config.sft, "max_steps": 8}, "cvo": {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0}}
+    told, killed_at = [], []
+
+    def progress(what, done, of, figures):
+        told.append((what, done, of))
+        if told[-1][:2] == ("sft: sft", 5) and not killed_at:
+            killed_at.append(time.monotonic())
+            of_rank(1).kill()
+
+    asked = {**shorter, "answer_batch_size": 2, "answer_temperature": 0.7}
+    made, run = Study(config.load("nano", tmp_path, {**asked, "n_processes": 2}), progress), RunFolder(tmp_path)
+    with run.locked():  # as the runner does while a notebook trains
+        with pytest.raises(UserError, match="^rank 1 of 2 was killed by SIGKILL, .* checkpoints are kept") as raised:
+            made.train("mcr")
+        assert time.monotonic() - killed_at[0] < 60
+        assert "\n" not in str(raised.value)
+        assert not [one for one in psutil.Process().children(recursive=True) if "RANK" in one.environ()]
+        n_told = len(told)
+        probe = [replace(example, id=f"probe-{example.id}") for example in made.examples("test")[:3]]
+        both = made.answer("mcr", examples=probe, stem="mcr.test.probe")
+    assert told[n_told] == ("sft: sft", 4, 8), "it went on from the checkpoint after 3 updates"
+    facts = [made.facts(name) for name in ("sft", "mcr")]
     assert [fact["n_processes"] for fact in facts] == [2, 2]
+    assert len(log(run, "sft")) == 8
     for found, expected in zip(log(run, "sft"), log(unbroken.run, "sft"), strict=False):
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-4)
-    assert len(log(run, "sft")) == 3
     (row,) = log(run, "mcr")
     assert row["n_steps"] == 1
     import pyarrow.parquet as pq
@@ -131,6 +138,9 @@ def test_two_processes_train_as_one(unbroken, tmp_path):
     rows = pq.read_table(run.setting("mcr") / "rollouts.parquet").to_pylist()
     assert len(rows) == 16
     assert all(len({r["id"] for r in rows if r["group"] == group}) == 1 for group in range(4))
+    one = study(tmp_path, **asked).answer("mcr", examples=probe, stem="mcr.test.one")
+    assert both.read_bytes() == one.read_bytes()
+    assert [row.id for row in read_predictions(both)[1]] == [example.id for example in probe]
 
 
 def test_what_is_there_is_not_trained_again_until_it_would_come_out_differently(unbroken, tmp_path):

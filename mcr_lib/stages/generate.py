@@ -175,9 +175,10 @@ def _n_rows_of_others(path: Path) -> int:
 
 
 def _gather(path: Path, header: dict[str, Any]) -> None:
-    """Put what all processes answered, now or in an earlier run of the same kind, into the part of the first one."""
-    if others := _parts_of_others(path):
-        rows = {id: row for part in (_part(path), *others) for id, row in _resumed(part, header).items()}
+    """Put what all processes answered, now or in an earlier run of the same kind, into the first one's part, its last line whole."""
+    others = _parts_of_others(path)
+    rows = {id: row for part in (_part(path), *others) for id, row in _resumed(part, header).items()}
+    if others:
         write_predictions(_part(path), rows.values(), **header)
         for part in others:
             part.unlink()
@@ -188,7 +189,8 @@ def _resumed(part: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not part.is_file():
         return {}
     whole = part.read_bytes()
-    part.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a kill may cut the last line
+    if not whole.endswith(b"\n"):
+        part.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a kill may cut the last line
     if not whole.strip():
         return {}
     found, rows = read_jsonl(part, kind=KIND)

@@ -1,0 +1,172 @@
+"""Several processes for one stage: how many, how they end, and how answers are shared; what needs real ones is in test_nano."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Example
+from mcr_lib.sources.predictions import read_predictions
+from mcr_lib.stages import generate, launch
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.canary
+
+TORCHRUN = """
+============================================================
+mcr_lib FAILED
+------------------------------------------------------------
+Failures:
+[1]:
+  time      : 2026-11-24_08:00:01
+  host      : somewhere
+  rank      : 1 (local_rank: 1)
+  exitcode  : {second} (pid: 12)
+  error_file: <N/A>
+  traceback : something
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-24_08:00:00
+  host      : somewhere
+  rank      : 0 (local_rank: 0)
+  exitcode  : {first} (pid: 11)
+  error_file: <N/A>
+  traceback : something
+============================================================
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "codes", "kind", "message"),
+    [
+        ("", (1, -9), UserError, "^rank 1 of 2 was killed by SIGKILL, most often for want of memory; the others were ended, checkpoints"),
+        ("", (-15, -11), UserError, "^rank 1 of 2 was killed by SIGSEGV; the others"),
+        ("mcr: rank 1: no row\nmcr: rank 0: no room\n", (2, 2), UserError, "^rank 0 of 2: no room$"),
+        ("mcr: no row\n", (2, -15), UserError, "^rank 0 of 2: no row$"),
+        ("ValueError: a bug\n", (1, -15), RuntimeError, r"^rank 0 of 2 failed \(exit code 1\); checkpoints are kept"),
+    ],
+)  # fmt: skip
+def test_the_end_of_several_processes_is_told_by_the_one_that_caused_it(said, codes, kind, message):
+    error = launch.failure(said + TORCHRUN.format(first=codes[0], second=codes[1]), 2, Path("launched.log"))
+    assert type(error) is kind
+    with pytest.raises(kind, match=message):
+        raise error
+    assert "\n" not in str(error) or "a bug" in str(error)
+
+
+def test_what_ends_before_torchrun_can_sum_up_is_told_too():
+    assert str(launch.failure("mcr: the folder is in use", 2, Path("x.log"))) == "rank 0 of 2: the folder is in use"
+    assert "No module named torch" in str(launch.failure("No module named torch", 2, Path("x.log")))
+
+
+def test_as_many_processes_are_started_as_gpus_can_be_seen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [launch.n_to_start(n, "cuda") for n in (0, 1, 2, 4)] == [4, 1, 2, 4]
+    with pytest.raises(UserError, match="n_processes is 5, but 4 GPUs are visible; 0 takes"):
+        launch.n_to_start(5, "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert [launch.n_to_start(n, "cuda") for n in (0, 1)] == [0, 0], "one GPU: this process does it itself"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert launch.n_to_start(2, "cpu") == 0, "one of several starts no others"
+
+
+def test_a_process_ends_when_whoever_started_it_is_gone():
+    code = "import time; from mcr_lib.stages import launch; launch.heed(); print('there', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "there\n"
+    process.stdin.close()
+    assert process.wait(10) == 1
+    process.stdout.close()
+
+
+BACKBONE = SimpleNamespace(name="b", wording="brief", space="model_px", model=SimpleNamespace(device=torch.device("cpu")))
+TWEETS = [Example(f"t{k}", "demo", "test", ("word",) * (k % 5 + 1), (), ("PER",)) for k in range(11)]
+
+
+class Killed(Exception):
+    """Stands for a signal."""
+
+
+def answer(path, monkeypatch, n_processes, *, kill=(0, 99)):
+    """Answer in so many processes, here threads; (rank, n): one is killed before its batch n, and then the others as torchrun does it.
+
+    Returns:
+        Ranks by which batches were answered in this run, and what progress was told.
+    """
+    own, barrier, answered, told = threading.local(), threading.Barrier(n_processes), [], []
+
+    def answer_batch(backbone, chats, images, **_):
+        own.left -= 1
+        if own.left < 0:
+            raise Killed
+        answered.append(own.state.process_index)
+        return [f"{chat[-1]['content'][-1]['text'][-9:]} {own.seed}" for chat in chats], [[] for _ in chats]
+
+    def process(rank):
+        own.state = SimpleNamespace(
+            process_index=rank, num_processes=n_processes, is_main_process=rank == 0, wait_for_everyone=lambda: barrier.wait(20)
+        )
+        own.left = kill[1] if rank == kill[0] else 99
+        try:
+            generate.generate(
+                BACKBONE, TWEETS, path, max_new_tokens=5, batch_size=2, seed=3, progress=lambda *now: told.append((rank, *now))
+            )
+        except (Killed, threading.BrokenBarrierError):
+            barrier.abort()
+
+    monkeypatch.setattr(generate, "answer_batch", answer_batch)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: setattr(own, "seed", seed))
+    monkeypatch.setattr(launch, "together", lambda device: own.state)
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(n_processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return sorted(answered), told
+
+
+def test_answers_shared_by_rank_are_those_of_one_process(tmp_path, monkeypatch):
+    # 11 tweets in batches of 2: 6 batches, of which three processes take 2 each
+    assert answer(tmp_path / "one.jsonl", monkeypatch, 1)[0] == [0] * 6
+    ranks, told = answer(tmp_path / "three.jsonl", monkeypatch, 3)
+    assert ranks == [0, 0, 1, 1, 2, 2]
+    assert (tmp_path / "three.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert [row.id for row in read_predictions(tmp_path / "one.jsonl")[1]] == [example.id for example in TWEETS]
+    assert {rank for rank, *_ in told} == {0}, "the first one tells of all"
+    assert told[-1] == (0, 11, 11)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["one.jsonl", "three.jsonl"]
+
+
+def test_answers_go_on_in_another_number_of_processes(tmp_path, monkeypatch):
+    answer(tmp_path / "one.jsonl", monkeypatch, 1)
+    path = tmp_path / "killed.jsonl"
+    # of two processes, 3 batches each, the second one is killed before its last; the first one has done its share by then or goes on later
+    ranks, _ = answer(path, monkeypatch, 2, kill=(1, 2))
+    assert not path.exists()
+    assert ranks.count(1) == 2
+    cut = tmp_path / "killed.jsonl.1.part"
+    cut.write_bytes(cut.read_bytes()[:-5])  # and its last line is cut, so that batch is answered again
+    n_left = 6 - (ranks.count(0) + 1)
+    ranks, _ = answer(path, monkeypatch, 3)
+    assert len(ranks) == n_left
+    assert path.read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["killed.jsonl", "one.jsonl"]
+
+
+def test_parts_of_another_kind_of_run_are_not_taken(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    answer(path, monkeypatch, 2, kill=(1, 2))
+    part = tmp_path / "a.jsonl.1.part"
+    head, *rows = part.read_text().splitlines(keepends=True)
+    part.write_text(json.dumps({**json.loads(head), "seed": 4}) + "\n" + "".join(rows))
+    first = (tmp_path / "a.jsonl.part").read_text().count("\n") - 1
+    ranks, _ = answer(path, monkeypatch, 1)
+    assert len(ranks) == 6 - first // 2
+    assert {row.answer.split()[-1] for row in read_predictions(path)[1]} == {str(3 * 100_003 + number) for number in range(6)}
