@@ -176,6 +176,9 @@ def test_reasoning_that_says_something_else_is_not_faithful(study, found):
     (row,) = bias_views.faithful_rows(replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]}))
     assert (row["name"], row["answers"], row["faithful"], row["share"]) == ("r", 3, 1, 33.33)
     assert (row["foreign_slot"], row["unread"]) == (1, 1)
+    asked = replace(found.answers["perfect"], asked="mcr")  # answers without the reasoning that was asked for
+    (row,) = bias_views.faithful_rows(replace(found, answers={"r": asked, "direct": replace(asked, asked="direct")}))
+    assert (row["faithful"], row["no_reasoning"]) == (0, 30)
     plots_bias.faithful([row])
 
 
@@ -261,17 +264,17 @@ def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_pat
     write_predictions(tmp_path / "mine.jsonl", rows)  # a file of one's own need not name its data
     write_predictions(tmp_path / "mine.erase.jsonl", [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]])
     again = bias_found.find(other)
-    assert (list(again.answers), list(again.probed["mine"])) == (["mine"], ["erase"])
-    assert again.missing[0] == f"mine: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
+    assert (list(again.answers), list(again.probed["predictions"])) == (["predictions"], ["erase"])
+    assert again.missing[0] == f"predictions: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
     write_predictions(tmp_path / "mine.jsonl", rows, data="twitter-gmner-v1:0123456789ab")
     here = data_of(found.examples)
     again = bias_found.find(other)
     assert (again.answers, again.probed) == ({}, {})
     assert again.missing == [
-        f"mine: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
+        f"predictions: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
     ]
     write_predictions(tmp_path / "mine.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows])
-    assert bias_found.find(other).missing == [f"mine: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"]
+    assert bias_found.find(other).missing == [f"predictions: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"]
 
 
 def test_without_probes_and_answers_there_is_nothing_to_draw(study):

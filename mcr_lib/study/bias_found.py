@@ -35,10 +35,17 @@ class Answers:
     Args:
         judged: one per tweet; without an answer it has an empty one.
         parsed: one per tweet, `None` without an answer.
+        asked: the kind of prompt, as the file tells; `None` where it does not.
     """
 
     judged: list[Judged]
     parsed: list[ParsedAnswer | None]
+    asked: str | None = None
+
+    @property
+    def reasons(self) -> bool:
+        """Whether reasoning was asked for, or written unasked."""
+        return self.asked not in (None, "direct") or any(parsed is not None and parsed.think for parsed in self.parsed)
 
     @cached_property
     def faults(self) -> dict[str, str | None]:
@@ -59,7 +66,7 @@ class Found:
     Args:
         config: of the run.
         examples: the tweets of the scored split.
-        answers: setting, or stem of a predictions file -> answers to them.
+        answers: setting, or "predictions" for the file that the configuration names -> answers to them.
         probes: variant -> its counterfactual tweets.
         probed: name -> variant -> answers to these.
         missing: a sentence for each thing that should be there and is not.
@@ -108,7 +115,7 @@ def find(study: Study) -> Found:
         _add(found, name, files, must_tell=True)
     path = scoring.configured_file(study.loaded, found.examples)
     if path is not None:
-        _add(found, path.stem, {"": path} | {f".{v}": path.with_name(f"{path.stem}.{v}.jsonl") for v in found.probes}, must_tell=False)
+        _add(found, "predictions", {"": path} | {f".{v}": path.with_name(f"{path.stem}.{v}.jsonl") for v in found.probes}, must_tell=False)
     return found
 
 
@@ -130,9 +137,10 @@ def make_probes(study: Study) -> dict[str, list[Probe]]:
 
 def read(examples: Sequence[Example], path: Path, config: Config) -> Answers:
     """The answers of a predictions file to some tweets."""
-    found = scoring.join(examples, read_predictions(path)[1], parse=config.parse)
+    header, rows = read_predictions(path)
+    found = scoring.join(examples, rows, parse=config.parse)
     missing, parsed = set(found.ids["missing"]), iter(found.parsed)
-    return Answers(found.judged, [None if example.id in missing else next(parsed) for example in examples])
+    return Answers(found.judged, [None if example.id in missing else next(parsed) for example in examples], header.get("prompt"))
 
 
 def _add(found: Found, name: str, files: Mapping[str, Path], *, must_tell: bool) -> None:

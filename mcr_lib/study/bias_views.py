@@ -167,7 +167,7 @@ def faithful_rows(found: Found) -> Rows:
     """Per name that reasons: answers, those whose reasoning states just what they answer, with the interval of the share, else the flaw."""
     rows = []
     for name, answers in found.answers.items():
-        if not any(parsed is not None and parsed.think for parsed in answers.parsed):
+        if not answers.reasons:
             continue
         labels, task = found.examples[0].labels, found.examples[0].constraints
         flaws = ["unread" if p is None else chains.faithfulness(p, labels=labels, task=task) for p in answers.parsed]
