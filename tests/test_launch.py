@@ -86,6 +86,17 @@ def test_a_process_ends_when_whoever_started_it_is_gone():
     process.stdout.close()
 
 
+def test_configurations_of_accelerate_are_there_and_leave_precision_to_the_profile():
+    import importlib.util
+
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    ours = load_config_from_file(str(REPOSITORY / "notebooks" / "profiles" / "accelerate" / "ddp.yaml"))
+    assert (ours.distributed_type, ours.num_processes, ours.mixed_precision) == ("MULTI_GPU", 4, "no")
+    of_trl = Path(importlib.util.find_spec("trl").origin).parent / "accelerate_configs"
+    assert {"zero1.yaml", "zero2.yaml", "zero3.yaml", "fsdp1.yaml", "fsdp2.yaml"} <= {path.name for path in of_trl.iterdir()}
+
+
 BACKBONE = SimpleNamespace(name="b", wording="brief", space="model_px", model=SimpleNamespace(device=torch.device("cpu")))
 TWEETS = [Example(f"t{k}", "demo", "test", ("word",) * (k % 5 + 1), (), ("PER",)) for k in range(11)]
 

@@ -70,6 +70,16 @@ def test_a_value_that_an_option_does_not_take_is_told(name, value):
     assert "\n" not in str(raised.value)
 
 
+def test_vllm_in_the_trainers_own_process_is_refused_with_the_reason():
+    with pytest.raises(UserError, match="^here: vllm_mode of cvo is 'colocate': in the trainer's own process .* image tokens twice"):
+        options_of("cvo", {"use_vllm": True, "vllm_mode": "colocate"}, "here")
+
+
+def test_where_a_server_is_does_not_change_what_is_made():
+    assert {name for name in CvoOptions.model_fields if name.startswith("vllm_server")} < set(WITHOUT_EFFECT)
+    assert not {"use_vllm", "vllm_importance_sampling_mode", "vllm_importance_sampling_correction"} & set(WITHOUT_EFFECT)
+
+
 def test_the_same_share_of_tweets_has_nothing_to_do_with_d1():
     tweets = [Example(str(k), "demo", "train", ("a",), (), ("PER",)) for k in range(2000)]
     d1, _ = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)

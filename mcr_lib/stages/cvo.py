@@ -8,8 +8,10 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,10 +66,11 @@ def train(
 
     Raises:
         UserError: rows that cannot be trained on, groups that are all equal, a backbone that cannot be loaded, a batch that cannot be
-            shared, no room.
+            shared, no room, no vLLM server where there should be one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    check_server(start, options)
     backbone, checkpoint = training.started(start, folder, options, device)
     checks = preflight.check_rows(backbone, rows, max_completion_length=options.max_completion_length)
     checks |= preflight.check_gold(backbone, rows, options)
@@ -80,6 +83,39 @@ def train(
         write_rollouts(folder, options)
     training.finish(trainer, replace(backbone, prompt=prompt), folder)
     return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
+
+
+def check_server(start: str, options: CvoOptions) -> None:
+    """Whether the vLLM server that is to sample answers is there, where the options ask for one.
+
+    Raises:
+        UserError: vllm is not installed here, or no server answers; the command that starts one is told.
+    """
+    if not options.use_vllm:
+        return
+    if find_spec("vllm") is None:
+        raise UserError("use_vllm needs vllm, which is not installed; pip install -r requirements-vllm.lock brings what goes together")
+    try:
+        with build_opener(ProxyHandler({})).open(f"{options.vllm_url}/health", timeout=10):
+            pass
+    except (OSError, ValueError) as error:
+        command = server_command(start, options)
+        raise UserError(f"no vLLM server answers at {options.vllm_url} ({error}); start one on GPUs of its own: {command}") from error
+
+
+def server_command(start: str, options: CvoOptions) -> str:
+    """The command that starts a vLLM server as TRL 1.16 needs it, which resizes images as the training does.
+
+    Example:
+        >>> server_command("outputs/x/settings/mrsi/model", CvoOptions(min_pixels=784, max_pixels=50176)).split(" --")[:2]
+        ['VLLM_SERVER_DEV_MODE=1 vllm serve outputs/x/settings/mrsi/model', 'port 8000']
+    """
+    pixels = dict(zip(("min_pixels", "max_pixels"), options.pixels, strict=True)) if options.pixels else {}
+    processor = f" --mm-processor-kwargs '{json.dumps(pixels)}'" if pixels else ""
+    return (
+        f'VLLM_SERVER_DEV_MODE=1 vllm serve {start} --port {options.vllm_server_port} --weight-transfer-config \'{{"backend": "nccl"}}\' '
+        f"--logprobs-mode processed_logprobs --max-logprobs -1{processor}"
+    )
 
 
 def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: CvoOptions) -> GRPOTrainer:

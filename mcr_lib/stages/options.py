@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES, SIGMA
@@ -124,7 +124,32 @@ class CvoOptions(Options):
     )
     sigma: Annotated[float, Field(ge=0, lt=1)] = _of("ours", SIGMA, "IoU above which a box earns its IoU; the paper's σ is not public")
     count_rule: Literal["touch", "ratio"] = _of("ours", "touch", "see rewards.reward_count")
+    use_vllm: bool = _of("ours", False, "answers sampled by a vLLM server with GPUs of its own; not repeatable to the digit")
+    vllm_mode: Literal["server", "colocate"] = _of("ours", "server", "colocate, in the trainer's own process, is refused")
+    vllm_server_base_url: str | None = _of("ours", None, "over host and port")
+    vllm_server_host: str = _of("ours", "127.0.0.1")
+    vllm_server_port: Annotated[int, Field(ge=1, le=65535)] = _of("TRL", 8000)
+    vllm_group_port: Annotated[int, Field(ge=1, le=65535)] = _of("TRL", 51216, "by which new weights go to the server")
+    vllm_server_timeout: float = _of("TRL", 240.0, "seconds", gt=0)
+    vllm_importance_sampling_correction: bool = _of("TRL", True, "for what vLLM samples from is not quite what is trained")
+    vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = _of(
+        "TRL", "sequence_mask"
+    )
+    vllm_importance_sampling_clip_max: float | None = _of("TRL", 3.0, gt=0)
+    vllm_importance_sampling_clip_min: float | None = _of("TRL", None, ge=0)
     check_groups: int = _of("ours", 8, "prompts sampled before training: it stops where every group is equal; 0 = no check", ge=0)
+
+    @field_validator("vllm_mode")
+    @classmethod
+    def _in_a_process_of_its_own(cls, value: str) -> str:
+        if value == "colocate":
+            raise ValueError("in the trainer's own process TRL 1.16 expands image tokens twice; take server, with GPUs of its own")
+        return value
+
+    @property
+    def vllm_url(self) -> str:
+        """Where the vLLM server answers."""
+        return (self.vllm_server_base_url or f"http://{self.vllm_server_host}:{self.vllm_server_port}").rstrip("/")
 
 
 OURS = (
@@ -133,7 +158,10 @@ OURS = (
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 
-WITHOUT_EFFECT = ("per_device_batch_size", "gradient_checkpointing", "save_steps")
+WITHOUT_EFFECT = (
+    "per_device_batch_size", "gradient_checkpointing", "save_steps", "vllm_server_base_url", "vllm_server_host", "vllm_server_port",
+    "vllm_group_port", "vllm_server_timeout",
+)  # fmt: skip
 """Options that do not change what is computed (but for rounding): no part of a setting's fingerprint."""
 
 OF_STAGE: dict[str, type[Options]] = {"sft": SftOptions, "cvo": CvoOptions}
@@ -165,8 +193,8 @@ def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options
         return kind(**departures)
     except ValidationError as error:
         first = error.errors()[0]
-        name = first["loc"][0]
-        raise UserError(f"{where}: {name} of {stage} is {departures[name]!r:.60}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {name} of {stage} is {departures[name]!r:.60}: {why[0].lower()}{why[1:]}") from error
 
 
 def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
