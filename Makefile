@@ -36,6 +36,7 @@ lock:
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check uv
 	$(VENV)/bin/python -m uv pip compile --universal --python-version 3.11 --no-emit-package mcr-lib --no-header --no-annotate -q requirements.in -o requirements.lock
+	$(VENV)/bin/python -m uv pip compile --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --no-emit-package mcr-lib --no-header --no-annotate -q requirements-vllm.in -o requirements-vllm.lock
 
 clean:
 	rm -rf outputs build dist *.egg-info .ruff_cache .hypothesis

@@ -1,15 +1,30 @@
 """A vLLM server for sampled answers: what is said before training where it is not there. No vLLM runs here."""
 
+import re
 import threading
+import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from packaging.requirements import Requirement
 
 from mcr_lib.errors import UserError
 from mcr_lib.stages import cvo
 from mcr_lib.stages.options import CvoOptions
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
+
+
+def test_the_lock_with_vllm_keeps_to_the_ranges_of_this_package():
+    lines = (REPOSITORY / "requirements-vllm.lock").read_text().splitlines()
+    assert not [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", line)], "names and versions, no place"
+    pins = dict(line.split("==") for line in lines)
+    assert (pins["trl"], pins["vllm"]) == ("1.16.0", "0.31.0")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    for given in [*project["dependencies"], *project["optional-dependencies"]["train"], *project["optional-dependencies"]["notebooks"]]:
+        wanted = Requirement(given)
+        assert wanted.specifier.contains(pins[wanted.name]), given
 
 
 def test_without_vllm_one_is_told_what_to_install(monkeypatch):

@@ -50,7 +50,8 @@ Root Cause (first observed failure):
         ("", (-15, -11), UserError, "^rank 1 of 2 was killed by SIGSEGV; the others"),
         ("mcr: rank 1: no row\nmcr: rank 0: no room\n", (2, 2), UserError, "^rank 0 of 2: no room$"),
         ("mcr: no row\n", (2, -15), UserError, "^rank 0 of 2: no row$"),
-        ("ValueError: a bug\n", (1, -15), RuntimeError, r"^rank 0 of 2 failed \(exit code 1\); checkpoints are kept"),
+        ("ValueError: a bug\nE1124 torch/distributed/elastic/multiprocessing/api.py failed\n" + "Traceback\n" * 50, (1, -15), RuntimeError,
+         r"^rank 0 of 2 failed \(exit code 1\); checkpoints are kept, .* lies in launched.log\nValueError: a bug$"),
     ],
 )  # fmt: skip
 def test_the_end_of_several_processes_is_told_by_the_one_that_caused_it(said, codes, kind, message):

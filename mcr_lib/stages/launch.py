@@ -174,7 +174,8 @@ def failure(said: str, n: int, log: Path) -> Exception:
         return UserError(f"rank {rank} of {n} was killed by {signal.Signals(-code).name}{often}; the others were ended, {kept}")
     if own := re.search(rf"^mcr: rank {rank}: (.*)$", said, re.MULTILINE) or re.search(r"^mcr: (?:rank \d+: )?(.*)$", said, re.MULTILINE):
         return UserError(f"rank {rank} of {n}: {own[1]}")
-    last = "\n".join(said.strip().splitlines()[-40:])
+    own_words = said.partition("torch/distributed/elastic/")[0].splitlines()[:-1] or said.splitlines()  # torchrun's own come last
+    last = "\n".join(own_words[-30:])
     return RuntimeError(f"rank {rank} of {n} failed (exit code {code}); {kept}; all that was said lies in {log}\n{last}")
 
 
