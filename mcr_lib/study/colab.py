@@ -124,9 +124,7 @@ def install(clone: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().split("\n")[-1]
-        raise UserError(
-            f"pip could not install what is missing ({last}); this was made for {RUNTIME}; choose it under Runtime, Change type"
-        )
+        raise UserError(f"pip could not install what is missing ({last}); this was made for {RUNTIME}; choose that runtime version")
     importlib.invalidate_caches()
     if stale := [name for name, version in before.items() if importlib.metadata.version(name) != version]:
         raise UserError(f"{', '.join(stale)} was loaded before it was replaced; choose Runtime, Restart session, and run this cell again")

@@ -1,0 +1,329 @@
+"""docs/errors.md: every sentence on it is provoked here, and nothing is provoked that it does not explain."""
+
+import json
+import re
+import shutil
+import struct
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from mcr_lib import boxes, rewards, sources, yardsticks
+from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Entity, Example
+from mcr_lib.sources.images import find_images, open_image, usable_images
+from mcr_lib.sources.predictions import write_predictions
+from mcr_lib.stages import cards, launch, options
+from mcr_lib.study import colab, config, export_swift
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.scoring import score_file
+from tests.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "errors.md").read_text()
+SENTENCES = dict(re.findall(r"^\| ([^|]+) \| `([^`]+)` \|", PAGE, re.MULTILINE))
+"""What is wrong -> what is said of it; … stands for what changes."""
+HUB = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+@pytest.fixture
+def at(tmp_path, monkeypatch, sample_dir):
+    """Where a mistake is made: a folder of its own, a way to bend things, the embedded sample."""
+    return SimpleNamespace(tmp=tmp_path, bend=monkeypatch, sample=sample_dir)
+
+
+def assert_said(what, provoke):
+    with pytest.raises(UserError) as raised:
+        provoke()
+    pattern = ".+".join(map(re.escape, SENTENCES[what].split("…")))
+    assert re.fullmatch(pattern, str(raised.value)), f"{raised.value}\nis not\n{SENTENCES[what]}"
+
+
+def read(root, version=None):
+    return sources.read_split("twitter-gmner", root, split="test", version=version)
+
+
+def broken_file(at):
+    shutil.copytree(at.sample / "Twitter10000_v2.0", at.tmp / "Twitter10000_v2.0")
+    (at.tmp / "Twitter10000_v2.0" / "txt" / "test.txt").write_text("IMGID:1\nin\n")
+    read(at.tmp)
+
+
+def damaged_image(at):
+    (at.tmp / "1.jpg").write_bytes((at.sample / "images" / "100201.jpg").read_bytes()[:400])
+    open_image(at.tmp / "1.jpg")
+
+
+def huge_image(at):
+    at.bend.setattr("mcr_lib.sources.images.MAX_PIXELS", 100)
+    open_image(at.sample / "images" / "100201.jpg")
+
+
+def shards(at, bend):
+    """A released model of two shards of which one is bent."""
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (at.tmp / "model.safetensors.index.json").write_text(json.dumps(index))
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    for name in ("model-1.safetensors", "model-2.safetensors"):
+        (at.tmp / name).write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    bend(at.tmp / "model-2.safetensors")
+    cards.shards(at.tmp, HUB)
+
+
+def held_folder(at):
+    with RunFolder(at.tmp).locked(), RunFolder(at.tmp).locked():
+        pass
+
+
+def other_split(at):
+    dev = sources.load_split("twitter-gmner", at.sample, split="dev")
+    write_predictions(at.tmp / "p.jsonl", [{"id": example.id, "entities": []} for example in dev])
+    score_file(source="twitter-gmner", root=at.sample, predictions=at.tmp / "p.jsonl", n_resamples=100)
+
+
+def failing_pip(at):
+    at.bend.setattr(colab.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=1, stderr="ERROR: no way", stdout=""))
+    colab.install(at.tmp)
+
+
+def replaced_package(at):
+    versions = iter(["18.1.0", "26.0.1"])
+    at.bend.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
+    at.bend.delitem(sys.modules, "datasets", raising=False)
+    at.bend.setattr(colab, "pins_of_installed", list)
+    at.bend.setattr(colab.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=0, stderr="", stdout=""))
+    at.bend.setattr(colab.importlib.metadata, "version", lambda name: next(versions))
+    colab.install(at.tmp)
+
+
+def killed_worker(at):
+    raise launch.failure("Failures:\nRoot Cause:\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 7)", 4, at.tmp / "log")
+
+
+def placeholder(at):
+    export_swift.swift_row({"id": "7", "images": [], "prompt": [{"role": "user", "content": [{"type": "text", "text": "a <bbox>"}]}]})
+
+
+LIGHT = {
+    "no data": lambda at: read(at.tmp),
+    "other version": lambda at: read(at.sample, "v1"),
+    "broken file": broken_file,
+    "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
+    "images missing": lambda at: usable_images([Example("1", "demo", "dev", ("hi",), (), ("PER",))]),
+    "damaged image": damaged_image,
+    "huge image": huge_image,
+    "hub name, no network": lambda at: cards.folder_of(HUB),
+    "shard missing": lambda at: shards(at, lambda path: path.unlink()),
+    "shard cut off": lambda at: shards(at, lambda path: path.write_bytes(path.read_bytes()[:-3])),
+    "no backbone": lambda at: cards.card(str(at.tmp)),
+    "processes and batch": lambda at: options.batch_shape(options.CvoOptions(), 3),
+    "a worker died": killed_worker,
+    "run folder in use": held_folder,
+    "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
+    "unknown profile": lambda at: config.load("huge", at.tmp),
+    "another split's answers": other_split,
+    "Colab's pip": failing_pip,
+    "Colab, loaded before": replaced_package,
+    "ms-swift, placeholder": placeholder,
+}
+
+
+@pytest.mark.parametrize("what", LIGHT)
+def test_the_sentence_of_the_page_is_said(what, at):
+    assert_said(what, lambda: LIGHT[what](at))
+
+
+# --- of models: these load torch ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(nano_folder, nano_tweets):
+    """A backbone of chance weights that may be bent, and its rows."""
+    from mcr_lib.stages import backbones, mrsi
+
+    backbone = backbones.load(str(nano_folder), device="cpu")
+    built = mrsi.build_chains(nano_tweets, ["terse"], seed=0).chains
+    by_id = {example.id: example for example in nano_tweets}
+    sft_rows = list(mrsi.sft_rows(built, by_id, backbone.target, prompt="direct", with_reasoning=False))
+    return SimpleNamespace(
+        backbone=backbone, folder=nano_folder, sft_rows=sft_rows, rows=list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt="direct"))
+    )
+
+
+CVO = options.CvoOptions(batch_size=8, num_generations=4, max_completion_length=8, lora_rank=0, check_groups=2)
+
+
+def pixel_budget(at, trained):
+    from mcr_lib.stages import backbones
+
+    backbones._set_pixels(trained.backbone.processor, (4, 4), unit=28)
+
+
+def too_many_processes(at, trained):
+    at.bend.setattr("torch.cuda.device_count", lambda: 1)
+    launch.n_to_start(4, "cuda")
+
+
+def loaded(at, trained, **how):
+    from mcr_lib.stages import backbones
+
+    backbones.load(str(trained.folder), **how)
+
+
+def no_bitsandbytes(at, trained):
+    at.bend.setattr("torch.cuda.is_available", lambda: True)
+    at.bend.setattr("mcr_lib.stages.backbones.find_spec", lambda name: None)
+    loaded(at, trained, device="cuda", quantization="4bit")
+
+
+def changed_model(at, trained):
+    shutil.copytree(trained.folder, at.tmp / "model")
+    weights = at.tmp / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    cards.card(str(at.tmp / "model"))
+
+
+def weights_too_large(at, trained):
+    import torch
+
+    def full(*arguments, **how):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    at.bend.setattr("torch.nn.Module.to", full)
+    loaded(at, trained, device="cpu")
+
+
+def full_gpu(at, trained):
+    import torch
+    from transformers import Trainer
+
+    from mcr_lib.stages import sft
+
+    def full(*arguments, **how):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    at.bend.setattr(Trainer, "train", full)
+    sft.train(str(trained.folder), trained.sft_rows, at.tmp, options.SftOptions(max_steps=1, lora_rank=0), prompt="direct", device="cpu")
+
+
+def other_processor(at, trained):
+    at.bend.setattr(trained.backbone.processor.image_processor, "merge_size", 1)
+    checked(trained)
+
+
+def merging_tokenizer(at, trained):
+    from tokenizers import AddedToken
+
+    trained.backbone.processor.tokenizer.add_tokens([AddedToken("\n<answer>[", normalized=False)])
+    checked(trained)
+
+
+def short_model(at, trained):
+    trained.backbone.model.config.get_text_config().max_position_embeddings = 20
+    checked(trained)
+
+
+def checked(trained):
+    from mcr_lib.stages import preflight
+
+    preflight.check_rows(trained.backbone, trained.sft_rows)
+
+
+def gold_checked(at, trained):
+    from mcr_lib.stages import preflight
+
+    preflight.check_gold(trained.backbone, trained.rows, CVO)
+
+
+def groups_checked(at, trained):
+    from mcr_lib.stages import preflight
+
+    preflight.check_groups(trained.backbone, trained.rows, CVO)
+
+
+def torn_group(at, trained):
+    from mcr_lib.stages import cvo
+
+    cvo.make_trainer(trained.backbone, trained.rows, at.tmp, CVO.model_copy(update={"batch_size": 6}))
+
+
+def some_without_image(at, trained):
+    from mcr_lib.stages import training
+
+    training.dataset([{**trained.sft_rows[0], "images": []}, *trained.sft_rows[1:]])
+
+
+def no_rows(at, trained):
+    from mcr_lib.stages import training
+
+    training.dataset([])
+
+
+def quantized_in_full(at, trained):
+    from mcr_lib.stages import training
+
+    training.started(str(trained.folder), at.tmp, options.SftOptions(lora_rank=0, quantization="4bit"), "cpu")
+
+
+def full_disk(at, trained):
+    from mcr_lib.stages import training
+
+    usage = shutil.disk_usage(at.tmp)
+    at.bend.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    training._check_room(at.tmp, trained.backbone.model)
+
+
+HEAVY = {
+    "pixel budget": pixel_budget,
+    "no image in some rows": some_without_image,
+    "nothing to train on": no_rows,
+    "no GPU": lambda at, trained: loaded(at, trained, device="cuda"),
+    "no 4 bits": no_bitsandbytes,
+    "4 bits without LoRA": quantized_in_full,
+    "saved model changed": changed_model,
+    "weights too large": weights_too_large,
+    "out of memory": full_gpu,
+    "tokens and features": other_processor,
+    "token boundary": merging_tokenizer,
+    "too long": short_model,
+    "answer cut": gold_checked,
+    "all rewards equal": groups_checked,
+    "groups and batch": torn_group,
+    "too many processes": too_many_processes,
+    "no room": full_disk,
+}
+
+
+@pytest.mark.canary
+@pytest.mark.parametrize("what", HEAVY)
+def test_the_sentence_about_a_model_is_said(what, at, trained):
+    if what == "no GPU":
+        at.bend.setattr("torch.cuda.is_available", lambda: False)
+    assert_said(what, lambda: HEAVY[what](at, trained))
+
+
+def test_every_sentence_of_the_page_is_provoked_and_explained():
+    assert set(SENTENCES) == {*LIGHT, *HEAVY}
+    rows = [line.strip("|").split(" | ") for line in PAGE.split("\n") if any(line.startswith(f"| {what} | `") for what in SENTENCES)]
+    assert len(rows) == len(SENTENCES)
+    assert all(len(row) == 4 and all(cell.strip() for cell in row) for row in rows)
+
+
+# --- numbers that look wrong -------------------------------------------------------------------------------------------------------
+
+
+def test_boxes_read_in_another_space_earn_no_grounding_and_everything_else():
+    box = (300, 200, 700, 600)
+    tweet = Example("1", "demo", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (box,)),), ("PER",), image_size_px=(1000, 800))
+    thousandths = rewards.written_gold(tweet, "norm1000")
+    parsed = parse_answer(write_answer(yardsticks.perfect(thousandths)), labels=("PER",))
+    found = rewards.rewards(parsed, rewards.written_gold(tweet, "model_px", model_size=(504, 392)))
+    assert (found.count, found.span, found.type, found.entailment, found.grounding) == (1, 1, 1, 1, 0)
+
+
+def test_pixels_of_the_resized_image_taken_for_the_originals_are_shifted_by_one_factor():
+    box = (300, 200, 700, 600)
+    written = boxes.written_box(box, "model_px", image_size=(1000, 800), model_size=(500, 400))
+    assert written == (150, 100, 350, 300)
+    assert boxes.iou(written, box) < 0.1
