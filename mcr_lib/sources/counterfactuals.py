@@ -58,16 +58,17 @@ def blank_image(image: Image.Image, kind: str, rng: Random) -> Image.Image:
     """An image of the same size that shows nothing.
 
     Args:
-        kind: "mean" (one colour, the mean), "noise" (cells of 8 pixels, each of a chance colour) or "blur" (over a fifth of the shorter
-            side, so that patches of colour remain and no shape does).
+        kind: "mean" (one colour, the mean), "noise" (cells of 8 pixels, their colours as bright and as varied as those of the image)
+            or "blur" (over a fifth of the shorter side, so that patches of colour remain and no shape does).
     """
     if kind == "mean":
         return Image.new("RGB", image.size, _mean_colour(np.asarray(image).reshape(-1, 3)))
     if kind == "blur":
         return image.filter(ImageFilter.GaussianBlur(min(image.size) / 5))
-    width, height = (-(-side // _CELL_PX) for side in image.size)
-    cells = np.frombuffer(rng.randbytes(width * height * 3), dtype=np.uint8).reshape(height, width, 3)
-    return Image.fromarray(cells).resize((width * _CELL_PX, height * _CELL_PX), Image.Resampling.NEAREST).crop((0, 0, *image.size))
+    (columns, lines), pixels = (-(-side // _CELL_PX) for side in image.size), np.asarray(image).reshape(-1, 3)
+    drawn = np.array([rng.gauss(0, 1) for _ in range(lines * columns * 3)]).reshape(lines, columns, 3)
+    cells = Image.fromarray((pixels.mean(axis=0) + pixels.std(axis=0) * drawn).clip(0, 255).astype(np.uint8))
+    return cells.resize((columns * _CELL_PX, lines * _CELL_PX), Image.Resampling.NEAREST).crop((0, 0, *image.size))
 
 
 def swapped(example: Example, donor: Example) -> Example:

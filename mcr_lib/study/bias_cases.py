@@ -50,10 +50,12 @@ def _cases() -> list[Case]:
         image_size_px=_SIZE, image_only=(ImageOnly("Norvik United", "ORG", (_CLUB.box_xyxy_px,)),),
     )  # fmt: skip
     alone, both = (draw(Scene(_SIZE, shown, "#e8e4da", "0", 4)) for shown in ((_MIRA,), (_MIRA, _CLUB)))
+    x1, y1, x2, y2 = _MIRA.box_xyxy_px
+    around = (x1 - 4, y1 - 4, x2 + 4, y2 + 4)
     tobin, club = ("Tobin Hale", "PER"), ("Norvik United", "ORG")
     return [
         Case("right", meets, alone, (_MIRA_SAID, _said(*tobin))),
-        Case("named, so boxed", meets, alone, (_MIRA_SAID, _said(*tobin, _MIRA.box_xyxy_px))),
+        Case("named, so boxed", meets, alone, (_MIRA_SAID, _said(*tobin, around))),
         Case("right", birthday, both, (_MIRA_SAID,)),
         Case("shown, so named", birthday, both, (_MIRA_SAID, _said(*club, _CLUB.box_xyxy_px))),
     ]

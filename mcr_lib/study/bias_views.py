@@ -24,6 +24,9 @@ CONTROLS = ("mute_blank",)
 WRONG = ("own entity, inexact", "another entity", "image only", "background")
 """What a wrong box may show (`bias.wrong_boxes`)."""
 
+FAITHFUL = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
+"""Keys of `faithful_rows` beside the flaws."""
+
 TEXTUAL = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
 
 

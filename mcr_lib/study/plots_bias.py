@@ -1,6 +1,5 @@
 """Pictures of notebook 06: shortcuts drawn, rates with intervals beside rules that look at nothing, wrong boxes, probes, consistency."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,20 @@ BLIND_COLOUR = "#444444"
 WRONG_COLOURS = dict(zip(bias_views.WRONG, ("#BBBBBB", "#D55E00", "#0072B2", "#F0E442"), strict=True))
 FAULT_COLOURS = dict(zip(bias.FAULTS, ("#000000", "#0072B2", "#D55E00", "#E69F00", "#F0E442", "#CC79A7"), strict=True))
 FAULT_COLOURS = {"clean": "#009E73", **FAULT_COLOURS}
-FLAW_COLOURS = ("#D55E00", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+FLAW_COLOURS = (
+    "#D55E00",
+    "#0072B2",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+    "#000000",
+    "#999999",
+    "#7A4A00",
+    "#004A73",
+    "#DDDDDD",
+    "#5B2C83",
+)
 
 PROBE_LABELS = {
     "blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur", "blank": "blank:\nthe worst",
@@ -119,7 +131,7 @@ def stacked(rows: Rows, shades: Mapping[str, str], *, title: str, xlabel: str, a
     kinds = [kind for kind in shades if any(kind in row for row in rows)]
     totals = [max(1, sum(row.get(kind, 0) for kind in kinds)) for row in rows]
     longest = 100 if as_share else max(totals)
-    figure, ax = plt.subplots(figsize=(7.6, 1.7 + 0.42 * len(rows)))
+    figure, ax = plt.subplots(figsize=(9.2, 1.5 + 0.42 * len(rows)))
     for y, (row, total) in enumerate(zip(rows, totals, strict=True)):
         start, scale = 0.0, 100 / total if as_share else 1.0
         for kind in kinds:
@@ -134,7 +146,7 @@ def stacked(rows: Rows, shades: Mapping[str, str], *, title: str, xlabel: str, a
     ax.set_yticks(range(len(rows)), [row["name"] for row in rows])
     ax.grid(visible=False, axis="y")
     handles = [Line2D([], [], marker="s", linestyle="", markersize=7, color=shades[kind], label=kind) for kind in kinds]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     return figure
 
 
@@ -181,7 +193,7 @@ def faults(rows: Rows) -> Figure:
     names, variants = (list(dict.fromkeys(row[key] for row in chosen)) for key in ("name", "probe"))
     n_columns = 2 if len(names) > 1 else 1
     n_lines = -(-len(names) // n_columns)
-    size = (5.0 * n_columns, 0.9 + (0.9 + 0.24 * len(variants)) * n_lines)
+    size = (1.8 + 4.4 * n_columns, 0.7 + (0.9 + 0.24 * len(variants)) * n_lines)
     figure, axes = plt.subplots(n_lines, n_columns, figsize=size, squeeze=False, sharey=True)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
@@ -199,7 +211,7 @@ def faults(rows: Rows) -> Figure:
         ax.set_title(name, color=colour(name, names), fontweight="bold")
         ax.grid(visible=False, axis="y")
     handles = [Line2D([], [], marker="s", linestyle="", markersize=7, color=shade, label=kind) for kind, shade in FAULT_COLOURS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     figure.suptitle("What becomes of right answers under a probe (right of each bar: tweets)", fontsize=10, x=0.01, ha="left")
     return figure
 
@@ -253,11 +265,15 @@ def renamed(rows: Rows) -> Figure:
 
 def faithful(rows: Rows) -> Figure:
     """Answers by whether their reasoning states what they answer, and the first flaw where it does not, in percent."""
-    flaws = [key for row in rows for key in row if key not in ("name", "answers", "faithful", "share", "ci_low", "ci_high")]
-    shades = {flaw: FLAW_COLOURS[k % len(FLAW_COLOURS)] for k, flaw in enumerate(dict.fromkeys(flaws))}
-    told = "; ".join(f"{row['name']} {row['share']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})" for row in rows)
-    title = "\n".join(textwrap.wrap(f"Reasoning that states what is answered, % with 95 % interval: {told}", 92))
-    return stacked(rows, {"faithful": "#009E73", **shades}, title=title, xlabel="% of answers (single run)", as_share=True)
+    flaws = dict.fromkeys(key for row in rows for key in row if key not in bias_views.FAITHFUL)
+    shades = {"faithful": "#009E73"} | {flaw.replace("_", " "): FLAW_COLOURS[k % len(FLAW_COLOURS)] for k, flaw in enumerate(flaws)}
+    told = [
+        {key.replace("_", " "): value for key, value in row.items()}
+        | {"name": f"{row['name']}: {row['share']:.1f} %\n({row['ci_low']:.1f} to {row['ci_high']:.1f})"}
+        for row in rows
+    ]
+    title = "Answers whose own reasoning states just what they answer (95 % intervals)"
+    return stacked(told, shades, title=title, xlabel="% of answers (single run)", as_share=True)
 
 
 def _share(row: Mapping[str, Any] | None) -> float:
