@@ -4,7 +4,7 @@ The tweet is the unit that is resampled (paper silent; ours): its entities share
 generator, so that a result can be computed again to the last digit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,6 +131,103 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
         return f"{first} and {second} cannot be told apart in {metric}: difference {test.difference:.2f} points ({numbers})."
     better = "better" if test.difference > 0 else "worse"
     return f"{first} is {better} than {second} by {abs(test.difference):.2f} points of {metric} ({numbers})."
+
+
+Terms = Sequence[tuple[int, Ratio]]
+"""What is measured with one seed: a sum of ratios over the same tweets, each with its sign. A setting: one ratio; two settings compared, or
+one with and without the image: a second one with -1.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OverSeeds:
+    """A number from several seeds.
+
+    Args:
+        per_seed: the number with each seed, in percent or percentage points.
+        ci95: bootstrap interval of their mean; `None` where it is undefined.
+    """
+
+    per_seed: tuple[float, ...]
+    ci95: tuple[float, float] | None
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.per_seed))
+
+    @property
+    def n_agreeing(self) -> int:
+        """Seeds whose number has the sign of the mean.
+
+        Example:
+            >>> OverSeeds((1.0, 2.0, -0.5), (-0.4, 2.1)).n_agreeing
+            2
+        """
+        return int(np.sum(np.sign(self.per_seed) == np.sign(self.mean))) if self.mean else 0
+
+
+def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Generator) -> OverSeeds:
+    """The mean over seeds with a 95 % interval from resampling both seeds and tweets (the pigeonhole bootstrap, Owen 2007).
+
+    In each resample seeds are drawn with replacement, and tweets once for all seeds: a tweet that several seeds answered is as easy or as
+    hard to all of them. Seeds that answered different tweets have zeros where the others' stand. What is compared shares seeds and tweets.
+    How often the interval of three seeds covers the truth: 99 % where chance lies in the tweets, and 75 % where it lies in the seeds alone,
+    for then it goes from the smallest of them to the largest (both tested).
+
+    Args:
+        seeds: per seed its terms; every ratio about the same tweets in the same order, defined on the tweets as they are.
+        weights: shape (n_resamples, n_tweets), from `resamples`.
+        rng: draws the seeds.
+
+    Raises:
+        ValueError: no seeds, or a ratio whose denominator is 0.
+
+    Example:
+        >>> same = Ratio(np.array([1, 0]), np.array([1, 1]))
+        >>> weights = resamples(2, 100, np.random.default_rng(0))
+        >>> over_seeds([[(1, same), (-1, same)]] * 3, weights, np.random.default_rng(0))
+        OverSeeds(per_seed=(0.0, 0.0, 0.0), ci95=(0.0, 0.0))
+    """
+    observed = [[ratio.percent for _, ratio in terms] for terms in seeds]
+    if not seeds or any(value is None for values in observed for value in values):
+        raise ValueError("numbers over seeds need at least one seed, and ratios that are defined")
+    per_seed = tuple(sum(sign * value for (sign, _), value in zip(t, o, strict=True)) for t, o in zip(seeds, observed, strict=True))
+    drawn = np.stack(
+        [sum(sign * _percents(weights @ r.numerator, weights @ r.denominator) for sign, r in terms) for terms in seeds], axis=1
+    )
+    means = (resamples(len(seeds), len(weights), rng) * drawn).sum(axis=1) / len(seeds)
+    means = means[np.isfinite(means)]
+    return OverSeeds(per_seed, tuple(float(end) for end in np.percentile(means, [2.5, 97.5])) if len(means) else None)
+
+
+MIN_SEEDS = 3
+"""Fewer seeds show nothing (ours)."""
+
+
+def verdict_over_seeds(found: OverSeeds, *, sign: int = 1) -> str:
+    """Whether an effect counts as shown: every seed has its sign and the interval excludes 0.
+
+    Without an effect, and with all chance in the seeds, three of them agree in a given sign one time in 8, five one time in 32.
+
+    Args:
+        sign: of the effect that is asked about: 1 = the first is larger, -1 = smaller.
+
+    Returns:
+        "shown", "the opposite is shown", "not shown", or "too few seeds".
+
+    Example:
+        >>> [verdict_over_seeds(OverSeeds((1.0, 2.0, 3.0), ci)) for ci in ((0.5, 3.0), (-0.1, 3.0))]
+        ['shown', 'not shown']
+        >>> verdict_over_seeds(OverSeeds((-1.0, -2.0, -3.0), (-3.5, -0.5))), verdict_over_seeds(OverSeeds((2.0,), (1.0, 3.0)))
+        ('the opposite is shown', 'too few seeds')
+    """
+    if len(found.per_seed) < MIN_SEEDS:
+        return "too few seeds"
+    is_clear = found.ci95 is not None and (found.ci95[0] > 0 or found.ci95[1] < 0)
+    if not is_clear or found.n_agreeing < len(found.per_seed):
+        return "not shown"
+    return "shown" if np.sign(found.mean) == sign else "the opposite is shown"
 
 
 def summary(ratios: Mapping[str, Ratio], weights: np.ndarray | None) -> dict[str, object]:

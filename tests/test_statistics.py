@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from mcr_lib.metrics import ratios
-from mcr_lib.statistics import PairedTest, Ratio, interval95, paired_test, resamples, summary, verdict
+from mcr_lib.statistics import (
+    OverSeeds,
+    PairedTest,
+    Ratio,
+    interval95,
+    over_seeds,
+    paired_test,
+    resamples,
+    summary,
+    verdict,
+    verdict_over_seeds,
+)
 
 
 def coin(rng, n, p):
@@ -117,3 +128,85 @@ def test_a_ratio_without_denominator_is_undefined_and_summed_up_as_zero():
 )
 def test_a_verdict_needs_both_the_interval_and_the_test(test, said):
     assert said in verdict(test, first="a", second="b")
+
+
+def counts(rng, shape):
+    denominator = rng.integers(0, 3, shape)
+    return rng.binomial(denominator, 0.6), denominator
+
+
+def test_the_interval_over_seeds_is_that_of_a_plain_loop_over_drawn_seeds_and_tweets():
+    # three seeds, the third about other tweets than the first two; a difference of two settings
+    rng, n = np.random.default_rng(6), 40
+    a, b = (counts(rng, (3, n)) for _ in range(2))
+    here = np.arange(n) < 25
+    for numerator, denominator in (a, b):
+        for seed, kept in enumerate((here, here, ~here)):
+            numerator[seed, ~kept] = denominator[seed, ~kept] = 0
+    seeds = [[(sign, Ratio(num[s], den[s])) for sign, (num, den) in ((1, a), (-1, b))] for s in range(3)]
+    found = over_seeds(seeds, resamples(n, 4000, np.random.default_rng(1)), np.random.default_rng(2))
+    drawn = []
+    for _ in range(2000):
+        tweets, differences = rng.integers(n, size=n), []
+        for s in rng.integers(3, size=3):
+            share = [num[s][tweets].sum() / den[s][tweets].sum() for num, den in (a, b)]
+            differences.append(100 * (share[0] - share[1]))
+        drawn.append(sum(differences) / 3)
+    assert found.per_seed == pytest.approx([100 * (a[0][s].sum() / a[1][s].sum() - b[0][s].sum() / b[1][s].sum()) for s in range(3)])
+    assert found.mean == pytest.approx(sum(found.per_seed) / 3)
+    low, high = sorted(drawn)[49], sorted(drawn)[1949]
+    assert found.ci95 == pytest.approx((low, high), abs=0.06 * (high - low))
+
+
+def coverage(between_seeds, noise, rng, n=300, n_simulations=200):
+    """How often the interval of three seeds holds an effect of 3 points; per tweet a chance that all seeds share."""
+    weights, hits = resamples(n, 250, rng).astype(float), 0
+    for _ in range(n_simulations):
+        ones, chance = np.ones(n), 0.9 * rng.beta(8, 2, n) if noise else 0.5
+        effects = rng.normal(3, between_seeds, 3) / 100
+        pairs = [(rng.random(n) < chance + effect, rng.random(n) < chance) if noise else (ones * effect, 0 * ones) for effect in effects]
+        low, high = over_seeds([[(1, Ratio(a, ones)), (-1, Ratio(b, ones))] for a, b in pairs], weights, rng).ci95
+        hits += low <= 3 <= high
+    return hits / n_simulations
+
+
+def test_intervals_over_three_seeds_cover_a_known_effect_as_told():
+    rng = np.random.default_rng(8)
+    assert coverage(0.0, True, rng) >= 0.95
+    # chance in the seeds alone: of the 27 draws one is thrice the smallest, more than 2.5 %, so the interval goes from the smallest to the
+    # largest, and misses when all three lie on one side: 2 / 8; 75 % give or take three standard errors of 200 simulations
+    assert 0.66 <= coverage(4.0, False, rng) <= 0.84
+
+
+def test_one_seed_has_the_interval_over_its_tweets_and_shows_nothing():
+    rng = np.random.default_rng(9)
+    ratio, weights = coin(rng, 300, 0.7), resamples(300, 500, rng)
+    found = over_seeds([[(1, ratio)]], weights, rng)
+    assert found.ci95 == pytest.approx(interval95(ratio, weights))
+    assert verdict_over_seeds(found) == "too few seeds"
+
+
+@pytest.mark.parametrize(
+    ("per_seed", "ci95", "sign", "said"),
+    [
+        ((1.0, 2.0, 3.0), (0.2, 3.5), 1, "shown"),
+        ((1.0, 2.0, 3.0), (0.2, 3.5), -1, "the opposite is shown"),
+        ((-1.0, -2.0, -3.0), (-3.5, -0.2), -1, "shown"),
+        ((-0.1, 2.0, 5.0), (0.2, 5.5), 1, "not shown"),  # one seed has the other sign
+        ((0.0, 2.0, 5.0), (0.2, 5.5), 1, "not shown"),  # or none
+        ((1.0, 2.0, 3.0), (0.0, 3.5), 1, "not shown"),  # the interval holds 0
+        ((1.0, 2.0, 3.0), None, 1, "not shown"),
+        ((0.0, 0.0, 0.0), (0.0, 0.0), 1, "not shown"),
+        ((1.0, 2.0), (0.2, 3.5), 1, "too few seeds"),
+    ],
+)
+def test_an_effect_counts_as_shown_when_every_seed_has_its_sign_and_the_interval_excludes_zero(per_seed, ci95, sign, said):
+    assert verdict_over_seeds(OverSeeds(per_seed, ci95), sign=sign) == said
+
+
+def test_numbers_over_seeds_that_are_undefined_are_refused():
+    empty = Ratio(np.zeros(3, dtype=int), np.zeros(3, dtype=int))
+    weights = resamples(3, 10, np.random.default_rng(0))
+    for seeds in ([], [[(1, empty)]]):
+        with pytest.raises(ValueError, match="at least one seed, and ratios that are defined"):
+            over_seeds(seeds, weights, np.random.default_rng(0))
