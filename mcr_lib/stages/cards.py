@@ -6,6 +6,7 @@ Three kinds of names: a backbone that this repository ships, a folder, a model o
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -88,16 +89,12 @@ def _own_card(folder: Path) -> dict[str, Any]:
 
 def _released_card(folder: Path, name: str) -> dict[str, Any]:
     """The card that a released model would have; `sha256` of a shard is of its header and its two ends."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(read_text(path))
-        family = families.family_of(config, name)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: no configuration of a model ({error!r:.80}); get the folder again") from error
+    path, told = folder / "config.json", config(folder)
+    family = families.family_of(told, name)
     if family is None:
         known = ", ".join(sorted({known.model_type for known in families.FAMILIES.values()}))
-        raise UserError(f"{name} is a {config.get('model_type')!r}; types that can be loaded: {known} (docs/families.md: how to add one)")
-    if "quantization_config" in config:
+        raise UserError(f"{name} is a {told.get('model_type')!r}; types that can be loaded: {known} (docs/families.md: how to add one)")
+    if "quantization_config" in told:
         raise UserError(f"{name} is stored quantised; take the original model, and quantization=4bit quantises it when it is loaded")
     small = [path, *sorted(p for p in folder.iterdir() if p.suffix in (".jinja", ".txt", ".json") and p != path)]
     sums = {p.name: checksum(p) for p in small if p.is_file()}
@@ -127,6 +124,32 @@ def shards(folder: Path, name: str) -> list[Path]:
     return [folder / shard for shard in names]
 
 
+def config(folder: Path) -> dict[str, Any]:
+    """The config.json of a backbone's folder.
+
+    Raises:
+        UserError: there is none, or it is no JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        return dict(json.loads(read_text(path)))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: no configuration of a model ({error!r:.80}); get the folder again") from error
+
+
+def n_parameters(folder: Path, name: str) -> int:
+    """How many parameters a backbone has, by the headers of its files; an output layer that is the embedding counts once.
+
+    Raises:
+        UserError: a file of weights is missing or cut.
+    """
+    told = config(folder)
+    is_tied = told.get("tie_word_embeddings") or told.get("text_config", {}).get("tie_word_embeddings")
+    left_out = {"__metadata__", "lm_head.weight"} if is_tied else {"__metadata__"}
+    headers = [_header(shard) or {} for shard in shards(folder, name)]
+    return sum(math.prod(entry["shape"]) for header in headers for key, entry in header.items() if key not in left_out)
+
+
 def checksum(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
@@ -135,12 +158,22 @@ def checksum(path: Path) -> str:
 
 def _promised_length(path: Path) -> int | None:
     """How long a safetensors file is by its header; `None` where there is none."""
+    header = _header(path)
+    try:
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return None
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8), "little") + max(ends, default=0)
+
+
+def _header(path: Path) -> dict[str, Any] | None:
+    """The header of a safetensors file, name of a weight -> type, shape and place; `None` where there is none."""
     with path.open("rb") as file:
         n = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(n)) if n < 2**27 else None
-            return 8 + n + max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return dict(json.loads(file.read(n))) if 0 < n < 2**27 else None
+        except (ValueError, TypeError):
             return None
 
 
