@@ -26,6 +26,7 @@ class Family:
         model_class: of transformers.
         processor_class: of transformers.
         image_processor_class: of transformers.
+        video_processor_class: of transformers; a processor has one, though nothing here shows it a video.
         model_type: in config.json.
         patch: side of a patch in pixels; `patch * merge` is the family's unit in `boxes.FAMILIES`.
         merge: patches along a side of an image token.
@@ -40,6 +41,7 @@ class Family:
     model_class: str
     processor_class: str
     image_processor_class: str
+    video_processor_class: str
     model_type: str
     patch: int
     merge: int
@@ -52,7 +54,8 @@ class Family:
 
 _QWEN2_5 = {
     "model_class": "Qwen2_5_VLForConditionalGeneration", "processor_class": "Qwen2_5_VLProcessor",
-    "image_processor_class": "Qwen2VLImageProcessor", "model_type": "qwen2_5_vl", "patch": 14, "merge": 2,
+    "image_processor_class": "Qwen2VLImageProcessor", "video_processor_class": "Qwen2VLVideoProcessor",
+    "model_type": "qwen2_5_vl", "patch": 14, "merge": 2,
 }  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
@@ -74,7 +77,7 @@ FAMILIES: dict[str, Family] = {
         ),
     ),
     "qwen3-vl": Family(
-        "Qwen3VLForConditionalGeneration", "Qwen3VLProcessor", "Qwen2VLImageProcessor", "qwen3_vl", 16, 2,
+        "Qwen3VLForConditionalGeneration", "Qwen3VLProcessor", "Qwen2VLImageProcessor", "Qwen3VLVideoProcessor", "qwen3_vl", 16, 2,
         quirks=(
             "image features also enter the first layers of the language model (deepstack)",
             "the chat templates of its Thinking models end a prompt with <think>; that opening is taken out at loading, since our answers "
@@ -217,3 +220,20 @@ def lora_modules(model_type: str, n_layers: int) -> int:
         196
     """
     return n_layers * next(family.lora_per_layer for family in FAMILIES.values() if family.model_type == model_type)
+
+
+def shrunk(model: Published, vocabulary: int) -> dict[str, Any]:
+    """A published shape at a few ten thousand parameters: three layers of two heads, what makes the family one kept (sections of the
+    positions, layers that look at all of an image, features that enter early layers). Token ids are the tokenizer's to give.
+    """
+    rope = dict(model.text["rope_parameters"])
+    rope["mrope_section"] = [section // 4 for section in rope["mrope_section"]]
+    text = {
+        **model.text, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "vocab_size": vocabulary, "rope_parameters": rope,
+        "bos_token_id": None, "eos_token_id": None, "pad_token_id": None, **({"head_dim": 32} if "head_dim" in model.text else {}),
+    }  # fmt: skip
+    vision = {**model.vision, "depth": 4, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64}
+    for key, few in (("fullatt_block_indexes", [1, 3]), ("deepstack_visual_indexes", [0, 1, 2])):
+        vision |= {key: few} if key in vision else {}
+    return {"text_config": text, "vision_config": vision, "tie_word_embeddings": model.tied}

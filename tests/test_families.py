@@ -1,0 +1,335 @@
+"""Families of backbones: real classes at tiny random size through every stage, published shapes on the meta device, names and folders."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers
+
+from mcr_lib import chains
+from mcr_lib.boxes import FAMILIES as SPACES
+from mcr_lib.errors import UserError
+from mcr_lib.metrics import judge, outcome, ratios, totals
+from mcr_lib.sources import load_split
+from mcr_lib.sources.images import open_image
+from mcr_lib.sources.predictions import Prediction, parse_prediction, read_predictions
+from mcr_lib.stages import backbones, cards, cvo, families, generate, memory, mrsi, nano, preflight, pretrain_rows, sft, tiny, training
+from mcr_lib.stages.options import CvoOptions, SftOptions
+from mcr_lib.study import predict
+
+pytestmark = pytest.mark.canary
+
+MODELS = {
+    "qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "mimo-vl": "XiaomiMiMo/MiMo-VL-7B-RL", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+}  # fmt: skip
+"""One of each family."""
+
+WITH_SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nI help.<|im_end|>\n{% endif %}" + tiny.CHAT_TEMPLATE
+THINKING = tiny.CHAT_TEMPLATE.replace("<|im_start|>assistant\n{% endif %}", "{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}")
+TEMPLATES = {"qwen2.5-vl": WITH_SYSTEM, "mimo-vl": WITH_SYSTEM, "qwen3-vl": tiny.CHAT_TEMPLATE}
+"""Shapes of the families' own templates."""
+
+
+def pixels(family):
+    """A budget of 4 to 12 image tokens."""
+    return (4 * SPACES[family].unit ** 2, 12 * SPACES[family].unit ** 2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny.train_tokenizer(pretrain_rows.texts())
+
+
+@pytest.fixture(scope="module")
+def released(tokenizer, tmp_path_factory):
+    """Family -> a folder as the hub has it, of chance weights."""
+    root = tmp_path_factory.mktemp("released")
+    for family, hub in MODELS.items():
+        nano.write_released(root / hub.split("/")[1], hub, tokenizer, seed=0, template=TEMPLATES[family])
+    return {family: root / hub.split("/")[1] for family, hub in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
+def pictured(gmner_dir, tmp_path_factory):
+    """The real tweets whose image lies beside the annotations, read from a copy of their files alone."""
+    ids, root = {path.stem for path in (gmner_dir / "images").glob("*.jpg")}, tmp_path_factory.mktemp("pictured")
+    if not ids:
+        pytest.skip("no image of a real tweet beside the annotations")
+    texts = [path.read_text() for path in (gmner_dir / "Twitter10000_v2.0" / "txt").glob("*.txt")]
+    found = [block for text in texts for block in text.split("\n\n") if block.partition("\n")[0].removeprefix("IMGID:") in ids]
+    for folder in ("txt", "xml"):
+        (root / "Twitter10000_v2.0" / folder).mkdir(parents=True)
+    (root / "Twitter10000_v2.0" / "txt" / "test.txt").write_text("\n\n".join(found) + "\n\n")
+    for path in (gmner_dir / "Twitter10000_v2.0" / "xml" / f"{id}.xml" for id in ids):
+        if path.is_file():
+            shutil.copy(path, root / "Twitter10000_v2.0" / "xml")
+    return load_split("twitter-gmner", root, split="test", images_dir=gmner_dir / "images")
+
+
+def perfect_text(example, family, size):
+    (chain,) = mrsi.build_chains([example], ["terse"], seed=0).chains
+    return chains.render(chain, family, size)
+
+
+def gmner_f1(examples, answers):
+    judged = [judge(e, parse_prediction(answer, e, "strict")[1]) for e, answer in zip(examples, answers, strict=True)]
+    return ratios(totals([outcome(each, "gmner") for each in judged]))["f1"].percent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", MODELS)
+def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, family):
+    few, by_id, budget = (
+        nano_tweets[:4],
+        {e.id: e for e in nano_tweets},
+        dict(zip(("min_pixels", "max_pixels"), pixels(family), strict=True)),
+    )
+    target = backbones.outline(str(released[family]), pixels=pixels(family)).target
+    assert (target.family, target.wording) == (family, "full")
+    steps = {"max_steps": 1, "batch_size": 4, "per_device_batch_size": 4, "lora_rank": 4, **budget}
+
+    rows = list(mrsi.sft_rows(mrsi.build_chains(few, ["terse"], seed=0).chains, by_id, target, prompt="direct"))
+    took = sft.train(str(released[family]), rows, tmp_path / "sft", SftOptions(**steps), prompt="direct", device="cpu")
+    assert (took["n_steps"], took["checks"]["images_opened"]) == (1, 4)
+
+    rows = list(mrsi.grpo_rows(few, target, prompt="direct"))
+    options = CvoOptions(**steps, num_generations=4, max_completion_length=40, check_groups=0)
+    took = cvo.train(str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu")
+    assert (took["n_steps"], took["checks"]["gold_answers"]) == (1, 4)
+
+    trained = backbones.load(str(tmp_path / "cvo" / "model"), device="cpu")
+    assert trained.target == target, "the budget of pixels and the family stay with the model"
+    before = backbones.load(str(released[family]), device="cpu", pixels=pixels(family)).model.state_dict()
+    changed = {name for name, value in trained.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(re.fullmatch(families.FAMILIES[family].lora_targets + r"\.weight", name) for name in changed)
+
+    generate.generate(trained, few, tmp_path / "said.jsonl", prompt="direct", max_new_tokens=3)
+    header, said = read_predictions(tmp_path / "said.jsonl")
+    assert header["coordinate_space"] == SPACES[family].space
+    assert [row.model_size for row in said] == [target.size(example) for example in few]
+    assert gmner_f1(few, said) in (None, 0.0)
+    perfect = [replace(row, answer=perfect_text(e, family, row.model_size)) for e, row in zip(few, said, strict=True)]
+    assert gmner_f1(few, perfect) == 100
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_real_tweets_go_through_every_family(released, pictured, tmp_path, family):
+    backbone = backbones.load(str(released[family]), device="cpu", pixels=(SPACES[family].unit ** 2, 150 * SPACES[family].unit ** 2))
+    found, target = pictured, backbone.target
+    images = [[open_image(path) for path in e.images] for e in found]
+    chats = [row["prompt"] for row in mrsi.grpo_rows(found, target, prompt="mcr")]
+    _, sizes = generate.answer_batch(backbone, chats, images, max_new_tokens=2)
+    answers = []
+    for example, (picture,), (size,) in zip(found, images, sizes, strict=True):
+        if example.image_size_px is not None:
+            assert (picture.size, size) == (example.image_size_px, target.size(example))
+        seen = {"coordinate_space": backbone.space, "model_size": size, "image_size_px": picture.size}
+        answers.append(Prediction(example.id, perfect_text(example, family, size), **seen))
+        _, entities = parse_prediction(answers[-1], example, "strict")
+        said = {"entities": [{"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy} for e in entities]}
+        predict.draw(said, example.images[0], tmp_path / f"{example.id}.png")
+        drawn = open_image(tmp_path / f"{example.id}.png")
+        assert drawn.width / drawn.height == pytest.approx(picture.width / picture.height, rel=0.01)
+        for entity, gold in zip(entities, example.entities, strict=True):
+            assert (entity.box_xyxy is not None) == gold.is_groundable
+    assert any(e.box_xyxy for a, ex in zip(answers, found, strict=True) for e in parse_prediction(a, ex, "strict")[1]), "nothing was drawn"
+    assert gmner_f1(found, answers) == 100
+
+
+@pytest.mark.parametrize("hub", families.PUBLISHED)
+def test_published_shapes_have_the_published_numbers(hub):
+    published = families.PUBLISHED[hub]
+    family = families.FAMILIES[published.family]
+    kind = getattr(transformers, family.model_class)
+    with torch.device("meta"):
+        model = kind(kind.config_class(**published.config))
+    assert sum(p.numel() for p in model.parameters()) == published.n_parameters
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    adapted = {name: module for name, module in linear.items() if re.fullmatch(family.lora_targets, name)}
+    n_layers = published.text["num_hidden_layers"]
+    assert len(adapted) == families.lora_modules(family.model_type, n_layers) == 7 * n_layers
+    assert {name.rpartition(".")[2] for name in adapted} == {
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    }
+    assert not [name for name in adapted if any(part in name for part in family.never_trained)]
+    assert sum(16 * (module.in_features + module.out_features) for module in adapted.values()) == published.n_lora
+    shape = memory.Shape.of(published.config, published.n_parameters)
+    assert shape.n_lora(16) == published.n_lora
+    assert shape.n_linear == sum(module.in_features * module.out_features for module in adapted.values())
+    assert (
+        SPACES[published.family].unit
+        == family.patch * family.merge
+        == published.vision["patch_size"] * published.vision["spatial_merge_size"]
+    )
+    assert model.config.image_token_id == 151655
+
+
+def test_the_numbers_of_7b_are_those_that_others_publish():
+    # 8.29 B is on the hub's page of Qwen2.5-VL-7B; 16 x 28 layers x (2·7168 + 2·4096 + 3·22528) = 40,370,176
+    seven = families.PUBLISHED["Qwen/Qwen2.5-VL-7B-Instruct"]
+    assert (seven.n_parameters, seven.n_lora) == (8_292_166_656, 16 * 28 * (2 * 7168 + 2 * 4096 + 3 * 22_528))
+    shape = memory.Shape.of(seven.config, seven.n_parameters)
+    lora = {"weights": "bfloat16", "bf16": True, "lora_rank": 16, "gradient_checkpointing": True, "per_device_batch_size": 2}
+    update = memory.of_stage(shape, SftOptions(**lora), n_processes=4, prompt_tokens=900, completion_tokens=100)
+    assert update.weights == 2 * 8_292_166_656
+    assert update.trained == 16 * 40_370_176
+    # 2 rows x 1000 tokens x ((28·3584 + 8·3584 + 3·4096 + 4·18944) values of 2 bytes + 152,064 x 10 bytes)
+    assert update.update == 2 * 1000 * ((28 * 3584 + 8 * 3584 + 3 * 4096 + 4 * 18_944) * 2 + 152_064 * 10)
+    sampled = memory.of_stage(shape, CvoOptions(**lora), n_processes=4, prompt_tokens=900, completion_tokens=100)
+    # 16 rows x 1000 tokens x 28 layers x 2 x 512 x 2 bytes, and the prompts' pass of 16 x 900 x (3·18944 + 4·3584) x 2 bytes
+    assert sampled.rollout == 16 * 1000 * 28 * 2 * 512 * 2 + 16 * 900 * (3 * 18_944 + 4 * 3584) * 2
+    four = memory.of_stage(shape, SftOptions(**lora, quantization="4bit"), n_processes=1, prompt_tokens=900, completion_tokens=100)
+    assert four.weights == pytest.approx(6_525_288_448 * 0.516 + (8_292_166_656 - 6_525_288_448) * 2)
+    full = memory.of_stage(
+        shape, CvoOptions(**{**lora, "lora_rank": 0}), n_processes=1, prompt_tokens=900, completion_tokens=100
+    )  # gradient, two moments, and the model that KL is measured against
+    assert full.trained == 4 * full.weights
+
+
+def test_families_are_told_by_type_name_and_vocabulary(released):
+    assert {family: cards.card(str(folder))["family"] for family, folder in released.items()} == {family: family for family in MODELS}
+    assert families.family_of({"model_type": "llava"}, "some/model") is None
+    assert families.family_of({"model_type": "qwen3_vl", "text_config": {"vocab_size": 151_936}}, "x") == "qwen3-vl"
+    for published in families.PUBLISHED.values():
+        config = {"model_type": families.FAMILIES[published.family].model_type, "text_config": published.text}
+        assert families.family_of(config, "my-folder") == published.family
+    assert set(families.FAMILIES) <= set(SPACES)
+
+
+def test_the_budget_of_pixels_is_that_of_the_profile(released):
+    for family, folder in released.items():
+        own = backbones.target(str(folder))
+        published = families.PUBLISHED[MODELS[family]]
+        assert (own.min_pixels, own.max_pixels) == (published.min_pixels, published.max_pixels)
+        given = backbones.target(str(folder), pixels=pixels(family))
+        assert (given.min_pixels, given.max_pixels) == pixels(family)
+    with pytest.raises(UserError, match="at least one unit of 32 x 32 pixels"):
+        backbones.target(str(released["qwen3-vl"]), pixels=(10, 900))
+
+
+def test_a_prompt_that_ends_with_think_is_closed(tokenizer, released, tmp_path):
+    def ending(template):
+        folder = tmp_path / "thinking"
+        shutil.copytree(released["qwen3-vl"], folder, dirs_exist_ok=True)
+        (folder / "chat_template.jinja").write_text(template)
+        chat = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+        return backbones.processor(str(folder)).apply_chat_template(chat, tokenize=False, add_generation_prompt=True)[-24:]
+
+    assert ending(THINKING).endswith("<|im_start|>assistant\n")
+    with pytest.raises(UserError, match="ends a prompt with <think>"):
+        ending(tiny.CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n{{ '<think>' }}{% endif %}"))
+
+
+def test_a_template_that_changes_an_answer_is_told(released, nano_tweets, tmp_path):
+    folder = tmp_path / "rearranging"
+    shutil.copytree(released["qwen3-vl"], folder)
+    (folder / "chat_template.jinja").write_text(
+        tiny.CHAT_TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'].split('</think>')[-1] }}")
+    )
+    outline = backbones.outline(str(folder), pixels=pixels("qwen3-vl"))
+    built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
+    rows = list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, outline.target, prompt="direct"))
+    with pytest.raises(UserError, match="the chat template changes what the model is to write"):
+        preflight.check_rows(outline, rows)
+
+
+def test_a_model_of_the_hub_is_found_in_its_cache(released, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--XiaomiMiMo--MiMo-VL-7B-RL"
+    shutil.copytree(released["qwen2.5-vl"], kept / "snapshots" / ("0" * 40))
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    assert cards.card("XiaomiMiMo/MiMo-VL-7B-RL")["family"] == "mimo-vl"
+    assert backbones.load("XiaomiMiMo/MiMo-VL-7B-RL", device="cpu", pixels=pixels("mimo-vl")).family == "mimo-vl"
+
+
+def test_a_model_that_is_not_here_is_told_with_what_to_download(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"hf download Qwen/Qwen2.5-VL-7B-Instruct \(17 GB\) brings it.*HF_HOME.*--set backbone=FOLDER"):
+        backbones.load("Qwen/Qwen2.5-VL-7B-Instruct")
+    with pytest.raises(UserError, match="some/model is no folder, and no model of that name has been downloaded: hf download some/model "):
+        cards.card("some/model")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+HARMS = {
+    "missing": (lambda folder: (folder / "model-00002-of-00005.safetensors").unlink(), "1 of 5 files of weights are missing, the first is"),
+    "cut": (lambda folder: cut(folder / "model-00003-of-00005.safetensors"), r"00003-of-00005.safetensors has [\d,]+ bytes instead of"),
+    "a page": (lambda folder: (folder / "model-00001-of-00005.safetensors").write_text("<html>"), "has no header of safetensors"),
+    "index": (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "no index of shards"),
+    "config": (lambda folder: (folder / "config.json").write_text("["), "no configuration of a model"),
+    "type": (lambda folder: changed(folder, model_type="llava"), "is a 'llava'; types that can be loaded: qwen2_5_vl, qwen3_vl"),
+    "awq": (lambda folder: changed(folder, quantization_config={"quant_method": "awq"}), "is stored quantised; take the original"),
+    "tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "the processor of .* cannot be loaded"),
+}  # fmt: skip
+
+
+def changed(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_folder_that_is_not_whole_is_told_in_a_sentence(released, tmp_path, harm):
+    folder = tmp_path / "copy"
+    shutil.copytree(released["qwen2.5-vl"], folder)
+    do, message = HARMS[harm]
+    do(folder)
+    with pytest.raises(UserError, match=message) as raised:
+        backbones.load(str(folder), device="cpu")
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_another_shape_are_told(released, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(released["qwen2.5-vl"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    changed(folder, text_config={**config["text_config"], "num_hidden_layers": 4, "layer_types": ["full_attention"] * 4})
+    with pytest.raises(UserError, match="is of another architecture: 12 weights do not fit"):
+        backbones.load(str(folder), device="cpu")
+
+
+def test_four_bits_take_a_gpu_bitsandbytes_and_lora(released, tmp_path, monkeypatch):
+    folder = str(released["qwen2.5-vl"])
+    with pytest.raises(UserError, match="quantization=4bit needs a GPU"):
+        backbones.load(folder, device="cpu", quantization="4bit")
+    with pytest.raises(UserError, match="no GPU that torch can use was found"):
+        backbones.load(folder, device="cuda", quantization="4bit")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backbones, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs bitsandbytes, which is not installed; pip install bitsandbytes"):
+        backbones.load(folder, device="cuda", quantization="4bit")
+    with pytest.raises(UserError, match="4bit leaves only LoRA to be trained"):
+        training.started(folder, tmp_path, SftOptions(quantization="4bit", lora_rank=0), "cpu")
+
+
+def test_too_little_memory_for_the_weights_is_told(released, monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "to", full)
+    with pytest.raises(
+        UserError, match="memory is too little for the weights of .*take quantization=4bit, dtype=bfloat16 or a smaller model"
+    ):
+        backbones.load(str(released["qwen2.5-vl"]), device="cpu")
+
+
+def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path):
+    # TRL makes the adapter of a 4-bit model bfloat16, and the scaler of float16 stops at its first gradient
+    backbone = backbones.load(str(released["qwen2.5-vl"]), device="cpu", pixels=pixels("qwen2.5-vl"))
+    backbone.model.is_loaded_in_4bit = True
+    built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
+    rows = list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct"))
+    with training.quiet():
+        trainer = sft.make_trainer(backbone, rows, tmp_path, SftOptions(batch_size=2, per_device_batch_size=2))
+    assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.bfloat16}
+    training._adapter_in_float32(trainer.model)
+    assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
