@@ -44,7 +44,9 @@ DOCUMENTED = """
     max_completion_length temperature top_p top_k min_p repetition_penalty beta num_iterations epsilon epsilon_high delta
     importance_sampling_level top_entropy_quantile sync_ref_model warmup_ratio tuner_type lora_rank lora_alpha lora_dropout target_regex
     freeze_vit freeze_aligner torch_dtype quant_method quant_bits enable_dft_loss loss_type advantage_estimator kl_in_reward scale_rewards
-    dataset_shuffle overlong_filter reward_funcs reward_weights log_completions rlhf_type adapters merge_lora""".split()  # noqa: SIM905
+    dataset_shuffle overlong_filter reward_funcs reward_weights log_completions use_vllm vllm_mode
+    vllm_server_base_url vllm_server_group_port vllm_server_timeout rollout_importance_sampling_mode rollout_importance_sampling_threshold
+    rlhf_type adapters merge_lora""".split()  # noqa: SIM905
 """Flags that stand in ms-swift's page of command-line parameters, read at version 4.6."""
 OF_TRANSFORMERS = {"bf16", "fp16", "warmup_steps"}
 """Flags that it takes over from transformers' training arguments, as that page says of all of them."""
@@ -235,6 +237,10 @@ def test_quantized_dft_and_separately_scaled_rewards_have_flags():
     assert (found["quant_method"], found["quant_bits"], found["enable_dft_loss"], found["max_steps"]) == ("bnb", "4", "true", "5")
     found = dict(export_swift.flags(CvoOptions(multi_objective_aggregation="normalize_then_sum", top_k=20), "qwen3-vl"))
     assert (found["scale_rewards"], found["top_k"]) == ("gdpo", "20")
+    found = dict(export_swift.flags(CvoOptions(use_vllm=True, vllm_server_host="node7"), "qwen3-vl"))
+    assert (found["vllm_mode"], found["vllm_server_base_url"]) == ("server", "http://node7:8000")
+    assert (found["rollout_importance_sampling_mode"], found["rollout_importance_sampling_threshold"]) == ("sequence_mask", "3")
+    assert set(found) <= {*DOCUMENTED, *OF_TRANSFORMERS}
 
 
 def test_what_cannot_be_exported_is_one_sentence(sample_dir, tmp_path, capsys):

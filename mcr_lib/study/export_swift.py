@@ -39,7 +39,9 @@ SAME = (
 TRANSLATED = (
     "max_steps", "batch_size", "per_device_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards", "multi_objective_aggregation", "top_k",
-    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule",
+    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "use_vllm",
+    "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
+    "vllm_importance_sampling_correction", "vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max",
 )  # fmt: skip
 """Options that become other flags, or go into the plug-in or the shell."""
 
@@ -51,6 +53,9 @@ NOT_CARRIED = {
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
     "check_groups": "it samples nothing before training",
+    "handover": "the adapter of the start is merged, and a new one begun",
+    "save": "adapter and merged model are both kept",
+    "vllm_importance_sampling_clip_min": "it bounds the ratio from above alone",
 }
 """Options that have no counterpart, and what ms-swift does."""
 
@@ -139,7 +144,20 @@ def _of_cvo(options: CvoOptions) -> list[tuple[str, Any]]:
         ("reward_funcs", [f"mcr_{name}" for name in NAMES]),
         ("reward_weights", options.reward_weights),
         ("log_completions", True),
+        *_of_vllm(options),
     ]
+
+
+def _of_vllm(options: CvoOptions) -> list[tuple[str, Any]]:
+    if not options.use_vllm:
+        return []
+    found = [("use_vllm", True), ("vllm_mode", options.vllm_mode), ("vllm_server_base_url", options.vllm_url)]
+    found += [("vllm_server_group_port", options.vllm_group_port), ("vllm_server_timeout", options.vllm_server_timeout)]
+    if options.vllm_importance_sampling_correction:
+        found += [("rollout_importance_sampling_mode", options.vllm_importance_sampling_mode)]
+    if options.vllm_importance_sampling_correction and options.vllm_importance_sampling_clip_max is not None:
+        found += [("rollout_importance_sampling_threshold", options.vllm_importance_sampling_clip_max)]
+    return found
 
 
 def script(study: Study, name: str, options: Options, family: str) -> str:
@@ -152,7 +170,9 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
     given += [(key, _quoted(value)) for key, value in flags(options, family)]
     command = "swift sft" if is_sft else "swift rlhf --rlhf_type grpo"
     notes = [f"# Not carried over: {told}" for told in not_carried(options)]
-    notes += [] if is_sft else ["# Rollouts by vLLM: --use_vllm true --vllm_mode colocate"]
+    if not is_sft:
+        served = f"beforehand, on other GPUs: swift rollout --model {model} --port {options.vllm_server_port}"
+        notes.append(f"# Rollouts by vLLM: {served if options.use_vllm else '--use_vllm true --vllm_mode colocate'}")
     return _SCRIPT.format(
         name=name, profile=Path(study.loaded.profile).name.removesuffix(".yaml"), notes="".join(f"{note}\n" for note in notes),
         n_processes=study.config.n_processes or 1, smallest=study.target.min_pixels, largest=study.target.max_pixels,
