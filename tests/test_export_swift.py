@@ -46,7 +46,7 @@ DOCUMENTED = """
     freeze_vit freeze_aligner torch_dtype quant_method quant_bits enable_dft_loss loss_type advantage_estimator kl_in_reward scale_rewards
     dataset_shuffle overlong_filter reward_funcs reward_weights log_completions use_vllm vllm_mode
     vllm_server_base_url vllm_server_group_port vllm_server_timeout rollout_importance_sampling_mode rollout_importance_sampling_threshold
-    rlhf_type adapters merge_lora""".split()  # noqa: SIM905
+    rlhf_type adapters ref_adapters merge_lora""".split()  # noqa: SIM905
 """Flags that stand in ms-swift's page of command-line parameters, read at version 4.6."""
 OF_TRANSFORMERS = {"bf16", "fp16", "warmup_steps"}
 """Flags that it takes over from transformers' training arguments, as that page says of all of them."""
@@ -188,6 +188,7 @@ def test_scripts_call_swift_with_documented_flags_and_hand_over(exported):
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
     assert found["target_regex"].startswith(r"^.*language_model\.layers\.\d+\.(self_attn")
+    assert (out / "output" / "mrsi-adapter").resolve() == (out / "output" / "mrsi" / "checkpoint-10").resolve()
     assert merged[:-1] == ["export", "--adapters", "output/mrsi/checkpoint-10", "--merge_lora", "true", "--output_dir", "output/mrsi-model"]
 
 
@@ -196,7 +197,8 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     assert trained[:3] == ["rlhf", "--rlhf_type", "grpo"]
     found = flags_of(trained[:-1])
     assert set(found) <= {*DOCUMENTED, *OF_TRANSFORMERS}
-    assert (found["model"], "use_hf" in found) == ("output/mrsi-model", False)  # `asked`, in between, trains nothing
+    assert (found["model"], found["use_hf"]) == ("Qwen/Qwen2.5-VL-7B-Instruct", "true")
+    assert found["adapters"] == found["ref_adapters"] == "output/mrsi-adapter"  # `asked`, in between, trains nothing
     assert found["external_plugins"] == "rewards_mcr.py"
     assert found["reward_funcs"] == "mcr_count mcr_span mcr_type mcr_grounding mcr_entailment"
     expected = {
@@ -210,6 +212,13 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     assert {key: found[key] for key in expected} == expected
     assert found["gradient_accumulation_steps"] == "4"  # 64 answers, 2 processes of 8
     assert "# Not carried over: entropy_coef=0.5 (it adds no entropy term)\n" in (exported[0] / "mcr.sh").read_text()
+
+
+def test_an_adapter_may_be_merged_before_the_next_stage(sample_dir, tmp_path):
+    export_swift.export(opened(tmp_path, sample_dir, cvo={"handover": "merge"}), tmp_path / "out", "mcr")
+    _, (trained, _) = run_script(tmp_path / "out", "mcr")
+    found = flags_of(trained[:-1])
+    assert (found["model"], {"use_hf", "adapters", "ref_adapters"} & set(found)) == ("output/mrsi-model", set())
 
 
 def test_full_fine_tuning_freezes_the_vision_tower_and_hands_its_checkpoint_over(exported):

@@ -39,7 +39,7 @@ SAME = (
 TRANSLATED = (
     "max_steps", "batch_size", "per_device_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards", "multi_objective_aggregation", "top_k",
-    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "use_vllm",
+    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "handover", "use_vllm",
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
     "vllm_importance_sampling_correction", "vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max",
 )  # fmt: skip
@@ -53,7 +53,6 @@ NOT_CARRIED = {
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
     "check_groups": "it samples nothing before training",
-    "handover": "the adapter of the start is merged, and a new one begun",
     "save": "adapter and merged model are both kept",
     "vllm_importance_sampling_clip_min": "it bounds the ratio from above alone",
 }
@@ -161,9 +160,9 @@ def _of_vllm(options: CvoOptions) -> list[tuple[str, Any]]:
 
 
 def script(study: Study, name: str, options: Options, family: str) -> str:
-    """The shell script that trains a setting and leaves its model in `output/<setting>-model`."""
-    is_sft, (model_type, template), (model, is_hub) = isinstance(options, SftOptions), MODEL_TYPES[family], _start(study, name)
-    given = [("model", model), *([("use_hf", "true")] if is_hub else []), ("model_type", model_type), ("template", template)]
+    """The shell script that trains a setting and leaves `output/<setting>-model`, and of LoRA `output/<setting>-adapter`."""
+    is_sft, (model_type, template), start = isinstance(options, SftOptions), MODEL_TYPES[family], _start(study, name, options)
+    given = [*start, ("model_type", model_type), ("template", template)]
     given += [("dataset", f"{name}.jsonl"), *([] if is_sft else [("external_plugins", f"rewards_{name}.py")])]
     given += [("output_dir", f"output/{name}"), ("add_version", "false"), ("eval_strategy", "no"), ("save_total_limit", "2")]
     given += [("logging_steps", "1"), ("per_device_train_batch_size", '"$rows"'), ("gradient_accumulation_steps", '"$accumulation"')]
@@ -171,16 +170,14 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
     command = "swift sft" if is_sft else "swift rlhf --rlhf_type grpo"
     notes = [f"# Not carried over: {told}" for told in not_carried(options)]
     if not is_sft:
-        served = f"beforehand, on other GPUs: swift rollout --model {model} --port {options.vllm_server_port}"
+        served = f"beforehand, on other GPUs: swift rollout --model {dict(start)['model']} --port {options.vllm_server_port}"
         notes.append(f"# Rollouts by vLLM: {served if options.use_vllm else '--use_vllm true --vllm_mode colocate'}")
     return _SCRIPT.format(
         name=name, profile=Path(study.loaded.profile).name.removesuffix(".yaml"), notes="".join(f"{note}\n" for note in notes),
         n_processes=study.config.n_processes or 1, smallest=study.target.min_pixels, largest=study.target.max_pixels,
         batch=options.batch_size, rows=options.per_device_batch_size,
         command=" \\\n  ".join([command, *(f"--{key} {value}" for key, value in given), '"$@"']),
-        handed_over=f'swift export --adapters "$newest" --merge_lora true --output_dir output/{name}-model'
-        if options.lora_rank
-        else f'ln -sfn "$PWD/$newest" output/{name}-model',
+        handed_over=_MERGED.format(name=name) if options.lora_rank else f'ln -sfn "$PWD/$newest" output/{name}-model',
     )  # fmt: skip
 
 
@@ -201,6 +198,8 @@ fi
 newest="$(find output/{name} -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)"
 {handed_over}
 """
+_MERGED = """ln -sfn "$PWD/$newest" output/{name}-adapter
+swift export --adapters "$newest" --merge_lora true --output_dir output/{name}-model"""
 
 
 def not_carried(options: Options) -> list[str]:
@@ -261,12 +260,18 @@ def family_of(study: Study) -> str:
     return family
 
 
-def _start(study: Study, name: str) -> tuple[str, bool]:
-    """The model that a setting starts from and whether that is a name on the hub: settings that train nothing are passed over."""
+def _start(study: Study, name: str, options: Options) -> list[tuple[str, str]]:
+    """The flags that say which model a setting starts from; settings that train nothing are passed over."""
     start = study[name].start
     while start != setting.BACKBONE and study[start].stage == "none":
         start = study[start].start
-    return (study.backbone, cards.is_hub_name(study.backbone)) if start == setting.BACKBONE else (f"output/{start}-model", False)
+    if start == setting.BACKBONE:
+        return [("model", study.backbone), *([("use_hf", "true")] if cards.is_hub_name(study.backbone) else [])]
+    before, _ = study.options(start)
+    if not (options.lora_rank and before.lora_rank and options.handover == "continue"):
+        return [("model", f"output/{start}-model")]
+    base = [(key, value) for key, value in _start(study, start, before) if key in ("model", "use_hf")]
+    return [*base, *((key, f"output/{start}-adapter") for key in ("adapters", "ref_adapters")[: 1 + isinstance(options, CvoOptions)])]
 
 
 def _content(parts: str | Sequence[Mapping[str, str]], id: str) -> str:
