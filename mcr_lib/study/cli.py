@@ -14,7 +14,7 @@ from typing import Any
 from mcr_lib import __version__
 from mcr_lib.errors import UserError
 from mcr_lib.stages import launch
-from mcr_lib.study import export_command, preflight_command, stage_commands, testbed_command
+from mcr_lib.study import compare_command, export_command, preflight_command, stage_commands, testbed_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     stage_commands.add_commands(commands)
     preflight_command.add_commands(commands)
     testbed_command.add_commands(commands)
+    compare_command.add_commands(commands)
     export_command.add_commands(commands)
     return parser
 

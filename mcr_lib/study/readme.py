@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.sources.files import read_text, written_whole
 from mcr_lib.stages import bars
+from mcr_lib.study import seeds_tables
 from mcr_lib.study.config import repository
 from mcr_lib.study.facts import all_facts
 
@@ -62,12 +64,31 @@ def base() -> str:
     return "\n".join(lines) + "\n"
 
 
+def seeds() -> str:
+    """Every setting of the comparison over seeds."""
+    return _of_seeds(seeds_tables.settings_table)
+
+
+def seeds_pair() -> str:
+    """MCR against plain fine-tuning over seeds, with verdicts."""
+    return _of_seeds(lambda scores: f"{seeds_tables.pair_table(scores)}\n{seeds_tables.verdict(scores)}\n")
+
+
+def _of_seeds(table: Callable[[dict[str, Any]], str]) -> str:
+    path = repository() / "data" / "results" / "tiny-seeds" / "scores.json"
+    if not path.is_file():
+        return f"Not run yet. {seeds_tables.CONTROLLED}\n"
+    return table(json.loads(read_text(path)))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "yardsticks": yardsticks,
     "accuracies": accuracies,
     "departures": departures,
     "published": published,
     "base": base,
+    "seeds": seeds,
+    "seeds_pair": seeds_pair,
 }
 
 

@@ -1,0 +1,83 @@
+"""Forest plots of the comparison over seeds: each seed a dot, their mean and its interval."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mcr_lib.study import plots
+from mcr_lib.study.plots_training import colour
+from mcr_lib.study.seeds_tables import CONTROLLED, LABELS
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def settings(scores: Mapping[str, Any], metric: str = "gmner_f1") -> Figure:
+    """A metric of every setting, a panel per split."""
+    names = scores["settings"]
+    panels = [[row for row in scores["rows"] if (row["split"], row["metric"]) == (split, metric)] for split in scores["splits"]]
+    figure, axes = _panels(len(panels), len(names), sharex=True)
+    for ax, split, rows in zip(axes, scores["splits"], panels, strict=True):
+        by_name = {row["setting"]: row for row in rows}
+        for y, name in enumerate(names):
+            if name in by_name:
+                _draw(ax, by_name[name], y, colour(name, names))
+        ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=f"{LABELS.get(metric, metric)}, %")
+    axes[0].set(
+        yticks=range(len(names)), yticklabels=[f"{name} ({_n_seeds(panels, name)})" for name in names], ylim=(len(names) - 0.5, -0.5)
+    )
+    return _headed(figure, scores, "Every setting (seeds)")
+
+
+def differences(scores: Mapping[str, Any]) -> Figure:
+    """The pair that is tested, a panel per split, a line per metric; filled = every seed agrees and the interval excludes 0."""
+    (first, second), metrics = scores["pair"], list(LABELS)
+    figure, axes = _panels(len(scores["splits"]), len(metrics), sharex=True)
+    for ax, split in zip(axes, scores["splits"], strict=True):
+        for row in scores["comparisons"]:
+            if row["split"] == split and row["metric"] in LABELS:
+                is_shown = row["verdict"] in ("shown", "the opposite is shown")
+                is_better = np.sign(row["mean"]) == row["better"]
+                _draw(ax, row, metrics.index(row["metric"]), "#0072B2" if is_better else "#D55E00", is_filled=is_shown)
+        ax.axvline(0, color=plots.REFERENCE_COLOUR, linewidth=0.8)
+        ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=f"{first} − {second}, points")
+    signs = {row["metric"]: row["better"] for row in scores["comparisons"]}
+    labels = [f"{LABELS[m]} ({'more' if signs.get(m, 1) > 0 else 'less'} is better)" for m in metrics]
+    axes[0].set(yticks=range(len(metrics)), yticklabels=labels, ylim=(len(metrics) - 0.5, -0.5))
+    return _headed(figure, scores, f"{first} − {second}: blue better, red worse; filled = every seed agrees and the interval excludes 0")
+
+
+def values(rows: Rows) -> list[dict[str, Any]]:
+    """Rows of scores as the values of a figure: one column per seed."""
+    return [{**{k: v for k, v in row.items() if k != "per_seed"}, **{f"seed {s}": v for s, v in row["per_seed"].items()}} for row in rows]
+
+
+def _panels(n: int, n_lines: int, *, sharex: bool) -> tuple[Figure, Sequence[Axes]]:
+    size = (2.0 + 2.6 * n, 1.3 + 0.34 * n_lines)
+    figure, axes = plt.subplots(1, n, figsize=size, sharey=True, sharex=sharex, squeeze=False)
+    for ax in axes[0]:
+        ax.grid(visible=False, axis="y")
+        ax.grid(visible=True, axis="x")
+    return figure, axes[0]
+
+
+def _draw(ax: Axes, row: Mapping[str, Any], y: float, shade: str, *, is_filled: bool = True) -> None:
+    """The seeds as faint dots below the line, the mean with its interval on it."""
+    if row["ci_low"] is not None:
+        ax.plot([row["ci_low"], row["ci_high"]], [y, y], color=shade, linewidth=1.6)
+    ax.plot(row["mean"], y, marker="o", markersize=6, color=shade, markerfacecolor=shade if is_filled else "white")
+    ax.scatter(list(row["per_seed"].values()), [y + 0.25] * row["n_seeds"], s=9, color=shade, alpha=0.55, linewidths=0)
+
+
+def _n_seeds(panels: Sequence[Rows], name: str) -> int:
+    return max((row["n_seeds"] for rows in panels for row in rows if row["setting"] == name), default=0)
+
+
+def _headed(figure: Figure, scores: Mapping[str, Any], title: str) -> Figure:
+    figure.suptitle(f"{title}; line: 95 % interval over seeds and tweets", x=0.01, ha="left", fontsize=10)
+    if scores["source"] == "testbed":
+        figure.supxlabel(CONTROLLED, fontsize=7.5, color=plots.REFERENCE_COLOUR, x=0.01, ha="left")
+    return figure

@@ -1,0 +1,263 @@
+"""Runs of several seeds merged: what is measured, refused and missing, and that nothing but the evidence is needed afterwards."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mcr_lib import bias, metrics, sources, yardsticks
+from mcr_lib.errors import UserError
+from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
+from mcr_lib.sources.files import write_json
+from mcr_lib.sources.predictions import finished_row, write_predictions
+from mcr_lib.study import cli, config, plots_seeds, prepare, readme, seeds, seeds_merge, seeds_tables
+from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.seeds import Evidence
+
+SETTINGS = {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "mcr": {"stage": "cvo", "start": "sft"}}
+RATES = {"base": 0.5, "sft": 0.7, "mcr": 0.95}
+"""How often each decision of a made-up setting is right."""
+
+
+@pytest.fixture(scope="module")
+def tweets(sample_dir):
+    return {split: sources.load_split("twitter-gmner", sample_dir, split=split) for split in ("dev", "test")}
+
+
+def answered(path, name, tweets, seed, rule, *, split, **header):
+    told = {"setting": name, "seed": seed, "split": split, "data": f"{tweets[0].source}:{checksum(tweets)}", "prompt": "direct"}
+    write_predictions(path, [finished_row(e, rule(e)) for e in tweets], **told, **header)
+
+
+def blank(example):
+    return replace(example, entities=tuple(replace(entity, boxes_xyxy_px=()) for entity in example.entities))
+
+
+def make_run(folder, seed, tweets, sample_dir, **overrides):
+    """A run folder as `mcr run` leaves it, its answers made from gold; of the blank probe, all of test."""
+    given = {
+        "source": "twitter-gmner",
+        "data_dir": str(sample_dir),
+        "settings": SETTINGS,
+        "seed": seed,
+        "probes": ["blank_mean"],
+        **overrides,
+    }
+    loaded = config.load("tiny", folder, given)
+    run = RunFolder(folder)
+    folder.mkdir(parents=True)
+    run.profile.write_text(config.as_yaml(loaded))
+    write_json(run.manifest, {"format_version": FORMAT_VERSION, "notebooks": {}, "profile": "tiny", "seed": seed, "commit": "c0ffee"})
+    probed = [blank(example) for example in tweets["test"]]
+    prepare.write_examples(run, {**tweets, "test.blank_mean": probed})
+    for name in loaded.config.settings:
+        for split, some in tweets.items():
+            rng = np.random.default_rng([seed, list(RATES).index(name), len(split)])
+            rule = lambda e, name=name, rng=rng: yardsticks.degrade(e, dict.fromkeys(CONSTRAINTS, RATES[name]), rng)  # noqa: E731
+            answered(run.predictions(f"{name}.{split}"), name, some, seed, rule, split=split)
+        invent = [PredictedEntity("Nobody Here", "PER")] if name == "base" else []
+        rule = lambda e, invent=invent: [*yardsticks.perfect(e), *invent]  # noqa: E731
+        answered(run.predictions(f"{name}.test.blank_mean"), name, probed, seed, rule, split="test")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tweets, sample_dir, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return [make_run(root / str(seed), seed, tweets, sample_dir) for seed in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def evidence(runs):
+    return seeds_merge.merge(runs)
+
+
+def row(scores, setting, split, metric):
+    (found,) = [r for r in scores["rows"] if (r["setting"], r["split"], r["metric"]) == (setting, split, metric)]
+    return found
+
+
+def test_numbers_with_each_seed_are_those_of_its_files_alone(runs, evidence, tweets):
+    scores = seeds.summary(evidence, n_resamples=100)
+    for folder, seed in zip(runs, ("1", "2", "3"), strict=True):
+        lines = (folder / "predictions" / "mcr.test.jsonl").read_text().splitlines()[1:]
+        said = {r["id"]: [PredictedEntity(e["entity"], e["type"], (tuple(e["bbox_2d"]),) if e["bbox_2d"] else ()) for e in r["entities"]]
+                for r in map(json.loads, lines)}  # fmt: skip
+        judged = [metrics.judge(example, said[example.id]) for example in tweets["test"]]
+        f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in judged]))["f1"].percent
+        assert row(scores, "mcr", "test", "gmner_f1")["per_seed"][seed] == round(f1, 2)
+        false = bias.textual_bias(judged)["false_grounding"].percent
+        assert row(scores, "mcr", "test", "false_grounding")["per_seed"][seed] == round(false, 2)
+    found = row(scores, "mcr", "test", "gmner_f1")
+    assert found["mean"] == pytest.approx(np.mean(list(found["per_seed"].values())), abs=0.01)
+    assert found["ci_low"] < found["mean"] < found["ci_high"]
+    assert found["n_seeds"] == 3
+
+
+def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets):
+    scores = seeds.summary(evidence, n_resamples=100)
+    n_gold = sum(len(example.entities) for example in tweets["test"])
+    real = row(scores, "base", "test", "n_rate")["per_seed"]["1"]
+    # base invents one name per tweet at a blank image, beside all gold ones: n_tweets / (n_gold + n_tweets)
+    at_blank = 100 * len(tweets["test"]) / (n_gold + len(tweets["test"]))
+    assert row(scores, "base", "test", "image_caused_n_rate")["per_seed"]["1"] == pytest.approx(real - at_blank, abs=0.01)
+    assert row(scores, "sft", "test", "image_caused_n_rate")["per_seed"]["1"] == row(scores, "sft", "test", "n_rate")["per_seed"]["1"]
+    assert set(row(scores, "mcr", "test", "consistency")["per_seed"].values()) == {100.0}  # perfect after the probe
+    assert set(row(scores, "base", "test", "consistency")["per_seed"].values()) == {0.0}  # a name beyond the text in each
+    assert not [r for r in scores["rows"] if r["split"] == "dev" and r["metric"] == "consistency"]
+
+
+def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric(evidence):
+    scores = seeds.summary(evidence, ("mcr", "base"), n_resamples=200)
+    primary = scores["primary"]
+    assert (primary["first"], primary["second"], primary["split"], primary["metric"]) == ("mcr", "base", "test", "gmner_f1")
+    a, b = (row(scores, name, "test", "gmner_f1")["per_seed"] for name in ("mcr", "base"))
+    assert primary["per_seed"] == pytest.approx({seed: a[seed] - b[seed] for seed in a}, abs=0.011)
+    assert (primary["verdict"], primary["n_agreeing"]) == ("shown", 3)
+    other = seeds.summary(evidence, ("base", "mcr"), n_resamples=200)["primary"]
+    assert (other["mean"], other["verdict"]) == (pytest.approx(-primary["mean"]), "the opposite is shown")
+    # for a rate of mistakes less is better
+    wrong = next(r for r in scores["comparisons"] if (r["split"], r["metric"]) == ("test", "false_grounding"))
+    assert (wrong["better"], wrong["mean"] < 0) == (-1, True)
+    assert {(r["split"]) for r in scores["comparisons"]} == {"dev", "test"}
+    with pytest.raises(UserError, match="no setting 'mrsi' in these runs; they have base, sft, mcr"):
+        seeds.summary(evidence, ("mrsi", "sft"))
+
+
+def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sample_dir):
+    folder = tmp_path / "two"
+    shutil.copytree(runs[1], folder)
+    (folder / "predictions" / "mcr.test.jsonl").unlink()
+    cut = folder / "predictions" / "sft.test.jsonl"
+    cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:-1]))
+    some = make_run(tmp_path / "four", 4, tweets, sample_dir, settings={name: SETTINGS[name] for name in ("base", "sft")})
+    found = seeds_merge.merge([runs[0], folder, some])
+    assert found.head["missing"] == [
+        f"seed 2: 1 of {len(tweets['test'])} answers of sft to test; they count as empty",
+        "seed 2: no answers of mcr to test",
+        "seed 4: four has no setting mcr",
+    ]
+    scores = seeds.summary(found, n_resamples=100)
+    assert list(row(scores, "mcr", "test", "gmner_f1")["per_seed"]) == ["1"]
+    assert list(row(scores, "sft", "test", "gmner_f1")["per_seed"]) == ["1", "2", "4"]
+    assert list(row(scores, "mcr", "dev", "gmner_f1")["per_seed"]) == ["1", "2"]
+    assert (scores["primary"]["n_seeds"], scores["primary"]["verdict"]) == (1, "too few seeds")
+    text = seeds_tables.settings_table(scores)
+    assert "| mcr | 2 |" in text
+    assert ", 1 seeds)" in text
+
+
+def test_several_folders_may_hold_settings_of_one_seed(runs, tmp_path, tweets, sample_dir):
+    parts = [
+        make_run(tmp_path / str(k), 1, tweets, sample_dir, settings={n: SETTINGS[n] for n in names})
+        for k, names in enumerate((["sft", "mcr"], ["base"]))
+    ]
+    whole, merged = seeds_merge.merge(runs[:1]), seeds_merge.merge(parts)
+    assert set(merged.terms) == set(whole.terms)
+    for key, terms in whole.terms.items():
+        assert [ratio.percent for _, ratio in merged.terms[key]] == [ratio.percent for _, ratio in terms]
+
+
+def test_seeds_may_have_other_tweets(runs, tmp_path, tweets, sample_dir):
+    renamed = {split: [replace(example, id=f"other_{example.id}") for example in some] for split, some in tweets.items()}
+    found = seeds_merge.merge([runs[0], make_run(tmp_path / "other", 2, renamed, sample_dir)])
+    assert found.n_tweets == {split: 2 * len(some) for split, some in tweets.items()}
+    assert seeds.summary(found, n_resamples=100)["primary"]["n_seeds"] == 2
+
+
+def broken(folder, what, tweets):
+    """Make a copy of a run one that does not belong to the others."""
+    profile, predictions = folder / "profile.yaml", folder / "predictions" / "mcr.test.jsonl"
+    if what == "options":
+        profile.write_text(profile.read_text().replace("cvo: {", 'cvo: {"beta": 0.5, '))
+    elif what == "setting":
+        profile.write_text(profile.read_text().replace('"share": 1.0', '"share": 0.5', 1))
+    elif what == "gold":
+        run = RunFolder(folder)
+        prepare.write_examples(run, {"test": [blank(example) for example in tweets["test"]]})
+    elif what == "header":
+        predictions.write_text(predictions.read_text().replace('"seed": 2', '"seed": 7', 1))
+    elif what == "signature":
+        predictions.write_text(predictions.read_text().replace('"data": "twitter-gmner', '"data": "twitter-gmner-v0', 1))
+    elif what == "profile":
+        profile.unlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("options", "differs from .* in cvo: "),
+        ("setting", "setting base of .* is not that of .*; give one of them another name"),
+        ("gold", "tweet .* of test has other gold than in the runs before it"),
+        ("header", "answers of seed 7, where this run has 2"),
+        ("signature", "answers of data twitter-gmner-v0"),
+        ("profile", "is no run folder: profile.yaml is not there"),
+        ("same", "seed 2 of base is in two runs"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused_in_a_sentence(runs, tmp_path, tweets, what, message):
+    folder = tmp_path / "two"
+    shutil.copytree(runs[1], folder)
+    broken(folder, what, tweets)
+    with pytest.raises(UserError, match=message) as raised:
+        seeds_merge.merge([runs[1] if what == "same" else runs[0], folder])
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match="name at least one run folder"):
+        seeds_merge.merge([])
+
+
+def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
+    first, second = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
+    evidence.write(first)
+    again = Evidence.read(first)
+    again.write(second)
+    assert first.read_bytes() == second.read_bytes()
+    assert seeds.summary(again, n_resamples=100) == seeds.summary(evidence, n_resamples=100)
+    first.write_bytes(first.read_bytes()[:100])
+    for path in (first, tmp_path / "none.json.gz"):
+        with pytest.raises(UserError, match="is no evidence of this release"):
+            Evidence.read(path)
+
+
+def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
+    scores = seeds.summary(evidence, ("mcr", "base"), n_resamples=200)
+    figure = plots_seeds.settings(scores)
+    dev, test = figure.axes
+    assert [label.get_text() for label in dev.get_yticklabels()] == ["base (3)", "sft (3)", "mcr (3)"]
+    dots = {round(float(x), 2) for collection in test.collections for x, _ in collection.get_offsets()}
+    rows = [row(scores, name, "test", "gmner_f1") for name in SETTINGS]
+    assert dots == {value for r in rows for value in r["per_seed"].values()}
+    assert [list(line.get_xdata()) for line in test.lines] == [v for r in rows for v in ([r["ci_low"], r["ci_high"]], [r["mean"]])]
+    filled = {line.get_markerfacecolor() for line in plots_seeds.differences(scores).axes[1].lines if line.get_marker() == "o"}
+    assert {"#0072B2"} <= filled  # GMNER F1 is shown to be better
+    assert plots_seeds.values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
+
+
+def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["compare", *map(str, runs), "--out", str(out), "--resamples", "100"]) == 0
+    said = capsys.readouterr().out
+    scores = json.loads((out / "scores.json").read_text())
+    assert seeds_tables.verdict(scores) in said
+    pictures = {f"{stem}.{end}" for stem in ("settings", "differences") for end in ("png", "csv")}
+    assert {path.name for path in out.iterdir()} == {"evidence.json.gz", "scores.json"} | pictures
+    assert scores == json.loads(json.dumps(seeds.summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100)))
+    assert seeds_tables.CONTROLLED not in said  # real tweets
+    assert seeds_tables.CONTROLLED in seeds_tables.settings_table({**scores, "source": "testbed"})
+    assert cli.main(["compare", str(runs[0]), "--pair", "mcr", "mrsi", "--out", str(out)]) == 2
+    assert capsys.readouterr().err == "mcr: no setting 'mrsi' in these runs; they have base, sft, mcr\n"
+
+
+def test_tables_of_documents_are_those_of_committed_scores(evidence, tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "repository", lambda: tmp_path)
+    text = "<!-- table: seeds -->\n<!-- end -->\n<!-- table: seeds_pair -->\n<!-- end -->"
+    assert readme.filled(text).count(f"Not run yet. {seeds_tables.CONTROLLED}") == 2
+    scores = seeds.summary(evidence, n_resamples=100)
+    write_json(tmp_path / "data" / "results" / "tiny-seeds" / "scores.json", scores)
+    filled = readme.filled(text)
+    assert seeds_tables.settings_table(scores) in filled
+    assert seeds_tables.verdict(scores) in filled
+    primary = scores["primary"]
+    assert f"| GMNER F1, test (primary) | {primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f}) |" in filled
