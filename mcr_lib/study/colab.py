@@ -182,8 +182,8 @@ def badge(notebook: str) -> str:
         notebook: its file name without suffix.
     """
     place = url().removeprefix("https://github.com/")
-    address = f"https://colab.research.google.com/github/{place}/blob/v{mcr_lib.__version__}/notebooks/{notebook}.ipynb"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
+    parts = ("https://colab.research.google.com/github", place, "blob", f"v{mcr_lib.__version__}", "notebooks", f"{notebook}.ipynb")
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({'/'.join(parts)})"
 
 
 def with_colab(notebook: Mapping[str, Any], name: str) -> dict[str, Any]:
