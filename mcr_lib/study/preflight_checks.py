@@ -212,6 +212,9 @@ def disk(around: Around) -> Iterator[Line]:
         yield _disk("disk", f"download of {known.hub}", 2.0 * known.n_parameters, home, "HF_HOME=DIR on another disk")
 
 
+LONGEST_TEXT = 250
+"""Letters of a long tweet, where no tokenizer is here to count its tokens."""
+
 LEVERS = {
     "answers": "too little: lower answer_batch_size or max_pixels",
     "stage": "too little: quantization=4bit, gradient_checkpointing, or lower per_device_batch_size, max_pixels, max_completion_length",
@@ -252,10 +255,11 @@ def _resized(size: tuple[int, int], unit: int, target: Any) -> tuple[int, int] |
 
 
 def _guessed(around: Around, options: Options | None) -> tuple[int, int]:
-    """Tokens of the longest prompt and completion without a tokenizer: a token per three letters, images as large as the budget."""
+    """Tokens of the longest prompt and completion without a tokenizer: a token per three letters of prompt (1,500) and tweet, images as
+    large as the budget.
+    """
     unit = FAMILIES[around.config.family].unit
-    longest = max((len(example.text) for example in around.tweets), default=200)
-    prompt = around.config.max_pixels // unit**2 + (1500 + longest) // 3
+    prompt = around.config.max_pixels // unit**2 + (1500 + LONGEST_TEXT) // 3
     return prompt, options.max_completion_length if isinstance(options, CvoOptions) else 400
 
 

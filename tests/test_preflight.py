@@ -1,0 +1,236 @@
+"""mcr preflight: a truthful table for every profile, and a line for each thing that would go wrong."""
+
+import importlib.metadata
+import re
+import shutil
+
+import pytest
+import yaml
+from PIL import Image
+
+from mcr_lib.schema import Example
+from mcr_lib.stages import memory
+from mcr_lib.study import cli, config, preflight_checks, preflight_command
+from mcr_lib.study.preflight_around import Around, Gpu
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.canary
+
+PROFILES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((REPOSITORY / "notebooks" / "profiles").glob("*.yaml"))}
+ON_GPU = [name for name, told in PROFILES.items() if told.get("device") == "cuda"]
+ON_TESTBED = [name for name, told in PROFILES.items() if told.get("source", "testbed") == "testbed"]
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def around(tmp_path, profile="nano", **overrides):
+    return Around(config.load(profile, tmp_path / "out", overrides), tmp_path / "scratch")
+
+
+def marked(lines, mark):
+    return {line.check for line in lines if line.mark == mark}
+
+
+def only(lines):
+    (line,) = lines
+    return line
+
+
+@pytest.mark.parametrize("profile", ON_TESTBED)
+def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
+    lines = preflight_command.lines(config.load(profile, tmp_path))
+    assert {line.mark for line in lines} == {"✓"}, lines
+    assert marked(lines, "✓") == {"versions", "backbone", "GPU", "data", "rows", "pixels", "batch", "memory", "disk"}
+    assert not list(tmp_path.iterdir()), "nothing is written into the run folder"
+
+
+@pytest.mark.parametrize("profile", ON_GPU)
+def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile, tmp_path):
+    lines = preflight_command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
+    by_check = {line.check: line for line in lines}
+    assert {"backbone", "GPU", "data"} <= marked(lines, "✗") <= {"backbone", "GPU", "data", "versions"}
+    assert marked(lines, "–") == {"rows", "pixels", "memory"}
+    assert all("estimated: " in line.found for line in lines if line.check == "memory")
+    assert f"hf download {PROFILES[profile]['backbone']}" in by_check["backbone"].found
+    assert by_check["GPU"].found == f"{PROFILES[profile]['n_processes']} needed, none that torch sees"
+    assert "no data" in by_check["data"].found
+    assert ("bitsandbytes is not installed" in by_check["versions"].found) == (PROFILES[profile].get("quantization") == "4bit")
+    assert all(line.found and "\n" not in line.found for line in lines)
+
+
+@pytest.mark.parametrize("profile", ON_GPU)
+def test_the_head_of_a_profile_tells_its_memory_and_that_it_is_an_estimate(profile, tmp_path):
+    head = (REPOSITORY / "notebooks" / "profiles" / f"{profile}.yaml").read_text()
+    told = [float(gb) for gb in re.findall(r"Memory, ESTIMATED: (\d+) GB", head)]
+    lines = preflight_command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path)}))
+    found = [float(re.search(r"estimated: ([\d.]+) GB", line.found)[1]) for line in lines if line.check == "memory"]
+    assert len(found) == sum("stage" in setting for setting in PROFILES[profile]["settings"].values()) + 1
+    assert told == [pytest.approx(max(found), abs=0.7)]
+    assert "NOT RUN" in head
+    assert f"mcr preflight --profile {profile}" in head
+    assert f"mcr run --profile {profile}" in head
+    gpu_gb = {"colab-t4": 15, "1x24g": 24, "1x80g": 80}.get(profile, 48)
+    assert told[0] < gpu_gb
+
+
+def test_the_paper_s_numbers_are_those_of_its_profiles():
+    facts = yaml.safe_load((REPOSITORY / "data" / "paper_facts.yaml").read_text())["facts"]
+    for profile, backbone in (("qwen2.5-vl-7b", "Qwen2.5-VL-7B"), ("mimo-vl-7b", "MiMo-VL-7B")):
+        study = Around(config.load(profile), REPOSITORY).study
+        sft, cvo = study.options("mrsi")[0], study.options("mcr")[0]
+        assert sft.num_train_epochs == facts["mrsi_epochs"]["value"][backbone]
+        assert (cvo.num_train_epochs, cvo.batch_size) == (facts["cvo_epochs"]["value"], facts["cvo_batch"]["value"])
+        assert cvo.num_generations == facts["cvo_generations"]["value"]
+        assert min(sft.lora_rank, cvo.lora_rank) > 0
+        assert (sft.weights, sft.quantization, sft.pixels) == ("bfloat16", "none", (3136, 1_003_520))
+
+
+def test_real_data_are_counted(gmner_dir, tmp_path):
+    lines = list(preflight_checks.data(around(tmp_path, "1x80g", data_dir=str(gmner_dir), splits=["test"])))
+    assert (lines[0].mark, lines[0].found) == ("✓", "test 1,500 tweets")
+    assert (lines[1].mark, lines[1].check) == ("✗", "images")
+    assert re.fullmatch(r"[0-3] of 1,500 tweets have one", lines[1].found)
+    assert "--set images_dir=DIR" in lines[1].todo
+
+
+@pytest.mark.parametrize(
+    ("profile", "needed", "gpus", "mark", "found", "todo"),
+    [
+        ("nano", 0, [], "✓", "none is needed", ""),
+        ("1x80g", 1, None, "–", "torch is not installed", "pip install"),
+        ("1x80g", 1, [], "✗", "1 needed, none", "profile tiny needs none"),
+        ("1x80g", 1, [("H", 80, True)], "✓", "1 × H, 80 GB", ""),
+        ("qwen2.5-vl-7b", 4, [("L", 48, True)] * 2, "✗", "4 needed, 2 visible", "--set n_processes=2"),
+        ("1x24g", 1, [("T4", 16, False)], "✗", "T4 does not compute in bfloat16", "--set dtype=float16"),
+        ("colab-t4", 1, [("T4", 16, False)], "✓", "1 × T4, 16 GB", ""),
+    ],
+)
+def test_gpus_that_are_there_and_that_are_not(tmp_path, profile, needed, gpus, mark, found, todo):
+    looked = around(tmp_path, profile)
+    looked.__dict__["gpus"] = gpus and [Gpu(name, int(gb * 1e9), has) for name, gb, has in gpus] if gpus is not None else None
+    line = only(preflight_checks.gpus(looked))
+    assert line.mark == mark
+    assert found in line.found
+    assert todo in line.todo
+    assert looked.n_processes == max(needed, 1)
+
+
+def test_too_little_memory_is_told_with_what_to_lower(tmp_path):
+    looked = around(tmp_path, "1x80g")
+    for gb, marks in ((80, {"✓"}), (40, {"✗", "✓"}), (24, {"✗"})):
+        looked.__dict__["gpus"] = [Gpu("G", int(gb * 1e9), True)]
+        lines = list(preflight_checks.room(looked))
+        assert {line.mark for line in lines} == marks
+        assert all(f"{gb:.1f} GB there" in line.found for line in lines)
+        assert all(line.todo.startswith("too little: ") for line in lines if line.mark == "✗")
+    assert [line.found.split(",")[0] for line in lines] == ["sft", "mrsi", "mcr", "answers"]
+
+
+def test_the_batch_is_that_which_is_stated(tmp_path):
+    looked = around(tmp_path, "qwen2.5-vl-7b")
+    assert [line.found for line in preflight_checks.batches(looked)] == [
+        "sft: 4 processes × 4 × 1 = 16 rows per update",
+        "mrsi: 4 processes × 4 × 1 = 16 rows per update",
+        "mcr: 4 processes × 4 × 4 = 64 rows per update: 8 prompts × 8 generations",
+    ]
+    cvo = PROFILES["qwen2.5-vl-7b"]["cvo"]
+    uneven = around(tmp_path, "qwen2.5-vl-7b", cvo={**cvo, "num_generations": 6})
+    line = list(preflight_checks.batches(uneven))[-1]
+    assert (line.mark, line.todo) == ("✗", "a batch_size of 60")
+    assert "num_generations 6 does not divide" in line.found
+    three = preflight_checks.run(around(tmp_path, "nano", n_processes=3))
+    assert "batch_size 8 cannot be shared by 3 processes" in next(line.found for line in three if line.check == "batch")
+
+
+def test_a_mistake_in_one_check_leaves_the_others(tmp_path):
+    shutil.copytree(REPOSITORY / "data" / "tiny-base", tmp_path / "base")
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
+    lines = preflight_checks.run(around(tmp_path, "tiny", backbone=str(tmp_path / "base")))
+    assert marked(lines, "✗") == {"backbone"}
+    assert {"rows", "pixels"} <= marked(lines, "–")
+    assert next(line.found for line in lines if line.check == "rows") == "needs the backbone"
+    assert {"data", "batch", "GPU"} <= marked(lines, "✓")
+
+
+def test_another_family_and_room_for_thoughts_are_told(tmp_path, monkeypatch):
+    line = only(preflight_checks.backbone(around(tmp_path, "tiny", family="qwen3-vl")))
+    assert (line.mark, line.todo) == ("✗", "--set family=qwen2.5-vl")
+    monkeypatch.setattr(preflight_checks.cards, "card", lambda name: {"family": "mimo-vl", "sha256": {"a.safetensors": ""}})
+    lines = list(preflight_checks.backbone(around(tmp_path, "tiny", family="mimo-vl")))
+    assert [line.mark for line in lines] == ["✓", "✗"]
+    assert lines[1].found == "mimo-vl always reasons first, base gets 192 tokens"
+
+
+def test_images_past_the_budget_of_pixels_are_told(tmp_path):
+    looked = around(tmp_path, "nano")
+    Image.new("RGB", (4000, 40)).save(tmp_path / "thin.png")
+    thin = Example("7", "demo", "train", ("Go",), (), ("PER",), images=(str(tmp_path / "thin.png"),), image_size_px=(4000, 40))
+    looked.__dict__["tweets"] = [*looked.tweets, thin]
+    line = only(preflight_checks.pixels(looked))
+    # 4000 x 40 has 160,000 pixels, most are 28,224: shrunk 2.381 times it would be 1680 x 16.8; a side has at least one unit of 28
+    assert (line.mark, line.todo) == ("✗", "--set max_pixels=47040, or leave the tweet out")
+    assert line.found == "the image of tweet 7, 4000 x 40, becomes 1680 x 28, past max_pixels 28,224"
+
+
+def test_tokens_and_features_that_differ_and_rows_too_long_are_told(tmp_path, monkeypatch):
+    looked = around(tmp_path, "nano")
+    monkeypatch.setattr(looked.outline.config.get_text_config(), "max_position_embeddings", 50)
+    line = next(line for line in preflight_checks.run(looked) if line.check == "rows")
+    assert (line.mark, "more than the 50 of the model" in line.found) == ("✗", True)
+    monkeypatch.setattr(looked.outline.processor.image_processor, "merge_size", 1)
+    line = next(line for line in preflight_checks.run(looked) if line.check == "rows")
+    assert re.search(r"\d+ image tokens for \d+ image features", line.found)
+
+
+def test_versions_outside_the_ranges_are_told(tmp_path, monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.0.0" if name == "trl" else real(name))
+    line = only(preflight_checks.versions(around(tmp_path)))
+    assert (line.mark, line.found) == ("✗", "trl 2.0.0 is not <1.17,>=1.16")
+    assert line.todo == "pip install '.[train]' in the clone"
+
+
+def test_a_full_disk_is_told_before_it_is_full(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    lines = list(preflight_checks.disk(around(tmp_path, "1x80g")))
+    assert [line.mark for line in lines] == ["✗", "✗"]
+    assert "download of Qwen/Qwen2.5-VL-7B-Instruct, estimated: 16.6 GB; 1.0 GB free" in lines[1].found
+    assert (lines[0].todo, lines[1].todo) == ("--out DIR on another disk", "HF_HOME=DIR on another disk")
+
+
+def test_the_command_says_it_all_and_exits_with_2_on_a_mistake(tmp_path, capsys):
+    assert cli.main(["preflight", "--profile", "nano", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith(" as it should be\n")
+    assert cli.main(["preflight", "--profile", "nano", "--out", str(tmp_path), "--set", "n_processes=5"]) == 2
+    said = capsys.readouterr().out
+    assert "1 to be mended, 1 that cannot be checked here" in said
+    assert "cannot be shared by 5 processes" in " ".join(said.split())
+
+
+def test_notebooks_show_the_table(tmp_path):
+    rows = preflight_command.rows(config.load("nano", tmp_path))
+    assert {row[""] for row in rows} == {"✓"}
+    assert rows[-1]["check"] == "in all"
+
+
+def test_an_estimate_grows_with_what_it_is_made_of():
+    shape = memory.Shape(10**9, 1024, 4096, 24, 1024, 256, 50_000)
+
+    def total(**more):
+        told = {"weights": "bfloat16", "lora_rank": 8, "gradient_checkpointing": True, "batch_size": 16, "per_device_batch_size": 4}
+        given = {"prompt_tokens": 500, "completion_tokens": 200, "n_processes": 1} | {k: more.pop(k) for k in list(more) if "tokens" in k}
+        return memory.of_stage(shape, memory.CvoOptions(**{**told, **more}), **given).total
+
+    plain = total()
+    assert total(prompt_tokens=900) > plain
+    assert total(completion_tokens=400) > plain
+    assert total(batch_size=32) > plain
+    assert total(lora_rank=64) > plain
+    assert total(weights="float32") > plain
+    assert total(lora_rank=0) > plain
+    assert total(quantization="4bit") < plain
+    assert total(gradient_checkpointing=False, per_device_batch_size=16) > total(per_device_batch_size=16)
