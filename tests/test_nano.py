@@ -92,8 +92,37 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, t
     assert "mcr-lora: 4 updates" in (tmp_path / "said").read_text()
     for name in LINE:
         assert log(run, name) == log(unbroken.run, name), name
-        files = ["model/model.safetensors", *(["rollouts.parquet"] if "mcr" in name else [])]
+        weights = "adapter_model.safetensors" if "lora" in name else "model.safetensors"
+        files = [f"model/{weights}", *(["rollouts.parquet"] if "mcr" in name else [])]
         assert [(run.setting(name) / f).read_bytes() for f in files] == [(unbroken.run.setting(name) / f).read_bytes() for f in files]
+
+
+def test_a_stage_on_a_merged_adapter_goes_on_as_if_it_had_not_stopped(unbroken, tmp_path):
+    made = merging(unbroken, tmp_path / "a")
+    made.train("again")
+    model, whole = made.run.setting("again"), log(made.run, "again")
+    weights = (model / "model" / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(model / "model")
+    shutil.rmtree(model / "checkpoints" / "checkpoint-2")
+    facts = json.loads((model / "fingerprint.json").read_text())
+    (model / "fingerprint.json").write_text(json.dumps({**facts, "status": "begun"}))
+    told = []
+    resumed = Study(made.loaded, lambda what, done, of, figures: told.append(done))
+    resumed.train("again")
+    assert told == [2]
+    assert log(made.run, "again") == whole
+    assert (model / "model" / "adapter_model.safetensors").read_bytes() == weights
+    card = (model / "model" / "README.md").read_text()
+    assert "| stage | sft on answers, from sft-lora |" in card
+    assert "| handover | merge | setting again |" in card
+
+
+def merging(unbroken, folder):
+    """A run in which a new adapter is trained on a merged one."""
+    shutil.copytree(unbroken.run.path, folder)
+    settings = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
+    options = {"lora_rank": 2, "max_steps": 2, "save_steps": 1, "handover": "merge"}
+    return study(folder, settings={**settings, "again": {"stage": "sft", "start": "sft-lora", "rows": "answers", "options": options}})
 
 
 def of_rank(rank):

@@ -11,7 +11,7 @@ from PIL import Image
 from tokenizers import AddedToken
 
 from mcr_lib.errors import UserError
-from mcr_lib.stages import backbones, cvo, families, generate, mrsi, preflight, sft, training
+from mcr_lib.stages import adapters, backbones, cvo, families, generate, mrsi, preflight, sft, training
 from mcr_lib.stages.options import CvoOptions, SftOptions
 
 pytestmark = pytest.mark.canary
@@ -104,7 +104,7 @@ def test_prompts_of_two_lengths_in_a_batch_are_answered_as_alone(nano_folder, ba
     trainer = cvo.make_trainer(model, ends, tmp_path, CVO.model_copy(update={"num_iterations": 1, "top_k": 1}))
     asked = [cvo_prompt(row, image) for row, image in zip(ends, images, strict=True)]
     ids, found, fields = trainer._tokenize_prompts(asked)
-    with training.quiet():
+    with adapters.quiet():
         sampled, _ = trainer._generate_single_turn(ids, found, fields, 1)
     assert [trainer._tokenizer.decode(some, skip_special_tokens=True) for some in sampled] == alone
 

@@ -1,9 +1,9 @@
 """Backbones: a model with its processor, and what one must know to speak with it.
 
-`load` takes the name of a backbone that this repository ships ("tiny-base"), a folder that `save` wrote, or a released model of one of
-the `families`: by its name on the hub, where it has been downloaded, or by its folder. No code of a model's own is ever run. A folder of
-`save` holds safetensors, the processor and `backbone.json`: family (`boxes.FAMILIES`), wording of prompts, the prompt that it was trained
-to be asked, prompt version, and checksums of its files.
+`load` takes the name of a backbone that this repository ships ("tiny-base"), a folder that `save` wrote, a folder with an adapter
+(`adapters`), or a released model of one of the `families`: by its name on the hub, where it has been downloaded, or by its folder. No code
+of a model's own is ever run. A folder of `save` holds safetensors, the processor and `backbone.json`: family (`boxes.FAMILIES`), wording
+of prompts, the prompt that it was trained to be asked, prompt version, and checksums of its files.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
+from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils import logging
@@ -24,7 +25,7 @@ from mcr_lib.boxes import FAMILIES, Space
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.sources.files import write_json
-from mcr_lib.stages import families
+from mcr_lib.stages import adapters, families
 from mcr_lib.stages.cards import CARD, card, checksum, folder_of
 from mcr_lib.stages.mrsi import Target
 
@@ -100,8 +101,10 @@ def load(
     weights: str | Path | None = None,
     quantization: Quantization = "none",
     pixels: Pixels | None = None,
+    base: str | None = None,
+    train_as: LoraConfig | None = None,
 ) -> Backbone:
-    """A backbone by name or folder.
+    """A backbone by name or folder; an adapter is merged into its base, unless that is of 4 bits or the adapter is to be trained on.
 
     Args:
         device: `None` = a GPU where there is one.
@@ -109,12 +112,22 @@ def load(
         weights: a checkpoint of it whose weights are taken instead of its own.
         quantization: "4bit" keeps the linear layers of the language model in 4 bits (NF4, twice quantised: QLoRA), for LoRA on a small GPU.
         pixels: of a released model, which would take any; a folder that `save` wrote has its own.
+        base: of an adapter, where it is not where it was.
+        train_as: how the adapter of a folder with one is to be trained on.
 
     Raises:
         UserError: the folder is missing, of another version or architecture, a file of it is missing, cut or not as it was saved, or 4 bits
-            without a GPU or without bitsandbytes.
+            without a GPU or without bitsandbytes; an adapter for another base.
     """
     folder, told = folder_of(name), card(name)
+    if told["kind"] == "adapter":
+        whole = load(adapters.found_base(folder, told, base), device=device, dtype=dtype, quantization=quantization)
+        model = adapters.attached(whole.model, folder, train_as)
+        if train_as is None and quantization == "none":
+            model = model.merge_and_unload()
+        return Backbone(name, told["family"], told["wording"], model.eval(), _processor(folder, told, None), told["prompt"])
+    if base is not None:
+        raise UserError(f"{name} is a whole model, and no adapter that would need --base")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placed = _placed(device, dtype, quantization)
     processor = _processor(folder, told, pixels)
@@ -183,9 +196,27 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     model.config.dtype = dtype or before
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     model.config.dtype = before
+    _write_card(backbone, folder, kind="backbone", **told)
+
+
+def save_adapter(backbone: Backbone, folder: str | Path, *, start: str, is_merged: bool, **told: Any) -> None:
+    """Write the adapter of a backbone that was trained as a folder that `load` reads; `told` goes into its card.
+
+    Args:
+        start: name or folder of what was trained.
+        is_merged: whether that is an adapter which had been merged.
+    """
+    folder = Path(folder)
+    _be_quiet()
+    base = adapters.base_of(start, folder)
+    adapters.write(backbone.model, folder, base, folder_of(start) if is_merged else None)
+    _write_card(backbone, folder, kind="adapter", coordinate_space=backbone.space, base=base, **told)
+
+
+def _write_card(backbone: Backbone, folder: Path, *, kind: str, **told: Any) -> None:
     backbone.processor.save_pretrained(folder)
     files = {p.name: checksum(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != CARD and p.suffix != ".md"}
-    head = {"format_version": FORMAT_VERSION, "kind": "backbone", "family": backbone.family, "wording": backbone.wording}
+    head = {"format_version": FORMAT_VERSION, "kind": kind, "family": backbone.family, "wording": backbone.wording}
     head["prompt"] = backbone.prompt
     write_json(folder / CARD, {**head, "prompt_version": prompts.PROMPT_VERSION, **told, "sha256": files})
 

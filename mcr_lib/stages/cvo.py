@@ -25,7 +25,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions
 from mcr_lib.schema import Example
 from mcr_lib.sources.files import written_whole
-from mcr_lib.stages import preflight, training
+from mcr_lib.stages import adapters, preflight, training
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import CvoOptions
 
@@ -42,7 +42,7 @@ in tokens; kl and entropy in nats per token.
 """
 
 
-@training.quiet()
+@adapters.quiet()
 def train(
     start: str,
     rows: Sequence[Mapping[str, Any]],
@@ -52,6 +52,7 @@ def train(
     prompt: prompts.Kind,
     device: str | None = None,
     progress: training.Progress | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a backbone by GRPO on rows of `mrsi.grpo_rows`; a run that was stopped goes on from its newest complete checkpoint.
 
@@ -60,6 +61,7 @@ def train(
         folder: where checkpoints, `log.jsonl`, `checks.json`, `rollouts.parquet` and `model/` go.
         prompt: what the rows ask; told in the card of the model.
         device: `None` = a GPU where there is one.
+        told: further entries of the card of the model.
 
     Returns:
         What is worth telling: updates, rows, what was checked, peak memory.
@@ -81,7 +83,7 @@ def train(
     training.run(trainer, folder, checkpoint, CURVES, progress)
     if trainer.accelerator.is_main_process:
         write_rollouts(folder, options)
-    training.finish(trainer, replace(backbone, prompt=prompt), folder)
+    training.finish(trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {})
     return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
 
 
@@ -130,7 +132,7 @@ def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: 
         reward_funcs=_noting(grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)),
         train_dataset=training.dataset(rows),
         processing_class=backbone.processor,
-        peft_config=training.lora(options, backbone.family),
+        peft_config=training.lora(options, backbone),
     )
 
 

@@ -44,6 +44,8 @@ class Options(BaseModel):
     lora_rank: int = _of("ms-swift", 8, "0 = full fine-tuning; LoRA: paper, its rank is not public", ge=0)
     lora_alpha: Positive = _of("ms-swift", 32)
     lora_dropout: Share = _of("ms-swift", 0.05)
+    handover: Literal["continue", "merge"] = _of("ours", "continue", "from an adapter: train on it, or merge it and train a new one")
+    save: Literal["adapter", "merged"] = _of("ours", "adapter", "of LoRA: the adapter alone, or the whole model")
     train_vision: bool = _of("ms-swift", False, "full fine-tuning: also the vision tower with its merger")
     bf16: bool = _of("ours", False, "mixed precision; for GPUs")
     fp16: bool = _of("ours", False, "mixed precision for GPUs without bfloat16 (T4)")
@@ -154,7 +156,7 @@ class CvoOptions(Options):
 
 OURS = (
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "weights", "quantization",
-    "min_pixels", "max_pixels", "average_over_tokens", "sigma", "count_rule", "check_groups", "gradient_checkpointing",
+    "min_pixels", "max_pixels", "handover", "save", "average_over_tokens", "sigma", "count_rule", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from mcr_lib import prompts
-from mcr_lib.stages import preflight, training
+from mcr_lib.stages import adapters, preflight, training
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import SftOptions
 
@@ -22,7 +22,7 @@ CURVES = {
 """TRL's name -> ours, of what `log.jsonl` holds per update beside step, n_steps and seconds. Loss in nats per token of the completion."""
 
 
-@training.quiet()
+@adapters.quiet()
 def train(
     start: str,
     rows: Sequence[Mapping[str, Any]],
@@ -32,6 +32,7 @@ def train(
     prompt: prompts.Kind,
     device: str | None = None,
     progress: training.Progress | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a backbone on rows of `mrsi.sft_rows`; a run that was stopped goes on from its newest complete checkpoint.
 
@@ -40,6 +41,7 @@ def train(
         folder: where checkpoints, `log.jsonl`, `checks.json` and `model/` go.
         prompt: what the rows ask; told in the card of the model.
         device: `None` = a GPU where there is one.
+        told: further entries of the card of the model.
 
     Returns:
         What is worth telling: updates, rows, what was checked, peak memory.
@@ -54,7 +56,7 @@ def train(
     training.note(folder / "checks.json", checks)
     trainer = make_trainer(backbone, rows, folder, options)
     training.run(trainer, folder, checkpoint, CURVES, progress)
-    training.finish(trainer, replace(backbone, prompt=prompt), folder)
+    training.finish(trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {})
     return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
 
 
@@ -69,7 +71,7 @@ def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: 
         args=SFTConfig(**training.arguments(options, folder, backbone.model.device), packing=False, assistant_only_loss=False),
         train_dataset=training.dataset(rows),
         processing_class=backbone.processor,
-        peft_config=training.lora(options, backbone.family),
+        peft_config=training.lora(options, backbone),
     )
     if options.average_over_tokens:
         trainer.model_accepts_loss_kwargs = True

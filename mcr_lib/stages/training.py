@@ -4,16 +4,15 @@ A training folder holds
 
     checkpoints/     the newest two; a run goes on from the newest one that is complete
     log.jsonl        a row per update, under names of ours (`sft.CURVES`, `cvo.CURVES`)
-    model/           the finished backbone, LoRA merged; whole or not there
+    model/           the finished backbone, or its adapter alone; whole or not there
 """
 
 import json
 import os
 import shutil
-import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils.notebook import NotebookProgressCallback
@@ -30,7 +29,7 @@ from transformers.utils.notebook import NotebookProgressCallback
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.sources.images import open_image
-from mcr_lib.stages import backbones, families
+from mcr_lib.stages import backbones, cards, families
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import Options, batch_shape
 
@@ -66,16 +65,21 @@ def _opened(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
 def started(start: str, folder: Path, options: Options, device: str | None) -> tuple[Backbone, Path | None]:
     """The backbone to train and the checkpoint to go on from (`None` = from the beginning).
 
-    Of a full fine-tune the weights come from the checkpoint here: the trainer's own loader leaves them as they are, with a warning.
+    Of a full fine-tune the weights come from the checkpoint here: the trainer's own loader leaves them as they are, with a warning. An
+    adapter to start from is merged, or is what is trained on (`handover`).
+
+    Raises:
+        UserError: what cannot be loaded, or trained with these options.
     """
+    told = cards.card(start)
+    _check_handover(told["kind"] == "adapter", options)
     checkpoint = newest_complete(folder / "checkpoints")
     weights = checkpoint if checkpoint is not None and not options.lora_rank else None
-    if options.quantization == "4bit" and not options.lora_rank:
-        raise UserError("quantization=4bit leaves only LoRA to be trained: set lora_rank, or quantization=none")
+    goes_on = told["kind"] == "adapter" and options.handover == "continue"
     place = "cpu" if device == "cpu" else str(PartialState().device)  # each process its own GPU
     backbone = backbones.load(
         start, device=place, dtype=getattr(torch, options.weights), weights=weights, quantization=options.quantization,
-        pixels=options.pixels,
+        pixels=options.pixels, train_as=_lora(options, told["family"]) if goes_on else None,
     )  # fmt: skip
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
@@ -84,14 +88,29 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     return backbone, checkpoint
 
 
-def lora(options: Options, family: str) -> LoraConfig | None:
-    """The adapter to train, on the layers that `families` names; `None` = full fine-tuning."""
-    if not options.lora_rank:
-        return None
+def lora(options: Options, backbone: Backbone) -> LoraConfig | None:
+    """The adapter to make anew; `None` = full fine-tuning, or a model that has one to go on with."""
+    return _lora(options, backbone.family) if options.lora_rank and not isinstance(backbone.model, PeftModel) else None
+
+
+def _lora(options: Options, family: str) -> LoraConfig:
+    """LoRA on the layers that `families` names."""
     return LoraConfig(
         r=options.lora_rank, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, bias="none",
         target_modules=families.FAMILIES[family].lora_targets,
     )  # fmt: skip
+
+
+def _check_handover(is_adapter: bool, options: Options) -> None:
+    is_4bit = options.quantization == "4bit"
+    if is_4bit and not options.lora_rank:
+        raise UserError("quantization=4bit leaves only LoRA to be trained: set lora_rank, or quantization=none")
+    if is_4bit and options.save == "merged":
+        raise UserError("quantization=4bit with save=merged: weights of 4 bits cannot take up an adapter without loss; take save=adapter")
+    if is_4bit and is_adapter and options.handover == "merge":
+        raise UserError("quantization=4bit with handover=merge: weights of 4 bits cannot take up an adapter without loss; take continue")
+    if is_adapter and not options.lora_rank:
+        raise UserError("lora_rank 0 (full fine-tuning) of a setting that starts from an adapter; give the start save: merged")
 
 
 def arguments(options: Options, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -115,8 +134,9 @@ def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping
     """Train to the end, from a checkpoint where there is one, writing `log.jsonl`.
 
     Raises:
-        UserError: no room for two checkpoints more, or the disk or the GPU's memory is full.
+        UserError: no room for two checkpoints more, the disk or the GPU's memory is full, or weights that are cut over processes.
     """
+    _check_whole(trainer)
     _check_lora(trainer.model)
     if trainer.args.fp16:
         _adapter_in_float32(trainer.model)
@@ -134,14 +154,6 @@ def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping
         raise UserError(f"the disk of {folder} is full; make room, and the same command goes on from the newest checkpoint") from error
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without TRL's warning, once per update, of a name that a later transformers will drop."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing` is deprecated", FutureWarning)
-        yield
-
-
 def note(path: Path, values: Mapping[str, Any], *, is_new: bool = True) -> None:
     """Write figures as JSON from the main process; of a run that goes on, beside those that are there."""
     if PartialState().is_main_process:
@@ -149,15 +161,24 @@ def note(path: Path, values: Mapping[str, Any], *, is_new: bool = True) -> None:
         write_json(path, {**before, **values})
 
 
-def finish(trainer: Trainer, backbone: Backbone, folder: Path) -> None:
-    """Write the trained backbone to `model/`, whole or not at all, LoRA merged."""
+def finish(trainer: Trainer, backbone: Backbone, folder: Path, *, start: str, options: Options, told: Mapping[str, Any]) -> None:
+    """Write the trained backbone to `model/`, whole or not at all: its adapter alone, or the whole model, LoRA merged (`save`).
+
+    Args:
+        start: name or folder of what was trained.
+        told: further entries of its card.
+    """
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        trained = replace(backbone, model=trainer.accelerator.unwrap_model(trainer.model))
         part = folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
-        backbones.save(replace(backbone, model=model), part)
+        if options.lora_rank and options.save == "adapter":
+            was_merged = cards.card(start)["kind"] == "adapter" and options.handover == "merge"
+            backbones.save_adapter(trained, part, start=start, is_merged=was_merged, **told)
+        else:
+            whole = trained.model.merge_and_unload(adapter_names=["default"]) if options.lora_rank else trained.model
+            backbones.save(replace(trained, model=whole), part, **told)
         shutil.rmtree(folder / "model", ignore_errors=True)
         part.rename(folder / "model")
     trainer.accelerator.wait_for_everyone()
@@ -236,6 +257,15 @@ def _is_complete(checkpoint: Path) -> bool:
     states = ["rng_state.pth"] if n == 1 else [f"rng_state_{k}.pth" for k in range(n)]
     zipped = ("optimizer.pt", "scheduler.pt", *states)
     return step > 0 and bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in zipped)
+
+
+def _check_whole(trainer: Trainer) -> None:
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        raise UserError(
+            "FSDP and ZeRO-3 cut the weights over the processes, and models are saved here by one that has them whole; take "
+            "notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
+        )
 
 
 def _check_lora(model: torch.nn.Module) -> None:

@@ -12,7 +12,7 @@ from mcr_lib import bias, metrics, statistics, yardsticks
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example
 from mcr_lib.sources.files import read_text, write_json, written_whole
-from mcr_lib.study import scoring
+from mcr_lib.study import model_card, scoring
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.config import Config
 from mcr_lib.study.settings import Study
@@ -256,3 +256,4 @@ def _write_results(folder: RunFolder, rows: Rows) -> None:
         writer = csv.DictWriter(file, RESULT_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    model_card.add_scores(folder)

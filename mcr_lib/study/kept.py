@@ -43,7 +43,17 @@ def images(examples: Iterable[Example]) -> str:
 def code(stage: str) -> str:
     """Fingerprint of the code that decides what a stage makes of its rows."""
     of_stage = {"sft": ["stages/sft", "chains", "statements", "styles"], "cvo": ["stages/cvo", "rewards", "constraints", "matching"]}
-    names = ["answer", "answer_reader", "boxes", "prompts", "stages/mrsi", "stages/backbones", "stages/training", *of_stage[stage]]
+    names = [
+        "answer",
+        "answer_reader",
+        "boxes",
+        "prompts",
+        "stages/mrsi",
+        "stages/adapters",
+        "stages/backbones",
+        "stages/training",
+        *of_stage[stage],
+    ]
     return artifacts.meaning_fingerprint(Path(mcr_lib.__file__).parent / f"{name}.py" for name in names)
 
 

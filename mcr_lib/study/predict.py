@@ -21,11 +21,13 @@ def predict(
     prompt: prompts.Kind | None = None,
     max_new_tokens: int = 512,
     device: str | None = None,
+    base: str | None = None,
 ) -> dict[str, Any]:
     """What a model says of a tweet, greedily.
 
     Args:
-        model: a backbone by name or folder.
+        model: a backbone by name or folder, also one of an adapter.
+        base: of an adapter, where it is not where it was.
         image: a file; turned upright as its EXIF data say.
         prompt: `None` = the one that the model was trained to be asked.
 
@@ -46,7 +48,7 @@ def predict(
     picture = None if image is None else open_image(image, upright=True)
     if picture is not None and max(picture.size) > 200 * min(picture.size):
         raise UserError(f"{image}: {picture.size[0]} x {picture.size[1]} pixels is too thin; models take sides up to 200 : 1")
-    backbone = backbones.load(model, device=device)
+    backbone = backbones.load(model, device=device, base=base)
     images, size = ((), None) if picture is None else ((str(image),), picture.size)
     example = Example("tweet", "given", "given", tuple(text.split()), (), LABELS, images=images, image_size_px=size)
     chat = prompts.messages(example, prompt or backbone.prompt, wording=backbone.wording)

@@ -19,14 +19,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mcr_lib import chains, prompts
+from mcr_lib import chains, metrics, prompts
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.sources.files import read_text, write_json, write_jsonl
 from mcr_lib.sources.predictions import read_predictions
 from mcr_lib.stages import cards, launch, mrsi
 from mcr_lib.stages.options import WITHOUT_EFFECT, Options
-from mcr_lib.study import artifacts, kept, prepare, setting, views
+from mcr_lib.study import artifacts, kept, model_card, prepare, setting, views
 from mcr_lib.study.artifacts import RunFolder, fingerprint
 from mcr_lib.study.config import Loaded, as_arguments, repository
 from mcr_lib.study.setting import BACKBONE, Setting
@@ -274,11 +274,21 @@ class Study:
             write_json(folder / kept.FINGERPRINT, {**head, "status": "begun"})
         state.wait_for_everyone()
         report = self.progress and (lambda done, of, row: self.progress(f"{name}: {found.stage}", done, of, dict(row)))
-        took = train(self.model(found.start), rows, folder, options, prompt=found.prompt, device=self._device, progress=report)
+        told = {"setting": name, "made_from": wanted, "score_signature": self._score_signature()}
+        took = train(self.model(found.start), rows, folder, options, prompt=found.prompt, device=self._device, progress=report, told=told)
         if state.is_main_process:
             took |= {"seconds": round(time.monotonic() - began, 1), "made_with": artifacts.surroundings()}
-            write_json(folder / kept.FINGERPRINT, {**head, "status": "done", **took})
+            facts = {**head, "status": "done", **took}
+            model_card.write(self.run, name, facts, backbone=self.backbone, source=self.config.source)
+            write_json(folder / kept.FINGERPRINT, facts)
         state.wait_for_everyone()
+
+    def _score_signature(self) -> str:
+        """How the numbers by which a model of this run is chosen are computed."""
+        split = "dev" if "dev" in self.config.splits else self.config.eval_split
+        examples, c = self.examples(split), self.config
+        of, split = examples[0].source, examples[0].split
+        return metrics.signature(scorer=c.scorer, source=of, checksum=checksum(examples), split=split, parse=c.parse)
 
     def _others_did(self, command: str, name: str, *arguments: str) -> bool:
         """Whether processes that were started from here have done what a command does; not where this one is to do it itself."""

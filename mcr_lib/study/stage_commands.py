@@ -6,6 +6,7 @@ torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME [--out 
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ def add_commands(commands: Any) -> None:
     generate.set_defaults(run=_generate)
     predict = commands.add_parser("predict", help="the entities of one tweet and where its image shows them")
     predict.add_argument("--model", default="tiny-base", metavar="DIR", help="a backbone or the model of a setting (default: %(default)s)")
+    predict.add_argument("--base", metavar="DIR", help="of an adapter, where its base is not where it was")
     predict.add_argument("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
     predict.add_argument("--text", required=True, help="the tweet")
     predict.add_argument("--prompt", choices=[kind for kind in KINDS if kind != "cot-3shot"], help="default: the one it was trained for")
@@ -45,6 +47,15 @@ def add_commands(commands: Any) -> None:
     predict.add_argument("--draw", metavar="OUT.png", help="write the image with the boxes")
     predict.add_argument("--json", action="store_true", help="print one JSON object")
     predict.set_defaults(run=_predict)
+    adapters = commands.add_parser("adapters", help="LoRA adapters").add_subparsers(title="commands", required=True, metavar="COMMAND")
+    merge = adapters.add_parser("merge", help="write an adapter merged into its base, as a whole model")
+    merge.add_argument("adapter", metavar="DIR", help="folder of an adapter, such as settings/NAME/model of a run")
+    merge.add_argument("out", metavar="OUT", help="folder to write; must not be there")
+    merge.add_argument("--base", metavar="DIR", help="its base, where that is not where it was")
+    merge.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights (default: %(default)s)"
+    )
+    merge.set_defaults(run=_merge)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -85,11 +96,31 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     _needs("transformers")
     said = predict.predict(
-        arguments.model, arguments.text, image=arguments.image, prompt=arguments.prompt, max_new_tokens=arguments.max_new_tokens
+        arguments.model, arguments.text, image=arguments.image, prompt=arguments.prompt, max_new_tokens=arguments.max_new_tokens,
+        base=arguments.base,
     )  # fmt: skip
     if arguments.draw:
         predict.draw(said, arguments.image, arguments.draw)
     print(json.dumps(said, indent=2, ensure_ascii=False) if arguments.json else predict.told(said))
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    _needs("transformers")
+    import torch
+
+    from mcr_lib.stages import backbones, cards
+
+    out = Path(arguments.out)
+    part = out.with_name(f"{out.name}.part")
+    if out.exists():
+        raise UserError(f"{out} is there already; name a folder that is not")
+    if cards.card(arguments.adapter)["kind"] != "adapter":
+        raise UserError(f"{arguments.adapter} is a whole model already; there is nothing to merge")
+    shutil.rmtree(part, ignore_errors=True)
+    backbones.save(backbones.load(arguments.adapter, device="cpu", dtype=getattr(torch, arguments.dtype), base=arguments.base), part)
+    part.rename(out)
+    print(out)
     return 0
 
 

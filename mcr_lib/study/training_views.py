@@ -19,13 +19,11 @@ from mcr_lib.schema import Example
 from mcr_lib.sources.files import read_jsonl, read_text
 from mcr_lib.study import stage_commands
 from mcr_lib.study.config import Loaded
+from mcr_lib.study.model_card import TESTBED_NOTE
 from mcr_lib.study.setting import BACKBONE, lineage
 from mcr_lib.study.settings import Study
 
 Rows = list[dict[str, Any]]
-
-TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
-"""Stands beside every number of the testbed."""
 
 NO_SETTING = "no setting to score: the profile has none"
 NOTHING = "nothing to train: the profile has no setting of this stage"
