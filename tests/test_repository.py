@@ -22,8 +22,8 @@ pytestmark = pytest.mark.lint
 PACKAGE = REPOSITORY / "mcr_lib"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-ABSOLUTE = r"(?<![\w.:/-])/(?!dev/)[A-Za-z]+/[a-z]"
-"""A path from the root of a machine, of whatever name."""
+ABSOLUTE = r"(?<![\w.:/!-])/(?!dev/)[A-Za-z]+/[a-z]"
+"""A path from the root of a machine, of whatever name; the first line of a shell script names none."""
 FLOORS = ("root", "sources", "stages", "study")
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "PIL", "pydantic", "yaml", "rich", "pandas", "matplotlib", "papermill"}
 
