@@ -15,6 +15,12 @@ def all_facts() -> dict[str, Any]:
     return yaml.safe_load(read_text(repository() / "data" / "paper_facts.yaml"))
 
 
+@cache
+def reproduction() -> list[dict[str, Any]]:
+    """How each table and figure of the paper would be reproduced, and how far that has come: `data/reproduction.yaml`."""
+    return yaml.safe_load(read_text(repository() / "data" / "reproduction.yaml"))["rows"]
+
+
 def value(name: str) -> Any:
     """The value of a fact.
 

@@ -12,7 +12,7 @@ from mcr_lib.sources.files import read_text, written_whole
 from mcr_lib.stages import bars
 from mcr_lib.study import seeds_tables
 from mcr_lib.study.config import repository
-from mcr_lib.study.facts import all_facts
+from mcr_lib.study.facts import all_facts, reproduction
 
 DOCUMENTS = ("README.md", "REPRODUCING.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -45,6 +45,18 @@ def published() -> str:
     """Published GMNER F1, as context."""
     rows = all_facts()["published_gmner_f1"]
     return "| system | GMNER F1 |\n|---|---|\n" + "".join(f"| {row['system']} | {row['f1']} |\n" for row in rows)
+
+
+def paper() -> str:
+    """Every table and figure of the paper: how it would be reproduced, what is expected, and how far that has come."""
+    known = {name: fact.get("value") for name, fact in all_facts()["facts"].items()}
+    lines = ["| paper | what | command | hardware | hours | expected | status |", "|---" * 7 + "|"]
+    for row in reproduction():
+        command = f"`{row['command']}`" if row["command"] else "–"
+        status = f"not run: needs {row['missing']}" if row["status"] == "not run" else row["status"]
+        cells = (row["paper"], row["what"], command, row["hardware"], row["hours"].format(**known), row["expected"].format(**known), status)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
 
 
 def base() -> str:
@@ -86,6 +98,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracies": accuracies,
     "departures": departures,
     "published": published,
+    "paper": paper,
     "base": base,
     "seeds": seeds,
     "seeds_pair": seeds_pair,
