@@ -1,9 +1,11 @@
 """Several processes for one stage: how many, how they end, and how answers are shared; what needs real ones is in test_nano."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,8 +76,50 @@ def test_as_many_processes_are_started_as_gpus_can_be_seen(monkeypatch):
         launch.n_to_start(5, "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert [launch.n_to_start(n, "cuda") for n in (0, 1)] == [0, 0], "one GPU: this process does it itself"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert launch.n_to_start(4, "cuda") == 0, "that there is no GPU is told by what needs one"
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert launch.n_to_start(2, "cpu") == 0, "one of several starts no others"
+
+
+@pytest.fixture
+def says(tmp_path, monkeypatch):
+    """Have a shell script stand for torchrun."""
+
+    def says(script):
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(launch, "sys", SimpleNamespace(executable=str(path), modules=sys.modules))
+
+    return says
+
+
+def test_progress_is_told_and_all_else_goes_into_the_log(says, tmp_path):
+    says("""echo "$@"; echo 'mcr-progress ["mcr: cvo", 1, 4, {"loss": 0.5}]'; echo warning >&2; env | grep MCR_STARTED""")
+    told, log = [], tmp_path / "deep" / "launched.log"
+    launch.run(["cvo", "--setting", "mcr"], 2, log=log, progress=lambda *now: told.append(now))
+    assert told == [("mcr: cvo", 1, 4, {"loss": 0.5})]
+    first, *others = log.read_text().splitlines()
+    assert first == "-m torch.distributed.run --standalone --nproc_per_node 2 -m mcr_lib cvo --setting mcr"
+    assert others == ["warning", "MCR_STARTED=1"]
+    says("echo 'mcr: rank 0: no room'; exit 1")
+    with pytest.raises(UserError, match="^rank 0 of 2: no room$"):
+        launch.run([], 2, log=log)
+
+
+def test_an_interrupt_ends_what_was_started(says, tmp_path):
+    says("""echo $$; echo 'mcr-progress ["sft", 1, 2, {}]'; exec sleep 60""")
+
+    def interrupt(*now):
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        launch.run([], 2, log=tmp_path / "log", progress=interrupt)
+    assert time.monotonic() - began < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "log").read_text()), 0)
 
 
 def test_a_process_ends_when_whoever_started_it_is_gone():
@@ -178,7 +222,8 @@ def test_parts_of_another_kind_of_run_are_not_taken(tmp_path, monkeypatch):
     part = tmp_path / "a.jsonl.1.part"
     head, *rows = part.read_text().splitlines(keepends=True)
     part.write_text(json.dumps({**json.loads(head), "seed": 4}) + "\n" + "".join(rows))
-    first = (tmp_path / "a.jsonl.part").read_text().count("\n") - 1
+    first = tmp_path / "a.jsonl.part"  # not there where the first one was ended before its own first batch
+    n_first = first.read_text().count("\n") - 1 if first.is_file() else 0
     ranks, _ = answer(path, monkeypatch, 1)
-    assert len(ranks) == 6 - first // 2
+    assert len(ranks) == 6 - -(-n_first // 2)
     assert {row.answer.split()[-1] for row in read_predictions(path)[1]} == {str(3 * 100_003 + number) for number in range(6)}

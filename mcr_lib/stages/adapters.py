@@ -36,6 +36,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a name or folder means an adapter; its files are not looked at."""
+    path = cards.folder_of(name) / cards.CARD
+    return path.is_file() and json.loads(read_text(path)).get("kind") == "adapter"
+
+
 def base_of(name: str, folder: Path) -> dict[str, str]:
     """What the card of an adapter in a folder tells of its base: of a backbone itself, or of the base of an adapter.
 
@@ -44,7 +50,7 @@ def base_of(name: str, folder: Path) -> dict[str, str]:
         folder: where the adapter will lie, which a base that is a folder is told from.
     """
     told = cards.card(name)
-    if told["kind"] == "adapter":
+    if is_adapter(name):
         return base_of(found_base(cards.folder_of(name), told), folder)
     place = (
         {"name": name} if name in cards.SHIPPED or cards.is_hub_name(name) else {"folder": os.path.relpath(Path(name).resolve(), folder)}

@@ -25,7 +25,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions
 from mcr_lib.schema import Example
 from mcr_lib.sources.files import written_whole
-from mcr_lib.stages import adapters, preflight, training
+from mcr_lib.stages import adapters, cards, preflight, training
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import CvoOptions
 
@@ -80,7 +80,7 @@ def train(
         checks |= preflight.check_groups(backbone, rows, options)
     training.note(folder / "checks.json", checks, is_new=checkpoint is None)
     trainer = make_trainer(backbone, rows, folder, options)
-    training.run(trainer, folder, checkpoint, CURVES, progress)
+    training.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
     if trainer.accelerator.is_main_process:
         write_rollouts(folder, options)
     training.finish(trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {})
@@ -101,7 +101,9 @@ def check_server(start: str, options: CvoOptions) -> None:
         with build_opener(ProxyHandler({})).open(f"{options.vllm_url}/health", timeout=10):
             pass
     except (OSError, ValueError) as error:
-        command = server_command(start, options)
+        is_adapter = adapters.is_adapter(start)  # the server has its base, and gets what is trained before it is first asked
+        served = adapters.found_base(cards.folder_of(start), cards.card(start)) if is_adapter else start
+        command = server_command(served, options)
         raise UserError(f"no vLLM server answers at {options.vllm_url} ({error}); start one on GPUs of its own: {command}") from error
 
 

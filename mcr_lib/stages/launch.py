@@ -89,6 +89,8 @@ def n_to_start(n_processes: int, device: str) -> int:
     import torch
 
     n_visible = torch.cuda.device_count()
+    if n_visible == 0:
+        return 0  # which is told when the model is to be put on one
     if n_processes > n_visible:
         raise UserError(
             f"n_processes is {n_processes}, but {n_visible} GPU{'s are' * (n_visible != 1) or ' is'} visible; 0 takes all of them"

@@ -55,7 +55,7 @@ def train(
     checks = preflight.check_rows(backbone, rows)
     training.note(folder / "checks.json", checks)
     trainer = make_trainer(backbone, rows, folder, options)
-    training.run(trainer, folder, checkpoint, CURVES, progress)
+    training.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
     training.finish(trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {})
     return {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks, **training.peak_memory_mb()}
 

@@ -29,7 +29,7 @@ from transformers.utils.notebook import NotebookProgressCallback
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.sources.images import open_image
-from mcr_lib.stages import backbones, cards, families
+from mcr_lib.stages import adapters, backbones, cards, families
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.options import Options, batch_shape
 
@@ -71,15 +71,16 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     Raises:
         UserError: what cannot be loaded, or trained with these options.
     """
-    told = cards.card(start)
-    _check_handover(told["kind"] == "adapter", options)
+    is_adapter = adapters.is_adapter(start)
+    _check_handover(is_adapter, options)
     checkpoint = newest_complete(folder / "checkpoints")
     weights = checkpoint if checkpoint is not None and not options.lora_rank else None
-    goes_on = told["kind"] == "adapter" and options.handover == "continue"
-    place = "cpu" if device == "cpu" else str(PartialState().device)  # each process its own GPU
+    goes_on = is_adapter and options.handover == "continue"
+    own = str(PartialState().device)  # each process its own GPU
+    place = device if device is not None and not own.startswith(device) else own  # what cannot be had is told when it is asked for
     backbone = backbones.load(
         start, device=place, dtype=getattr(torch, options.weights), weights=weights, quantization=options.quantization,
-        pixels=options.pixels, train_as=_lora(options, told["family"]) if goes_on else None,
+        pixels=options.pixels, train_as=_lora(options, cards.card(start)["family"]) if goes_on else None,
     )  # fmt: skip
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
@@ -130,7 +131,9 @@ def arguments(options: Options, folder: Path, device: torch.device) -> dict[str,
     }  # fmt: skip
 
 
-def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping[str, str], progress: Progress | None) -> None:
+def run(
+    trainer: Trainer, folder: Path, checkpoint: Path | None, options: Options, *, curves: Mapping[str, str], progress: Progress | None
+) -> None:
     """Train to the end, from a checkpoint where there is one, writing `log.jsonl`.
 
     Raises:
@@ -140,7 +143,7 @@ def run(trainer: Trainer, folder: Path, checkpoint: Path | None, curves: Mapping
     _check_lora(trainer.model)
     if trainer.args.fp16:
         _adapter_in_float32(trainer.model)
-    _check_room(folder, trainer.model)
+    _check_room(folder, trainer.model, is_whole=not _saves_adapter(options))
     for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(_Curves(folder / "log.jsonl", curves, progress))
@@ -173,8 +176,8 @@ def finish(trainer: Trainer, backbone: Backbone, folder: Path, *, start: str, op
         trained = replace(backbone, model=trainer.accelerator.unwrap_model(trainer.model))
         part = folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
-        if options.lora_rank and options.save == "adapter":
-            was_merged = cards.card(start)["kind"] == "adapter" and options.handover == "merge"
+        if _saves_adapter(options):
+            was_merged = adapters.is_adapter(start) and options.handover == "merge"
             backbones.save_adapter(trained, part, start=start, is_merged=was_merged, **told)
         else:
             whole = trained.model.merge_and_unload(adapter_names=["default"]) if options.lora_rank else trained.model
@@ -283,12 +286,16 @@ def _adapter_in_float32(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
-def _check_room(folder: Path, model: torch.nn.Module) -> None:
+def _saves_adapter(options: Options) -> bool:
+    return options.lora_rank > 0 and options.save == "adapter"
+
+
+def _check_room(folder: Path, model: torch.nn.Module, *, is_whole: bool = True) -> None:
     """Refuse before the work what would fill the disk after some of it: two checkpoints, a third while it is written, and the model."""
     sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
     weights, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
     saved = trained if hasattr(model, "peft_config") else weights
-    needed, free = 3 * (saved + 2 * trained) + weights, shutil.disk_usage(folder).free
+    needed, free = 3 * (saved + 2 * trained) + (weights if is_whole else trained), shutil.disk_usage(folder).free
     if free < needed:
         told = ", ".join(f"{value / 2**20:,.0f} MB {what}" for value, what in ((needed, "needed"), (free, "free")))
         raise UserError(f"no room in {folder} for checkpoints and model: about {told}; choose another disk with --out")
