@@ -120,6 +120,7 @@ LIGHT = {
     "processes and batch": lambda at: options.batch_shape(options.CvoOptions(), 3),
     "a worker died": killed_worker,
     "run folder in use": held_folder,
+    "colocate vLLM": lambda at: options.options_of("cvo", {"vllm_mode": "colocate"}, "mine.yaml"),
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
     "another split's answers": other_split,
@@ -266,6 +267,26 @@ def quantized_in_full(at, trained):
     training.started(str(trained.folder), at.tmp, options.SftOptions(lora_rank=0, quantization="4bit"), "cpu")
 
 
+def adapter_of(at, **base):
+    from mcr_lib.stages import adapters
+
+    adapters.found_base(at.tmp, {"base": {"family": "qwen2.5-vl", "weights": "0" * 12, **base}})
+
+
+def served(at, vllm):
+    from mcr_lib.stages import cvo
+
+    at.bend.setattr(cvo, "find_spec", lambda name: vllm)
+    cvo.check_server("mrsi", CVO.model_copy(update={"use_vllm": True, "vllm_server_port": 1}))
+
+
+def cut_weights(at, trained):
+    from mcr_lib.stages import training
+
+    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3))
+    training._check_whole(SimpleNamespace(accelerator=SimpleNamespace(state=state), is_fsdp_enabled=False))
+
+
 def full_disk(at, trained):
     from mcr_lib.stages import training
 
@@ -280,7 +301,14 @@ HEAVY = {
     "nothing to train on": no_rows,
     "no GPU": lambda at, trained: loaded(at, trained, device="cuda"),
     "no 4 bits": no_bitsandbytes,
+    "4 bits without GPU": lambda at, trained: loaded(at, trained, device="cpu", quantization="4bit"),
     "4 bits without LoRA": quantized_in_full,
+    "adapter, another base": lambda at, trained: adapter_of(at, name="tiny-base"),
+    "adapter, another architecture": lambda at, trained: adapter_of(at, name="tiny-base", family="qwen3-vl"),
+    "adapter, base gone": lambda at, trained: adapter_of(at, folder="nowhere"),
+    "no vLLM": lambda at, trained: served(at, None),
+    "no vLLM server": lambda at, trained: served(at, "here"),
+    "weights in parts": cut_weights,
     "saved model changed": changed_model,
     "weights too large": weights_too_large,
     "out of memory": full_gpu,
@@ -298,8 +326,7 @@ HEAVY = {
 @pytest.mark.canary
 @pytest.mark.parametrize("what", HEAVY)
 def test_the_sentence_about_a_model_is_said(what, at, trained):
-    if what == "no GPU":
-        at.bend.setattr("torch.cuda.is_available", lambda: False)
+    at.bend.setattr("torch.cuda.is_available", lambda: False)
     assert_said(what, lambda: HEAVY[what](at, trained))
 
 
