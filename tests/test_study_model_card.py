@@ -49,10 +49,22 @@ def test_a_card_tells_what_the_model_is_and_what_it_was_made_from(run):
         "| made with | torch 2.14.1, peft 0.21.2 |", "| lora_rank | 16 | setting mrsi |", "| seed | 3 | run |", "| bf16 | True | profile |",
     ):  # fmt: skip
         assert line in text.splitlines(), line
+    assert "| backbone | Qwen/Qwen2.5-VL-7B-Instruct |" in text
     assert "| learning_rate" not in text, "only departures"
     assert model_card.NOT_SCORED in text
     assert model_card.TESTBED_NOTE not in text
     assert model_card.TESTBED_NOTE in written(run, source="testbed")
+
+
+def test_the_base_of_an_adapter_may_be_another_setting(run):
+    base = {"folder": "../../sft/model", "family": "qwen2.5-vl", "weights": "ba9876543210"}
+    (run.setting("mrsi") / "model" / "backbone.json").write_text(json.dumps({**CARD, "base": base}))
+    assert "| base | ../../sft/model, weights ba9876543210 |" in written(run)
+    whole = {**{key: value for key, value in CARD.items() if key not in ("base", "coordinate_space")}, "kind": "backbone"}
+    (run.setting("mrsi") / "model" / "backbone.json").write_text(json.dumps(whole))
+    text = written(run)
+    assert "library_name: transformers" in text
+    assert "| base | Qwen/Qwen2.5-VL-7B-Instruct |" in text
 
 
 def test_scores_come_into_the_card_when_they_are_there_and_only_its_own(run):

@@ -39,11 +39,12 @@ def write(run: RunFolder, name: str, facts: Mapping[str, Any], *, backbone: str,
     card = cards.card(str(folder))
     is_adapter = card["kind"] == "adapter"
     what = "LoRA adapter" if is_adapter else "whole model"
-    head = ["---", f"base_model: {_shown(backbone)}", f"library_name: {'peft' if is_adapter else 'transformers'}",
+    base = card["base"].get("name") or card["base"]["folder"] if is_adapter else _shown(backbone)
+    head = ["---", f"base_model: {base}", f"library_name: {'peft' if is_adapter else 'transformers'}",
             "pipeline_tag: image-text-to-text", "tags: [gmner, grounded-multimodal-ner]", "---"]  # fmt: skip
-    of = f"{_shown(backbone)}, weights {card['base']['weights']}" if is_adapter else _shown(backbone)
+    of = f"{base}, weights {card['base']['weights']}" if is_adapter else base
     rows = {
-        "what": f"{what} of the family {card['family']}", "base": of, "stage": _stage(facts), "data": f"{source}: {facts['n_rows']:,} rows",
+        "what": f"{what} of the family {card['family']}", "base": of, "backbone": _shown(backbone), "stage": _stage(facts), "data": f"{source}: {facts['n_rows']:,} rows",
         "updates": f"{facts['n_steps']:,} in {facts['n_processes']} process(es), {facts['seconds']:,.0f} s",
         "boxes in": card.get("coordinate_space", "the space of the family"),
         "asked": f"prompt {card['prompt']} in wording {card['wording']}, version {card['prompt_version']}",
