@@ -44,7 +44,8 @@ def write(run: RunFolder, name: str, facts: Mapping[str, Any], *, backbone: str,
             "pipeline_tag: image-text-to-text", "tags: [gmner, grounded-multimodal-ner]", "---"]  # fmt: skip
     of = f"{base}, weights {card['base']['weights']}" if is_adapter else base
     rows = {
-        "what": f"{what} of the family {card['family']}", "base": of, "backbone": _shown(backbone), "stage": _stage(facts), "data": f"{source}: {facts['n_rows']:,} rows",
+        "what": f"{what} of the family {card['family']}", "base": of, "backbone": _shown(backbone),
+        "stage": _stage(facts), "data": f"{source}: {facts['n_rows']:,} rows",
         "updates": f"{facts['n_steps']:,} in {facts['n_processes']} process(es), {facts['seconds']:,.0f} s",
         "boxes in": card.get("coordinate_space", "the space of the family"),
         "asked": f"prompt {card['prompt']} in wording {card['wording']}, version {card['prompt_version']}",
