@@ -16,9 +16,25 @@ from mcr_lib.metrics import judge, outcome, ratios, totals
 from mcr_lib.sources import load_split
 from mcr_lib.sources.images import open_image
 from mcr_lib.sources.predictions import Prediction, parse_prediction, read_predictions
-from mcr_lib.stages import backbones, cards, cvo, families, generate, memory, mrsi, nano, preflight, pretrain_rows, sft, tiny, training
+from mcr_lib.stages import (
+    adapters,
+    backbones,
+    cards,
+    cvo,
+    families,
+    generate,
+    memory,
+    mrsi,
+    nano,
+    preflight,
+    pretrain_rows,
+    sft,
+    tiny,
+    training,
+)
 from mcr_lib.stages.options import CvoOptions, SftOptions
 from mcr_lib.study import predict
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
 
@@ -89,7 +105,8 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     )
     target = backbones.outline(str(released[family]), pixels=pixels(family)).target
     assert (target.family, target.wording) == (family, "full")
-    steps = {"max_steps": 1, "batch_size": 4, "per_device_batch_size": 4, "lora_rank": 4, **budget}
+    as_on_gpus = {"weights": "bfloat16", "bf16": True, "gradient_checkpointing": True}
+    steps = {"max_steps": 1, "batch_size": 4, "per_device_batch_size": 4, "lora_rank": 4, "learning_rate": 1e-2, **budget, **as_on_gpus}
 
     rows = list(mrsi.sft_rows(mrsi.build_chains(few, ["terse"], seed=0).chains, by_id, target, prompt="direct"))
     took = sft.train(str(released[family]), rows, tmp_path / "sft", SftOptions(**steps), prompt="direct", device="cpu")
@@ -100,9 +117,9 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     took = cvo.train(str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu")
     assert (took["n_steps"], took["checks"]["gold_answers"]) == (1, 4)
 
-    trained = backbones.load(str(tmp_path / "cvo" / "model"), device="cpu")
+    trained = backbones.load(str(tmp_path / "cvo" / "model"), device="cpu", dtype=torch.bfloat16)
     assert trained.target == target, "the budget of pixels and the family stay with the model"
-    before = backbones.load(str(released[family]), device="cpu", pixels=pixels(family)).model.state_dict()
+    before = backbones.load(str(released[family]), device="cpu", dtype=torch.bfloat16, pixels=pixels(family)).model.state_dict()
     changed = {name for name, value in trained.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all(re.fullmatch(families.FAMILIES[family].lora_targets + r"\.weight", name) for name in changed)
@@ -328,8 +345,20 @@ def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path):
     backbone.model.is_loaded_in_4bit = True
     built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
     rows = list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct"))
-    with training.quiet():
+    with adapters.quiet():
         trainer = sft.make_trainer(backbone, rows, tmp_path, SftOptions(batch_size=2, per_device_batch_size=2))
     assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.bfloat16}
     training._adapter_in_float32(trainer.model)
     assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_the_page_of_families_tells_what_is_true():
+    text = (REPOSITORY / "docs" / "families.md").read_text()
+    for published in families.PUBLISHED.values():
+        (row,) = [line for line in text.split("\n") if f"`{published.hub}`" in line and line.startswith("|")]
+        assert f"{published.n_parameters:,}" in row
+        assert f"{published.n_lora:,}" in row
+    for name, family in families.FAMILIES.items():
+        (row,) = [line for line in text.split("\n") if line.startswith(f"| `{name}`")]
+        assert {"asked": "when asked", "always": "always"}[family.thinks] in row
+        assert f"| {SPACES[name].unit} |" in row

@@ -32,7 +32,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 def quiet() -> Iterator[None]:
     """Without the warning of PEFT and TRL, once per adapter or update, of a name that a later transformers will drop."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing.*` is deprecated", FutureWarning)
         yield
 
 

@@ -148,6 +148,13 @@ def load(
     return Backbone(name, told["family"], told["wording"], model.eval(), processor, told.get("prompt", "direct"))
 
 
+def usual_dtype(name: str, device: str | None = None) -> torch.dtype:
+    """What to load a backbone's weights as where nobody says: 16 bits for released models and adapters on a GPU, else 32."""
+    if device == "cpu" or not torch.cuda.is_available() or card(name)["kind"] == "backbone":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
 def processor(name: str, *, pixels: Pixels | None = None) -> ProcessorMixin:
     """The processor of a backbone by name or folder, without its model; the tokenizer pads on the left.
 

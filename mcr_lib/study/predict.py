@@ -11,6 +11,10 @@ from mcr_lib.sources.files import written_whole
 from mcr_lib.sources.images import open_image
 from mcr_lib.sources.predictions import Prediction, parse_prediction
 from mcr_lib.sources.twitter_gmner import LABELS
+from mcr_lib.study.config import Config
+
+PIXELS = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
+"""Of an image of a released model, as profiles have it; other models have their own."""
 
 
 def predict(
@@ -48,7 +52,7 @@ def predict(
     picture = None if image is None else open_image(image, upright=True)
     if picture is not None and max(picture.size) > 200 * min(picture.size):
         raise UserError(f"{image}: {picture.size[0]} x {picture.size[1]} pixels is too thin; models take sides up to 200 : 1")
-    backbone = backbones.load(model, device=device, base=base)
+    backbone = backbones.load(model, device=device, base=base, dtype=backbones.usual_dtype(model, device), pixels=PIXELS)
     images, size = ((), None) if picture is None else ((str(image),), picture.size)
     example = Example("tweet", "given", "given", tuple(text.split()), (), LABELS, images=images, image_size_px=size)
     chat = prompts.messages(example, prompt or backbone.prompt, wording=backbone.wording)

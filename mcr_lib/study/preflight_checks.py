@@ -56,8 +56,9 @@ def versions(around: Around) -> Iterator[Line]:
 def backbone(around: Around) -> Iterator[Line]:
     """The backbone is here, its files are whole, and its family is the one that the profile names."""
     told = cards.card(around.study.backbone)
-    n_files, n = sum(name.endswith(".safetensors") for name in told["sha256"]), around.shape.n_parameters
-    found = f"{around.config.backbone}: {told['family']}, {n / 1e6:,.1f} M parameters, weights in {n_files} file(s), whole"
+    n_files, shape = sum(name.endswith(".safetensors") for name in told["sha256"]), around.shape
+    size = f", {shape.n_parameters / 1e6:,.1f} M parameters" if shape else ""
+    found = f"{around.config.backbone}: {told['family']}{size}, weights in {n_files} file{'s' * (n_files != 1)}, whole"
     if told["family"] != around.config.family:
         yield Line("✗", "backbone", f"{found}; the profile says family {around.config.family}", f"--set family={told['family']}")
     else:
