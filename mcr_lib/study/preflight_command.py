@@ -5,11 +5,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mcr_lib.study import config
-from mcr_lib.study.preflight_around import Around, Line
-from mcr_lib.study.preflight_checks import run
+if TYPE_CHECKING:  # the command line starts without what the checks load
+    from mcr_lib.study.config import Loaded
+    from mcr_lib.study.preflight_around import Line
 
 STYLES = {"✓": "green", "✗": "bold red", "–": "yellow"}
 
@@ -26,23 +26,27 @@ def add_commands(commands: Any) -> None:
     preflight.set_defaults(run=_preflight)
 
 
-def lines(loaded: config.Loaded) -> list[Line]:
+def lines(loaded: "Loaded") -> "list[Line]":
     """The table of a configuration."""
+    from mcr_lib.study.preflight_around import Around
+    from mcr_lib.study.preflight_checks import run
+
     with tempfile.TemporaryDirectory() as scratch:
         return run(Around(loaded, Path(scratch) / "run"))
 
 
-def rows(loaded: config.Loaded) -> list[dict[str, str]]:
+def rows(loaded: "Loaded") -> list[dict[str, str]]:
     """The table as rows for `tables.shown`, and last a line that sums it up."""
     found = lines(loaded)
     told = [{"check": line.check, "": line.mark, "found": line.found, "what to do": line.todo} for line in found]
     return [*told, {"check": "in all", "": max((line.mark for line in found), key="✓–✗".index), "found": verdict(found), "what to do": ""}]
 
 
-def verdict(found: Sequence[Line]) -> str:
+def verdict(found: "Sequence[Line]") -> str:
     """How the table came out, in a sentence.
 
     Example:
+        >>> from mcr_lib.study.preflight_around import Line
         >>> verdict([Line("✓", "GPU", "none is needed"), Line("–", "memory", "no GPU here to compare it with")])
         '1 as it should be, 1 that cannot be checked here'
     """
@@ -54,6 +58,8 @@ def verdict(found: Sequence[Line]) -> str:
 def _preflight(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
+
+    from mcr_lib.study import config
 
     loaded = config.load(arguments.profile, arguments.out and Path(arguments.out).absolute(), config.parse_set(arguments.pairs))
     found = lines(loaded)
