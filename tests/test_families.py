@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
+import yaml
 
 from mcr_lib import chains
 from mcr_lib.boxes import FAMILIES as SPACES
@@ -33,7 +34,8 @@ from mcr_lib.stages import (
     training,
 )
 from mcr_lib.stages.options import CvoOptions, SftOptions
-from mcr_lib.study import predict
+from mcr_lib.study import config, predict, preflight_command
+from mcr_lib.study.settings import Study
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -131,6 +133,33 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     assert gmner_f1(few, said) in (None, 0.0)
     perfect = [replace(row, answer=perfect_text(e, family, row.model_size)) for e, row in zip(few, said, strict=True)]
     assert gmner_f1(few, perfect) == 100
+
+
+@pytest.mark.slow
+def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights(released, tmp_path):
+    told = {
+        "source": "testbed", "data_dir": None, "testbed_sizes": {"train": 8, "dev": 2, "test": 2}, "device": "cpu", "n_processes": 1,
+        "backbone": str(released["qwen3-vl"]), "min_pixels": 4 * 32 * 32, "max_pixels": 12 * 32 * 32, "max_new_tokens": 2,
+        "settings": {"base": {}, "mrsi": {"stage": "sft", "styles": ["terse"]}, "mcr": {"stage": "cvo", "start": "mrsi", "data": "train"}},
+    }  # fmt: skip
+    profile = yaml.safe_load((REPOSITORY / "notebooks" / "profiles" / "qwen3-vl-8b.yaml").read_text())
+    told["sft"] = profile["sft"] | {"max_steps": 1, "batch_size": 2}
+    told["cvo"] = profile["cvo"] | {"max_steps": 1, "batch_size": 4, "num_generations": 4, "max_completion_length": 40, "check_groups": 0}
+    loaded = config.load("qwen3-vl-8b", tmp_path / "run", told)
+    assert {line.mark for line in preflight_command.lines(loaded)} == {"✓"}
+
+    study = Study(loaded)
+    files = {name: read_predictions(study.answer(name, "test")) for name in ("base", "mcr")}
+    for header, rows in files.values():
+        assert header["coordinate_space"] == "norm1000"
+        assert [row.model_size for row in rows] == [study.target.size(example) for example in study.examples("test")]
+    options = {row["option"]: (row["value"], row["origin"]) for row in study.facts("mcr")["options"]}
+    assert options["weights"] == ("bfloat16", "run")
+    assert options["max_pixels"] == (12 * 32 * 32, "run")
+    assert options["gradient_checkpointing"] == (True, "profile")
+    fewer = Study(config.load("qwen3-vl-8b", tmp_path / "run", told | {"max_pixels": 6 * 32 * 32}))
+    assert study.is_done("mcr")
+    assert not fewer.is_done("mcr"), "another budget of pixels is another model"
 
 
 @pytest.mark.parametrize("family", MODELS)

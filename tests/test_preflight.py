@@ -19,6 +19,7 @@ pytestmark = pytest.mark.canary
 PROFILES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((REPOSITORY / "notebooks" / "profiles").glob("*.yaml"))}
 ON_GPU = [name for name, told in PROFILES.items() if told.get("device") == "cuda"]
 ON_TESTBED = [name for name, told in PROFILES.items() if told.get("source", "testbed") == "testbed"]
+OTHERS = ["twitter-gmner-data"]
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +87,18 @@ def test_the_paper_s_numbers_are_those_of_its_profiles():
         assert cvo.num_generations == facts["cvo_generations"]["value"]
         assert min(sft.lora_rank, cvo.lora_rank) > 0
         assert (sft.weights, sft.quantization, sft.pixels) == ("bfloat16", "none", (3136, 1_003_520))
+
+
+def test_every_profile_is_tried_here():
+    assert sorted([*ON_GPU, *ON_TESTBED, *OTHERS]) == sorted(PROFILES)
+
+
+def test_a_profile_that_trains_nothing_needs_the_data_alone(tmp_path, gmner_dir):
+    lines = preflight_command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(tmp_path)}))
+    assert (marked(lines, "✗"), marked(lines, "–")) == ({"data"}, set())
+    lines = preflight_command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(gmner_dir), "splits": ["test"]}))
+    assert {line.mark for line in lines} == {"✓"}
+    assert any(line.found.endswith("of 1,500 tweets have one; nothing is trained, scores need none") for line in lines)
 
 
 def test_real_data_are_counted(gmner_dir, tmp_path):

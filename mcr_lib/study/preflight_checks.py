@@ -135,6 +135,8 @@ def rows(around: Around) -> Iterator[Line]:
 
 def pixels(around: Around) -> Iterator[Line]:
     """No image takes more pixels than the budget, as thin ones do: neither side can be less than a unit."""
+    if not around.study.settings:
+        return
     target = around.outline.target
     unit, sizes = find_family(target.family).unit, [(e.id, e.image_size_px) for e in around.tweets if e.image_size_px]
     past = [(id, size, made) for id, size in sizes if (made := _resized(size, unit, target)) and made[0] * made[1] > target.max_pixels]
@@ -197,7 +199,7 @@ def room(around: Around) -> Iterator[Line]:
 
 def disk(around: Around) -> Iterator[Line]:
     """Room for checkpoints and models of the run, and for the backbone where it is not here yet; estimated."""
-    if around.shape is None:
+    if around.shape is None or not around.trained:
         return
     needed = 0.0
     for name in around.trained:
