@@ -48,3 +48,19 @@ def test_a_command_is_taken_by_the_command_line_and_the_profile(command, tmp_pat
     loaded = config.load(given.profile, tmp_path, config.parse_set(given.pairs))
     assert loaded.config.settings
     assert len(runner._chosen(runner.find_notebooks(loaded.config.notebooks), given.only, given.start_from)) == (len(given.only) or 6)
+
+
+DOCUMENTS = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "REPRODUCING.md",
+    REPOSITORY / "data" / "README.md",
+    *(REPOSITORY / "docs").glob("*.md"),
+]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_a_document_names_are_there(path):
+    named = re.findall(r"`((?:docs|data|mcr_lib|notebooks|tests|stages|study)/[\w./-]+\.(?:md|py|yaml|txt|png))[`:]", path.read_text())
+    for name in named:
+        assert (REPOSITORY / name).exists() or (REPOSITORY / "mcr_lib" / name).exists(), name
+    assert named or path.name == "families.md"
