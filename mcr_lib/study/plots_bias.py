@@ -155,12 +155,12 @@ def probed(tweets: Mapping[str, Example], answers: Mapping[str, Sequence[Predict
     shown = list(tweets.items())
     rows = [shown[k : k + n_columns] for k in range(0, len(shown), n_columns)]
     said = answers or {}
-    figure, axes = plots.picture_grid([[(example, said.get(name)) for name, example in row] for row in rows], n_columns)
+    figure, axes = plots.picture_grid([[(example, said.get(name)) for name, example in row] for row in rows], n_columns, head=0.35)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, (name, example) in zip(axes.flat, shown, strict=False):
         plots.draw_example(ax, example, open_image(example.images[0]), said.get(name))
-        ax.set_title(name.replace("_", " "), fontsize=9, fontweight="bold")
+        ax.set_title(PROBE_LABELS.get(name, name).replace("\n", " "), fontsize=9, color="black", fontweight="bold")
         ax.set_anchor("N")
     return figure
 
