@@ -127,6 +127,7 @@ def arguments(options: Options, folder: Path, device: torch.device) -> dict[str,
         "per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation, "output_dir": str(folder / "checkpoints"),
         "save_strategy": "steps", "save_total_limit": 2, "logging_steps": 1, "logging_nan_inf_filter": False, "report_to": [],
         "disable_tqdm": True, "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
+        "ddp_find_unused_parameters": options.train_vision and not options.gradient_checkpointing,  # only a tower without images is unused
         "average_tokens_across_devices": True, _CHECKPOINTING: options.gradient_checkpointing,
     }  # fmt: skip
 
