@@ -47,7 +47,7 @@ PROBE_LABELS = {
 def cases(drawn: Sequence[Case]) -> Figure:
     """The hand-made tweets, one per row: the right answer left, that of the shortcut right; gold boxes solid, predicted ones dashed."""
     pairs = [drawn[k : k + 2] for k in range(0, len(drawn), 2)]
-    figure, axes = plots.picture_grid([[(case.example, case.answer) for case in pair] for pair in pairs], 2)
+    figure, axes = plots.picture_grid([[(case.example, case.answer) for case in pair] for pair in pairs], 2, head=0.35)
     for ax, case in zip(axes.flat, drawn, strict=True):
         plots.draw_example(ax, case.example, case.picture, case.answer)
         shade = "#1a7f4f" if case.name == "right" else "#b3400a"
@@ -241,7 +241,7 @@ def image_caused(rows: Rows) -> Figure:
         ax.grid(visible=False, axis="y")
     handles = [Line2D([], [], marker="o", linestyle="", color="k", label="real image"),
                Line2D([], [], marker="o", linestyle="", color="k", markerfacecolor="white", label="blank image")]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower right", ncols=2)
+    figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 
