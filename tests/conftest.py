@@ -1,6 +1,7 @@
 """Shared by all tests: offline, one thread, and where real data may lie."""
 
 import functools
+import gc
 import os
 import socket
 from collections import defaultdict
@@ -48,7 +49,9 @@ def read_real(gmner_dir):
 
     @functools.cache
     def read(source: str, split: str, version: str = "v2") -> tuple:
-        return sources.read_split(source, gmner_dir, split=split, version=version)
+        found = sources.read_split(source, gmner_dir, split=split, version=version)
+        gc.freeze()  # it stays: no later collection need look at it
+        return found
 
     return read
 
@@ -91,6 +94,12 @@ BUDGETS_S = {"unit": 60, "lint": 20, "canary": 60, "nano": 120, "smoke": 240, "s
 
 _seconds: dict[str, float] = defaultdict(float)
 _counts: dict[str, int] = defaultdict(int)
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays to the end: collections of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def tier(keywords) -> str:
