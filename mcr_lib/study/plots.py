@@ -30,6 +30,9 @@ REFERENCE_COLOUR = "#444444"
 OTHER_COLOUR = "#666666"
 BAIT_COLOUR = "#000000"
 
+_COLUMN_IN, _PICTURE_IN, _TITLE_IN, _TEXT_IN, _EDGE_IN = 3.3, 2.3, 0.25, (0.15, 0.145), (0.3, 0.45)
+"""Grids of pictures in inches: a column, a picture, its title, the text below (and per line), the edges above and below."""
+
 
 def use_style() -> None:
     """Apply the style file of the project to matplotlib."""
@@ -170,10 +173,16 @@ def picture_grid(
         rows: what will be drawn in each row: tweets with their answers.
         head: room above each picture in inches, for titles of several lines.
     """
-    heights = [2.5 + head + 0.145 * max((len(_lines(example, answer)) for example, answer in row), default=0) for row in rows]
-    size, ratios = (3.3 * n_columns, sum(heights)), {"height_ratios": heights}
-    figure, axes = plt.subplots(len(heights), n_columns, figsize=size, squeeze=False, gridspec_kw=ratios, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.15)  # room for a line below the texts, which the layout only estimates
+    texts = [_TEXT_IN[0] + _TEXT_IN[1] * max((len(_lines(example, answer)) for example, answer in row), default=0) for row in rows]
+    height, width = sum(texts) + len(rows) * (_PICTURE_IN + _TITLE_IN + head) + _EDGE_IN[1], _COLUMN_IN * n_columns
+    figure = plt.figure(figsize=(width, height + _EDGE_IN[0]), layout="none")
+    axes, top = np.empty((len(rows), n_columns), dtype=object), height
+    for i, text in enumerate(texts):  # placed by hand: a layout engine only estimates what hangs below a picture
+        top -= _TITLE_IN + head + _PICTURE_IN
+        for j in range(n_columns):
+            left, size = j * _COLUMN_IN + 0.1, ((_COLUMN_IN - 0.2) / width, _PICTURE_IN / (height + _EDGE_IN[0]))
+            axes[i, j] = figure.add_axes((left / width, top / (height + _EDGE_IN[0]), *size))
+        top -= text
     return figure, axes
 
 

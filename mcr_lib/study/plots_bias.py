@@ -47,7 +47,7 @@ PROBE_LABELS = {
 def cases(drawn: Sequence[Case]) -> Figure:
     """The hand-made tweets, one per row: the right answer left, that of the shortcut right; gold boxes solid, predicted ones dashed."""
     pairs = [drawn[k : k + 2] for k in range(0, len(drawn), 2)]
-    figure, axes = plots.picture_grid([[(case.example, case.answer) for case in pair] for pair in pairs], 2, head=0.35)
+    figure, axes = plots.picture_grid([[(case.example, case.answer) for case in pair] for pair in pairs], 2)
     for ax, case in zip(axes.flat, drawn, strict=True):
         plots.draw_example(ax, case.example, case.picture, case.answer)
         shade = "#1a7f4f" if case.name == "right" else "#b3400a"
@@ -155,7 +155,7 @@ def probed(tweets: Mapping[str, Example], answers: Mapping[str, Sequence[Predict
     shown = list(tweets.items())
     rows = [shown[k : k + n_columns] for k in range(0, len(shown), n_columns)]
     said = answers or {}
-    figure, axes = plots.picture_grid([[(example, said.get(name)) for name, example in row] for row in rows], n_columns, head=0.35)
+    figure, axes = plots.picture_grid([[(example, said.get(name)) for name, example in row] for row in rows], n_columns)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, (name, example) in zip(axes.flat, shown, strict=False):
