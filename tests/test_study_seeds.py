@@ -146,7 +146,7 @@ def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sa
     assert (scores["primary"]["n_seeds"], scores["primary"]["verdict"]) == (1, "too few seeds")
     text = seeds_tables.settings_table(scores)
     assert "| mcr | 2 |" in text
-    assert ", 1 seeds)" in text
+    assert ", 1 seed)" in text
 
 
 def test_several_folders_may_hold_settings_of_one_seed(runs, tmp_path, tweets, sample_dir):
@@ -230,8 +230,11 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     rows = [row(scores, name, "test", "gmner_f1") for name in SETTINGS]
     assert dots == {value for r in rows for value in r["per_seed"].values()}
     assert [list(line.get_xdata()) for line in test.lines] == [v for r in rows for v in ([r["ci_low"], r["ci_high"]], [r["mean"]])]
-    filled = {line.get_markerfacecolor() for line in plots_seeds.differences(scores).axes[1].lines if line.get_marker() == "o"}
+    pair = plots_seeds.differences(scores)
+    filled = {line.get_markerfacecolor() for line in pair.axes[1].lines if line.get_marker() == "o"}
     assert {"#0072B2"} <= filled  # GMNER F1 is shown to be better
+    labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
+    assert (labels[0], labels[3]) == ("GMNER F1 (more is better)", "image-caused N-Rate (less is better)")
     assert plots_seeds.values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mcr_lib.study import plots
 from mcr_lib.study.plots_training import colour
+from mcr_lib.study.seeds import BETTER
 from mcr_lib.study.seeds_tables import CONTROLLED, LABELS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -19,7 +20,7 @@ def settings(scores: Mapping[str, Any], metric: str = "gmner_f1") -> Figure:
     """A metric of every setting, a panel per split."""
     names = scores["settings"]
     panels = [[row for row in scores["rows"] if (row["split"], row["metric"]) == (split, metric)] for split in scores["splits"]]
-    figure, axes = _panels(len(panels), len(names), sharex=True)
+    figure, axes = _panels(len(panels), len(names))
     for ax, split, rows in zip(axes, scores["splits"], panels, strict=True):
         by_name = {row["setting"]: row for row in rows}
         for y, name in enumerate(names):
@@ -34,18 +35,18 @@ def settings(scores: Mapping[str, Any], metric: str = "gmner_f1") -> Figure:
 
 def differences(scores: Mapping[str, Any]) -> Figure:
     """The pair that is tested, a panel per split, a line per metric; filled = every seed agrees and the interval excludes 0."""
-    (first, second), metrics = scores["pair"], list(LABELS)
-    figure, axes = _panels(len(scores["splits"]), len(metrics), sharex=True)
+    (first, second), there = scores["pair"], {row["metric"] for row in scores["comparisons"]}
+    metrics = [metric for metric in LABELS if metric in there]
+    figure, axes = _panels(len(scores["splits"]), len(metrics))
     for ax, split in zip(axes, scores["splits"], strict=True):
         for row in scores["comparisons"]:
-            if row["split"] == split and row["metric"] in LABELS:
+            if row["split"] == split and row["metric"] in metrics:
                 is_shown = row["verdict"] in ("shown", "the opposite is shown")
                 is_better = np.sign(row["mean"]) == row["better"]
                 _draw(ax, row, metrics.index(row["metric"]), "#0072B2" if is_better else "#D55E00", is_filled=is_shown)
         ax.axvline(0, color=plots.REFERENCE_COLOUR, linewidth=0.8)
         ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=f"{first} − {second}, points")
-    signs = {row["metric"]: row["better"] for row in scores["comparisons"]}
-    labels = [f"{LABELS[m]} ({'more' if signs.get(m, 1) > 0 else 'less'} is better)" for m in metrics]
+    labels = [f"{LABELS[metric]} ({'more' if BETTER[metric] > 0 else 'less'} is better)" for metric in metrics]
     axes[0].set(yticks=range(len(metrics)), yticklabels=labels, ylim=(len(metrics) - 0.5, -0.5))
     return _headed(figure, scores, f"{first} − {second}: blue better, red worse; filled = every seed agrees and the interval excludes 0")
 
@@ -55,9 +56,9 @@ def values(rows: Rows) -> list[dict[str, Any]]:
     return [{**{k: v for k, v in row.items() if k != "per_seed"}, **{f"seed {s}": v for s, v in row["per_seed"].items()}} for row in rows]
 
 
-def _panels(n: int, n_lines: int, *, sharex: bool) -> tuple[Figure, Sequence[Axes]]:
+def _panels(n: int, n_lines: int) -> tuple[Figure, Sequence[Axes]]:
     size = (2.0 + 2.6 * n, 1.3 + 0.34 * n_lines)
-    figure, axes = plt.subplots(1, n, figsize=size, sharey=True, sharex=sharex, squeeze=False)
+    figure, axes = plt.subplots(1, n, figsize=size, sharey=True, sharex=True, squeeze=False)
     for ax in axes[0]:
         ax.grid(visible=False, axis="y")
         ax.grid(visible=True, axis="x")

@@ -58,7 +58,7 @@ def _heading(at: tuple[str, str], split: str) -> str:
 def _cell(row: Mapping[str, Any] | None, n_seeds: int) -> str:
     if row is None:
         return "–"
-    of = "" if row["n_seeds"] == n_seeds else f", {row['n_seeds']} seeds"
+    of = "" if row["n_seeds"] == n_seeds else f", {row['n_seeds']} seed" + "s" * (row["n_seeds"] > 1)
     return f"{row['mean']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f}{of})"
 
 
