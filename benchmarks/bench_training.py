@@ -6,7 +6,6 @@ The last line printed is a JSON object: `overhead` (median over the pairs of our
 disturb), `stock_s`, `ours_s` (medians of a run), `grown_mb` (memory held after 200 updates over that after 100), `n_updates`, `n_pairs`.
 """
 
-import ctypes
 import gc
 import json
 import statistics
@@ -20,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 
 from mcr_lib.sources import load_split
 from mcr_lib.sources.testbed import folder as testbed_folder
-from mcr_lib.stages import backbones, mrsi, nano, sft, training
+from mcr_lib.stages import allocator, backbones, mrsi, nano, sft, training
 from mcr_lib.stages.options import SftOptions
 
 
@@ -76,8 +75,7 @@ def _growth(scratch: Path, rows: list, options: SftOptions) -> float:
     def note(done: int, of: int, row: object) -> None:
         if done in (of // 2, of):
             gc.collect()
-            if sys.platform == "linux":
-                ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free but not given back is no leak
+            allocator.give_back()  # what is free but not given back is no leak
             held[done] = psutil.Process().memory_info().rss / 2**20
 
     sft.train(str(scratch / "backbone"), rows, scratch / "long", options, prompt="mcr", device="cpu", progress=note)

@@ -26,12 +26,12 @@ from torch import nn
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
-from mcr_lib.stages import pretrain_rows, pretrain_sight, tiny
+from mcr_lib.stages import allocator, pretrain_rows, pretrain_sight, tiny
 from mcr_lib.stages.backbones import Backbone
 from mcr_lib.stages.pretrain_batches import IGNORED, Batch, Batcher
 from mcr_lib.stages.pretrain_guide import Guide
 
-LOG_EVERY, SAVE_EVERY, POOL = 20, 100, 6
+LOG_EVERY, SAVE_EVERY, GIVE_BACK_EVERY, POOL = 20, 100, 10, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,8 @@ class _Run:
             norm = nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
+            if (step + 1) % GIVE_BACK_EVERY == 0:  # batches of ever other shapes would leave ever more holes
+                allocator.give_back()
             self.seconds = before + time.monotonic() - began
             if (step + 1) % LOG_EVERY == 0 or step < 3:
                 told = {name: round(value.item(), 4) for name, value in losses.items()}
