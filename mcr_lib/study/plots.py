@@ -175,7 +175,8 @@ def picture_grid(
     """
     texts = [_TEXT_IN[0] + _TEXT_IN[1] * max((len(_lines(example, answer)) for example, answer in row), default=0) for row in rows]
     height, width = sum(texts) + len(rows) * (_PICTURE_IN + _TITLE_IN + head) + _EDGE_IN[1], _COLUMN_IN * n_columns
-    figure = plt.figure(figsize=(width, height + _EDGE_IN[0]), layout="none")
+    figure = plt.figure(figsize=(width, height + _EDGE_IN[0]))
+    figure.set_layout_engine("none")  # afterwards: matplotlib forgets a "none" of the start once the figure was saved
     axes, top = np.empty((len(rows), n_columns), dtype=object), height
     for i, text in enumerate(texts):  # placed by hand: a layout engine only estimates what hangs below a picture
         top -= _TITLE_IN + head + _PICTURE_IN
