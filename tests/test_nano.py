@@ -131,6 +131,7 @@ def of_rank(rank):
     return next(one for one in below if one.environ().get("RANK") == str(rank) and "mcr_lib" in one.cmdline())
 
 
+@pytest.mark.server
 def test_two_processes_train_and_answer_as_one_and_the_death_of_one_is_told(unbroken, tmp_path):
     # accelerate launch --cpu would start one process without a word
     shorter = {"sft": {**unbroken.config.sft, "max_steps": 8}, "cvo": {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0}}
