@@ -51,6 +51,10 @@ FAMILIES = {
 """Name -> family. MiMo-VL has the architecture of Qwen2.5-VL; that it speaks the same space is unverified."""
 
 
+MAX_RATIO = 200
+"""The longer side of an image over the shorter one, at most: processors of these families refuse more."""
+
+
 def find_family(name: str) -> Family:
     """The family of a name.
 
@@ -194,8 +198,8 @@ def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixel
         (588, 448)
     """
     width, height = image_size
-    if max(width, height) > 200 * min(width, height):
-        raise ValueError(f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios up to 200")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ValueError(f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios up to {MAX_RATIO}")
     new_width, new_height = (round(side / unit) * unit for side in (width, height))
     if new_width * new_height > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)

@@ -53,7 +53,18 @@ def interval95(ratio: Ratio, weights: np.ndarray) -> tuple[float, float] | None:
     Args:
         weights: shape (n_resamples, n_tweets), from `resamples`; one draw serves all ratios of a report.
     """
-    values = _percents(weights @ ratio.numerator, weights @ ratio.denominator)
+    return interval95_of_sum([(1, ratio)], weights)
+
+
+def interval95_of_sum(terms: "Terms", weights: np.ndarray) -> tuple[float, float] | None:
+    """The same of a sum of ratios, each with its factor.
+
+    Example:
+        >>> half = Ratio(np.array([1, 0]), np.array([1, 1]))
+        >>> interval95_of_sum([(1, half), (-1, half)], resamples(2, 100, np.random.default_rng(0)))
+        (0.0, 0.0)
+    """
+    values = _drawn(terms, weights)
     values = values[np.isfinite(values)]
     if not len(values):
         return None
@@ -133,9 +144,9 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
     return f"{first} is {better} than {second} by {abs(test.difference):.2f} points of {metric} ({numbers})."
 
 
-Terms = Sequence[tuple[int, Ratio]]
-"""What is measured with one seed: a sum of ratios over the same tweets, each with its sign. A setting: one ratio; two settings compared, or
-one with and without the image: a second one with -1.
+Terms = Sequence[tuple[float, Ratio]]
+"""A sum of ratios over the same tweets, each with its factor. What is measured of a setting with one seed: one ratio; of two settings
+compared, or of one with and without the image: a second one with -1.
 """
 
 
@@ -193,9 +204,7 @@ def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Gener
     if not seeds or any(value is None for values in observed for value in values):
         raise ValueError("numbers over seeds need at least one seed, and ratios that are defined")
     per_seed = tuple(sum(sign * value for (sign, _), value in zip(t, o, strict=True)) for t, o in zip(seeds, observed, strict=True))
-    drawn = np.stack(
-        [sum(sign * _percents(weights @ r.numerator, weights @ r.denominator) for sign, r in terms) for terms in seeds], axis=1
-    )
+    drawn = np.stack([_drawn(terms, weights) for terms in seeds], axis=1)
     means = (resamples(len(seeds), len(weights), rng) * drawn).sum(axis=1) / len(seeds)
     means = means[np.isfinite(means)]
     return OverSeeds(per_seed, tuple(float(end) for end in np.percentile(means, [2.5, 97.5])) if len(means) else None)
@@ -237,6 +246,11 @@ def summary(ratios: Mapping[str, Ratio], weights: np.ndarray | None) -> dict[str
         intervals = {name: interval95(ratio, weights) for name, ratio in ratios.items()}
         values["ci95"] = {name: None if ci is None else [round(ci[0], 2), round(ci[1], 2)] for name, ci in intervals.items()}
     return values
+
+
+def _drawn(terms: Terms, weights: np.ndarray) -> np.ndarray:
+    """A sum of ratios in percent in each resample; NaN where one of them has no denominator."""
+    return sum(factor * _percents(weights @ ratio.numerator, weights @ ratio.denominator) for factor, ratio in terms)
 
 
 def _percents(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:

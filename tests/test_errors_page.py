@@ -349,6 +349,13 @@ def test_boxes_read_in_another_space_earn_no_grounding_and_everything_else():
     assert (found.count, found.span, found.type, found.entailment, found.grounding) == (1, 1, 1, 1, 0)
 
 
+def test_an_answer_that_is_cut_before_it_is_closed_cannot_be_read():
+    tweet = Example("1", "demo", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", ()),), ("PER",))
+    whole = write_answer(yardsticks.perfect(rewards.written_gold(tweet, "norm1000")), think="Ada is a name.")
+    reasons = [parse_answer(whole[:length], labels=("PER",)).reason for length in range(len(whole) + 1)]
+    assert (reasons.pop(), None in reasons) == (None, False)
+
+
 def test_pixels_of_the_resized_image_taken_for_the_originals_are_shifted_by_one_factor():
     box = (300, 200, 700, 600)
     written = boxes.written_box(box, "model_px", image_size=(1000, 800), model_size=(500, 400))

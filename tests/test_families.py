@@ -292,6 +292,9 @@ def test_a_model_of_the_hub_is_found_in_its_cache(released, tmp_path, monkeypatc
     (kept / "refs" / "main").write_text("0" * 40)
     assert cards.card("XiaomiMiMo/MiMo-VL-7B-RL")["family"] == "mimo-vl"
     assert backbones.load("XiaomiMiMo/MiMo-VL-7B-RL", device="cpu", pixels=pixels("mimo-vl")).family == "mimo-vl"
+    said = predict.predict("XiaomiMiMo/MiMo-VL-7B-RL", "Ada in Oslo", device="cpu", max_new_tokens=2)
+    assert (said["prompt"], said["entities"]) == ("direct", [])
+    assert said["parse"]["reason"], "chance weights cannot answer in two tokens"
 
 
 def test_a_model_that_is_not_here_is_told_with_what_to_download(tmp_path, monkeypatch):
@@ -368,17 +371,20 @@ def test_too_little_memory_for_the_weights_is_told(released, monkeypatch):
         backbones.load(str(released["qwen2.5-vl"]), device="cpu")
 
 
-def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path):
+def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path, monkeypatch):
     # TRL makes the adapter of a 4-bit model bfloat16, and the scaler of float16 stops at its first gradient
     backbone = backbones.load(str(released["qwen2.5-vl"]), device="cpu", pixels=pixels("qwen2.5-vl"))
     backbone.model.is_loaded_in_4bit = True
     built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
     rows = list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct"))
+    options = SftOptions(batch_size=2, per_device_batch_size=2)
     with adapters.quiet():
-        trainer = sft.make_trainer(backbone, rows, tmp_path, SftOptions(batch_size=2, per_device_batch_size=2))
-    assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.bfloat16}
-    training._adapter_in_float32(trainer.model)
-    assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
+        trainer = sft.make_trainer(backbone, rows, tmp_path, options)
+    monkeypatch.setattr(trainer, "train", lambda **_: found.append({p.dtype for p in trainer.model.parameters() if p.requires_grad}))
+    found = []
+    for trainer.args.fp16 in (False, True):
+        training.run(trainer, tmp_path, None, options, curves=sft.CURVES, progress=None)
+    assert found == [{torch.bfloat16}, {torch.float32}]
 
 
 def test_the_page_of_families_tells_what_is_true():

@@ -1,11 +1,13 @@
 """Several processes for one stage: how many, how they end, and how answers are shared; what needs real ones is in test_nano."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,9 @@ import torch
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.sources.predictions import read_predictions
-from mcr_lib.stages import generate, launch
+from mcr_lib.stages import backbones, generate, launch
+from mcr_lib.study import cli
+from mcr_lib.study.settings import Study
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -62,6 +66,29 @@ def test_the_end_of_several_processes_is_told_by_the_one_that_caused_it(said, co
     with pytest.raises(kind, match=message):
         raise error
     assert "\n" not in str(error) or "a bug" in str(error)
+
+
+def test_a_command_without_a_setting_takes_each_of_the_profile(tmp_path, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(Study, "is_done", lambda study, name: False)
+    monkeypatch.setattr(Study, "train", lambda study, name: done.append(name) or {"n_steps": 1, "seconds": 2})
+    monkeypatch.setattr(Study, "answer", lambda study, name, split, **_: done.append((name, split)))
+    nano = ["--profile", "nano", "--out", str(tmp_path)]
+    for command, expected in (
+        (["sft"], ["sft", "sft-lora"]),
+        (["cvo"], ["mcr", "mcr-lora"]),
+        (["cvo", "--setting", "mcr"], ["mcr"]),
+        (["generate"], [(name, "test") for name in ("base", "sft", "mcr", "sft-lora", "mcr-lora")]),
+        (["generate", "--setting", "mcr", "--split", "dev", "--split", "test"], [("mcr", "dev"), ("mcr", "test")]),
+    ):
+        assert cli.main([*command, *nano]) == 0
+        assert done == expected
+        done.clear()
+    capsys.readouterr()
+    assert cli.main(["cvo", *nano, "--set", "settings={base: {}}"]) == 2
+    assert capsys.readouterr().err == "mcr: profile nano has no setting of stage cvo; it has base\n"
+    assert cli.main(["generate", *nano, "--stem", "mine"]) == 2
+    assert "give --setting and at most one --split with them" in capsys.readouterr().err
 
 
 def test_what_ends_before_torchrun_can_sum_up_is_told_too():
@@ -140,6 +167,23 @@ def test_configurations_of_accelerate_are_there_and_leave_precision_to_the_profi
     assert (ours.distributed_type, ours.num_processes, ours.mixed_precision) == ("MULTI_GPU", 4, "no")
     of_trl = Path(importlib.util.find_spec("trl").origin).parent / "accelerate_configs"
     assert {"zero1.yaml", "zero2.yaml", "zero3.yaml", "fsdp1.yaml", "fsdp2.yaml"} <= {path.name for path in of_trl.iterdir()}
+
+
+def test_a_model_that_is_not_needed_any_more_makes_room_for_the_next_one(nano_folder, monkeypatch):
+    was_gone = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: was_gone.append(reference() is None))
+    trainer = SimpleNamespace()
+    trainer.model = SimpleNamespace(trainer=trainer)  # trainers hold themselves in circles
+    reference = weakref.ref(trainer)
+    gc.disable()
+    try:
+        del trainer
+        assert reference() is not None
+        backbones.load(str(nano_folder), device="cpu")
+    finally:
+        gc.enable()
+    assert was_gone == [True]
 
 
 BACKBONE = SimpleNamespace(name="b", wording="brief", space="model_px", model=SimpleNamespace(device=torch.device("cpu")))

@@ -115,6 +115,8 @@ def test_a_stage_on_a_merged_adapter_goes_on_as_if_it_had_not_stopped(unbroken, 
     card = (model / "model" / "README.md").read_text()
     assert "| stage | sft on answers, from sft-lora |" in card
     assert "| handover | merge | setting again |" in card
+    assert "| boxes in | model_px |" in card
+    assert "| scored by | `scorer=definition" in card
 
 
 def merging(unbroken, folder):

@@ -49,16 +49,18 @@ def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
 
 
 @pytest.mark.parametrize("profile", ON_GPU)
-def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile, tmp_path):
+def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight_checks, "_is_installed", lambda package: False)
     lines = preflight_command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
     by_check = {line.check: line for line in lines}
-    assert {"backbone", "GPU", "data"} <= marked(lines, "✗") <= {"backbone", "GPU", "data", "versions"}
+    is_4bit = PROFILES[profile].get("quantization") == "4bit"
+    assert marked(lines, "✗") == {"backbone", "GPU", "data", *(["bitsandbytes"] if is_4bit else [])}
     assert marked(lines, "–") == {"rows", "pixels", "memory"}
     assert all("estimated: " in line.found for line in lines if line.check == "memory")
     assert f"hf download {PROFILES[profile]['backbone']}" in by_check["backbone"].found
     assert by_check["GPU"].found == f"{PROFILES[profile]['n_processes']} needed, none that torch sees"
     assert "no data" in by_check["data"].found
-    assert ("bitsandbytes is not installed" in by_check["versions"].found) == (PROFILES[profile].get("quantization") == "4bit")
+    assert not is_4bit or by_check["bitsandbytes"].todo == "pip install bitsandbytes"
     assert all(line.found and "\n" not in line.found for line in lines)
 
 
@@ -204,6 +206,15 @@ def test_versions_outside_the_ranges_are_told(tmp_path, monkeypatch):
     line = only(preflight_checks.versions(around(tmp_path)))
     assert (line.mark, line.found) == ("✗", "trl 2.0.0 is not <1.17,>=1.16")
     assert line.todo == "pip install '.[train]' in the clone"
+
+
+def test_vllm_is_asked_for_where_it_is_to_sample(tmp_path, monkeypatch):
+    assert list(preflight_checks.extras(around(tmp_path, "qwen2.5-vl-7b"))) == []
+    line = only(preflight_checks.extras(around(tmp_path, "qwen2.5-vl-7b", **{"cvo.use_vllm": True})))
+    assert (line.mark, line.check, line.todo) == ("✗", "vllm", "pip install -r requirements-vllm.lock")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.31.0")
+    line = only(preflight_checks.extras(around(tmp_path, "qwen2.5-vl-7b", **{"cvo.use_vllm": True})))
+    assert (line.mark, line.found) == ("✓", "0.31.0, for use_vllm")
 
 
 def test_a_full_disk_is_told_before_it_is_full(tmp_path, monkeypatch):

@@ -102,6 +102,15 @@ def test_a_bad_image_is_one_sentence_and_never_decoded_beyond_the_limit(tmp_path
     assert "\n" not in str(raised.value)
 
 
+def test_an_image_too_thin_for_a_model_is_left_out_before_rows_are_made(tmp_path):
+    for name, size in (("thin", (402, 2)), ("just", (400, 2))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    assert image_problem(tmp_path / "just.png") == ((400, 2), None)
+    assert image_problem(tmp_path / "thin.png") == (None, "402 x 2 pixels is too thin; models take sides up to 200 : 1")
+    both = [example(name, tmp_path / f"{name}.png") for name in ("thin", "just")]
+    assert [e.id for e in usable_images(both, on_bad_image="skip")[0]] == ["just"]
+
+
 def test_the_limit_is_far_above_any_tweet():
     assert MAX_PIXELS > 10 * 1200 * 1200
 

@@ -11,6 +11,7 @@ from mcr_lib.statistics import (
     PairedTest,
     Ratio,
     interval95,
+    interval95_of_sum,
     over_seeds,
     paired_test,
     resamples,
@@ -73,6 +74,18 @@ def test_the_interval_of_an_f1_is_that_of_a_plain_loop_over_resampled_tweets():
         drawn.append(100 * 2 * sum(tp[some]) / (2 * sum(tp[some]) + sum(fp[some]) + sum(fn[some])))
     low, high = interval95(ratios(np.stack([tp, fp, fn], axis=1))["f1"], resamples(60, 4000, np.random.default_rng(4)))
     assert (low, high) == (pytest.approx(sorted(drawn)[99], abs=0.7), pytest.approx(sorted(drawn)[3899], abs=0.7))
+
+
+def test_the_interval_of_a_sum_of_rates_draws_the_same_tweets_for_all_of_them():
+    # two rates that rise and fall together: their half sum spreads as each of them, their difference not at all
+    rng = np.random.default_rng(10)
+    rate, weights = coin(rng, 80, 0.3), resamples(80, 500, rng)
+    low, high = interval95(rate, weights)
+    assert interval95_of_sum([(0.5, rate), (0.5, rate)], weights) == pytest.approx((low, high))
+    assert interval95_of_sum([(-1, rate)], weights) == pytest.approx((-high, -low))
+    assert interval95_of_sum([(1, rate), (-1, rate)], weights) == (0.0, 0.0)
+    nothing = Ratio(np.zeros(80, dtype=int), np.zeros(80, dtype=int))
+    assert interval95_of_sum([(1, rate), (1, nothing)], weights) is None
 
 
 def test_the_p_value_of_an_f1_is_that_of_all_swaps_counted_out():

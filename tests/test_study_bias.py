@@ -107,6 +107,8 @@ def test_the_worst_blank_image_is_told(study, found, made):
     assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == ("blank_noise", 50.0, 3)
     assert (rows["all"]["consistency"], rows["all"]["box not wanted"]) == (50.0, 3)
     assert rows["blank"]["ci_low"] < 50 < rows["blank"]["ci_high"]
+    del probed["perfect"]["blank_blur"]
+    assert "blank" not in {row["probe"] for row in bias_views.consistency_rows(replace(found, probed=probed))}
 
 
 def test_what_was_wrong_before_is_not_counted(found):
@@ -251,7 +253,9 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
         ]
         assert all(sentence in again.told for sentence in again.missing)
         rows = told_of(again)
-        assert "erase" not in {row["probe"] for row in rows["consistency"]}
+        shown = {row["probe"] for row in rows["consistency"]}
+        assert {"blank", "mute"} <= shown
+        assert not {"erase", "all"} & shown, "what has answered fewer probes has less to fail"
     finally:
         path.write_text(kept)
         erase.write_text(kept_erase)

@@ -45,6 +45,7 @@ def ran(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(colab, "pins_of_installed", lambda: ["numpy==2.1.3"])
     monkeypatch.setattr(colab, "MOUNTED", tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return seen
 
 
@@ -102,13 +103,29 @@ def test_a_gpu_without_data_is_told_where_to_put_them(ran, tmp_path):
     assert "put Twitter-GMNER there (data/README.md) and run this cell again for colab-t4" in told
 
 
-def test_one_switch_puts_run_and_data_on_drive(ran, tmp_path):
+def test_one_switch_puts_run_and_data_on_drive_also_when_the_cell_is_run_again(ran, tmp_path):
     ran.memory_mib, home = 15 * GIB, tmp_path / "MyDrive" / "mcr"
+    without = colab.set_up("tiny", "outputs/tiny", {"seed": 3}, on_drive=True, clone=tmp_path)[:3]
+    assert without == ("tiny", str(home / "outputs" / "tiny"), {"seed": 3})
     (home / "twitter-gmner" / "Twitter10000_v2.0").mkdir(parents=True)
-    profile, run, overrides, _ = colab.set_up("tiny", "outputs/tiny", {"seed": 3}, on_drive=True, clone=tmp_path)
-    assert ran.mounted == [str(tmp_path)]
-    assert (profile, run) == ("colab-t4", str(home / "outputs" / "colab-t4"))
-    assert overrides == {"seed": 3, "data_dir": str(home / "twitter-gmner")}
+    expected = ("colab-t4", str(home / "outputs" / "colab-t4"), {"seed": 3, "data_dir": str(home / "twitter-gmner")})
+    for given in (("tiny", "outputs/tiny", {"seed": 3}), without, expected, ("colab-t4", "outputs/tiny", {"seed": 3})):
+        assert colab.set_up(*given, on_drive=True, clone=tmp_path)[:3] == expected, given
+    assert set(ran.mounted) == {str(tmp_path)}
+
+
+def test_a_backbone_that_is_not_here_is_told_with_the_cell_that_brings_it(ran, tmp_path):
+    told = colab.set_up("1x80g", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3]
+    assert told == (
+        "profile 1x80g, as given; its backbone is not here: run !hf download Qwen/Qwen2.5-VL-7B-Instruct in a cell of its own before "
+        "notebooks 03 to 06"
+    )
+    assert "backbone" not in colab.set_up("smoke", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3]
+    kept = tmp_path / "hub" / "models--Qwen--Qwen2.5-VL-7B-Instruct"
+    (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    assert colab.set_up("1x80g", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3] == "profile 1x80g, as given"
 
 
 def test_a_profile_and_a_run_that_were_given_are_kept(ran, tmp_path):
@@ -124,7 +141,7 @@ def test_pip_that_finds_no_way_and_a_package_already_loaded_are_one_sentence(ran
     monkeypatch.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
     monkeypatch.delitem(sys.modules, "datasets", raising=False)
     monkeypatch.setattr(colab.importlib.metadata, "version", lambda name: next(versions))
-    with pytest.raises(UserError, match="pyarrow was loaded before it was replaced; choose Runtime, Restart session"):
+    with pytest.raises(UserError, match="pyarrow was loaded before it was replaced; choose Runtime, Restart session and run all"):
         colab.install(tmp_path)
 
 

@@ -93,6 +93,8 @@ def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path
     assert found["blind", "test", "false_grounding"]["value"] == "0.0"
     assert found["blind", "test", "missed_grounding"]["value"] == "100.0"
     assert found["perfect", "test", "gmner_f1"]["value"] == found["perfect", "test", "gmner_f1"]["ci_low"] == "100.0"
+    balanced = found["blind", "test", "balanced_accuracy"]
+    assert (balanced["value"], balanced["ci_low"], balanced["ci_high"]) == ("50.0", "50.0", "50.0")  # in every resample
     assert {row["seed"] for row in rows} == {"7"}
     assert {row["n"] for row in rows} == {"8"}
     assert "split=test" in found["blind", "test", "n_count"]["signature"]

@@ -21,6 +21,21 @@ def test_every_value_knows_where_it_comes_from():
     assert loaded.folder == REPOSITORY / "outputs" / "x"
 
 
+def test_one_option_is_replaced_beside_those_of_the_profile():
+    of_profile = yaml.safe_load((REPOSITORY / "notebooks" / "profiles" / "1x80g.yaml").read_text())
+    given = {"cvo.beta": 0.1, "cvo.use_vllm": True, "settings.mcr.options.sigma": 0.3, "seed": 3}
+    loaded = config.load("1x80g", "outputs/x", given)
+    assert loaded.config.cvo == {**of_profile["cvo"], "beta": 0.1, "use_vllm": True}
+    assert loaded.config.settings["mcr"].options == {"sigma": 0.3}
+    assert (loaded.config.settings["mcr"].start, sorted(loaded.config.settings)) == ("mrsi", sorted(of_profile["settings"]))
+    assert {key for key, origin in loaded.origins.items() if origin == "override"} == {"cvo", "settings", "seed"}
+    whole = config.load("1x80g", "outputs/x", {"cvo": {"beta": 0.1}, "cvo.epsilon": 0.3})
+    assert whole.config.cvo == {"beta": 0.1, "epsilon": 0.3}
+    for key, message in (("cov.beta", "unknown key 'cov'"), ("cvo.betta", "unknown option 'betta' of cvo"), ("seed.x", "seed is {'x'")):
+        with pytest.raises(UserError, match=message):
+            config.load("1x80g", "outputs/x", {key: 1})
+
+
 @pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.stem)
 def test_every_profile_loads_holds_departures_only_and_tells_its_command(path):
     loaded = config.load(path.stem)

@@ -12,7 +12,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
 from mcr_lib.sources.files import write_json
 from mcr_lib.sources.predictions import finished_row, write_predictions
-from mcr_lib.study import cli, config, plots_seeds, prepare, readme, seeds, seeds_merge, seeds_tables
+from mcr_lib.study import cli, config, kept, plots_seeds, prepare, readme, seeds, seeds_merge, seeds_tables, setting
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.seeds import Evidence
 
@@ -181,6 +181,8 @@ def broken(folder, what, tweets):
         predictions.write_text(predictions.read_text().replace('"seed": 2', '"seed": 7', 1))
     elif what == "signature":
         predictions.write_text(predictions.read_text().replace('"data": "twitter-gmner', '"data": "twitter-gmner-v0', 1))
+    elif what == "probes":
+        profile.write_text(profile.read_text().replace('probes: ["blank_mean"]', 'probes: ["blank_mean", "erase"]'))
     elif what == "profile":
         profile.unlink()
 
@@ -193,6 +195,7 @@ def broken(folder, what, tweets):
         ("gold", "tweet .* of test has other gold than in the runs before it"),
         ("header", "answers of seed 7, where this run has 2"),
         ("signature", "answers of data twitter-gmner-v0"),
+        ("probes", "differs from .* in probes: blank_mean, erase, not blank_mean"),
         ("profile", "is no run folder: profile.yaml is not there"),
         ("same", "seed 2 of base is in two runs"),
     ],
@@ -206,6 +209,80 @@ def test_runs_that_do_not_belong_together_are_refused_in_a_sentence(runs, tmp_pa
     assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="name at least one run folder"):
         seeds_merge.merge([])
+
+
+def trained(folder, *, base, **changes):
+    """Tell of each setting of a run what it was made from, as training does, and of each answer by which model it was given."""
+    run, c = RunFolder(folder), config.load(str(folder / "profile.yaml"), folder).config
+    model = {"backbone": base}
+    for name, one in c.settings.items():
+        model[name] = model[one.start] if one.stage == "none" else f"{name}-{c.seed}"
+        if one.stage != "none":
+            options = setting.stage_options(one, getattr(c, one.stage), name=name, of_run={"seed": c.seed})
+            told = {"setting": one.model_dump(mode="json", exclude_defaults=True), "options": options[0].told(options[1])}
+            told |= {"fingerprint": model[name], "start": model[one.start], "status": "done", **changes.get(name, {})}
+            write_json(run.setting(name) / kept.FINGERPRINT, {"format_version": FORMAT_VERSION, **told})
+        for path in (folder / "predictions").glob(f"{name}.*"):
+            head, rest = path.read_text().split("\n", 1)
+            path.write_text(json.dumps({**json.loads(head), "model": model[name]}) + "\n" + rest)
+    return folder
+
+
+@pytest.fixture
+def two(runs, tmp_path):
+    return [shutil.copytree(run, tmp_path / run.name) for run in runs[:2]]
+
+
+def test_runs_whose_models_are_those_of_the_profile_and_come_from_one_backbone_are_merged(two, evidence):
+    for folder in two:
+        trained(folder, base="b0")
+    shutil.rmtree(two[1] / "settings")  # models need not be copied with answers
+    terms = seeds_merge.merge(two).terms
+    assert terms.keys() == {key for key in evidence.terms if key[0] in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": "anew"},
+        {"status": "begun"},
+        {"setting": {"stage": "sft", "rows": "answers", "share": 0.5}},
+        {"options": [{"option": "learning_rate", "value": 1e-3, "origin": "profile"}]},
+    ],
+)
+def test_answers_of_a_model_that_the_profile_does_not_describe_are_refused(two, change):
+    """A run that was begun again with other options and stopped on the way holds the new profile beside the old answers."""
+    trained(two[0], base="b0", sft=change)
+    with pytest.raises(UserError, match="the model of sft is not the one that these answers and the profile are of; run mcr run again"):
+        seeds_merge.merge(two)
+
+
+def test_models_of_a_start_that_was_made_anew_are_refused(two):
+    trained(two[0], base="b0", mcr={"start": "sft-0"})
+    with pytest.raises(UserError, match="mcr.*: the model of sft is not the one"):
+        seeds_merge.merge(two)
+
+
+def test_runs_from_two_backbones_of_one_name_are_refused(two):
+    for folder, base in zip(two, ("b0", "b1"), strict=True):
+        trained(folder, base=base)
+    with pytest.raises(UserError, match="2: its settings start from other weights than those of .*1, though both call them tiny-base"):
+        seeds_merge.merge(two)
+
+
+def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
+    folder = make_run(tmp_path / "1", 1, tweets, sample_dir, probes=["blank_mean", "erase"])
+    run, probed = RunFolder(folder), [blank(example) for example in tweets["test"]]
+    prepare.write_examples(run, {"test.erase": probed})
+    for name in ("base", "mcr"):
+        answered(run.predictions(f"{name}.test.erase"), name, probed, 1, yardsticks.perfect, split="test")
+    found = seeds_merge.merge([folder])
+    assert {name for _, name, _, metric in found.terms if metric == "consistency"} == {"base", "mcr"}
+    assert found.head["missing"] == [
+        "seed 1: no answers of sft to test.erase",
+        "seed 1: no consistency of sft, which takes answers to all probes",
+    ]
+    assert not [row for row in seeds.summary(found, n_resamples=100)["comparisons"] if row["metric"] == "consistency"]
 
 
 def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):

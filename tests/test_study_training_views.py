@@ -223,6 +223,7 @@ def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     assert ax.get_ylim()[0] == 0
     few = plots_training.curves(rows[:5], {"loss": "loss", "kl": "kl"}, title="x").axes
     assert [len(ax.lines) for ax in few[:2]] == [1, 0]
+    assert [[text.get_text() for text in ax.texts] for ax in few[:2]] == [[], ["not measured in this run"]]
 
 
 def test_a_note_is_said_of_the_testbed_alone(study):

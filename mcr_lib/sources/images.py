@@ -13,6 +13,7 @@ from typing import Literal
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mcr_lib.boxes import MAX_RATIO
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
@@ -57,6 +58,8 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
     try:
         with _opened(path) as image:
             size = image.size
+            if max(size) > MAX_RATIO * min(size):
+                raise _Bad(f"{size[0]} x {size[1]} pixels is too thin; models take sides up to {MAX_RATIO} : 1")
             image.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
         return size, None

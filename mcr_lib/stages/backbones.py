@@ -25,7 +25,7 @@ from mcr_lib.boxes import FAMILIES, Space
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.sources.files import write_json
-from mcr_lib.stages import adapters, families
+from mcr_lib.stages import adapters, families, launch
 from mcr_lib.stages.cards import CARD, card, checksum, folder_of
 from mcr_lib.stages.mrsi import Target
 
@@ -119,6 +119,7 @@ def load(
         UserError: the folder is missing, of another version or architecture, a file of it is missing, cut or not as it was saved, or 4 bits
             without a GPU or without bitsandbytes; an adapter for another base.
     """
+    launch.free()
     folder, told = folder_of(name), card(name)
     if told["kind"] == "adapter":
         whole = load(adapters.found_base(folder, told, base), device=device, dtype=dtype, quantization=quantization)

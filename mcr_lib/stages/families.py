@@ -153,6 +153,7 @@ def _rope(theta: float, sections: list[int], **more: Any) -> dict[str, Any]:
 
 
 _ROPE_2_5 = _rope(1_000_000.0, [16, 24, 24]) | {"max_position_embeddings": 128_000}
+_ROPE_MIMO = _rope(640_000.0, [16, 24, 24]) | {"max_position_embeddings": 128_000, "rms_norm_eps": 1e-5}
 _ROPE_3 = _rope(5_000_000.0, [24, 20, 20], mrope_interleaved=True) | {"max_position_embeddings": 262_144, "head_dim": 128}
 _PIXELS_2_5 = {"min_pixels": 56 * 56, "max_pixels": 16_384 * 28 * 28}
 _PIXELS_3 = {"min_pixels": 256 * 256, "max_pixels": 4096 * 4096}
@@ -173,10 +174,9 @@ PUBLISHED: dict[str, Published] = {
         ),
         Published(
             "XiaomiMiMo/MiMo-VL-7B-RL", "mimo-vl",
-            _text(4096, 11_008, 36, 32, 8, 151_680, tied=False, **_ROPE_2_5), _vision_2_5(4096, intermediate=3456), tied=False,
+            _text(4096, 11_008, 36, 32, 8, 151_680, tied=False, **_ROPE_MIMO), _vision_2_5(4096, intermediate=3456), tied=False,
             n_parameters=8_306_217_216, n_lora=41_435_136, **_PIXELS_2_5,
-            source="language model: config.json of MiMo-7B, on which its report says it is built; vision tower and pixels: those of "
-            "Qwen2.5-VL, fitted to its width; neither has been compared with its own config.json",
+            source="its config.json and preprocessor_config.json as a public description of its architecture quotes them; not seen on the hub",
         ),
         Published(
             "Qwen/Qwen3-VL-4B-Instruct", "qwen3-vl",

@@ -112,7 +112,7 @@ def run(arguments: Sequence[str], n: int, *, log: Path, progress: Progress | Non
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n), "-m", "mcr_lib", *arguments]
     path = os.pathsep.join(filter(None, [str(Path(mcr_lib.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     log.parent.mkdir(parents=True, exist_ok=True)
-    _free()
+    free()
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         env={**os.environ, STARTED: "1", "PYTHONPATH": path}, start_new_session=True,
@@ -133,8 +133,8 @@ def run(arguments: Sequence[str], n: int, *, log: Path, progress: Progress | Non
         raise failure(log.read_text(encoding="utf-8"), n, log)
 
 
-def _free() -> None:
-    """Give back the memory of the GPUs that this process, a notebook's, does not need any more: those that it starts need all of it."""
+def free() -> None:
+    """Give back the memory of the GPUs that this process does not need any more, as of a model that was trained: the next one needs it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()

@@ -50,7 +50,7 @@ def check_rows(
     for k in range(n_opened):
         _check_image_tokens(backbone, rows[k * len(rows) // n_opened])
     prompts = [_prompt_length(backbone, row) for row in rows]
-    completions = [max_completion_length] * len(rows) if max_completion_length else _completion_lengths(backbone, rows)
+    completions = [max_completion_length] * len(rows) if max_completion_length else completion_lengths(backbone, rows)
     longest = max(range(len(rows)), key=lambda k: prompts[k] + completions[k])
     limit = backbone.config.get_text_config().max_position_embeddings
     if prompts[longest] + completions[longest] > limit:
@@ -144,7 +144,12 @@ def _prompt_length(backbone: Backbone | Outline, row: Row) -> int:
     return len(backbone.processor.tokenizer(_text(backbone, row))["input_ids"]) + sum(n // images.merge_size**2 - 1 for n in patches)
 
 
-def _completion_lengths(backbone: Backbone | Outline, rows: Sequence[Row]) -> list[int]:
+def completion_lengths(backbone: Backbone | Outline, rows: Sequence[Row]) -> list[int]:
+    """Tokens of the completion of each row of `mrsi.sft_rows`, its end included: those that the loss counts.
+
+    Raises:
+        UserError: a chat template that changes what is to be written, or a prompt's ids that change when its completion follows.
+    """
     tokenizer = backbone.processor.tokenizer
     before = [_text(backbone, row) for row in rows]
     whole = [backbone.processor.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False) for row in rows]

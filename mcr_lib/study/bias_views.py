@@ -89,22 +89,33 @@ def sharing_rows(found: Found) -> Rows:
 
 def consistency_rows(found: Found) -> Rows:
     """Per name and variant: tweets, those right on the original, those of them that are clean on the probe, with the interval of the share,
-    and of the others what is first wrong. Variant "all": clean on every probe of the tweet but controls; "blank": the worst of the three.
+    and of the others what is first wrong. Variant "all": clean on every probe of the tweet but controls; "blank": the worst of the three;
+    both only of a name that answered all of them, for others would have less to fail.
     """
+    made = [variant for variant in found.probes if variant not in CONTROLS]
     rows = []
     for name, probed in found.probed.items():
         before, chosen = found.answers[name].faults, {v: a.faults for v, a in probed.items() if v not in CONTROLS}
         of_name = [_consistency_row(found, name, variant, before, faults) for variant, faults in chosen.items()]
         blank = [row for row in of_name if row["probe"] in probes.PROBES["blank"] and row["consistency"] is not None]
-        if blank:
+        if blank and len(blank) == sum(variant in made for variant in probes.PROBES["blank"]):
             worst = min(blank, key=lambda row: row["consistency"])
             of_name.insert(len(blank), {**worst, "probe": "blank", "worst": worst["probe"]})
-        if chosen:
-            ids = dict.fromkeys(id for faults in chosen.values() for id in faults)
-            together = {id: next((f[id] for f in chosen.values() if f.get(id) is not None), None) for id in ids}
-            of_name.append(_consistency_row(found, name, "all", before, together))
+        if chosen and set(chosen) == set(made):
+            of_name.append(_consistency_row(found, name, "all", before, together(chosen)))
         rows += of_name
     return rows
+
+
+def together(by_probe: Mapping[str, Faults]) -> dict[str, str | None]:
+    """Id of a tweet -> what is wrong with the first answer that is not clean, over all probes of it; `None` where all are clean.
+
+    Example:
+        >>> together({"erase": {"1": None, "2": None}, "mute": {"1": "box misses"}})
+        {'1': 'box misses', '2': None}
+    """
+    ids = dict.fromkeys(id for faults in by_probe.values() for id in faults)
+    return {id: next((faults[id] for faults in by_probe.values() if faults.get(id) is not None), None) for id in ids}
 
 
 def _consistency_row(

@@ -49,7 +49,7 @@ def set_up(
     Args:
         profile: of the parameters cell; one that is not the default is kept.
         run: likewise.
-        overrides: likewise; gains `data_dir` where the data lie on Drive.
+        overrides: likewise; gains `data_dir` of a profile for GPUs where the data lie on Drive.
         on_drive: mount Google Drive, keep the run folder there and look for the data there.
         clone: where the repository lies; `None` = the working folder.
 
@@ -62,14 +62,17 @@ def set_up(
     clone = clone or Path.cwd()
     install(clone)
     home = _drive() if on_drive else None
-    overrides = dict(overrides)
+    data, overrides = home / DATA if home else clone / "data" / DATA, dict(overrides)
     if profile != WITHOUT_GPU:
         told = f"profile {profile}, as given"
     else:
-        profile, told = chosen_profile(gpu_memory_gib(), home / DATA if home else clone / "data" / DATA)
-        if home and profile != WITHOUT_GPU:
-            overrides.setdefault("data_dir", str(home / DATA))
-    if run == f"outputs/{WITHOUT_GPU}":
+        profile, told = chosen_profile(gpu_memory_gib(), data)
+    if profile in PROFILE_OF_GPU.values():
+        told += _without_weights(profile)
+        if home and _is_there(data):
+            overrides.setdefault("data_dir", str(data))
+    own = f"outputs/{WITHOUT_GPU}"
+    if run in (own, home and str(home / own)):  # the second where the cell is run again
         run = f"outputs/{profile}"
     return profile, str(home / run) if home else run, overrides, told
 
@@ -91,12 +94,29 @@ def chosen_profile(memory_gib: float | None, data: Path) -> tuple[str, str]:
     if not fitting:
         found = "no GPU" if memory_gib is None else f"a GPU of {memory_gib:.0f} GiB, too small for a real backbone"
         return WITHOUT_GPU, f"{found}: profile {WITHOUT_GPU}, the testbed"
-    if not (data / "Twitter10000_v2.0").is_dir():
+    if not _is_there(data):
         return WITHOUT_GPU, (
             f"a GPU of {memory_gib:.0f} GiB but no {data / 'Twitter10000_v2.0'}: profile {WITHOUT_GPU}, the testbed; put Twitter-GMNER "
             f"there (data/README.md) and run this cell again for {fitting[0]}"
         )
     return fitting[0], f"a GPU of {memory_gib:.0f} GiB and the data: profile {fitting[0]}"
+
+
+def _is_there(data: Path) -> bool:
+    return (data / "Twitter10000_v2.0").is_dir()
+
+
+def _without_weights(profile: str) -> str:
+    """What to do first where the backbone of a profile has not been downloaded; "" where it has."""
+    from mcr_lib.stages import cards
+    from mcr_lib.study import config
+
+    backbone = config.load(profile).config.backbone
+    try:
+        cards.folder_of(backbone)
+    except UserError:
+        return f"; its backbone is not here: run !hf download {backbone} in a cell of its own before notebooks 03 to 06"
+    return ""
 
 
 def gpu_memory_gib() -> float | None:
@@ -127,7 +147,7 @@ def install(clone: Path) -> None:
         raise UserError(f"pip could not install what is missing ({last}); this was made for {RUNTIME}; choose that runtime version")
     importlib.invalidate_caches()
     if stale := [name for name, version in before.items() if importlib.metadata.version(name) != version]:
-        raise UserError(f"{', '.join(stale)} was loaded before it was replaced; choose Runtime, Restart session, and run this cell again")
+        raise UserError(f"{', '.join(stale)} was loaded before it was replaced; choose Runtime, Restart session and run all")
 
 
 def pins_of_installed() -> list[str]:

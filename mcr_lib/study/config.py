@@ -149,14 +149,14 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
     Args:
         profile: a name in `notebooks/profiles` or the path of a yaml file.
         run: the run folder, relative to the repository root; `None` = outputs/<profile>.
-        overrides: key -> value, over what the profile says.
+        overrides: key -> value, over what the profile says; of a key that holds others `cvo.beta` replaces one, `cvo` all of them.
 
     Raises:
         UserError: an unknown profile or key, a value that a key does not take, or no folder for a source that needs one; the key is named.
     """
     path = profile_path(profile)
     departures = _read_profile(path)
-    overrides = dict(overrides or {})
+    overrides = _spread(overrides or {}, departures)
     origins = dict.fromkeys(Config.model_fields, "default")
     for given, where, origin in ((departures, str(path.name), f"profile {path.stem}"), (overrides, "overrides", "override")):
         for key in given:
@@ -199,6 +199,22 @@ def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UserError(f"--set {pair!r}: the value is no YAML; put text with : or [ in quotes") from error
     return overrides
+
+
+def _spread(overrides: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides by whole keys: what `cvo.beta` names is put among what the profile says of `cvo`."""
+    spread: dict[str, Any] = {}
+    for key, value in overrides.items():
+        head, *inner = str(key).split(".")
+        spread[head] = _put(spread.get(head, profile.get(head)), inner, value)
+    return spread
+
+
+def _put(told: Any, names: Sequence[str], value: Any) -> Any:
+    if not names:
+        return value
+    inside = told if isinstance(told, Mapping) else {}
+    return {**inside, names[0]: _put(inside.get(names[0]), names[1:], value)}
 
 
 def as_arguments(loaded: Loaded) -> list[str]:

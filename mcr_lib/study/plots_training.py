@@ -72,6 +72,8 @@ def curves(rows: Rows, panels: Mapping[str, str], *, title: str, n_columns: int 
             points = [(row["step"], row[key]) for row in rows if row["setting"] == name and row.get(key) is not None]
             if points:
                 _line(ax, *np.array(points, dtype=float).T, colour(name, names), name)
+        if not ax.lines:
+            ax.text(0.5, 0.5, "not measured in this run", transform=ax.transAxes, ha="center", color=plots.OTHER_COLOUR)
         ax.set(xlabel="update", ylabel=label)
         _axes(ax)
     if len(names) > 1:

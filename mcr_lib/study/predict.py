@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib import prompts
+from mcr_lib.boxes import MAX_RATIO
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.sources.files import written_whole
@@ -50,8 +51,8 @@ def predict(
     if not text.split():
         raise UserError("the tweet is empty; --text takes its words")
     picture = None if image is None else open_image(image, upright=True)
-    if picture is not None and max(picture.size) > 200 * min(picture.size):
-        raise UserError(f"{image}: {picture.size[0]} x {picture.size[1]} pixels is too thin; models take sides up to 200 : 1")
+    if picture is not None and max(picture.size) > MAX_RATIO * min(picture.size):
+        raise UserError(f"{image}: {picture.size[0]} x {picture.size[1]} pixels is too thin; models take sides up to {MAX_RATIO} : 1")
     backbone = backbones.load(model, device=device, base=base, dtype=backbones.usual_dtype(model, device), pixels=PIXELS)
     images, size = ((), None) if picture is None else ((str(image),), picture.size)
     example = Example("tweet", "given", "given", tuple(text.split()), (), LABELS, images=images, image_size_px=size)

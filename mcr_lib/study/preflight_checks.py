@@ -12,9 +12,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mcr_lib.boxes import FAMILIES, find_family, resized_size
+from mcr_lib.boxes import FAMILIES, find_family
 from mcr_lib.errors import UserError
 from mcr_lib.stages import cards, families, memory
 from mcr_lib.stages.options import CvoOptions, Options, batch_shape
@@ -44,13 +43,23 @@ def versions(around: Around) -> Iterator[Line]:
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
-    if around.config.quantization == "4bit" and not _is_installed("bitsandbytes"):
-        wrong.append("bitsandbytes is not installed, which 4 bits need")
     if wrong:
-        todo = "pip install bitsandbytes" if wrong[-1].startswith("bitsandbytes") else INSTALL
-        yield Line("✗", "versions", "; ".join(wrong), todo)
+        yield Line("✗", "versions", "; ".join(wrong), INSTALL)
     else:
         yield Line("✓", "versions", f"{n} packages, all within the ranges of pyproject.toml")
+
+
+def extras(around: Around) -> Iterator[Line]:
+    """Packages that only some profiles need."""
+    options = [around.study.options(name)[0] for name in around.trained]
+    for package, need, is_needed, todo in (
+        ("bitsandbytes", "4 bits", around.config.quantization == "4bit", "pip install bitsandbytes"),
+        ("vllm", "use_vllm", any(getattr(each, "use_vllm", False) for each in options), "pip install -r requirements-vllm.lock"),
+    ):
+        if is_needed and _is_installed(package):
+            yield Line("✓", package, f"{importlib.metadata.version(package)}, for {need}")
+        elif is_needed:
+            yield Line("✗", package, f"not installed, and {need} cannot do without", todo)
 
 
 def backbone(around: Around) -> Iterator[Line]:
@@ -84,7 +93,7 @@ def gpus(around: Around) -> Iterator[Line]:
         todo = f"--set n_processes={len(around.gpus)}: the batch stays, in more parts"
         yield Line("✗", "GPU", f"{wanted} needed, {len(around.gpus)} visible", todo)
     elif around.config.dtype == "bfloat16" and not all(gpu.has_bfloat16 for gpu in around.gpus):
-        todo = "--set dtype=float16, and fp16 instead of bf16 among the options of sft and cvo"
+        todo = "--set dtype=float16 --set sft.bf16=false --set sft.fp16=true --set cvo.bf16=false --set cvo.fp16=true"
         yield Line("✗", "GPU", f"{around.gpus[0].name} does not compute in bfloat16", todo)
     else:
         yield Line("✓", "GPU", f"{len(around.gpus)} × {around.gpus[0].name}, {around.gpus[0].n_bytes / 1e9:.0f} GB")
@@ -138,8 +147,8 @@ def pixels(around: Around) -> Iterator[Line]:
     if not around.study.settings:
         return
     target = around.outline.target
-    unit, sizes = find_family(target.family).unit, [(e.id, e.image_size_px) for e in around.tweets if e.image_size_px]
-    past = [(id, size, made) for id, size in sizes if (made := _resized(size, unit, target)) and made[0] * made[1] > target.max_pixels]
+    unit, sizes = find_family(target.family).unit, [(e.id, e.image_size_px, target.size(e)) for e in around.tweets if e.image_size_px]
+    past = [(id, size, made) for id, size, made in sizes if made[0] * made[1] > target.max_pixels]
     budget = f"{target.min_pixels:,} to {target.max_pixels:,} pixels, {target.max_pixels // unit**2} tokens at most"
     if past:
         id, size, made = past[0]
@@ -156,9 +165,7 @@ def batches(around: Around) -> Iterator[Line]:
         n, stated = around.n_processes, options.batch_size
         per_device, accumulation = batch_shape(options, n)
         found = f"{name}: {n} process{'es' * (n > 1)} × {per_device} × {accumulation} = {n * per_device * accumulation} rows per update"
-        if n * per_device * accumulation != stated:
-            yield Line("✗", "batch", f"{found}, not {stated}", "change batch_size or n_processes")
-        elif isinstance(options, CvoOptions) and stated % options.num_generations:
+        if isinstance(options, CvoOptions) and stated % options.num_generations:
             found = f"{found}, which num_generations {options.num_generations} does not divide"
             yield Line("✗", "batch", found, f"a batch_size of {stated // options.num_generations * options.num_generations or 8}")
         elif isinstance(options, CvoOptions):
@@ -224,7 +231,7 @@ LEVERS = {
 }
 """What to do about memory."""
 
-CHECKS = (versions, backbone, gpus, data, rows, pixels, batches, room, disk)
+CHECKS = (versions, extras, backbone, gpus, data, rows, pixels, batches, room, disk)
 """In the order of the table; later ones use what earlier ones found."""
 
 
@@ -248,13 +255,6 @@ def run(around: Around) -> list[Line]:
 
 def _cause(lines: list[Line], sentence: str) -> str:
     return next(line.check for line in lines if line.found == sentence)
-
-
-def _resized(size: tuple[int, int], unit: int, target: Any) -> tuple[int, int] | None:
-    try:
-        return resized_size(size, unit=unit, min_pixels=target.min_pixels, max_pixels=target.max_pixels)
-    except ValueError:
-        return None
 
 
 def _guessed(around: Around, options: Options | None) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The tables of the documents, generated from committed evidence: `python -m mcr_lib.study.readme` rewrites them between their markers."""
 
+import csv
 import json
 import re
 from collections.abc import Callable
@@ -76,6 +77,34 @@ def base() -> str:
     return "\n".join(lines) + "\n"
 
 
+def tiny() -> str:
+    """What `make run` gave: every setting of one seed, dev beside test, with 95 % intervals over tweets."""
+    path = repository() / "data" / "results" / "tiny" / "results.csv"
+    rows = list(csv.DictReader(read_text(path).splitlines()))
+    found = {(row["setting"], row["split"], row["metric"]): row for row in rows}
+    lines = [f"| %, test if nothing is said | {' | '.join(title for title, *_ in _TINY)} |", "|---" * (len(_TINY) + 1) + "|"]
+    for name in dict.fromkeys(row["setting"] for row in rows):
+        lines.append(f"| {name} | {' | '.join(_of_tiny(found.get((name, *at)), digits) for _, digits, *at in _TINY)} |")
+    shown = next(row for row in rows if row["split"] == "test" and row["metric"] == "gmner_f1")
+    data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
+    return "\n".join(lines) + f"\n\nOne seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}. {seeds_tables.CONTROLLED}\n"
+
+
+_TINY = (
+    ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1", 1, "test", "mner_f1"),
+    ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"), ("N-Count", 0, "test", "n_count"),
+    ("image-caused N-Rate, names muted", 1, "test", "image_caused_n_rate_muted"),
+)  # fmt: skip
+"""Column, digits, split and metric of the table of `make run`."""
+
+
+def _of_tiny(row: dict[str, str] | None, digits: int) -> str:
+    if row is None or not row["value"]:
+        return "–"
+    low, high = row["ci_low"], row["ci_high"]
+    return f"{float(row['value']):.{digits}f}" + (f" [{float(low):.{digits}f}, {float(high):.{digits}f}]" if low and high else "")
+
+
 def seeds() -> str:
     """Every setting of the comparison over seeds."""
     return _of_seeds(seeds_tables.settings_table)
@@ -100,6 +129,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": published,
     "paper": paper,
     "base": base,
+    "tiny": tiny,
     "seeds": seeds,
     "seeds_pair": seeds_pair,
 }

@@ -31,19 +31,31 @@ CAPTIONS = {
     "05_scorers": "The same predictions under three scorers.",
     "05_degradation": "How good each decision must be: perfect answers with one decision made worse.",
     "06_cases": "Both shortcuts on hand-made tweets, right of the right answer. Gold boxes solid, predicted ones dashed, bait dotted.",
-    "06_n_f1": "The paper's measures of textual bias, above rules that look at nothing: below the best of them a value shows nothing.",
-    "06_grounding": "Boxes for what is absent, boxes left out, and both together; hollow: tweets that show one of a type and lack another.",
-    "06_wrong_boxes": "What boxes show that hit no box of their own entity: another entity and bait are the shortcut's signature.",
-    "06_n_rate": "The visual shortcut: names of which the text has no word.",
+    "06_n_f1": "The paper's measures of textual bias, above rules that look at nothing: below the best of them a value shows nothing. "
+    "If MCR did not help, its dots would lie no further right than those of plain fine-tuning.",
+    "06_grounding": "Boxes for what is absent, boxes left out, and both together; hollow: tweets that show one of a type and lack another. "
+    "If MCR did not help, false grounding would stay, or fall only as far as missed grounding rises.",
+    "06_wrong_boxes": "What boxes show that hit no box of their own entity: another entity and bait are the shortcut's signature. "
+    "If MCR did not help, these parts would be as long as in plain fine-tuning.",
+    "06_n_rate": "The visual shortcut: names of which the text has no word. "
+    "If MCR did not help, there would be as many as in plain fine-tuning.",
     "06_probes": "One tweet as it is and under each probe, with the gold that is right there.",
-    "06_consistency": "Of the tweets that were right before, those that stay clean when one modality is changed.",
-    "06_faults": "What goes wrong first where a right answer does not stay clean: blue and orange are the shortcuts.",
-    "06_image_caused": "Names that are not in the text, at the real image and at a blank one: the distance is what the image causes.",
-    "06_renamed": "After an entity was renamed: the old box is textual bias, the old name visual bias.",
-    "06_faithful": "Answers whose own reasoning states just what they answer.",
-    "06_attention": "Attention at the digits of a box, as multiples of uniform attention.",
-    "06_attention_cut": "How much less probable the digits of a box become when attention to a part of the image is cut.",
-    "06_attention_overlay": "Where a setting looks when it writes a box.",
+    "06_consistency": "Of the tweets that were right before, those that stay clean when one modality is changed. "
+    "If MCR did not help, its row would be no darker than that of plain fine-tuning.",
+    "06_faults": "What goes wrong first where a right answer does not stay clean: red and blue are the shortcuts. "
+    "If MCR did not help, they would be as wide as in plain fine-tuning, or be exchanged for what is lost.",
+    "06_image_caused": "Names that are not in the text, at the real image and at a blank one: the distance is what the image causes. "
+    "If MCR did not help, it would be as long as in plain fine-tuning.",
+    "06_renamed": "After an entity was renamed: the old box is textual bias, the old name visual bias. "
+    "If MCR did not help, its dots would lie where those of plain fine-tuning lie.",
+    "06_faithful": "Answers whose own reasoning states just what they answer. "
+    "If rewards did not help, MCR would contradict itself as often as MRSI alone.",
+    "06_attention": "Attention at the digits of a box, as multiples of uniform attention. "
+    "If MCR did not help, the box's own region would get no more than in plain fine-tuning.",
+    "06_attention_cut": "How much less probable the digits of a box become when attention to a part of the image is cut. "
+    "If boxes did not come from the right place, cutting it would cost no more than cutting as much elsewhere.",
+    "06_attention_overlay": "Where a setting looks when it writes a box. "
+    "If MCR did not help, what is warm would lie no nearer to the gold box than in plain fine-tuning.",
     "03_as_seen": "A training row's image as resized for the model, with the boxes that it is taught to write.",
     "03_curves": "Supervised fine-tuning.",
     "03_before_after": "The same dev tweets before and after fine-tuning.",

@@ -322,7 +322,10 @@ def _textual(judged: Sequence[Judged], weights: np.ndarray, *, only_hard: bool =
     ratios = bias.textual_bias(judged, only_hard=only_hard)
     values = {name: _round(ratio.percent) for name, ratio in ratios.items()}
     balanced = bias.balanced_accuracy(ratios["false_grounding"].percent, ratios["missed_grounding"].percent)
-    return {**values, "balanced_accuracy": _round(balanced), "ci95": _intervals(ratios, weights)}
+    minus_halves = [(-0.5, ratios[name]) for name in ("false_grounding", "missed_grounding")]
+    ends = statistics.interval95_of_sum(minus_halves, weights)
+    intervals = _intervals(ratios, weights) | {"balanced_accuracy": None if ends is None else [round(100 + end, 2) for end in ends]}
+    return {**values, "balanced_accuracy": _round(balanced), "ci95": intervals}
 
 
 def _visual(judged: Sequence[Judged], weights: np.ndarray) -> dict[str, Any]:

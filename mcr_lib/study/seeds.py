@@ -126,7 +126,8 @@ def _value(terms: Terms) -> float:
 
 
 def _estimated(by_seed: Mapping[int, Terms], weights: np.ndarray, seed: int, *, better: int | None = None) -> dict[str, Any]:
-    found = statistics.over_seeds(list(by_seed.values()), weights, np.random.default_rng(seed))
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the tweets
+    found = statistics.over_seeds(list(by_seed.values()), weights, rng)
     low, high = found.ci95 or (None, None)
     told = {
         "per_seed": {str(s): round(value, 2) for s, value in zip(by_seed, found.per_seed, strict=True)}, "mean": round(found.mean, 2),

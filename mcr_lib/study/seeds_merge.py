@@ -1,11 +1,12 @@
 """Run folders merged into evidence: one seed a folder, or several settings of a seed; what does not belong together is refused.
 
-Folders belong together when their `profile.yaml` are equal in all that bears on an answer, apart from the seed, and when tweets of one id
-have one gold. Of a setting or split that a folder lacks a sentence is kept, and the rest goes on.
+Folders belong together when their `profile.yaml` are equal in all that bears on an answer, apart from the seed, when tweets of one id have
+one gold, when answers are of the models that the profile describes, and when all of these come from one backbone (as far as folders tell:
+models need not be copied with them). Of a setting or split that a folder lacks a sentence is kept, and the rest goes on.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.sources import probes
 from mcr_lib.sources.predictions import read_predictions
+from mcr_lib.stages.options import WITHOUT_EFFECT
 from mcr_lib.statistics import Ratio
-from mcr_lib.study import artifacts, bias_found, bias_views, compared, config, prepare, scoring
+from mcr_lib.study import artifacts, bias_found, bias_views, compared, config, kept, prepare, scoring, setting
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.config import Loaded
 from mcr_lib.study.seeds import BETTER, Evidence
+from mcr_lib.study.settings import RANDOM
 
 MAY_DIFFER = frozenset(
     (
@@ -29,13 +32,16 @@ MAY_DIFFER = frozenset(
         "images_dir",
     )
 )  # fmt: skip
-"""Keys of a profile in which merged runs may differ: they do not bear on an answer. Of settings only those of one name must be equal."""
+"""Keys of a profile in which merged runs may differ: they do not bear on an answer. Of settings only those of one name must be equal, and
+probes must be the same where a run has any, for consistency is over all of them.
+"""
 
 
 @dataclass(frozen=True)
 class _Run:
     loaded: Loaded
     manifest: Mapping[str, Any]
+    backbones: set[str] = field(default_factory=set)
 
     @property
     def folder(self) -> RunFolder:
@@ -74,6 +80,7 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
                     if (run.seed, name, split, metric) in counted:
                         raise UserError(f"seed {run.seed} of {name} is in two runs, the second is {run.loaded.folder}; name one of them")
                     counted[run.seed, name, split, metric] = ids, terms
+    _check_one_backbone(runs)
     places = {split: {id: k for k, id in enumerate(sorted(of_split))} for split, of_split in gold.items()}
     terms = {key: [(sign, _aligned(ratio, ids, places[key[2]])) for sign, ratio in t] for key, (ids, t) in counted.items()}
     return Evidence(_head(runs, settings, splits, gold, missing), {split: len(p) for split, p in places.items()}, terms)
@@ -93,6 +100,11 @@ def _check_alike(runs: Sequence[_Run]) -> None:
         for key in a:
             if key not in MAY_DIFFER and a[key] != b[key]:
                 raise UserError(f"{other.loaded.folder} differs from {first.loaded.folder} in {key}: {b[key]!s:.60}, not {a[key]!s:.60}")
+    probed = [run for run in runs if run.loaded.config.probes]
+    for run in probed:
+        here, there = (", ".join(probes.variants(one.loaded.config.probes)) for one in (run, probed[0]))
+        if here != there:
+            raise UserError(f"{run.loaded.folder} differs from {probed[0].loaded.folder} in probes: {here}, not {there}")
     known: dict[str, tuple[_Run, Any]] = {}
     for run in runs:
         for name, one in run.loaded.config.settings.items():
@@ -129,20 +141,29 @@ def _measured(
     is_unread = [parsed is None or parsed.reason is not None for parsed in answers.parsed]
     ratios["unread"] = Ratio(np.array(is_unread, dtype=np.int64), np.ones(len(ids), dtype=np.int64))
     yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items())
-    probed = {}
-    for variant in probes.variants(c.probes) if split == c.eval_split else ():
-        if run.folder.data(f"{split}.{variant}").is_file():  # a probe may apply to no tweet
-            tweets = prepare.read_examples(run.folder, f"{split}.{variant}")
-            if (found := _answers(run, name, f"{split}.{variant}", tweets, missing)) is not None:
-                probed[variant] = found
+    if split == c.eval_split:
+        yield from _measured_by_probes(run, name, answers, missing)
+
+
+def _measured_by_probes(
+    run: _Run, name: str, answers: bias_found.Answers, missing: list[str]
+) -> Iterator[tuple[str, list[str], list[tuple[int, Ratio]]]]:
+    """The part of `_measured` that takes answers to probes of the scored split."""
+    c = run.loaded.config
+    stems = {variant: f"{c.eval_split}.{variant}" for variant in probes.variants(c.probes)}
+    made = {variant: stem for variant, stem in stems.items() if run.folder.data(stem).is_file()}  # a probe may apply to no tweet
+    found = {variant: _answers(run, name, stem, prepare.read_examples(run.folder, stem), missing) for variant, stem in made.items()}
+    probed = {variant: some for variant, some in found.items() if some is not None}
     for variant in (variant for variant in probes.PROBES["blank"] if variant in probed):
-        some = list(probed[variant].faults)
-        real, blank = (bias.visual_bias(judged)["n_rate"] for judged in (answers.of(some), probed[variant].judged))
-        yield f"image_caused_n_rate.{variant}", some, [(1, real), (-1, blank)]
-    chosen = [found.faults for variant, found in probed.items() if variant not in bias_views.CONTROLS]
-    if some := list(dict.fromkeys(id for faults in chosen for id in faults)):
-        after = [next((faults[id] for faults in chosen if faults.get(id) is not None), None) for id in some]
-        yield "consistency", some, [(1, bias.consistency([answers.faults[id] for id in some], after))]
+        ids = list(probed[variant].faults)
+        real, blank = (bias.visual_bias(judged)["n_rate"] for judged in (answers.of(ids), probed[variant].judged))
+        yield f"image_caused_n_rate.{variant}", ids, [(1, real), (-1, blank)]
+    chosen = {variant for variant in made if variant not in bias_views.CONTROLS}
+    if chosen - set(probed):
+        missing.append(f"seed {run.seed}: no consistency of {name}, which takes answers to all probes")
+    elif chosen:
+        after = bias_views.together({variant: probed[variant].faults for variant in made if variant in chosen})
+        yield "consistency", list(after), [(1, bias.consistency([answers.faults[id] for id in after], list(after.values())))]
 
 
 def _answers(run: _Run, name: str, stem: str, tweets: Sequence[Example], missing: list[str]) -> bias_found.Answers | None:
@@ -156,9 +177,49 @@ def _answers(run: _Run, name: str, stem: str, tweets: Sequence[Example], missing
     for key, value in wanted.items():
         if header.get(key, value) != value:
             raise UserError(f"{path}: answers of {key} {header[key]}, where this run has {value}; run mcr run again to make them anew")
+    if (backbone := _made_from(run, name, header.get("model"), path)) is not None:
+        run.backbones.add(backbone)
     if n_left := len({example.id for example in tweets} - {row.id for row in rows}):
         missing.append(f"seed {run.seed}: {n_left} of {len(tweets)} answers of {name} to {stem}; they count as empty")
     return bias_found.read(tweets, path, run.loaded.config)
+
+
+def _made_from(run: _Run, name: str, model: str | None, answers: Path) -> str | None:
+    """The fingerprint of the backbone from which a setting's model was made; `None` where header and folder do not tell.
+
+    Raises:
+        UserError: the answers are of a model that is not the one of the folder, or that one not what the profile describes.
+    """
+    c = run.loaded.config
+    for one in reversed(setting.lineage(c.settings, name)):
+        found, facts = c.settings[one], kept.facts(run.folder.setting(one))
+        if found.stage == "none":
+            continue
+        if not facts:
+            return None
+        wanted = setting.stage_options(found, getattr(c, found.stage), name=one, of_run={})[0].model_dump(mode="json")
+        was = {row["option"]: row["value"] for row in facts["options"] if row["origin"] != "run"}
+        is_same = all(was.get(key, value) == value for key, value in wanted.items() if key not in WITHOUT_EFFECT)
+        is_same &= _without_departures(facts["setting"]) == _without_departures(found.model_dump(mode="json", exclude_defaults=True))
+        if not is_same or facts["status"] != "done" or model not in (None, facts["fingerprint"]):
+            raise UserError(f"{answers}: the model of {one} is not the one that these answers and the profile are of; run mcr run again")
+        model = facts.get("start")
+    return model
+
+
+def _without_departures(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting without its options and the name of its start, which are told apart."""
+    return {key: value for key, value in told.items() if key not in ("start", "options")}
+
+
+def _check_one_backbone(runs: Sequence[_Run]) -> None:
+    told = [run for run in runs if run.backbones]
+    for run in told:
+        if run.loaded.config.backbone != RANDOM and run.backbones != told[0].backbones:
+            raise UserError(
+                f"{run.loaded.folder}: its settings start from other weights than those of {told[0].loaded.folder}, though both call them "
+                f"{run.loaded.config.backbone}; run mcr run again"
+            )
 
 
 def _aligned(ratio: Ratio, ids: Sequence[str], places: Mapping[str, int]) -> Ratio:

@@ -249,9 +249,10 @@ class Study:
         given = self._with_images(examples) if examples is not None else self.examples(split)
         tweets = self._seen(self[name], given)
         how = {"prompt": self[name].prompt, "max_new_tokens": config.max_new_tokens, "temperature": config.answer_temperature}
-        made_from = fingerprint(self.fingerprint(name), how, config.seed, prompts.PROMPT_VERSION, kept.images(tweets), checksum(tweets))
+        model = self.fingerprint(name)
+        made_from = fingerprint(model, how, config.seed, prompts.PROMPT_VERSION, kept.images(tweets), checksum(tweets))
         data = f"{given[0].source}:{checksum(given)}" if given else None
-        told = {"split": split, "view": self[name].view, "data": data, "fingerprint": made_from}
+        told = {"split": split, "view": self[name].view, "data": data, "model": model, "fingerprint": made_from}
         return _Asked(self.run.predictions(stem or f"{name}.{split}"), split, tweets, how, told)
 
     def __getitem__(self, name: str) -> Setting:
@@ -267,7 +268,7 @@ class Study:
         options, origins = self.options(name)
         rows, folder, state, began = self.rows(name), self.run.setting(name), self._processes(), time.monotonic()
         head = {"format_version": FORMAT_VERSION, "fingerprint": wanted, "setting": found.model_dump(mode="json", exclude_defaults=True)}
-        head |= {"options": options.told(origins), "n_processes": state.num_processes}
+        head |= {"start": self.fingerprint(found.start), "options": options.told(origins), "n_processes": state.num_processes}
         if state.is_main_process:
             if kept.facts(folder).get("fingerprint") != wanted:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""`mcr sft`, `mcr cvo`, `mcr generate`: one setting of a profile, from a shell or a launcher; `mcr predict`: one tweet.
+"""`mcr sft`, `mcr cvo`, `mcr generate`: the settings of a profile, from a shell or a launcher; `mcr predict`: one tweet.
 
-python -m mcr_lib sft --profile NAME --setting NAME [--out DIR]                           one process, or one per visible GPU
-torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME [--out DIR]      several, also on several machines
+python -m mcr_lib sft --profile NAME [--setting NAME] [--out DIR]                           one process, or one per visible GPU
+torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME [--setting NAME] [--out DIR]      several
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,16 +30,18 @@ def add_commands(commands: Any) -> None:
         stage = commands.add_parser(
             name, help=told, description=f"{told}; what it starts from is made first, what is there is not made again"
         )
-        _add_run(stage)
+        _add_run(stage, f"of the profile (default: each whose stage is {name})")
         stage.set_defaults(run=_train, stage=name)
     generate = commands.add_parser("generate", help="answers of a setting to the tweets of a split")
-    _add_run(generate)
+    _add_run(generate, "of the profile (default: each)")
     generate.add_argument("--split", action="append", default=[], help="repeatable (default: the profile's eval_split)")
     generate.add_argument("--examples", metavar="FILE", help="other tweets than the split's: a file like data/*.jsonl of a run")
     generate.add_argument("--stem", metavar="NAME", help="of the file of answers (default: SETTING.SPLIT)")
     generate.set_defaults(run=_generate)
     predict = commands.add_parser("predict", help="the entities of one tweet and where its image shows them")
-    predict.add_argument("--model", default="tiny-base", metavar="DIR", help="a backbone or the model of a setting (default: %(default)s)")
+    predict.add_argument(
+        "--model", default="tiny-base", metavar="DIR", help="a backbone, a model of the hub, or that of a setting (default: %(default)s)"
+    )
     predict.add_argument("--base", metavar="DIR", help="of an adapter, where its base is not where it was")
     predict.add_argument("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
     predict.add_argument("--text", required=True, help="the tweet")
@@ -58,34 +61,42 @@ def add_commands(commands: Any) -> None:
     merge.set_defaults(run=_merge)
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
+def _add_run(parser: argparse.ArgumentParser, settings: str) -> None:
     parser.add_argument("--profile", default="tiny", metavar="NAME", help="of notebooks/profiles, or a yaml file (default: %(default)s)")
-    parser.add_argument("--setting", required=True, metavar="NAME", help="of the profile")
+    parser.add_argument("--setting", metavar="NAME", help=settings)
     parser.add_argument("--out", metavar="DIR", help="run folder (default: outputs/NAME)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs", help="override a key; repeatable")
 
 
 def _train(arguments: argparse.Namespace) -> int:
     with _study(arguments) as study:
-        if study[arguments.setting].stage != arguments.stage:
-            raise UserError(f"setting {arguments.setting} has stage {study[arguments.setting].stage}, not {arguments.stage}")
-        is_there = study.is_done(arguments.setting)
-        facts = study.train(arguments.setting)
-        if launch.rank() == 0:
-            took = "is there already" if is_there else f"{facts['n_steps']} updates in {facts['seconds']:.0f} s"
-            print(f"{arguments.setting}: {took}; {study.run.setting(arguments.setting)}")
+        for name in _settings(arguments, study, [name for name in study.settings if study[name].stage == arguments.stage]):
+            if study[name].stage != arguments.stage:
+                raise UserError(f"setting {name} has stage {study[name].stage}, not {arguments.stage}")
+            is_there = study.is_done(name)
+            facts = study.train(name)
+            if launch.rank() == 0:
+                took = "is there already" if is_there else f"{facts['n_steps']} updates in {facts['seconds']:.0f} s"
+                print(f"{name}: {took}; {study.run.setting(name)}")
     return 0
+
+
+def _settings(arguments: argparse.Namespace, study: Any, all_of_them: list[str]) -> list[str]:
+    if arguments.setting is None and not all_of_them:
+        stage = f" of stage {arguments.stage}" if "stage" in arguments else ""
+        raise UserError(f"profile {arguments.profile} has no setting{stage}; it has {', '.join(study.settings) or 'none at all'}")
+    return all_of_them if arguments.setting is None else [arguments.setting]
 
 
 def _generate(arguments: argparse.Namespace) -> int:
     from mcr_lib.study import prepare
 
-    if len(arguments.split) > 1 and (arguments.stem or arguments.examples):
-        raise UserError("--stem and --examples are of one file of answers; give at most one --split with them")
+    if (len(arguments.split) > 1 or arguments.setting is None) and (arguments.stem or arguments.examples):
+        raise UserError("--stem and --examples are of one file of answers; give --setting and at most one --split with them")
     with _study(arguments) as study:
-        for split in arguments.split or [study.config.eval_split]:
-            examples = None if arguments.examples is None else prepare.read_file(Path(arguments.examples))
-            path = study.answer(arguments.setting, split, examples=examples, stem=arguments.stem)
+        examples = None if arguments.examples is None else prepare.read_file(Path(arguments.examples))
+        for name, split in product(_settings(arguments, study, [*study.settings]), arguments.split or [study.config.eval_split]):
+            path = study.answer(name, split, examples=examples, stem=arguments.stem)
             if launch.rank() == 0:
                 print(path)
     return 0
