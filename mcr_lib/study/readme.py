@@ -87,13 +87,14 @@ def tiny() -> str:
         lines.append(f"| {name} | {' | '.join(_of_tiny(found.get((name, *at)), digits) for _, digits, *at in _TINY)} |")
     shown = next(row for row in rows if row["split"] == "test" and row["metric"] == "gmner_f1")
     data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
-    return "\n".join(lines) + f"\n\nOne seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}. {seeds_tables.CONTROLLED}\n"
+    told = f"One seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}."
+    return "\n".join(lines) + f"\n\n{told} {seeds_tables.CONTROLLED}\n"
 
 
 _TINY = (
     ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1", 1, "test", "mner_f1"),
-    ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"), ("N-Count", 0, "test", "n_count"),
-    ("image-caused N-Rate, names muted", 1, "test", "image_caused_n_rate_muted"),
+    ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"),
+    ("N-Count", 0, "test", "n_count"), ("image-caused N-Rate, names muted", 1, "test", "image_caused_n_rate_muted"),
 )  # fmt: skip
 """Column, digits, split and metric of the table of `make run`."""
 
