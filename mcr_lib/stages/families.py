@@ -176,7 +176,7 @@ PUBLISHED: dict[str, Published] = {
             "XiaomiMiMo/MiMo-VL-7B-RL", "mimo-vl",
             _text(4096, 11_008, 36, 32, 8, 151_680, tied=False, **_ROPE_MIMO), _vision_2_5(4096, intermediate=3456), tied=False,
             n_parameters=8_306_217_216, n_lora=41_435_136, **_PIXELS_2_5,
-            source="its config.json and preprocessor_config.json as a public description of its architecture quotes them; not seen on the hub",
+            source="its config.json and preprocessor_config.json as a public description of its architecture quotes them; not seen itself",
         ),
         Published(
             "Qwen/Qwen3-VL-4B-Instruct", "qwen3-vl",
