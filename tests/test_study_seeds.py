@@ -171,7 +171,7 @@ def broken(folder, what, tweets):
     """Make a copy of a run one that does not belong to the others."""
     profile, predictions = folder / "profile.yaml", folder / "predictions" / "mcr.test.jsonl"
     if what == "options":
-        profile.write_text(profile.read_text().replace("cvo: {", 'cvo: {"beta": 0.5, '))
+        profile.write_text(profile.read_text().replace("cvo: {", 'cvo: {"sigma": 0.3, '))
     elif what == "setting":
         profile.write_text(profile.read_text().replace('"share": 1.0', '"share": 0.5', 1))
     elif what == "gold":
