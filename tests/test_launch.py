@@ -173,7 +173,7 @@ def test_a_model_that_is_not_needed_any_more_makes_room_for_the_next_one(nano_fo
     was_gone = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: was_gone.append(reference() is None))
-    trainer = SimpleNamespace()
+    trainer = threading.Event()  # anything that can be referred to weakly
     trainer.model = SimpleNamespace(trainer=trainer)  # trainers hold themselves in circles
     reference = weakref.ref(trainer)
     gc.disable()
