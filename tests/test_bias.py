@@ -52,7 +52,7 @@ def test_the_hard_subset_is_the_two_persons():
     assert (found["n_pre"].percent, int(found["n_rec"].denominator.sum())) == (50.0, 1)
 
 
-def test_blind_rules_have_a_balanced_accuracy_of_one_half():
+def test_rules_that_treat_all_entities_alike_have_a_balanced_accuracy_of_one_half():
     for answer in ([said("Ada"), said("Bob"), said("Rome")], [said("Ada", C), said("Bob", C), said("Rome", C)]):
         found = percents(bias.textual_bias([judge(TWEET, answer)]))
         assert bias.balanced_accuracy(found["false_grounding"], found["missed_grounding"]) == 50.0
@@ -91,6 +91,15 @@ def test_n_f1_can_be_won_blind_on_the_real_test_split(real):
         for name in yardsticks.BLIND
     }
     assert n_f1 == {"never a box": 74.11, "whole image iff PER": 75.20, "whole image iff first PER": 76.83}
+
+
+def test_balanced_accuracy_is_won_blind_by_type_but_not_on_the_hard_subset_of_the_real_test_split(real):
+    found = {}
+    for name in yardsticks.BLIND:
+        judged = [judge(e, yardsticks.YARDSTICKS[name](e)) for e in real("test")]
+        rates = [percents(bias.textual_bias(judged, only_hard=hard)) for hard in (False, True)]
+        found[name] = [round(bias.balanced_accuracy(r["false_grounding"], r["missed_grounding"]), 1) for r in rates]
+    assert found == {"never a box": [50.0, 50.0], "whole image iff PER": [70.9, 50.9], "whole image iff first PER": [68.8, 62.2]}
 
 
 def test_known_counts_of_the_real_test_split(real):
