@@ -220,9 +220,10 @@ class Study:
             backbone = self.load(name)
             has_shots = asked.how["prompt"] == "cot-3shot"
             shots = mrsi.worked_examples(self.examples("train"), self.target, seed=c.seed) if has_shots else ()
+            what = f"{name}: answers to {asked.path.stem.removeprefix(f'{name}.')}"  # a split, or a probe of one
             generate(
                 backbone, asked.tweets, asked.path, **asked.how, shots=shots, batch_size=c.answer_batch_size, seed=c.seed, setting=name,
-                progress=self.progress and (lambda done, of: self.progress(f"{name}: answers to {asked.split}", done, of, {})),
+                progress=self.progress and (lambda done, of: self.progress(what, done, of, {})),
                 **asked.told,
             )  # fmt: skip
         return asked.path
