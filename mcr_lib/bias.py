@@ -84,8 +84,8 @@ def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[s
 def balanced_accuracy(false_grounding: float | None, missed_grounding: float | None) -> float | None:
     """100 - (false + missed) / 2, all in percent; `None` where either is undefined.
 
-    50 for a rule that treats all entities alike or boxes at random. A rule by type wins more blindly (v2 test, perfect text: 70.9 for "box iff
-    PER"), but not on the hard subset (50.9; 62.2 for "box iff first PER of the tweet").
+    50 for a rule that treats all entities alike or boxes at random. A rule by type wins more without looking (v2 test, perfect text: 70.9
+    for "box iff PER"), but not on the hard subset (50.9; 62.2 for "box iff first PER of the tweet").
 
     Example:
         >>> balanced_accuracy(0.0, 100.0)
