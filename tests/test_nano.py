@@ -16,7 +16,7 @@ from mcr_lib.answer import parse_answer
 from mcr_lib.errors import UserError
 from mcr_lib.sources.predictions import read_predictions
 from mcr_lib.stages import backbones, training
-from mcr_lib.study import cli, config
+from mcr_lib.study import cli, config, spent, training_views
 from mcr_lib.study.artifacts import RunFolder
 from mcr_lib.study.settings import Study
 
@@ -235,6 +235,20 @@ def test_curves_and_rollouts_tell_the_same_story(unbroken):
         assert row["advantage"] == pytest.approx((row["reward"] - mean) / (spread + 1e-4), abs=1e-3)
     assert max(row["reward"] for row in rows) == 5, "nothing to learn from: the test shows nothing"
     assert log(unbroken.run, "sft")[-1]["loss"] < 1 < log(unbroken.run, "sft")[0]["loss"]
+
+
+def test_tokens_spent_are_those_that_the_loss_counts_each_time_that_it_does(unbroken, tmp_path):
+    rows, by_id = unbroken.rows("sft"), {example.id: example for example in unbroken.tweets("sft")}
+    n_learned = [training_views.seen(unbroken, "sft", by_id[row["id"]], row).n_learned for row in rows]
+    sft = 24 * sum(n_learned)  # eight rows, eight an update
+    mcr = round(16 * sum(row["length"] for row in log(unbroken.run, "mcr")))
+    assert spent.token_rows(unbroken, ["base", "sft", "mcr"]) == [
+        {"setting": "base", "tokens": 0, "with its start": 0},
+        {"setting": "sft", "tokens": sft, "with its start": sft},
+        {"setting": "mcr", "tokens": mcr, "with its start": sft + mcr},
+    ]
+    with pytest.raises(UserError, match="setting sft has not been trained, so there is nothing to count; mcr run or mcr sft trains it"):
+        spent.token_rows(study(tmp_path), ["mcr"])
 
 
 def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
