@@ -154,7 +154,7 @@ def test_the_batch_is_that_which_is_stated(tmp_path):
     cvo = PROFILES["qwen2.5-vl-7b"]["cvo"]
     uneven = around(tmp_path, "qwen2.5-vl-7b", cvo={**cvo, "num_generations": 6})
     line = list(preflight_checks.batches(uneven))[-1]
-    assert (line.mark, line.todo) == ("✗", "a batch_size of 60")
+    assert (line.mark, line.todo) == ("✗", "--set cvo.batch_size=60")
     assert "num_generations 6 does not divide" in line.found
     three = preflight_checks.run(around(tmp_path, "nano", n_processes=3))
     assert "batch_size 8 cannot be shared by 3 processes" in next(line.found for line in three if line.check == "batch")

@@ -205,10 +205,12 @@ def family_of(config: Mapping[str, Any], name: str) -> str | None:
         'qwen2.5-vl'
         >>> family_of({"model_type": "qwen2_5_vl", "vocab_size": 151680}, "my-copy")
         'mimo-vl'
+        >>> family_of({"model_type": "qwen2_5_vl", "vocab_size": 152064}, "/home/mimo/Qwen2.5-VL-7B-Instruct")
+        'qwen2.5-vl'
     """
     known = [key for key, family in FAMILIES.items() if family.model_type == config.get("model_type")]
     vocabulary = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    is_mimo = bool(re.search("mimo", name, re.IGNORECASE)) or vocabulary == _MIMO_VOCABULARY
+    is_mimo = bool(re.search("mimo", name.rstrip("/").rpartition("/")[2], re.IGNORECASE)) or vocabulary == _MIMO_VOCABULARY
     return next((key for key in known if (key == "mimo-vl") == is_mimo), known[0] if known else None)
 
 

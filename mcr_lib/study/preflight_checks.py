@@ -167,7 +167,7 @@ def batches(around: Around) -> Iterator[Line]:
         found = f"{name}: {n} process{'es' * (n > 1)} × {per_device} × {accumulation} = {n * per_device * accumulation} rows per update"
         if isinstance(options, CvoOptions) and stated % options.num_generations:
             found = f"{found}, which num_generations {options.num_generations} does not divide"
-            yield Line("✗", "batch", found, f"a batch_size of {stated // options.num_generations * options.num_generations or 8}")
+            yield Line("✗", "batch", found, f"--set cvo.batch_size={max(stated // options.num_generations, 1) * options.num_generations}")
         elif isinstance(options, CvoOptions):
             yield Line("✓", "batch", f"{found}: {stated // options.num_generations} prompts × {options.num_generations} generations")
         else:
