@@ -59,6 +59,7 @@ def test_notebooks_run_in_order_then_are_skipped_until_something_changes(reposit
     manifest = artifacts.read_manifest(folder)
     assert manifest["parameters"]["seed"] == {"value": 1, "origin": "profile mine"}
     assert [entry["status"] for entry in manifest["notebooks"].values()] == ["done", "done"]
+    assert all(20 < entry["peak_memory_mb"] < 4000 for entry in manifest["notebooks"].values())
 
     code, said, log = run(repository)
     assert (code, log) == (0, ["first", "second"])
@@ -69,6 +70,19 @@ def test_notebooks_run_in_order_then_are_skipped_until_something_changes(reposit
     assert run(repository, only=["01"], force=True)[2][3:] == ["first"]
     assert run(repository, start_from="02_second", force=True)[2][4:] == ["changed"]
     assert run(repository, overrides={"seed": 2}, only=["01"])[2][5:] == ["first"]
+
+
+def test_the_manifest_holds_checksums_of_tweets_and_weights(repository):
+    (repository / "notebooks" / "profiles" / "mine.yaml").write_text("settings: {base: {}, sft: {stage: sft}}\n")
+    write = "import json\nfrom pathlib import Path\nfrom mcr_lib.sources.files import write_json, write_jsonl\n"
+    write += "write_jsonl(Path(run, 'data', 'test.jsonl'), [{'id': '1'}], kind='examples', checksum='abc')\n"
+    write += "write_json(Path(run, 'settings', 'sft', 'model', 'backbone.json'), {'sha256': {'a.safetensors': '12', 'config.json': '34'}})"
+    notebook(repository, "01_first", write)
+    run(repository, only=["01"])
+    found = artifacts.read_manifest(RunFolder(repository / "out"))["checksums"]
+    base = json.loads((REPOSITORY / "data" / "tiny-base" / "backbone.json").read_text())["sha256"]["model.safetensors"]
+    assert found["data"] == {"test": "abc"}
+    assert found["weights"] == {"backbone": {"model.safetensors": base}, "sft": {"a.safetensors": "12"}}
 
 
 def test_a_notebook_runs_again_after_one_before_it_did(repository):

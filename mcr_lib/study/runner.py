@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -19,8 +19,10 @@ from rich.console import Console
 
 from mcr_lib.errors import UserError
 from mcr_lib.sources.files import read_text, written_whole
-from mcr_lib.study import artifacts, config, report
+from mcr_lib.stages import cards
+from mcr_lib.study import artifacts, config, report, setting
 from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.settings import RANDOM, Study
 
 HEARTBEAT_S = 30
 """Without a terminal, a line of progress at least this often."""
@@ -105,6 +107,7 @@ def _run_one(
     artifacts.write_manifest(folder, manifest)
     try:
         entries[notebook.stem] = {"fingerprint": fingerprint, **_execute(notebook, folder, loaded, overrides, console)}
+        manifest["checksums"] = _checksums(folder, loaded)
     except _Failure as failure:
         entries[notebook.stem] = {"status": "failed", "error": failure.lines[1:]}
         for line in failure.lines:
@@ -116,6 +119,20 @@ def _run_one(
     finally:
         artifacts.write_manifest(folder, manifest)
     return 0
+
+
+def _checksums(folder: RunFolder, loaded: config.Loaded) -> dict[str, dict[str, str]]:
+    """Of the tweets of each file in data/ as its header tells, and of the weights that the run starts from and has made as cards tell."""
+    data = {}
+    for path in sorted((folder.path / "data").glob("*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            data[path.stem] = json.loads(file.readline()).get("checksum")
+    told = {path.parents[1].name: json.loads(read_text(path)) for path in sorted(folder.path.glob(f"settings/*/model/{cards.CARD}"))}
+    if loaded.config.settings and loaded.config.backbone != RANDOM:
+        with suppress(UserError):  # notebooks before training need none
+            told = {setting.BACKBONE: cards.card(Study(loaded).backbone), **told}
+    sums = {name: {file: value for file, value in card["sha256"].items() if file.endswith(".safetensors")} for name, card in told.items()}
+    return {"data": data, "weights": sums}
 
 
 def find_notebooks(names: Sequence[str] | None = None) -> list[Path]:
@@ -214,7 +231,16 @@ def _execute(notebook: Path, folder: RunFolder, loaded: config.Loaded, overrides
     part.replace(done)
     seconds = time.monotonic() - began
     console.print(f"{notebook.stem}: done in {seconds:.0f} s", highlight=False)
-    return {"status": "done", "started": stamp, "seconds": round(seconds, 1)}
+    return {"status": "done", "started": stamp, "seconds": round(seconds, 1), "peak_memory_mb": _peak_memory_mb()}
+
+
+def _peak_memory_mb() -> float | None:
+    """The most memory that a process started from here has held so far: this notebook's kernel, or an earlier one; `None` on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1)
 
 
 def _failure_lines(notebook: Path, failed: Path, error: Any) -> tuple[str, ...]:
