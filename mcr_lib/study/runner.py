@@ -22,7 +22,6 @@ from mcr_lib.sources.files import read_text, written_whole
 from mcr_lib.stages import cards
 from mcr_lib.study import artifacts, config, report, setting
 from mcr_lib.study.artifacts import RunFolder
-from mcr_lib.study.settings import RANDOM, Study
 
 HEARTBEAT_S = 30
 """Without a terminal, a line of progress at least this often."""
@@ -123,6 +122,8 @@ def _run_one(
 
 def _checksums(folder: RunFolder, loaded: config.Loaded) -> dict[str, dict[str, str]]:
     """Of the tweets of each file in data/ as its header tells, and of the weights that the run starts from and has made as cards tell."""
+    from mcr_lib.study.settings import RANDOM, Study
+
     data = {}
     for path in sorted((folder.path / "data").glob("*.jsonl")):
         with path.open(encoding="utf-8") as file:
