@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 
 from mcr_lib.sources import load_split
 from mcr_lib.sources.testbed import folder as testbed_folder
-from mcr_lib.stages import allocator, backbones, mrsi, nano, sft, training
+from mcr_lib.stages import adapters, allocator, backbones, mrsi, nano, sft, training
 from mcr_lib.stages.options import SftOptions
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     }))  # fmt: skip
 
 
-@training.quiet()
+@adapters.quiet()
 def _stock(scratch: Path, rows: list, options: SftOptions, folder: Path) -> None:
     """What one would write without this repository: load, train, save."""
     backbone = backbones.load(str(scratch / "backbone"), device="cpu")
