@@ -205,7 +205,7 @@ def family_of(config: Mapping[str, Any], name: str) -> str | None:
         'qwen2.5-vl'
         >>> family_of({"model_type": "qwen2_5_vl", "vocab_size": 151680}, "my-copy")
         'mimo-vl'
-        >>> family_of({"model_type": "qwen2_5_vl", "vocab_size": 152064}, "/home/mimo/Qwen2.5-VL-7B-Instruct")
+        >>> family_of({"model_type": "qwen2_5_vl", "vocab_size": 152064}, "mimo/Qwen2.5-VL-7B-Instruct")
         'qwen2.5-vl'
     """
     known = [key for key, family in FAMILIES.items() if family.model_type == config.get("model_type")]
