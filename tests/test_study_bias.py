@@ -228,6 +228,8 @@ def test_figures_tell_both_counts_and_every_name(found):
     assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
     assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
     assert len(plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0].texts) == 2
+    silent = {"name": "base", "n_count": 0, "n_predictions": 0, "n_rate": None, "n_rate_low": None, "n_rate_high": None, "altered": 0}
+    assert [text.get_text() for text in plots_bias.naming([silent], n=30).axes[0].texts] == ["no prediction"]
     assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
 
 

@@ -103,11 +103,11 @@ def naming(rows: Rows, *, n: int) -> Figure:
     names = [row["name"] for row in rows]
     figure, ax = plt.subplots(figsize=(6.4, 1.3 + 0.36 * len(rows)))
     for y, row in enumerate(rows):
-        _dot(ax, row, "n_rate", y, colour(row["name"], names), "o")
-        at = max(row["n_rate"], row["n_rate_high"] or 0)
-        ax.annotate(
-            f"N-Count {row['n_count']:,} of {row['n_predictions']:,}", (at, y), (8, 0), textcoords="offset points", fontsize=8, va="center"
-        )
+        if row["n_predictions"]:
+            _dot(ax, row, "n_rate", y, colour(row["name"], names), "o")
+        at = max(row["n_rate"] or 0, row["n_rate_high"] or 0)
+        told = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}" if row["n_predictions"] else "no prediction"
+        ax.annotate(told, (at, y), (8, 0), textcoords="offset points", fontsize=8, va="center")
     right = max([*(row["n_rate_high"] or row["n_rate"] or 0 for row in rows), 1])
     ax.set(
         xlim=(-0.02 * right, right * 1.5),
