@@ -270,6 +270,19 @@ def test_runs_from_two_backbones_of_one_name_are_refused(two):
         seeds_merge.merge(two)
 
 
+def test_names_that_the_image_causes_where_the_text_is_muted_are_measured_apart(tweets, sample_dir, tmp_path):
+    folder = make_run(tmp_path / "1", 1, tweets, sample_dir, probes=["mute"], settings={"base": {}})
+    run, probed = RunFolder(folder), [blank(example) for example in tweets["test"]]
+    prepare.write_examples(run, {"test.mute": probed, "test.mute_blank": probed[1:]})
+    invent = [PredictedEntity("Nobody Here", "PER")]
+    answered(run.predictions("base.test.mute"), "base", probed, 1, lambda e: [*yardsticks.perfect(e), *invent], split="test")
+    answered(run.predictions("base.test.mute_blank"), "base", probed[1:], 1, yardsticks.perfect, split="test")
+    found = seeds_merge.merge([folder])
+    (terms,) = [terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_n_rate_muted"]
+    n, n_gold = len(probed) - 1, sum(len(example.entities) for example in probed[1:])  # of the tweets that have both
+    assert seeds._value(terms) == pytest.approx(100 * n / (n_gold + n))
+
+
 def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
     folder = make_run(tmp_path / "1", 1, tweets, sample_dir, probes=["blank_mean", "erase"])
     run, probed = RunFolder(folder), [blank(example) for example in tweets["test"]]

@@ -27,9 +27,9 @@ KIND = "seeds"
 
 BETTER = {
     "gmner_f1": 1, "mner_f1": 1, "eeg_f1": 1, "n_f1": 1, "false_grounding": -1, "missed_grounding": -1, "n_rate": -1, "unread": -1,
-    "image_caused_n_rate": -1, "consistency": 1,
+    "image_caused_n_rate": -1, "image_caused_n_rate_muted": -1, "consistency": 1,
 }  # fmt: skip
-"""Metric -> the sign of a difference that is an improvement; the last two where a run has probes, on the scored split."""
+"""Metric -> the sign of a difference that is an improvement; the last three where a run has probes, on the scored split."""
 
 Key = tuple[int, str, str, str]
 """Seed, setting, split, metric; of `image_caused_n_rate` with the variant of the blank image behind a dot."""

@@ -154,10 +154,13 @@ def _measured_by_probes(
     made = {variant: stem for variant, stem in stems.items() if run.folder.data(stem).is_file()}  # a probe may apply to no tweet
     found = {variant: _answers(run, name, stem, prepare.read_examples(run.folder, stem), missing) for variant, stem in made.items()}
     probed = {variant: some for variant, some in found.items() if some is not None}
-    for variant in (variant for variant in probes.PROBES["blank"] if variant in probed):
-        ids = list(probed[variant].faults)
-        real, blank = (bias.visual_bias(judged)["n_rate"] for judged in (answers.of(ids), probed[variant].judged))
-        yield f"image_caused_n_rate.{variant}", ids, [(1, real), (-1, blank)]
+    pairs = [(f"image_caused_n_rate.{variant}", answers, variant) for variant in probes.PROBES["blank"]]
+    pairs += [("image_caused_n_rate_muted", probed["mute"], "mute_blank")] if "mute" in probed else []
+    for metric, seeing, variant in pairs:
+        if variant in probed:
+            ids = list(probed[variant].faults)
+            real, blank = (bias.visual_bias(judged)["n_rate"] for judged in (seeing.of(ids), probed[variant].judged))
+            yield metric, ids, [(1, real), (-1, blank)]
     chosen = {variant for variant in made if variant not in bias_views.CONTROLS}
     if chosen - set(probed):
         missing.append(f"seed {run.seed}: no consistency of {name}, which takes answers to all probes")
