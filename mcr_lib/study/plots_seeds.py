@@ -15,6 +15,9 @@ from mcr_lib.study.seeds_tables import CONTROLLED, LABELS
 
 Rows = Sequence[Mapping[str, Any]]
 
+_SHADES = {1: "#0072B2", 0: plots.REFERENCE_COLOUR, -1: "#D55E00"}
+"""Of a difference that is better, none, or worse."""
+
 
 def settings(scores: Mapping[str, Any], metric: str = "gmner_f1") -> Figure:
     """A metric of every setting, a panel per split."""
@@ -42,8 +45,8 @@ def differences(scores: Mapping[str, Any]) -> Figure:
         for row in scores["comparisons"]:
             if row["split"] == split and row["metric"] in metrics:
                 is_shown = row["verdict"] in ("shown", "the opposite is shown")
-                is_better = np.sign(row["mean"]) == row["better"]
-                _draw(ax, row, metrics.index(row["metric"]), "#0072B2" if is_better else "#D55E00", is_filled=is_shown)
+                shade = _SHADES[int(np.sign(row["mean"])) * row["better"]]
+                _draw(ax, row, metrics.index(row["metric"]), shade, is_filled=is_shown)
         ax.axvline(0, color=plots.REFERENCE_COLOUR, linewidth=0.8)
         ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=f"{first} − {second}, points")
     labels = [f"{LABELS[metric]} ({'more' if BETTER[metric] > 0 else 'less'} is better)" for metric in metrics]

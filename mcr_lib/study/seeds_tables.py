@@ -8,7 +8,8 @@ CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of
 
 LABELS = {
     "gmner_f1": "GMNER F1", "false_grounding": "false grounding", "missed_grounding": "missed grounding",
-    "image_caused_n_rate": "image-caused N-Rate", "image_caused_n_rate_muted": "image-caused N-Rate, names muted", "consistency": "consistency",
+    "image_caused_n_rate": "image-caused N-Rate", "image_caused_n_rate_muted": "image-caused N-Rate, names muted",
+    "consistency": "consistency",
 }  # fmt: skip
 """Metric -> what tables and figures call it; the others stand in `scores.json` alone."""
 
