@@ -212,7 +212,7 @@ def faults(rows: Rows) -> Figure:
         ax.grid(visible=False, axis="y")
     handles = [Line2D([], [], marker="s", linestyle="", markersize=7, color=shade, label=kind) for kind, shade in FAULT_COLOURS.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
-    figure.suptitle("What becomes of right answers under a probe (right of each bar: tweets)", fontsize=10, x=0.01, ha="left")
+    figure.suptitle("What becomes of right answers under a probe (single run; right of each bar: tweets)", fontsize=10, x=0.01, ha="left")
     return figure
 
 
