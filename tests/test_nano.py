@@ -66,7 +66,13 @@ def wait_for(process, path, n_lines):
         time.sleep(0.02)
 
 
-STOPS = (("sft", 13, signal.SIGKILL), ("mcr", 3, signal.SIGKILL), ("sft-lora", 3, signal.SIGINT), ("mcr-lora", 1, signal.SIGKILL))
+STOPS = (
+    ("sft", 13, signal.SIGKILL),
+    ("mcr", 3, signal.SIGKILL),
+    ("sft-lora", 1, signal.SIGINT),
+    ("sft-lora", 3, signal.SIGKILL),
+    ("mcr-lora", 1, signal.SIGKILL),
+)
 """In which setting, after how many updates, and how."""
 
 
