@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import socket
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def _loopback_only():
     socket.socket.connect = connect
     yield
     socket.socket.connect = real_connect
+
+
+@pytest.fixture(autouse=True)
+def _small_numbers_are_kept():
+    """Training on a CPU has numbers below the normal range taken for 0, in the whole process; other tests need them."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
