@@ -147,7 +147,9 @@ def _tables(title: str, folder: RunFolder, told: Mapping[str, Any], note: str) -
         "<p>Percent, 95 % bootstrap intervals over tweets in brackets; a single run. Choices are made on dev.</p>",
         table(told["scores"], note), table(told["bias"], note),
         *(["<p>Paired tests on the same tweets, GMNER F1:</p>", table(told["pairs"], note)] if told["pairs"] else []),
-        *(f"<p class='small'>signature: <code>{_e(signature)}</code></p>" for signature in signatures),
+        f"<details class='small'><summary>{len(signatures)} signatures of scores</summary>",
+        *(f"<p class='small'><code>{_e(signature)}</code></p>" for signature in signatures),
+        "</details>",
         "<p class='small'>every number: <code>results.csv</code></p>",
     ]  # fmt: skip
 
