@@ -5,12 +5,7 @@ import sys
 
 
 def give_back() -> bool:
-    """Give free memory back; whether the system got any. Where the C library is not glibc nothing happens.
-
-    Example:
-        >>> give_back() in (True, False)
-        True
-    """
+    """Give free memory back; whether the system got any. Where the C library is not glibc nothing happens."""
     if not sys.platform.startswith("linux"):
         return False
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
