@@ -20,7 +20,7 @@ import numpy as np
 from mcr_lib import statements, verify
 from mcr_lib.answer import ParsedAnswer, write_answer
 from mcr_lib.answer_reader import answer_keys
-from mcr_lib.boxes import Box, Size, find_family, written_box
+from mcr_lib.boxes import Box, Size, find_family, iou, written_box
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.statements import SLOT, Statement, slot
 from mcr_lib.styles import STYLES, say
@@ -90,8 +90,12 @@ class Chain:
             raise ValueError(f"not a row of a chain: {error}") from error
 
 
-def build(example: Example, style: str, rng: np.random.Generator, *, privileged: bool = False) -> Chain:
+def build(example: Example, style: str, rng: np.random.Generator, *, privileged: bool = False, n_wordings: int | None = None) -> Chain:
     """The template chain of a tweet in a style, the wording drawn by the generator.
+
+    Args:
+        privileged: also name what only the image shows.
+        n_wordings: from how many wordings, the first ones of the style; `None` = all of them.
 
     Raises:
         ValueError: an unknown style; gold with a box and no image size; privileged where the bait is unknown.
@@ -107,7 +111,8 @@ def build(example: Example, style: str, rng: np.random.Generator, *, privileged:
     if boxes and example.image_size_px is None:
         raise ValueError(f"example {example.id}: a gold box without an image size cannot be written for any backbone")
     said = statements.of_example(example, privileged=privileged)
-    text = say(STYLES[style], int(rng.integers(len(STYLES[style].wordings))), said, example.constraints)
+    wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
+    text = say(STYLES[style], wording, said, example.constraints)
     answer = tuple(s for s in said if not s.is_bait)
     return Chain(example.id, style, "template", text, answer, boxes, example.image_size_px, example.constraints, privileged)
 
@@ -215,11 +220,13 @@ def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning
     return write_answer(entities, think=think, constraints=chain.task)
 
 
-def faithfulness(parsed: ParsedAnswer, *, labels: Sequence[str], task: Collection[str]) -> str | None:
+def faithfulness(parsed: ParsedAnswer, *, labels: Sequence[str], task: Collection[str], min_iou: float | None = None) -> str | None:
     """`None` when a model's own reasoning states the entities, types, groundability and boxes of its answer, else what is wrong.
 
-    Boxes in the reasoning count where their numbers are those of a box of the answer. Names that the reasoning quotes and the answer
-    leaves out are taken for bait: to be called shown but not named, without a type.
+    Names that the reasoning quotes and the answer leaves out are taken for bait: to be called shown but not named, without a type.
+
+    Args:
+        min_iou: a box of the reasoning is a box of the answer where their IoU lies above it; `None` = where their numbers are the same.
 
     Returns:
         A key of `verify.FLAWS`, or "unread" (the answer could not be read) or "no_reasoning".
@@ -241,11 +248,14 @@ def faithfulness(parsed: ParsedAnswer, *, labels: Sequence[str], task: Collectio
     names = {entity.text for entity in parsed.entities}
     others = (name for name in re.findall(r'"([^"\n]+)"', parsed.think) if name not in names)
     said += [Statement(name, is_bait=True) for name in dict.fromkeys(others)]
-    return verify.verify(with_slots(parsed.think, boxes), said, labels=labels, task=task, bare_names=True)
+    return verify.verify(with_slots(parsed.think, boxes, min_iou=min_iou), said, labels=labels, task=task, bare_names=True)
 
 
-def with_slots(text: str, boxes_xyxy: Sequence[Box]) -> str:
+def with_slots(text: str, boxes_xyxy: Sequence[Box], *, min_iou: float | None = None) -> str:
     """Reasoning with numbers turned into reasoning with slots: box k of the sequence becomes slot k, any other box one slot too many.
+
+    Args:
+        min_iou: what is near enough to be box k, the nearest one; `None` = its very numbers.
 
     Example:
         >>> with_slots("at [1, 2, 3, 4], not [5, 6, 7, 8]", [(1, 2, 3, 4)])
@@ -254,6 +264,8 @@ def with_slots(text: str, boxes_xyxy: Sequence[Box]) -> str:
 
     def turned(match: re.Match) -> str:
         box = tuple(float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", match.group()))
-        return slot(next((k for k, known in enumerate(boxes_xyxy, start=1) if box == tuple(known)), len(boxes_xyxy) + 1))
+        near = [float(box == tuple(known)) if min_iou is None else iou(box, known) for known in boxes_xyxy]
+        best = max(range(len(near)), key=near.__getitem__, default=0)
+        return slot(best + 1 if near and near[best] > (min_iou or 0) else len(boxes_xyxy) + 1)
 
     return verify.BOX.sub(turned, SLOT.sub("[box]", text))

@@ -20,6 +20,9 @@ entities; with "Ada" mended to "Ada Byron", no words are left to place "Byron in
 Boxes are compared in the answer's own space with gold as it would be written there (`written_gold`), so the gold answer scores exactly
 the maximum.
 
+The five look at the answer. Where a prompt asks for reasoning, rewards of the answer alone let a model drop it or say anything in it, so
+`Reasoning` says what it must be for an answer to earn anything (paper silent; ours).
+
     trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=[1.0] * 5, ...), reward_funcs=grpo_reward_functions(), train_dataset=rows)
 
 where each row has the columns `prompt`, `images`, `gold` (`gold_column(example)`), `model_size` and `family`.
@@ -31,7 +34,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from mcr_lib import constraints
+from mcr_lib import chains, constraints
 from mcr_lib.answer import ParsedAnswer, parse_answer
 from mcr_lib.boxes import Size, Space, find_family, written_box
 from mcr_lib.matching import pair, place
@@ -44,6 +47,10 @@ NAMES = ("count", "span", "type", "grounding", "entailment")
 """The rewards in the order of λ1..λ5."""
 
 CountRule = Literal["touch", "ratio"]
+
+Reasoning = Literal["free", "present", "agreeing"]
+"""What reasoning an answer needs in order to earn anything: free = none; present = some; agreeing = reasoning that states the answer
+(`chains.faithfulness`, boxes by IoU above σ)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +158,31 @@ class Rewards:
         return sum(weight * value for weight, name in zip(weights, NAMES, strict=True) if (value := getattr(self, name)) is not None)
 
 
-def rewards(parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, count_rule: CountRule = "touch") -> Rewards:
+def worthless(parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, reasoning: Reasoning = "free") -> str | None:
+    """Why an answer earns nothing whatever it names: the defect that forbids reading it, or what is wrong with its reasoning, else `None`.
+
+    Example:
+        >>> worthless(ParsedAnswer(), Example("1", "demo", "train", ("rain",), (), ("PER",)), reasoning="present")
+        'no_reasoning'
+    """
+    if parsed.reason is not None or reasoning == "free":
+        return parsed.reason
+    if reasoning == "present":
+        return None if parsed.think else "no_reasoning"
+    return chains.faithfulness(parsed, labels=gold.labels, task=gold.constraints, min_iou=sigma)
+
+
+def rewards(
+    parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, count_rule: CountRule = "touch", reasoning: Reasoning = "free"
+) -> Rewards:
     """The five rewards of a parsed answer.
 
     Args:
-        parsed: strictly parsed; one with a reason scores 0 in everything.
+        parsed: strictly parsed; one that is `worthless` scores 0 in everything.
         gold: boxes in the answer's space (`written_gold`).
         sigma: IoU above which a box earns its IoU, in [0, 1).
         count_rule: see `reward_count`.
+        reasoning: see `Reasoning`.
 
     Example:
         >>> from mcr_lib.schema import Entity
@@ -166,7 +190,7 @@ def rewards(parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, count_
         >>> rewards(ParsedAnswer((PredictedEntity("Rome", "PER"),)), tweet)
         Rewards(count=1.0, span=1.0, type=0.0, grounding=1.0, entailment=1.0)
     """
-    checked = None if parsed.reason is not None else check(parsed.entities, gold)
+    checked = None if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) else check(parsed.entities, gold)
     task = set(gold.constraints)
 
     def value(needs: str, reward: Callable[[Checked], float]) -> float | None:
@@ -219,7 +243,9 @@ def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
     return "".join(c if isinstance(c, str) else "".join(part.get("text", "") for part in c) for c in contents)
 
 
-def grpo_reward_functions(*, sigma: float = SIGMA, count_rule: CountRule = "touch") -> list[Callable[..., list[float | None]]]:
+def grpo_reward_functions(
+    *, sigma: float = SIGMA, count_rule: CountRule = "touch", reasoning: Reasoning = "free"
+) -> list[Callable[..., list[float | None]]]:
     """The five rewards as TRL's GRPOTrainer calls them, in the order of λ1..λ5; each completion is parsed once for all five.
 
     Columns read: `gold` (`gold_column`), `model_size` ([width, height] or `None`) and `family` (a name of `boxes.FAMILIES`). Weights go
@@ -234,7 +260,7 @@ def grpo_reward_functions(*, sigma: float = SIGMA, count_rule: CountRule = "touc
     def all_of(text: str, gold: str, space: Space, model_size: Size | None) -> Rewards:
         example = gold_of(gold, space, model_size)
         parsed = parse_answer(text, labels=example.labels, constraints=example.constraints)
-        return rewards(parsed, example, sigma=sigma, count_rule=count_rule)
+        return rewards(parsed, example, sigma=sigma, count_rule=count_rule, reasoning=reasoning)
 
     def function(name: str) -> Callable[..., list[float | None]]:
         def reward(completions: Sequence[Any], gold: Sequence[str], model_size: Sequence[Any], family: Sequence[str], **_: Any) -> list:

@@ -148,6 +148,26 @@ def test_an_unread_answer_and_one_without_reasoning_are_told_apart():
     assert own(None, [ADA]) == "no_reasoning"
 
 
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([11, 9, 56, 76], None),
+        ([11, 9, 56, 43], None),  # 34/66
+        ([11, 9, 56, 42], "foreign_slot"),  # 33/66
+        ([80, 9, 95, 75], "foreign_slot"),
+    ],
+)
+def test_boxes_may_be_near_where_that_is_asked(box, expected):
+    parsed = parse_answer(chains.write_answer([ADA], think=f'"Ada Byron" : PER , shown at {box} ;'), labels=LABELS)
+    assert chains.faithfulness(parsed, labels=LABELS, task=CONSTRAINTS, min_iou=0.5) == expected
+
+
+def test_a_box_of_the_reasoning_is_the_nearest_one_of_the_answer():
+    boxes = [(0, 0, 10, 10), (2, 0, 12, 10)]
+    assert chains.with_slots("[2, 0, 11, 10] [0, 0, 9, 10] [50, 50, 60, 60]", boxes, min_iou=0.5) == "[[box 2]] [[box 1]] [[box 3]]"
+    assert chains.with_slots("[0, 0, 10, 10]", [], min_iou=0.5) == "[[box 1]]"
+
+
 def test_two_names_in_one_box_are_faithful():
     eve = replace(ADA, text="Eve")
     think = '"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Eve" : PER , shown at [11, 9, 56, 75] ;'

@@ -240,13 +240,13 @@ def gold_checked(at, trained):
 def groups_checked(at, trained):
     from mcr_lib.stages import preflight
 
-    preflight.check_groups(trained.backbone, trained.rows, CVO)
+    preflight.check_groups(trained.backbone, trained.rows, CVO, prompt="direct")
 
 
 def torn_group(at, trained):
     from mcr_lib.stages import cvo
 
-    cvo.make_trainer(trained.backbone, trained.rows, at.tmp, CVO.model_copy(update={"batch_size": 6}))
+    cvo.make_trainer(trained.backbone, trained.rows, at.tmp, CVO.model_copy(update={"batch_size": 6}), prompt="direct")
 
 
 def some_without_image(at, trained):

@@ -12,7 +12,8 @@ from mcr_lib.answer import parse_answer
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, ImageOnly
 from mcr_lib.stages import mrsi
-from mcr_lib.styles import STYLES
+from mcr_lib.statements import of_example
+from mcr_lib.styles import STYLES, say
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 TWEET = Example(
@@ -48,6 +49,14 @@ def test_a_chain_depends_on_seed_id_and_style_alone(tweets):
     assert {(c.id, c.style): c for c in other}.items() <= {(c.id, c.style): c for c in one}.items()
     assert len(one) == len(tweets) * len(STYLES)
     assert one != mrsi.build_chains(tweets, seed=4).chains
+
+
+def test_chains_keep_to_the_first_wordings_where_that_is_asked(tweets):
+    by_number = {n: mrsi.build_chains(tweets, ["terse"], seed=0, n_wordings=n).chains for n in (1, 2, 3, None)}
+    for n, built in by_number.items():
+        possible = [{say(STYLES["terse"], k, of_example(tweet), tweet.constraints) for k in range(n or 3)} for tweet in tweets]
+        assert all(chain.text in some for chain, some in zip(built, possible, strict=True))
+    assert by_number[3] == by_number[None] != by_number[2] != by_number[1]
 
 
 def test_the_same_seed_writes_the_same_bytes_and_they_are_read_back(tweets, tmp_path):

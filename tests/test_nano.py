@@ -233,7 +233,7 @@ def test_curves_and_rollouts_tell_the_same_story(unbroken):
         for name in names:
             assert curve[f"{name}_mean"] == pytest.approx(sum(row[name] for row in step) / 16, abs=1e-5)
     for row in rows:
-        assert row["parse_reason"] == (parse_answer(row["answer"], labels=labels).reason or "")
+        assert row["worthless"] == (parse_answer(row["answer"], labels=labels).reason or "")
         assert row["reward"] == pytest.approx(sum(row[name] for name in names))
         group = [other["reward"] for other in rows if (other["step"], other["group"]) == (row["step"], row["group"])]
         mean = sum(group) / 4

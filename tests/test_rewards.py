@@ -91,6 +91,40 @@ def test_sigma_is_exclusive_and_the_plain_count_ratio_pays_for_fillers():
     assert five(fillers, count_rule="ratio")[0] == 1
 
 
+PERFECT, OTHER = [ADA, ROME], [said("Ada Byron"), ROME]
+STATED = '"Ada Byron" : PER , shown at [0, 0, 10, 9] ; "Rome" : LOC , not shown ;'  # IoU 0.9 with the box of the answer
+
+
+@pytest.mark.parametrize(
+    ("think", "answer", "earns_when"),  # of free, present, agreeing
+    [
+        (STATED, PERFECT, (True, True, True)),
+        (STATED.replace("9]", "5]"), PERFECT, (True, True, False)),  # IoU 0.5 is not above σ
+        (STATED, OTHER, (True, True, False)),  # says shown, answers without a box
+        ("Seen .", PERFECT, (True, True, False)),
+        (None, PERFECT, (True, False, False)),
+        ("", PERFECT, (True, False, False)),
+    ],
+)
+def test_an_answer_earns_nothing_without_the_reasoning_that_is_asked_of_it(think, answer, earns_when):
+    parsed = parse_answer(write_answer(answer, think=think), labels=LABELS)
+    for reasoning, earns in zip(("free", "present", "agreeing"), earns_when, strict=True):
+        found = r.rewards(parsed, TWEET, reasoning=reasoning)
+        assert found == (r.rewards(ParsedAnswer(tuple(answer)), TWEET) if earns else r.Rewards(0.0, 0.0, 0.0, 0.0, 0.0))
+        assert (r.worthless(parsed, TWEET, reasoning=reasoning) is None) == earns
+
+
+def test_what_reasoning_is_asked_reaches_the_functions_that_reward():
+    texts = [write_answer(PERFECT), write_answer(PERFECT, think="Seen ."), write_answer(PERFECT, think=STATED), "no answer"]
+    columns = {"gold": [r.gold_column(TWEET)] * 4, "model_size": [[100, 100]] * 4, "family": ["qwen2.5-vl"] * 4}
+    earned = {}
+    for reasoning in ("free", "present", "agreeing"):
+        values = [function(completions=texts, **columns) for function in r.grpo_reward_functions(reasoning=reasoning)]
+        assert all(value == values[0] for value in values)
+        earned[reasoning] = values[0]
+    assert earned == {"free": [1, 1, 1, 0], "present": [0, 1, 1, 0], "agreeing": [0, 0, 1, 0]}
+
+
 def test_lambdas_weigh_the_sum():
     found = r.Rewards(1.0, 0.5, 0.25, 0.2, 0.1)
     assert found.total() == pytest.approx(2.05)

@@ -101,7 +101,7 @@ def test_prompts_of_two_lengths_in_a_batch_are_answered_as_alone(nano_folder, ba
     ]
     assert generate.answer_batch(backbone, [row["prompt"] for row in ends], images, max_new_tokens=8)[0] == alone
     model = backbones.load(str(nano_folder), device="cpu")
-    trainer = cvo.make_trainer(model, ends, tmp_path, CVO.model_copy(update={"num_iterations": 1, "top_k": 1}))
+    trainer = cvo.make_trainer(model, ends, tmp_path, CVO.model_copy(update={"num_iterations": 1, "top_k": 1}), prompt="direct")
     asked = [cvo_prompt(row, image) for row, image in zip(ends, images, strict=True)]
     ids, found, fields = trainer._tokenize_prompts(asked)
     with adapters.quiet():
@@ -163,14 +163,14 @@ def test_a_checkpoint_in_pieces_is_passed_over_for_the_one_before(trained, tmp_p
 
 def test_checkpoints_of_cvo_fall_where_sampling_begins(backbone, grpo_rows, tmp_path):
     # between them, answers that were sampled for several updates would be lost
-    trainer = cvo.make_trainer(backbone, grpo_rows, tmp_path, CVO)
+    trainer = cvo.make_trainer(backbone, grpo_rows, tmp_path, CVO, prompt="direct")
     assert (trainer.args.save_steps, trainer.args.steps_per_generation * trainer.num_iterations) == (4, 2)
 
 
 def test_the_order_of_prompts_in_a_later_epoch_does_not_depend_on_the_earlier_ones(backbone, grpo_rows, tmp_path):
     # the stock sampler of a resumed run begins with the order of the first epoch
     options = CVO.model_copy(update={"num_iterations": 1})
-    unbroken, resumed = (cvo.make_trainer(backbone, grpo_rows, tmp_path, options) for _ in range(2))
+    unbroken, resumed = (cvo.make_trainer(backbone, grpo_rows, tmp_path, options, prompt="direct") for _ in range(2))
     per_epoch = len(grpo_rows) // 2
     orders = []
     for epoch in range(3):
@@ -230,7 +230,7 @@ def test_a_row_that_does_not_fit_is_told(nano_folder, sft_rows, grpo_rows):
 
 def test_groups_that_are_all_equal_stop_cvo_before_it_begins(backbone, grpo_rows):
     with pytest.raises(UserError, match="all 2 sampled groups of 4 answers are equal in reward"):
-        preflight.check_groups(backbone, grpo_rows, CVO.model_copy(update={"check_groups": 2}))
+        preflight.check_groups(backbone, grpo_rows, CVO.model_copy(update={"check_groups": 2}), prompt="direct")
 
 
 def test_gold_that_its_own_answer_does_not_reach_is_told(backbone, grpo_rows):
@@ -278,7 +278,7 @@ def test_every_option_of_trl_that_changes_a_result_is_set(stage):
 
 def test_options_reach_the_trainer_as_they_are_told(backbone, grpo_rows, tmp_path):
     options = replace_all(CVO, beta=0.07, temperature=0.8, seed=5, warmup_steps=3, adam_beta2=0.9)
-    trainer = cvo.make_trainer(backbone, grpo_rows, tmp_path, options)
+    trainer = cvo.make_trainer(backbone, grpo_rows, tmp_path, options, prompt="direct")
     for name, value in options.for_trl().items():
         found = getattr(trainer.args, name)
         found = getattr(found, "value", found)  # an enumeration of transformers

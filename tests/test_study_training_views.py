@@ -83,7 +83,7 @@ def rollouts(study):
             advantages = rollout_views.advantages(values)
             for value, advantage in zip(values, advantages, strict=True):
                 said = gold_answer(study, example) if value else worse
-                head = {"step": step, "group": group, "id": example.id, "answer": said, "parse_reason": "" if value else reason}
+                head = {"step": step, "group": group, "id": example.id, "answer": said, "worthless": "" if value else reason}
                 rows.append(head | {"n_tokens": 9, **dict.fromkeys(names, value / 5), "reward": float(value), "advantage": advantage})
     folder = study.run.setting("mcr")
     folder.mkdir(parents=True)
@@ -115,8 +115,8 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, ro
 
 def test_shares_of_unread_answers_are_per_update_and_reasons_are_told(study, rollouts):
     rows = rollout_views.health_rows(rollouts, training_views.curve_rows(study, ["mcr"]))
-    assert [(row["step"], row["equal groups"], row["cut off"], row["not read"]) for row in rows] == [(1, 50, 25, 0), (2, 50, 25, 25)]
-    assert {row["reason"]: row["last third"] for row in rollout_views.reason_rows(rollouts)} == {"read": 3, "no_answer_tag": 1}
+    assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [(1, 50, 25, 0), (2, 50, 25, 25)]
+    assert {row["reason"]: row["last third"] for row in rollout_views.reason_rows(rollouts)} == {"may earn": 3, "no_answer_tag": 1}
 
 
 def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, rollouts):

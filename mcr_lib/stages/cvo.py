@@ -22,7 +22,7 @@ from trl import GRPOConfig, GRPOTrainer
 from mcr_lib import prompts
 from mcr_lib.answer import parse_answer
 from mcr_lib.errors import UserError
-from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions
+from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
 from mcr_lib.sources.files import written_whole
 from mcr_lib.stages import adapters, cards, preflight, training
@@ -59,7 +59,7 @@ def train(
     Args:
         start: name or folder of the backbone, which is also what KL is measured against.
         folder: where checkpoints, `log.jsonl`, `checks.json`, `rollouts.parquet` and `model/` go.
-        prompt: what the rows ask; told in the card of the model.
+        prompt: what the rows ask: whether reasoning, and so whether `options.reasoning` holds; told in the card of the model.
         device: `None` = a GPU where there is one.
         told: further entries of the card of the model.
 
@@ -77,9 +77,9 @@ def train(
     checks = preflight.check_rows(backbone, rows, max_completion_length=options.max_completion_length)
     checks |= preflight.check_gold(backbone, rows, options)
     if checkpoint is None:
-        checks |= preflight.check_groups(backbone, rows, options)
+        checks |= preflight.check_groups(backbone, rows, options, prompt=prompt)
     training.note(folder / "checks.json", checks, is_new=checkpoint is None)
-    trainer = make_trainer(backbone, rows, folder, options)
+    trainer = make_trainer(backbone, rows, folder, options, prompt=prompt)
     training.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
     if trainer.accelerator.is_main_process:
         write_rollouts(folder, options)
@@ -122,7 +122,9 @@ def server_command(start: str, options: CvoOptions) -> str:
     )
 
 
-def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: CvoOptions) -> GRPOTrainer:
+def make_trainer(
+    backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: CvoOptions, *, prompt: prompts.Kind
+) -> GRPOTrainer:
     """The trainer, set up.
 
     Raises:
@@ -131,7 +133,7 @@ def make_trainer(backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: 
     return _Trainer(
         model=backbone.model,
         args=_config(options, folder, backbone.model.device, n_prompts=len(rows)),
-        reward_funcs=_noting(grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)),
+        reward_funcs=_noting(options.rewarding(prompt)),
         train_dataset=training.dataset(rows),
         processing_class=backbone.processor,
         peft_config=training.lora(options, backbone),
@@ -177,32 +179,35 @@ def _config(options: CvoOptions, folder: Path, device: torch.device, *, n_prompt
     return GRPOConfig(**given, log_completions=True, num_completions_to_print=0, log_multimodal=False)
 
 
-def _noting(functions: list[Callable[..., list[float | None]]]) -> list[Callable[..., list[float | None]]]:
+def _noting(rewarding: Mapping[str, Any]) -> list[Callable[..., list[float | None]]]:
     """The reward functions, of which the first also notes what `rollouts.parquet` needs beside rewards and advantage."""
-    first = functions[0]
+    first, *others = grpo_reward_functions(**rewarding)
+    judged = {key: rewarding[key] for key in ("sigma", "reasoning")}
 
     def noting(
         *, completions: Sequence[Any], completion_ids: Sequence[Any], id: Sequence[str], log_extra: Callable, **columns: Any
     ) -> list:
         log_extra("id", list(id))
         log_extra("n_tokens", [len(ids) for ids in completion_ids])
-        log_extra("parse_reason", [_reason(completion_text(c), gold) for c, gold in zip(completions, columns["gold"], strict=True)])
+        said = zip(completions, columns["gold"], strict=True)
+        log_extra("worthless", [_worthless(completion_text(c), gold, judged) for c, gold in said])
         return first(completions=completions, **columns)
 
     noting.__name__ = first.__name__
-    return [noting, *functions[1:]]
+    return [noting, *others]
 
 
-def _reason(text: str, gold: str) -> str:
+def _worthless(text: str, gold: str, judged: Mapping[str, Any]) -> str:
     example = Example.from_row(json.loads(gold))
-    return parse_answer(text, labels=example.labels, constraints=example.constraints).reason or ""
+    return worthless(parse_answer(text, labels=example.labels, constraints=example.constraints), example, **judged) or ""
 
 
 def write_rollouts(folder: Path, options: CvoOptions) -> None:
     """Gather what TRL logged per update into `rollouts.parquet`, a row per sampled answer.
 
-    Columns: step, group (within the step, from 0), id, answer, parse_reason ("" = it could be read), n_tokens, the five rewards by name
-    (null = not annotated), reward (R), advantage.
+    Columns: step, group (within the step, from 0), id, answer, worthless (why it earns nothing whatever it names: a defect of the answer,
+    or a flaw of its reasoning where that counts; "" = it may earn), n_tokens, the five rewards by name (null = not annotated), reward (R),
+    advantage.
     """
     rows, before = [], None
     for path in sorted((folder / "checkpoints" / "completions").glob("completions_*.parquet")):
@@ -219,6 +224,6 @@ def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, A
     found = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
     return {
         "step": row["step"], "group": k // options.num_generations, "id": row["id"], "answer": completion_text(row["completion"]),
-        "parse_reason": row["parse_reason"], "n_tokens": row["n_tokens"], **found,
+        "worthless": row["worthless"], "n_tokens": row["n_tokens"], **found,
         "reward": Rewards(**found).total(options.reward_weights), "advantage": row["advantage"],
     }  # fmt: skip

@@ -74,6 +74,7 @@ def build_chains(
     *,
     seed: int,
     privileged: bool = False,
+    n_wordings: int | None = None,
     ask: Ask | None = None,
     source: chains.Source = "llm",
 ) -> Built:
@@ -82,6 +83,7 @@ def build_chains(
     Args:
         styles: names of `styles.STYLES`; empty = all.
         privileged: also name what only the image shows (testbed).
+        n_wordings: how many wordings of each style are used; `None` = all.
         ask: rewrites every chain by a language model where the verifier takes it; `None` = templates.
         source: what rewritten chains are marked with, "llm" or "mllm".
 
@@ -99,7 +101,7 @@ def build_chains(
             raise UserError(f"tweet {example.id} of {example.source} has a gold box and no image size, so no model can be told where it is")
         for style in styles:
             rng = np.random.default_rng(_number(seed, example.id, style))
-            chain = chains.build(example, style, rng, privileged=privileged)
+            chain = chains.build(example, style, rng, privileged=privileged, n_wordings=n_wordings)
             if (flaw := chains.check(chain, example)) is not None:
                 raise ValueError(f"the {style} template of {example.id} does not pass the verifier: {flaw}\n{chain.text}")
             if ask is not None:

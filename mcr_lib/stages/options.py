@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mcr_lib.errors import UserError
-from mcr_lib.rewards import NAMES, SIGMA
+from mcr_lib.prompts import Kind
+from mcr_lib.rewards import NAMES, SIGMA, CountRule, Reasoning
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -125,7 +126,8 @@ class CvoOptions(Options):
         "ours", (1.0,) * len(NAMES), "λ1..λ5 of count, span, type, grounding, entailment"
     )
     sigma: Annotated[float, Field(ge=0, lt=1)] = _of("ours", SIGMA, "IoU above which a box earns its IoU; the paper's σ is not public")
-    count_rule: Literal["touch", "ratio"] = _of("ours", "touch", "see rewards.reward_count")
+    count_rule: CountRule = _of("ours", "touch", "see rewards.reward_count")
+    reasoning: Reasoning = _of("ours", "free", "what an answer needs to earn anything where reasoning is asked for: rewards.Reasoning")
     use_vllm: bool = _of("ours", False, "answers sampled by a vLLM server with GPUs of its own; not repeatable to the digit")
     vllm_mode: Literal["server", "colocate"] = _of("ours", "server", "colocate, in the trainer's own process, is refused")
     vllm_server_base_url: str | None = _of("ours", None, "over host and port")
@@ -148,6 +150,15 @@ class CvoOptions(Options):
             raise ValueError("in the trainer's own process TRL 1.16 expands image tokens twice; take server, with GPUs of its own")
         return value
 
+    def rewarding(self, prompt: Kind) -> dict[str, Any]:
+        """What `rewards.grpo_reward_functions` is to be made with for answers to a prompt: of a direct one no reasoning is asked.
+
+        Example:
+            >>> CvoOptions(reasoning="present").rewarding("mcr"), CvoOptions(reasoning="present").rewarding("direct")["reasoning"]
+            ({'sigma': 0.5, 'count_rule': 'touch', 'reasoning': 'present'}, 'free')
+        """
+        return {"sigma": self.sigma, "count_rule": self.count_rule, "reasoning": "free" if prompt == "direct" else self.reasoning}
+
     @property
     def vllm_url(self) -> str:
         """Where the vLLM server answers."""
@@ -156,7 +167,8 @@ class CvoOptions(Options):
 
 OURS = (
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "weights", "quantization",
-    "min_pixels", "max_pixels", "handover", "save", "average_over_tokens", "sigma", "count_rule", "check_groups", "gradient_checkpointing",
+    "min_pixels", "max_pixels", "handover", "save", "average_over_tokens", "sigma", "count_rule", "reasoning", "check_groups",
+    "gradient_checkpointing",
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 

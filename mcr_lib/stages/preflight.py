@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mcr_lib import rewards
+from mcr_lib import prompts, rewards
 from mcr_lib.answer import write_answer
 from mcr_lib.boxes import find_family
 from mcr_lib.errors import UserError
@@ -65,7 +65,7 @@ def check_rows(
 
 
 def check_gold(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> dict[str, int]:
-    """The gold answers of GRPO rows, by the very functions that will reward.
+    """The gold answers of GRPO rows, without reasoning, by the very functions that will reward answers.
 
     Returns:
         `gold_answers` that earn the maximum, and the tokens of the `longest_gold_answer`.
@@ -89,7 +89,7 @@ def check_gold(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> 
     return {"gold_answers": len(texts), "longest_gold_answer": longest}
 
 
-def check_groups(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> dict[str, float]:
+def check_groups(backbone: Backbone, rows: Sequence[Row], options: CvoOptions, *, prompt: prompts.Kind) -> dict[str, float]:
     """The rewards of groups sampled at the temperature and top_p of training, for `check_groups` prompts spread over the rows.
 
     Returns:
@@ -109,7 +109,7 @@ def check_groups(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -
         max_new_tokens=options.max_completion_length, temperature=options.temperature, top_p=options.top_p,
     )  # fmt: skip
     columns = {name: [row[name] for row in chosen] for name in ("gold", "model_size", "family")}
-    functions = rewards.grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule)
+    functions = rewards.grpo_reward_functions(**options.rewarding(prompt))
     found = zip(*(function(completions=said, **columns) for function in functions), strict=True)
     totals = [rewards.Rewards(*values).total(options.reward_weights) for values in found]
     n_equal, mean = sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size)), sum(totals) / (n * size)

@@ -39,7 +39,7 @@ SAME = (
 TRANSLATED = (
     "max_steps", "batch_size", "per_device_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards", "multi_objective_aggregation", "top_k",
-    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "handover", "use_vllm",
+    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning", "handover", "use_vllm",
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
     "vllm_importance_sampling_correction", "vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max",
 )  # fmt: skip
@@ -86,7 +86,7 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
             raise UserError(f"setting {each} has no tweet to train on; its tweets are those of {study[each].tweets} that have an image")
         texts = {f"{each}.jsonl": "".join(json.dumps(swift_row(row), ensure_ascii=False) + "\n" for row in rows)}
         if isinstance(options, CvoOptions):
-            texts[f"rewards_{each}.py"] = plugin(options.sigma, options.count_rule)
+            texts[f"rewards_{each}.py"] = plugin(options.rewarding(study[each].prompt))
         texts[f"{each}.sh"] = script(study, each, options, family)
         for file_name, text in texts.items():
             paths.append(out / file_name)
@@ -214,8 +214,9 @@ def not_carried(options: Options) -> list[str]:
     return [f"{key}={_written(getattr(options, key))} ({NOT_CARRIED[key]})" for key in departed]
 
 
-def plugin(sigma: float, count_rule: str) -> str:
+def plugin(rewarding: Mapping[str, Any]) -> str:
     """The source of the plug-in: one reward function of ms-swift per constraint, each what `mcr_lib.rewards` gives TRL."""
+    given = ", ".join(f"{key}={json.dumps(value)}" for key, value in rewarding.items())
     return f'''"""The rewards of CVO for ms-swift: R_c, R_s, R_t, R_u, R_e as mcr_count, mcr_span, mcr_type, mcr_grounding, mcr_entailment.
 
 swift rlhf --rlhf_type grpo --external_plugins plugin.py --reward_funcs mcr_count mcr_span mcr_type mcr_grounding mcr_entailment ...
@@ -242,7 +243,7 @@ def register(reward):
     orms[Reward.__name__] = Reward
 
 
-for function in grpo_reward_functions(sigma={sigma}, count_rule="{count_rule}"):
+for function in grpo_reward_functions({given}):
     register(function)
 '''
 

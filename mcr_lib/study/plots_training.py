@@ -132,8 +132,8 @@ def rollouts(groups: Sequence[Group], n_columns: int = 4) -> Figure:
             judged, row = group.judged[k], group.rows[k]
             plots.draw_example(ax, judged.example, image, judged.predictions)
             five = " ".join(f"{s} {row[n]:.2f}" for n, s in zip(NAMES, REWARD_COLUMNS, strict=True) if row[n] is not None)
-            unread = f"\nnot read: {row['parse_reason']}" if row["parse_reason"] else ""
-            title = f"{group.setting}, update {group.step} · R {row['reward']:.2f}, advantage {row['advantage']:+.2f}\n{five}{unread}"
+            worthless = f"\nearns nothing: {row['worthless']}" if row["worthless"] else ""
+            title = f"{group.setting}, update {group.step} · R {row['reward']:.2f}, advantage {row['advantage']:+.2f}\n{five}{worthless}"
             ax.set_title(title, fontsize=7, color="black")
             ax.set_anchor("N")
     return figure

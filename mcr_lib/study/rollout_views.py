@@ -70,29 +70,32 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
 
 
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
-    """Per setting and update, in percent: groups without spread, answers cut off, answers that could not be read."""
-    unread = {} if frame.empty else (frame["parse_reason"] != "").groupby([frame["setting"], frame["step"]]).mean().to_dict()
+    """Per setting and update, in percent: groups without spread, answers cut off, answers that earn nothing whatever they name."""
+    worthless = {} if frame.empty else (frame["worthless"] != "").groupby([frame["setting"], frame["step"]]).mean().to_dict()
     rows = []
     for row in curves:
-        share = unread.get((row["setting"], row["step"]))
+        share = worthless.get((row["setting"], row["step"]))
         rows.append(
             {
                 "setting": row["setting"], "step": row["step"], "equal groups": 100 * row["equal_groups"],
-                "cut off": 100 * row["truncated"], "not read": None if share is None else 100 * share,
+                "cut off": 100 * row["truncated"], "worthless": None if share is None else 100 * share,
             }
         )  # fmt: skip
     return rows
 
 
 def reason_rows(frame: pd.DataFrame) -> Rows:
-    """Why rollouts could not be read: per setting and reason how many, in the first and in the last third of the updates."""
+    """Why rollouts earn nothing: per setting and reason how many, in the first and in the last third of the updates.
+
+    A reason is a defect of the answer, or a flaw of its reasoning where that counts (`rewards.worthless`).
+    """
     rows = []
     for name, part in frame.groupby("setting", sort=False) if len(frame) else ():
         last = int(part["step"].max())
         third = max(1, last // 3)
-        first, final = (Counter(some["parse_reason"]) for some in (part[part["step"] <= third], part[part["step"] > last - third]))
+        first, final = (Counter(some["worthless"]) for some in (part[part["step"] <= third], part[part["step"] > last - third]))
         for reason in dict.fromkeys([*first, *final]):
-            rows.append({"setting": name, "reason": reason or "read", "first third": first[reason], "last third": final[reason]})
+            rows.append({"setting": name, "reason": reason or "may earn", "first third": first[reason], "last third": final[reason]})
     return rows
 
 
@@ -104,7 +107,7 @@ class Group:
         setting: which was trained.
         step: of the update, from 1.
         judged: the tweet with each answer, boxes in pixels of the original image; one that could not be read has no entity.
-        rows: the rollout of each (rewards, R, advantage, parse reason, text), the best first.
+        rows: the rollout of each (rewards, R, advantage, why worthless, text), the best first.
     """
 
     setting: str

@@ -25,7 +25,7 @@ Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 class Setting(BaseModel):
-    """One setting. `rows`, `styles`, `chains`, `data` and `share` are of what it is trained on, `prompt` also of how it is asked later."""
+    """One setting: what its model is trained on (`rows` to `share`), and how it is asked in training and later (`prompt`, `view`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,6 +33,7 @@ class Setting(BaseModel):
     stage: Literal["none", "sft", "cvo"] = Field("none", description="what is done to that model")
     rows: Literal["answers", "chains"] = Field("chains", description="of sft: completions are answers alone, or chains")
     styles: tuple[str, ...] = Field((), description="of chains; empty = those of the profile")
+    wordings: int | None = Field(None, ge=1, description="of each style that template chains are put in, the first ones; null = all")
     chains: str = Field("template", description="which chains: template, or the name of a file in the run's chains/")
     data: Literal["train", "d1", "d2"] | None = Field(None, description="tweets; null = train for answers, d1 for chains, d2 for cvo")
     share: float = Field(1.0, gt=0, le=1, description="of these tweets, by a hash of (seed, id)")

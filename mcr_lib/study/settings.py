@@ -338,7 +338,7 @@ class Study:
     def _chains(self, found: Setting, tweets: Sequence[Example]) -> list[chains.Chain]:
         wanted = found.styles or mrsi.known_styles(self.config.chain_styles)
         if found.chains == "template":
-            return mrsi.build_chains(tweets, wanted, seed=self.config.seed).chains
+            return mrsi.build_chains(tweets, wanted, seed=self.config.seed, n_wordings=found.wordings).chains
         path, ids = self.run.chains(found.chains), {example.id for example in tweets}
         if not path.is_file():
             raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
