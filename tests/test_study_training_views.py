@@ -113,6 +113,16 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, ro
     assert len(rollout_views.group_rows([first, last])) == 4
 
 
+def test_a_perfect_answer_earns_what_its_reasoning_allows():
+    rows = {row.pop("reasoning"): row for row in rollout_views.reasoning_rows()}
+    earned = {what: (row["free"], row["present"], row["agreeing"]) for what, row in rows.items()}
+    assert earned == {
+        "states the answer": (5, 5, 5), "states it, the box a little off": (5, 5, 5), "says another thing": (5, 5, 0),
+        "says nothing of it": (5, 5, 0), "none": (5, 0, 0),
+    }  # fmt: skip
+    assert [row["flaw"] for row in rows.values()] == ["", "", "missing_slot", "missing_name", "no_reasoning"]
+
+
 def test_shares_of_unread_answers_are_per_update_and_reasons_are_told(study, rollouts):
     rows = rollout_views.health_rows(rollouts, training_views.curve_rows(study, ["mcr"]))
     assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [(1, 50, 25, 0), (2, 50, 25, 25)]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,27 @@ def hand_made_rows(names: Sequence[str] = HAND_MADE, *, weights: Sequence[float]
         rows.append(
             {"rollout": name, **dict(zip(REWARD_COLUMNS, values, strict=True)), "R": round(total, 4), "advantage": round(advantage, 4)}
         )
+    return rows
+
+
+REASONING = {
+    "states the answer": '"Kevin Durant" : PER , shown at [52, 31, 188, 240] ; "Oracle Arena" : LOC , not shown , no box ;',
+    "states it, the box a little off": '"Kevin Durant" : PER , shown at [50, 30, 190, 235] ; "Oracle Arena" : LOC , not shown , no box ;',
+    "says another thing": '"Kevin Durant" : PER , not shown , no box ; "Oracle Arena" : LOC , not shown , no box ;',
+    "says nothing of it": "A tweet with names .",
+    "none": None,
+}
+"""What a model may write before the perfect answer to `cases.TWEET`."""
+
+
+def reasoning_rows() -> Rows:
+    """R of one perfect answer behind different reasoning, under each demand on reasoning, and what is wrong with it."""
+    rows = []
+    for what, think in REASONING.items():
+        parsed = parse_answer(write_answer(cases.ANSWERS["perfect"], think=think), labels=cases.TWEET.labels)
+        demands = get_args(rewards.Reasoning)
+        earned = {demand: rewards.rewards(parsed, cases.TWEET, reasoning=demand).total() for demand in demands}
+        rows.append({"reasoning": what, **earned, "flaw": rewards.worthless(parsed, cases.TWEET, reasoning=demands[-1]) or ""})
     return rows
 
 
