@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tokenizers import AddedToken
 
+from mcr_lib import chains
 from mcr_lib.errors import UserError
 from mcr_lib.stages import adapters, backbones, cvo, families, generate, mrsi, preflight, sft, training
 from mcr_lib.stages.options import CvoOptions, SftOptions
@@ -285,6 +286,21 @@ def test_options_reach_the_trainer_as_they_are_told(backbone, grpo_rows, tmp_pat
         assert name == "save_steps" or found == (list(value) if isinstance(value, tuple) else value), name
     assert trainer.ref_model is not None
     assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps) == (8, 1)
+
+
+@pytest.mark.parametrize(("prompt", "earned", "why"), [("direct", [1, 1, 0], ""), ("mcr", [0, 1, 0], "no_reasoning")])
+def test_what_reasoning_is_asked_of_a_prompt_reaches_the_rewards_and_the_rollouts(backbone, nano_tweets, tmp_path, prompt, earned, why):
+    rows = list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt=prompt))
+    trainer = cvo.make_trainer(backbone, rows, tmp_path, replace_all(CVO, reasoning="agreeing"), prompt=prompt)
+    (chain,) = mrsi.build_chains(nano_tweets[:1], ["terse"], seed=0).chains
+    whole = chains.render(chain, "qwen2.5-vl", tuple(rows[0]["model_size"]))
+    said = [whole.partition("</think>\n")[2], whole, "no answer"]
+    columns = {name: [rows[0][name]] * 3 for name in ("gold", "model_size", "family", "id")}
+    told = {}
+    noting, *others = trainer.reward_funcs
+    assert noting(completions=said, completion_ids=[[1]] * 3, log_extra=told.__setitem__, **columns) == earned
+    assert all(function(completions=said, **columns) == earned for function in others)
+    assert told["worthless"] == [why, "", "no_answer"]
 
 
 def replace_all(options, **changes):
