@@ -22,7 +22,7 @@ from mcr_lib.study.training_views import Seen
 Rows = Sequence[Mapping[str, Any]]
 
 SETTING_COLOURS = {"base": "#8C8C8C", "sft": "#56B4E9", "mrsi": "#E69F00", "mcr": "#0072B2"}
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#000000")
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#000000", "#6A3D9A", "#B8A500", "#8B5A2B")
 
 ERROR_COLOURS = dict(
     zip(
@@ -165,12 +165,12 @@ def groundings(rows: Rows, *, n: int) -> Figure:
         if None not in [row[key] for key in axes]:
             x, y = ([[max(0, row[key] - row[f"{key}_low"])], [max(0, row[f"{key}_high"] - row[key])]] for key in axes)
             style = {"color": colour(row["setting"], names), "label": row["setting"], "fmt": "o", "capsize": 2.5}
-            style["markersize"] = max(4, 4 + 2.5 * (len(rows) - 1 - k))  # those that coincide stand in each other
+            style["markersize"] = 12 - 8 * k / max(1, len(rows) - 1)  # those that coincide stand in each other
             ax.errorbar(*(row[key] for key in axes), xerr=x, yerr=y, **style)
     ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal", title=f"Grounding where the span is right (n = {n:,}, single run)")
     ax.set(xlabel="false grounding: boxed / not in the image, %", ylabel="missed grounding: no box / in the image, %")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper right")
+        ax.legend(**({"loc": "upper right"} if len(rows) <= 5 else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}))
     return figure
 
 
