@@ -13,6 +13,9 @@ LABELS = {
 }  # fmt: skip
 """Metric -> what tables and figures call it; the others stand in `scores.json` alone."""
 
+OF_PAIR = {**LABELS, "n_f1": "N-F1", "n_rate": "N-Rate"}
+"""The same for the table of the pair."""
+
 
 def settings_table(scores: Mapping[str, Any]) -> str:
     """Every setting: mean over seeds with its 95 % interval, GMNER F1 on every split, the secondary metrics on the scored one."""
@@ -36,9 +39,9 @@ def pair_table(scores: Mapping[str, Any]) -> str:
     lines = [f"| {first} − {second}, points | difference | with each seed | seeds that agree | is it better? |", "|---|---|---|---|---|"]
     order = [scores["primary"], *(row for row in scores["comparisons"] if row != scores["primary"])]
     for row in order:
-        if row is not None and row["metric"] in LABELS:
+        if row is not None and row["metric"] in OF_PAIR:
             per_seed = ", ".join(f"{value:+.1f}" for value in row["per_seed"].values())
-            what = f"{LABELS[row['metric']]}, {row['split']}" + (" (primary)" if row == scores["primary"] else "")
+            what = f"{OF_PAIR[row['metric']]}, {row['split']}" + (" (primary)" if row == scores["primary"] else "")
             lines.append(f"| {what} | {_signed(row)} | {per_seed} | {row['n_agreeing']} of {row['n_seeds']} | {row['verdict']} |")
     return "\n".join(lines) + "\n\n" + _note(scores) + "\n"
 
