@@ -43,6 +43,7 @@ def make_run(folder, seed, tweets, sample_dir, **overrides):
         "settings": SETTINGS,
         "seed": seed,
         "probes": ["blank_mean"],
+        "answer_splits": [],
         **overrides,
     }
     loaded = config.load("tiny", folder, given)
@@ -124,6 +125,25 @@ def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric
     assert {(r["split"]) for r in scores["comparisons"]} == {"dev", "test"}
     with pytest.raises(UserError, match="no setting 'mrsi' in these runs; they have base, sft, mcr"):
         seeds.summary(evidence, ("mrsi", "sft"))
+
+
+def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence):
+    scores = seeds.summary(evidence, n_resamples=100)
+    there = {what: pair for what, pair in seeds.ISOLATES.items() if set(pair) <= set(SETTINGS)}
+    assert {row["isolates"]: (row["first"], row["second"]) for row in scores["isolated"]} == there
+    assert {"the method", "plain fine-tuning"} <= set(there) < set(seeds.ISOLATES), "pairs that no run has are left out"
+    tested = seeds.summary(evidence, ("mcr", "base"), n_resamples=100)["comparisons"]
+    for found in (r for r in scores["isolated"] if r["isolates"] == "the method"):
+        same = next(r for r in tested if (r["split"], r["metric"]) == (found["split"], found["metric"]))
+        assert found["per_seed"] == same["per_seed"]
+        assert (found["mean"], found["ci_low"], found["ci_high"]) == (same["mean"], same["ci_low"], same["ci_high"])
+        assert "verdict" not in found
+    head, _, *rows = seeds_tables.isolated_table(scores).split("\n")
+    assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "N-Rate", "false grounding"]
+    assert rows[-3:][0] == ""
+    assert "Described, not tested" in rows[-2]
+    (method,) = [row for row in rows if row.startswith("| the method |")]
+    assert method.startswith(f"| the method | mcr − base | 3 | {seeds_tables._signed(next(r for r in tested if r['split'] == 'test'))} |")
 
 
 def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sample_dir):

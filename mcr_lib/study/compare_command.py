@@ -44,7 +44,10 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f"missing: {sentence}")
     if len({run["commit"] for run in scores["runs"]}) > 1:
         print("note: the runs were made at different commits")
-    print(f"\n{seeds_tables.settings_table(scores)}\n{seeds_tables.pair_table(scores)}\n{seeds_tables.verdict(scores)}")
+    print(f"\n{seeds_tables.settings_table(scores)}\n{seeds_tables.pair_table(scores)}")
+    if scores["isolated"]:
+        print(seeds_tables.isolated_table(scores))
+    print(seeds_tables.verdict(scores))
     print(f"\nwritten to {out}: evidence.json.gz, scores.json, settings.png, differences.png")
     return 0
 

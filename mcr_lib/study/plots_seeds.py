@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mcr_lib.study import plots
 from mcr_lib.study.plots_training import colour
 from mcr_lib.study.seeds import BETTER
-from mcr_lib.study.seeds_tables import CONTROLLED, LABELS
+from mcr_lib.study.seeds_tables import CONTROLLED, LABELS, OF_PAIR
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -39,7 +39,7 @@ def settings(scores: Mapping[str, Any], metric: str = "gmner_f1") -> Figure:
 def differences(scores: Mapping[str, Any]) -> Figure:
     """The pair that is tested, a panel per split, a line per metric; filled = every seed agrees and the interval excludes 0."""
     (first, second), there = scores["pair"], {row["metric"] for row in scores["comparisons"]}
-    metrics = [metric for metric in LABELS if metric in there]
+    metrics = [metric for metric in OF_PAIR if metric in there]
     figure, axes = _panels(len(scores["splits"]), len(metrics))
     for ax, split in zip(axes, scores["splits"], strict=True):
         for row in scores["comparisons"]:
@@ -49,7 +49,7 @@ def differences(scores: Mapping[str, Any]) -> Figure:
                 _draw(ax, row, metrics.index(row["metric"]), shade, is_filled=is_shown)
         ax.axvline(0, color=plots.REFERENCE_COLOUR, linewidth=0.8)
         ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=f"{first} − {second}, points")
-    labels = [f"{LABELS[metric]} ({'more' if BETTER[metric] > 0 else 'less'} is better)" for metric in metrics]
+    labels = [f"{OF_PAIR[metric]} ({'more' if BETTER[metric] > 0 else 'less'} is better)" for metric in metrics]
     axes[0].set(yticks=range(len(metrics)), yticklabels=labels, ylim=(len(metrics) - 0.5, -0.5))
     return _headed(figure, scores, f"{first} − {second}: blue better, red worse; filled = every seed agrees and the interval excludes 0")
 

@@ -116,6 +116,11 @@ def seeds_pair() -> str:
     return _of_seeds(lambda scores: f"{seeds_tables.pair_table(scores)}\n{seeds_tables.verdict(scores)}\n")
 
 
+def seeds_isolated() -> str:
+    """What each part of the method adds."""
+    return _of_seeds(seeds_tables.isolated_table)
+
+
 def _of_seeds(table: Callable[[dict[str, Any]], str]) -> str:
     path = repository() / "data" / "results" / "tiny-seeds" / "scores.json"
     if not path.is_file():
@@ -133,6 +138,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tiny": tiny,
     "seeds": seeds,
     "seeds_pair": seeds_pair,
+    "seeds_isolated": seeds_isolated,
 }
 
 

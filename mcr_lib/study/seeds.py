@@ -31,6 +31,23 @@ BETTER = {
 }  # fmt: skip
 """Metric -> the sign of a difference that is an improvement; the last three where a run has probes, on the scored split."""
 
+ISOLATES = {
+    "chains instead of answers, all tweets": ("mrsi-all", "sft"),
+    "chains instead of answers, D1": ("mrsi", "sft-d1"),
+    "rewards after chains": ("mcr", "mrsi"),
+    "rewards after answers": ("sft-cvo", "sft-d1"),
+    "chains before rewards": ("mcr", "cvo-only"),
+    "chains instead of answers before rewards": ("mcr", "sft-cvo"),
+    "gold of D2 instead of rewards on it, after chains": ("mrsi-all", "mcr"),
+    "reasoning when answering": ("mcr", "mcr-direct"),
+    "the method": ("mcr", "base"),
+    "plain fine-tuning": ("sft", "base"),
+}
+"""What tells one part of the method from the rest -> settings as `tiny-seeds` names them, the first minus the second."""
+
+ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")
+"""The metrics of these differences, which are described and not tested."""
+
 Key = tuple[int, str, str, str]
 """Seed, setting, split, metric; of `image_caused_n_rate` with the variant of the blank image behind a dot."""
 
@@ -85,7 +102,8 @@ def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_res
 
     Returns:
         The head of the evidence; `rows`: setting, split, metric, per_seed (seed -> value), mean, ci_low, ci_high, n_seeds; `comparisons`:
-        the same of differences, with n_agreeing, `better` (the sign of an improvement) and verdict; `primary`: one of these or `None`.
+        the same of differences, with n_agreeing, `better` (the sign of an improvement) and verdict; `primary`: one of these or `None`;
+        `isolated`: differences of `ISOLATES`, with what they isolate and without a verdict.
 
     Raises:
         UserError: a setting of the pair is not there.
@@ -93,7 +111,7 @@ def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_res
     head = evidence.head
     if unknown := [name for name in pair if name not in head["settings"]]:
         raise UserError(f"no setting {unknown[0]!r} in these runs; they have {', '.join(head['settings'])}")
-    rows, comparisons = [], []
+    rows, comparisons, isolated = [], [], []
     for split in head["splits"]:
         rng = np.random.default_rng(seed)
         weights = statistics.resamples(evidence.n_tweets[split], n_resamples, rng).astype(float)
@@ -101,13 +119,20 @@ def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_res
             found = {name: _by_seed(evidence, name, split, metric) for name in head["settings"]}
             at = {"split": split, "metric": metric}
             rows += [{"setting": name, **at, **_estimated(some, weights, seed)} for name, some in found.items() if some]
-            a, b = (found[name] for name in pair)
-            both = {s: [*a[s], *((-sign, ratio) for sign, ratio in b[s])] for s in a if s in b}
-            if both:
+            if both := _difference(found, *pair):
                 comparisons.append({"first": pair[0], "second": pair[1], **at, **_estimated(both, weights, seed, better=BETTER[metric])})
+            for what, (a, b) in ISOLATES.items() if metric in ISOLATED else ():
+                if both := _difference(found, a, b):
+                    isolated.append({"isolates": what, "first": a, "second": b, **at, **_estimated(both, weights, seed)})
     primary = next((row for row in comparisons if (row["split"], row["metric"]) == (head["eval_split"], "gmner_f1")), None)
     told = {"n_tweets": evidence.n_tweets, "n_resamples": n_resamples, "pair": list(pair), "primary": primary}
-    return {"format_version": FORMAT_VERSION, **head, **told, "comparisons": comparisons, "rows": rows}
+    return {"format_version": FORMAT_VERSION, **head, **told, "comparisons": comparisons, "isolated": isolated, "rows": rows}
+
+
+def _difference(found: Mapping[str, dict[int, Terms]], first: str, second: str) -> dict[int, Terms]:
+    """Seed -> terms of the first setting minus those of the second, of seeds that have both."""
+    a, b = found.get(first, {}), found.get(second, {})
+    return {s: [*a[s], *((-sign, ratio) for sign, ratio in b[s])] for s in a if s in b}
 
 
 def _by_seed(evidence: Evidence, name: str, split: str, metric: str) -> dict[int, Terms]:

@@ -46,6 +46,22 @@ def pair_table(scores: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n\n" + _note(scores) + "\n"
 
 
+def isolated_table(scores: Mapping[str, Any]) -> str:
+    """What each part of the method adds: differences between settings that differ in it, with intervals and without verdict."""
+    shown = [split for split in scores["splits"] if split != "dev"]
+    columns = [(split, metric) for metric in ("gmner_f1", "n_rate") for split in shown]
+    columns += [(scores["eval_split"], metric) for metric in ("false_grounding", "missed_grounding")]
+    found = {(row["isolates"], row["split"], row["metric"]): row for row in scores["isolated"]}
+    split = scores["eval_split"]
+    lines = [f"| points, {split} if nothing is said | settings | seeds | {' | '.join(_heading(at, split) for at in columns)} |"]
+    lines.append("|---" * (len(columns) + 3) + "|")
+    for what, pair in {row["isolates"]: f"{row['first']} − {row['second']}" for row in scores["isolated"]}.items():
+        cells = [found.get((what, *at)) for at in columns]
+        n_seeds = max(cell["n_seeds"] for cell in cells if cell)
+        lines.append(f"| {what} | {pair} | {n_seeds} | {' | '.join(_signed(cell) if cell else '–' for cell in cells)} |")
+    return "\n".join(lines) + f"\n\nDescribed, not tested: no interval is corrected for their number. {_note(scores)}\n"
+
+
 def verdict(scores: Mapping[str, Any]) -> str:
     """The primary comparison in one sentence."""
     row, (first, second) = scores["primary"], scores["pair"]
@@ -56,7 +72,7 @@ def verdict(scores: Mapping[str, Any]) -> str:
 
 
 def _heading(at: tuple[str, str], split: str) -> str:
-    return LABELS[at[1]] + (f", {at[0]}" if at[0] != split else "")
+    return OF_PAIR[at[1]] + (f", {at[0]}" if at[0] != split else "")
 
 
 def _cell(row: Mapping[str, Any] | None, n_seeds: int) -> str:
@@ -72,5 +88,6 @@ def _signed(row: Mapping[str, Any]) -> str:
 
 def _note(scores: Mapping[str, Any]) -> str:
     tweets = ", ".join(f"{split} {n:,}" for split, n in scores["n_tweets"].items())
-    told = f"Mean over seeds {', '.join(map(str, scores['seeds']))} with 95 % intervals over seeds and tweets ({tweets})."
+    seeds = ", ".join(map(str, scores["seeds"]))
+    told = f"Mean over the seeds that a row has, of {seeds}, with 95 % intervals over seeds and tweets ({tweets})."
     return f"{told} {CONTROLLED}" if scores["source"] == "testbed" else told
