@@ -17,12 +17,14 @@ And over pairs of answers to a tweet and to a counterfactual of it (`sources.pro
     image-caused N-Rate   N-Rate at the real image - N-Rate at a blank one, the same tweets, paired
     consistency           clean on the probe and right on the original / right on the original; both by one rule (`fault`)
 
+A name that the text lacks need not come from the image: `invented_names` tells those that the image shows from those that were trained on.
+
 Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have intervals and paired tests of one kind.
 """
 
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -37,6 +39,9 @@ SHARED_IOU = 0.9
 
 ATTRIBUTED_IOU = 0.25
 """A wrong box is attributed to what it overlaps most, if the IoU is above this; else to the background (ours)."""
+
+INVENTED = ("image only", "trained on", "neither")
+"""Where a name may come from of which the text has no word."""
 
 FAULTS = ("not read", "name not in the text", "box not wanted", "box misses", "box left out", "entity left out")
 """What keeps an answer from being clean, in the order in which it is looked for."""
@@ -129,6 +134,35 @@ def wording(name: str, tokens: Sequence[str]) -> str:
     present = set(_words(tokens))
     found = [word in present for word in _words(name.split())]
     return "in the text" if found and all(found) else "altered" if any(found) else "invented"
+
+
+def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None) -> dict[str, int]:
+    """Where the names come from of which no word is in the text (N-Count): "image only" (bait), "trained on" or "neither".
+
+    A name that is both counts as "image only". What is not known is left out, not zero: "image only" where no tweet tells what its image
+    shows and its text does not name, "trained on" without names (paper silent; ours).
+
+    Args:
+        trained_on: the names of the training tweets; `None` = not known.
+
+    Example:
+        >>> from mcr_lib.metrics import judge
+        >>> tweet = Example("1", "demo", "test", ("Go", "!"), (), ("PER",), image_only=())
+        >>> invented_names([judge(tweet, [PredictedEntity(n, "PER") for n in ("Go", "#rome", "Bob")])], {"Rome"})
+        {'image only': 0, 'trained on': 1, 'neither': 1}
+    """
+    kinds = set(INVENTED) - ({"trained on"} if trained_on is None else set())
+    if all(j.example.image_only is None for j in judged):
+        kinds.remove("image only")
+    counts = Counter({kind: 0 for kind in INVENTED if kind in kinds})
+    of_training = {_bare(name) for name in trained_on or ()}
+    for j in judged:
+        shown = {_bare(bait.text) for bait in j.example.image_only or ()}
+        for p in j.predictions:
+            if wording(p.text, j.example.tokens) == "invented":
+                name = _bare(p.text)
+                counts["image only" if name in shown else "trained on" if name in of_training else "neither"] += 1
+    return dict(counts)
 
 
 def box_sharing(judged: Sequence[Judged]) -> tuple[int, int]:
@@ -225,11 +259,11 @@ def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
         old: the entities as they were.
     """
     gone = [box for entity in old for box in entity.boxes_xyxy_px or ()]
-    names = [_words(entity.text.split()) for entity in old]
+    names = [_bare(entity.text) for entity in old]
     signs = set()
     if any(p.box_xyxy and not gold.is_groundable and boxes.is_hit(p.box_xyxy, gone) for p, gold in judged.matched):
         signs.add("old box")
-    if any(_words(p.text.split()) in names and wording(p.text, judged.example.tokens) == "invented" for p in judged.predictions):
+    if any(_bare(p.text) in names and wording(p.text, judged.example.tokens) == "invented" for p in judged.predictions):
         signs.add("old name")
     return signs
 
@@ -251,6 +285,10 @@ def _n_shared(named_boxes: Iterable[tuple[str, Sequence[boxes.Box]]]) -> int:
     return sum(
         a != b and any(boxes.best_iou(box, others) > SHARED_IOU for box in found) for (a, found), (b, others) in combinations(boxed, 2)
     )
+
+
+def _bare(name: str) -> tuple[str, ...]:
+    return tuple(_words(name.split()))
 
 
 def _words(tokens: Iterable[str]) -> list[str]:

@@ -65,6 +65,16 @@ def test_names_of_which_no_word_is_in_the_text_are_counted():
     assert ratios["n_rate"].percent == pytest.approx(100 * 2 / 6)
 
 
+def test_names_that_the_text_lacks_are_told_by_where_they_come_from():
+    # bait, also though it was trained on; trained on in another spelling; neither; of the text; altered, which is not counted
+    judged = [judge(TWEET, [said(name) for name in ("eve", "@PARIS", "Zed", "Ada", "Ada Eve")])]
+    assert bias.invented_names(judged, {"Eve", "Paris", "Ada"}) == {"image only": 1, "trained on": 1, "neither": 1}
+    assert bias.invented_names(judged, None) == {"image only": 1, "neither": 2}
+    unknown = [judge(replace(TWEET, image_only=None), [said("Eve"), said("Zed")])]
+    assert bias.invented_names(unknown, {"Eve"}) == {"trained on": 1, "neither": 1}
+    assert bias.invented_names(judged, set())["trained on"] == 0
+
+
 def test_shared_boxes_are_pairs_of_different_names():
     judged = judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", B)])
     assert bias.box_sharing([judged]) == (1, 0)

@@ -19,8 +19,8 @@ from mcr_lib.study.settings import Study
 
 N = 6
 PROFILE = """
-testbed_sizes: {train: 30, test: 30}
-splits: [train, test]
+testbed_sizes: {train: 30, dev: 8, test: 30}
+splits: [train, dev, test]
 device: cpu
 n_resamples: 100
 n_probe_examples: 6
@@ -48,6 +48,14 @@ def data_of(examples):
     return f"{examples[0].source}:{checksum(examples)}"
 
 
+def beyond(study, example):
+    """Three names that the text of a tweet lacks: of its bait or else of a training tweet, of a training tweet, and of nobody."""
+    trained_on = [e.text for tweet in study.examples("train") for e in tweet.entities]
+    others = [name for name in trained_on if bias.wording(name, example.tokens) == "invented"]
+    bait = [shown.text for shown in example.image_only]
+    return [(bait or others)[0], next(name for name in others if name not in bait), "Zzyzx"]
+
+
 def answer(study, stem, examples, rule, **told):
     rows = [finished_row(example, rule(example)) for example in examples]
     write_predictions(study.run.predictions(stem), rows, **{"data": data_of(examples), **told})
@@ -62,6 +70,8 @@ def found(study, made):
         answer(study, f"{name}.test", test, rule)
         for variant, some in made.items():
             answer(study, f"{name}.test.{variant}", [p.example for p in some], rule)
+    answer(study, "perfect.dev", study.examples("dev"), yardsticks.perfect)
+    answer(study, "stale.dev", study.examples("dev"), lambda e: [PredictedEntity(name, "PER", ()) for name in beyond(study, e)])
     return bias_found.find(study)
 
 
@@ -94,6 +104,26 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
         if probe != "all":
             assert row[first] == n - n_clean
         assert sum(row[kind] for kind in bias.FAULTS) == n - n_clean
+
+
+def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found, study):
+    rows = {(row["split"], row["name"]): row for row in bias_views.invented_rows(found)}
+    assert list(rows) == [("test", "perfect"), ("test", "stale"), ("dev", "perfect"), ("dev", "stale")]
+    dev = study.examples("dev")
+    n_baited = sum(bool(e.image_only) for e in dev)
+    assert 0 < n_baited < len(dev)
+    told = {"n_count": 24, "n_predictions": 24, "image only": n_baited, "trained on": 16 - n_baited, "neither": 8}
+    assert rows["dev", "stale"] == {"name": "stale", "split": "dev", **told}
+    assert all(row["n_count"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale"))
+    results = {(r["split"], r["setting"], r["metric"]): r for r in bias_views.result_rows(found, told_of(found))}
+    row = results["dev", "stale", "n_count_image_only"]
+    assert (row["value"], row["n"]) == (n_baited, 8)
+    assert f"data={data_of(dev)}" in row["signature"]
+    assert "split=dev" in row["signature"]
+    assert f"data={data_of(found.examples)}" in results["test", "stale", "n_count_neither"]["signature"]
+    figure = plots_bias.invented(list(rows.values()))
+    assert [ax.get_title() for ax in figure.axes] == ["test", "dev"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["0", "24"]
 
 
 def test_the_worst_blank_image_is_told(study, found, made):
@@ -188,17 +218,17 @@ def told_of(found):
     return {
         "grounding": bias_views.grounding_rows(found), "sharing": bias_views.sharing_rows(found), "rename": bias_views.rename_rows(found),
         "consistency": bias_views.consistency_rows(found), "image caused": bias_views.image_caused_rows(found),
-        "faithful": bias_views.faithful_rows(found),
+        "faithful": bias_views.faithful_rows(found), "invented": bias_views.invented_rows(found),
     }  # fmt: skip
 
 
 def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path):
     folder, told = RunFolder(tmp_path), told_of(found)
     results = bias_views.result_rows(found, told)
-    keys = [(row["setting"], row["metric"]) for row in results]
+    keys = [(row["split"], row["setting"], row["metric"]) for row in results]
     assert len(set(keys)) == len(keys)
     assert {tuple(row) for row in results} == {compared.RESULT_COLUMNS}
-    metrics = {metric for _, metric in keys}
+    metrics = {metric for *_, metric in keys}
     wanted = "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate image_caused_n_rate_muted"
     assert set(f"{wanted} renamed_old_box renamed_old_name wrong_box_another_entity pairs_that_share_a_box".split()) <= metrics
     erase = next(row for row in results if row["metric"] == "consistency_erase" and row["setting"] == "stale")
@@ -222,13 +252,17 @@ def test_figures_tell_both_counts_and_every_name(found):
     figure = plots_bias.rates(told["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == ["perfect", "stale", "rule: never a box"]
     assert "n = 30" in figure.get_suptitle()
+    n_hard = sum(any(bias.is_hard(e, entity) for entity in e.entities) for e in found.examples)
+    assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
     for draw, rows in ((plots_bias.image_caused, told["image caused"]), (plots_bias.renamed, told["rename"])):
         assert len(draw(rows).axes) == 2
     bars = plots_bias.stacked(told["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
     assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
     assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
-    assert len(plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0].texts) == 2
-    silent = {"name": "base", "n_count": 0, "n_predictions": 0, "n_rate": None, "n_rate_low": None, "n_rate_high": None, "altered": 0}
+    naming = plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0]
+    assert [label.get_text() for label in naming.get_yticklabels()] == ["perfect", "stale", *(f"rule: {rule}" for rule in yardsticks.BLIND)]
+    assert {text.get_text().split(" of ")[0] for text in naming.texts} == {"N-Count 0"}
+    silent = {"name": "base", "kind": "setting", "n_count": 0, "n_predictions": 0, "n_rate": None, "n_rate_low": None, "n_rate_high": None}
     assert [text.get_text() for text in plots_bias.naming([silent], n=30).axes[0].texts] == ["no prediction"]
     assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
 
@@ -236,11 +270,12 @@ def test_figures_tell_both_counts_and_every_name(found):
 def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, found, made):
     path = study.run.predictions("stale.test")
     kept = path.read_text()
-    erase = study.run.predictions("perfect.test.erase")
-    kept_erase = erase.read_text()
+    erase, dev = study.run.predictions("perfect.test.erase"), study.run.predictions("perfect.dev")
+    kept_erase, kept_dev = erase.read_text(), dev.read_text()
     try:
         path.unlink()
         erase.unlink()
+        dev.unlink()
         answer(study, "perfect.test.swap_easy", [p.example for p in made["swap_easy"]], yardsticks.perfect, data="testbed-v1:0123456789ab")
         answer(study, "perfect.test.swap_hard", [p.example for p in made["swap_hard"]], yardsticks.perfect, data=None)
         again = bias_found.find(study)
@@ -251,9 +286,11 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
             f"perfect: predictions/perfect.test.swap_hard.jsonl has answers to data that it does not name, this run has {hard}: refused",
             f"perfect: predictions/perfect.test.swap_easy.jsonl has answers to data testbed-v1:0123456789ab, this run has {easy}: refused",
             "perfect: predictions/perfect.test.erase.jsonl does not exist: left out",
+            "perfect: predictions/perfect.dev.jsonl does not exist: left out",
             "stale: predictions/stale.test.jsonl does not exist: left out",
         ]
         assert all(sentence in again.told for sentence in again.missing)
+        assert again.beside == {}
         rows = told_of(again)
         shown = {row["probe"] for row in rows["consistency"]}
         assert {"blank", "mute"} <= shown
@@ -261,6 +298,7 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
     finally:
         path.write_text(kept)
         erase.write_text(kept_erase)
+        dev.write_text(kept_dev)
 
 
 def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_path):

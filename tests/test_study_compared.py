@@ -8,7 +8,7 @@ import pytest
 from mcr_lib import metrics, sources, yardsticks
 from mcr_lib.schema import CONSTRAINTS, PredictedEntity
 from mcr_lib.sources.predictions import finished_row, write_predictions
-from mcr_lib.study import cases, compared, config, scoring
+from mcr_lib.study import cases, compared, config, plots_training, scoring
 from mcr_lib.study.artifacts import RunFolder
 
 CONFIG = config.Config(n_resamples=100)
@@ -42,6 +42,20 @@ def reports(tweets, tmp_path_factory):
         settled = {"scorer": "definition", "parse": "strict", "n_resamples": 100, "seed": 0}
         found[name] = scoring.score_examples(tweets, folder / f"{name}.jsonl", **settled)
     return found
+
+
+def test_a_rule_by_type_lies_off_the_line_of_those_that_treat_all_alike(tweets, reports):
+    rows = {row["rule"]: row for row in compared.blind_rows(reports)}
+    assert list(rows) == list(yardsticks.BLIND)
+    never, by_type = rows["never a box"], rows["whole image iff PER"]
+    assert (never["false_grounding"], never["missed_grounding"]) == (0.0, 100.0)
+    entities = [e for tweet in tweets for e in tweet.entities]
+    boxed = [e.type == "PER" for e in entities if not e.is_groundable]
+    assert by_type["false_grounding"] == round(100 * sum(boxed) / len(boxed), 2)
+    assert by_type["false_grounding"] + by_type["missed_grounding"] != 100
+    figure = plots_training.groundings(compared.grounding_rows(reports), list(rows.values()), n=len(tweets))
+    assert set(yardsticks.BLIND) <= {text.get_text() for text in figure.axes[0].texts}
+    assert compared.blind_rows({}) == []
 
 
 def judged(tweets, rule):

@@ -218,6 +218,7 @@ def overlays(looks: Looks, n: int = 3) -> Figure:
         line[0].set_ylabel(f"{any_look.gold.text}\n{any_look.example.id}", fontsize=8)
     shade = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), _SHADES)
     figure.colorbar(shade, ax=axes, label="attention per token, × a token's share (mean over heads and layers)", shrink=0.7)
+    figure.suptitle("Where it looks when it writes a box; gold box solid (single run)", x=0.01, ha="left", fontsize=10)
     return figure
 
 

@@ -23,7 +23,7 @@ from mcr_lib.schema import Example, checksum
 from mcr_lib.sources import probes
 from mcr_lib.sources.predictions import read_predictions
 from mcr_lib.sources.probes import Probe
-from mcr_lib.study import prepare, scoring
+from mcr_lib.study import compared, prepare, scoring
 from mcr_lib.study.config import Config
 from mcr_lib.study.settings import Study
 
@@ -69,6 +69,8 @@ class Found:
         answers: setting, or "predictions" for the file that the configuration names -> answers to them.
         probes: variant -> its counterfactual tweets.
         probed: name -> variant -> answers to these.
+        beside: other split that the run answers -> name -> answers to it.
+        trained_on: the names of the training tweets; `None` = the run has none.
         missing: a sentence for each thing that should be there and is not.
     """
 
@@ -77,6 +79,8 @@ class Found:
     answers: dict[str, Answers]
     probes: dict[str, list[Probe]] = field(default_factory=dict)
     probed: dict[str, dict[str, Answers]] = field(default_factory=dict)
+    beside: dict[str, dict[str, Answers]] = field(default_factory=dict)
+    trained_on: frozenset[str] | None = None
     missing: list[str] = field(default_factory=list)
 
     @cached_property
@@ -94,7 +98,13 @@ class Found:
         there = [f"answers to {len(self.examples):,} tweets of {self.config.eval_split}: {', '.join(self.answers) or 'none'}"]
         made = ", ".join(f"{variant} {len(made)}" for variant, made in self.probes.items())
         there.append(f"probes, with their tweets: {made or 'none; the profile names none, or no tweet has an image that shows something'}")
+        there += [f"answers to {split}: {', '.join(of_split)}" for split, of_split in self.beside.items()]
         return "\n".join([*there, *self.missing, f"single run, seed {self.config.seed}"])
+
+    def tweets(self, split: str) -> list[Example]:
+        """The tweets of the scored split, or of another one that settings answered."""
+        beside = next(iter(self.beside.get(split, {}).values()), None)
+        return [judged.example for judged in beside.judged] if beside else self.examples
 
     def weights(self, n: int) -> np.ndarray:
         """Bootstrap resamples of n tweets, the same each time."""
@@ -102,9 +112,11 @@ class Found:
 
 
 def find(study: Study) -> Found:
-    """The answers of every setting of the profile, and of its predictions file, to the scored split and to its probes."""
+    """The answers of every setting of the profile, and of its predictions file, to the scored split and to its probes, and of settings to
+    the other splits that a run answers.
+    """
     config, split = study.config, study.config.eval_split
-    found = Found(config, study.examples(split), {})
+    found = Found(config, study.examples(split), {}, trained_on=_names(study))
     found.probes.update(make_probes(study))
     for name in study.settings:
         of_setting = {"": found.examples} | {f".{variant}": _tweets(made) for variant, made in found.probes.items()}
@@ -113,6 +125,7 @@ def find(study: Study) -> Found:
         else:
             files = {end: study.run.predictions(f"{name}.{split}{end}") for end in of_setting}
         _add(found, name, files, must_tell=True)
+        _add_beside(found, study, name)
     path = scoring.configured_file(study.loaded, found.examples)
     if path is not None:
         _add(found, "predictions", {"": path} | {f".{v}": path.with_name(f"{path.stem}.{v}.jsonl") for v in found.probes}, must_tell=False)
@@ -148,8 +161,7 @@ def _add(found: Found, name: str, files: Mapping[str, Path], *, must_tell: bool)
     probed: dict[str, Answers] = {}
     for end, path in files.items():
         tweets = _tweets(found.probes[end[1:]]) if end else found.examples
-        reason = "does not exist: left out" if not path.is_file() else _refused(path, tweets, must_tell=must_tell)
-        if reason is not None:
+        if (reason := _refused(path, tweets, must_tell=must_tell)) is not None:
             found.missing.append(f"{name}: {path.parent.name}/{path.name} {reason}")
         elif end:
             probed[end[1:]] = read(tweets, path, found.config)
@@ -160,12 +172,31 @@ def _add(found: Found, name: str, files: Mapping[str, Path], *, must_tell: bool)
     found.probed[name] = probed
 
 
+def _add_beside(found: Found, study: Study, name: str) -> None:
+    """Read the answers of one setting to the other splits of the run, or tell what is missing."""
+    for split in compared.splits(study.config)[:-1] if name in found.answers else ():
+        path = study.answer(name, split) if study.can_answer(name) else study.run.predictions(f"{name}.{split}")
+        examples = study.examples(split)
+        if (reason := _refused(path, examples, must_tell=True)) is not None:
+            found.missing.append(f"{name}: {path.parent.name}/{path.name} {reason}")
+        else:
+            found.beside.setdefault(split, {})[name] = read(examples, path, found.config)
+
+
+def _names(study: Study) -> frozenset[str] | None:
+    if "train" not in study.config.splits:
+        return None
+    return frozenset(entity.text for example in prepare.load_examples(study.loaded, ["train"])["train"] for entity in example.entities)
+
+
 def _refused(path: Path, examples: Sequence[Example], *, must_tell: bool) -> str | None:
-    """Why a file is not about these tweets, as its header and its ids tell; `None` where it is.
+    """Why a file cannot be used: it is not there, or its header or its ids tell that it is not about these tweets; `None` where it can.
 
     Args:
         must_tell: whether its header must name the data; files of others need not.
     """
+    if not path.is_file():
+        return "does not exist: left out"
     header, rows = read_predictions(path)
     told, here = header.get("data"), f"{examples[0].source}:{checksum(examples)}"
     if told != here and (told is not None or must_tell):

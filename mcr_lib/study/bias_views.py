@@ -37,7 +37,8 @@ def grounding_rows(found: Found) -> Rows:
     rows = []
     for name, report in found.reports.items():
         textual = report.get("textual_bias")
-        rows += [_metric_row(name, "setting", part, values) for part, values in _parts(textual)] if textual else []
+        n = len(found.examples)
+        rows += [_metric_row(name, "setting", part, k, values) for part, k, values in _parts(textual, n)] if textual else []
     if "box" in found.examples[0].constraints:
         for name in yardsticks.BLIND:
             judged = [metrics.judge(example, yardsticks.YARDSTICKS[name](example)) for example in found.examples]
@@ -45,16 +46,17 @@ def grounding_rows(found: Found) -> Rows:
                 ratios = bias.textual_bias(judged, only_hard=part == "hard")
                 values = {key: ratio.percent for key, ratio in ratios.items()}
                 values["balanced_accuracy"] = bias.balanced_accuracy(values["false_grounding"], values["missed_grounding"])
-                rows.append(_metric_row(name, "blind rule", part, {**values, "ci95": {}}))
+                n = sum(part == "all" or any(bias.is_hard(example, e) for e in example.entities) for example in found.examples)
+                rows.append(_metric_row(name, "blind rule", part, n, {**values, "ci95": {}}))
     return rows
 
 
-def _parts(textual: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [("all", textual), ("hard", textual["hard"])]
+def _parts(textual: Mapping[str, Any], n: int) -> list[tuple[str, int, Mapping[str, Any]]]:
+    return [("all", n, textual), ("hard", textual["hard"]["n_tweets"], textual["hard"])]
 
 
-def _metric_row(name: str, kind: str, part: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    row = {"name": name, "kind": kind, "entities": part}
+def _metric_row(name: str, kind: str, part: str, n: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"name": name, "kind": kind, "entities": part, "tweets": n}
     for key in TEXTUAL:
         low, high = (values["ci95"].get(key) or (None, None)) if values[key] is not None else (None, None)
         row |= {key: None if values[key] is None else round(values[key], 2), f"{key}_low": low, f"{key}_high": high}
@@ -62,17 +64,33 @@ def _metric_row(name: str, kind: str, part: str, values: Mapping[str, Any]) -> d
 
 
 def naming_rows(found: Found) -> Rows:
-    """Per name N-Count, predictions, N-Rate with its interval, and the altered ones."""
+    """Per name, and per rule that looks at nothing, N-Count, predictions, N-Rate with its interval, and the altered ones."""
     rows = []
     for name, report in found.reports.items():
         visual = report["visual_bias"]
         low, high = visual["ci95"]["n_rate"] or (None, None)
         rows.append(
             {
-                "name": name, "n_count": visual["n_count"], "n_predictions": visual["n_predictions"], "n_rate": visual["n_rate"],
-                "n_rate_low": low, "n_rate_high": high, "altered": visual["altered"],
+                "name": name, "kind": "setting", "n_count": visual["n_count"], "n_predictions": visual["n_predictions"],
+                "n_rate": visual["n_rate"], "n_rate_low": low, "n_rate_high": high, "altered": visual["altered"],
             }
         )  # fmt: skip
+    for name in yardsticks.BLIND if rows else ():
+        rates = bias.visual_bias([metrics.judge(example, yardsticks.YARDSTICKS[name](example)) for example in found.examples])
+        counts = {"n_count": int(rates["n_rate"].numerator.sum()), "n_predictions": int(rates["n_rate"].denominator.sum())}
+        told = {"n_rate": rates["n_rate"].percent, "n_rate_low": None, "n_rate_high": None}
+        rows.append({"name": name, "kind": "blind rule", **counts, **told, "altered": int(rates["altered_rate"].numerator.sum())})
+    return rows
+
+
+def invented_rows(found: Found) -> Rows:
+    """Per split and name N-Count, predictions, and where the names come from that the text lacks (`bias.invented_names`)."""
+    rows = []
+    for split, of_split in {found.config.eval_split: found.answers, **found.beside}.items():
+        for name, answers in of_split.items():
+            kinds = bias.invented_names(answers.judged, found.trained_on)
+            n = sum(len(j.predictions) for j in answers.judged)
+            rows.append({"name": name, "split": split, "n_count": sum(kinds.values()), "n_predictions": n, **kinds})
     return rows
 
 
@@ -219,7 +237,7 @@ def result_rows(found: Found, told: Mapping[str, Rows]) -> Rows:
     """Rows of results.csv for what 05 does not tell.
 
     Args:
-        told: "grounding", "sharing", "consistency", "image caused", "rename", "faithful" -> the rows of the function of that name.
+        told: "grounding", "invented", "sharing", "consistency", "image caused", "rename", "faithful" -> the rows of that function.
     """
     rows = []
     for row in told["grounding"]:
@@ -228,6 +246,8 @@ def result_rows(found: Found, told: Mapping[str, Rows]) -> Rows:
     for row in told["sharing"]:
         named = {key: f"wrong_box_{_slug(key)}" if key in WRONG else _slug(key) for key in row if key != "name"}
         rows += [_result(found, row, metric, key) for key, metric in named.items()]
+    for row in told["invented"]:
+        rows += [_result(found, row, f"n_count_{_slug(kind)}", kind, split=row["split"]) for kind in bias.INVENTED if kind in row]
     for row in told["consistency"]:
         metric = "consistency" if row["probe"] == "all" else f"consistency_{row['probe']}"
         rows.append(_result(found, row, metric, "consistency", n="right", probe=row["worst"] or row["probe"]))
@@ -249,18 +269,20 @@ def _result(
     *,
     n: str = "",
     probe: str = "",
+    split: str | None = None,
 ) -> dict[str, Any]:
-    c, split = found.config, found.config.eval_split
+    c, split = found.config, split or found.config.eval_split
+    examples = found.tweets(split)
     extra: dict[str, Any] = {"resamples": c.n_resamples, "seed": c.seed}
     if probe:
         tweets = [p.example for variant, made in found.probes.items() if probe in (variant, "all") for p in made]
-        extra |= {"probe": f"{probe}:{checksum(tweets or found.examples)}"}
+        extra |= {"probe": f"{probe}:{checksum(tweets or examples)}"}
     signature = metrics.signature(
-        scorer=c.scorer, source=found.examples[0].source, checksum=checksum(found.examples), split=split, parse=c.parse, extra=extra
+        scorer=c.scorer, source=examples[0].source, checksum=checksum(examples), split=split, parse=c.parse, extra=extra
     )
     return {
         "setting": row["name"], "split": split, "seed": c.seed, "metric": metric, "value": row[value], "ci_low": row.get(low),
-        "ci_high": row.get(high), "n": row[n] if n else len(found.examples), "signature": signature,
+        "ci_high": row.get(high), "n": row[n] if n else len(examples), "signature": signature,
     }  # fmt: skip
 
 

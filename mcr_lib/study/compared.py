@@ -113,6 +113,13 @@ def grounding_rows(of_split: Reports) -> Rows:
     return rows
 
 
+def blind_rows(of_split: Reports) -> Rows:
+    """The same of rules that look at nothing, with perfect text, where the reports tell them."""
+    blind = next(iter(of_split.values()), {}).get("yardsticks", {})
+    keys = ("false_grounding", "missed_grounding")
+    return [{"rule": name, **{key: blind[name][key] for key in keys}} for name in yardsticks.BLIND if name in blind]
+
+
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
     """Each gold entity under one of `GOLD_KINDS`, each prediction that no gold entity explains under one of `EXTRA_KINDS`.
 

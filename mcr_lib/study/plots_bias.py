@@ -20,6 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 BLIND_COLOUR = "#444444"
 WRONG_COLOURS = dict(zip(bias_views.WRONG, ("#BBBBBB", "#D55E00", "#0072B2", "#F0E442"), strict=True))
+INVENTED_COLOURS = dict(zip(bias.INVENTED, ("#0072B2", "#777777", "#CCCCCC"), strict=True))
 FAULT_COLOURS = dict(zip(bias.FAULTS, ("#000000", "#0072B2", "#D55E00", "#E69F00", "#F0E442", "#CC79A7"), strict=True))
 FAULT_COLOURS = {"clean": "#009E73", **FAULT_COLOURS}
 FLAW_COLOURS = (
@@ -81,8 +82,10 @@ def rates(rows: Rows, panels: Mapping[str, str], *, n: int, hard: bool = False, 
     labels = [row["name"] if row["kind"] == "setting" else f"rule: {row['name']}" for row in every]
     axes[0, 0].set_yticks(range(len(every)), labels)
     if hard:
+        n_hard = next((row["tweets"] for row in rows if row["entities"] == "hard"), 0)
+        label = f"hard subset ({n_hard:,} tweets)"
         handles = [Line2D([], [], marker="o", linestyle="", color="k", label="all entities"),
-                   Line2D([], [], marker="o", linestyle="", color="k", markerfacecolor="white", label="hard subset")]  # fmt: skip
+                   Line2D([], [], marker="o", linestyle="", color="k", markerfacecolor="white", label=label)]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower right", ncols=2)
     figure.suptitle(f"{title} (n = {n:,}, single run, 95 % intervals over tweets)", fontsize=10, x=0.01, ha="left")
     return figure
@@ -99,12 +102,13 @@ def _dot(ax: Axes, row: Mapping[str, Any], key: str, y: float, shade: str, marke
 
 
 def naming(rows: Rows, *, n: int) -> Figure:
-    """N-Rate of each name with its interval, N-Count of all predictions written beside it."""
-    names = [row["name"] for row in rows]
+    """N-Rate of each name and rule with its interval, N-Count of all predictions written beside it."""
+    names = [row["name"] for row in rows if row["kind"] == "setting"]
     figure, ax = plt.subplots(figsize=(6.4, 1.3 + 0.36 * len(rows)))
     for y, row in enumerate(rows):
         if row["n_predictions"]:
-            _dot(ax, row, "n_rate", y, colour(row["name"], names), "o")
+            is_rule = row["kind"] == "blind rule"
+            _dot(ax, row, "n_rate", y, BLIND_COLOUR if is_rule else colour(row["name"], names), "x" if is_rule else "o")
         at = max(row["n_rate"] or 0, row["n_rate_high"] or 0)
         told = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}" if row["n_predictions"] else "no prediction"
         ax.annotate(told, (at, y), (8, 0), textcoords="offset points", fontsize=8, va="center")
@@ -114,10 +118,40 @@ def naming(rows: Rows, *, n: int) -> Figure:
         ylim=(len(rows) - 0.5, -0.5),
         xlabel="N-Rate: names of which the text has no word, % (0 is right)",
     )
-    ax.set_yticks(range(len(rows)), names)
+    ax.axhline(len(names) - 0.5, color="#bbbbbb", linewidth=0.8)
+    ax.set_yticks(range(len(rows)), [f"rule: {row['name']}" if row["kind"] == "blind rule" else row["name"] for row in rows])
     ax.grid(visible=True, axis="x")
     ax.grid(visible=False, axis="y")
     ax.set_title(f"Names that are not in the text (n = {n:,} tweets, single run, 95 % intervals)")
+    return figure
+
+
+def invented(rows: Rows) -> Figure:
+    """A panel per split: N-Rate of each name, its bar parted by where the names come from; N-Count at its end.
+
+    Args:
+        rows: of `bias_views.invented_rows`.
+    """
+    names, splits = (list(dict.fromkeys(row[key] for row in rows)) for key in ("name", "split"))
+    kinds = [kind for kind in INVENTED_COLOURS if any(kind in row for row in rows)]
+    highest = max(1.0, *(100 * row["n_count"] / max(1, row["n_predictions"]) for row in rows))
+    size = (2.2 + 2.6 * len(splits), 1.6 + 0.36 * len(names))
+    figure, axes = plt.subplots(1, len(splits), figsize=size, sharey=True, sharex=True, squeeze=False)
+    for ax, split in zip(axes.flat, splits, strict=True):
+        for row in (row for row in rows if row["split"] == split):
+            y, start = names.index(row["name"]), 0.0
+            for kind in kinds:
+                share = 100 * row.get(kind, 0) / max(1, row["n_predictions"])
+                ax.barh(y, share, left=start, color=INVENTED_COLOURS[kind], height=0.62)
+                start += share
+            ax.text(start + 0.02 * highest, y, f"{row['n_count']:,}", va="center", fontsize=8)
+        ax.set(xlim=(0, 1.2 * highest), ylim=(len(names) - 0.5, -0.5), xlabel="N-Rate, %  (N-Count at the end)")
+        ax.set_title(split)
+        ax.set_yticks(range(len(names)), names)
+        ax.grid(visible=False, axis="y")
+    handles = [Line2D([], [], marker="s", linestyle="", markersize=7, color=INVENTED_COLOURS[kind], label=kind) for kind in kinds]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
+    figure.suptitle("Where names come from of which the text has no word (single run)", fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -242,12 +276,15 @@ def image_caused(rows: Rows) -> Figure:
     handles = [Line2D([], [], marker="o", linestyle="", color="k", label="real image"),
                Line2D([], [], marker="o", linestyle="", color="k", markerfacecolor="white", label="blank image")]  # fmt: skip
     figure.legend(handles=handles, loc="outside right upper")
+    figure.suptitle(
+        "Names of which the text has no word, at the real image and at a blank one (single run)", fontsize=10, x=0.01, ha="left"
+    )
     return figure
 
 
 def renamed(rows: Rows) -> Figure:
-    """After renaming, the share of tweets in which the new name got the old box, and in which the old name was written."""
-    labels = {"old box": "the new name gets the old box: textual bias, %", "old name": "the old name is written: visual bias, %"}
+    """After renaming, the share of tweets in which something that is not shown got the old box, and in which the old name was written."""
+    labels = {"old box": "something not shown gets the old box: textual bias, %", "old name": "the old name is written: visual bias, %"}
     names = list(dict.fromkeys(row["name"] for row in rows))
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 1.3 + 0.36 * len(names)), sharey=True)
     for ax, sign in zip(axes, labels, strict=True):

@@ -155,11 +155,18 @@ def side_by_side(by_setting: Mapping[str, Sequence[Judged]], note: str = "") -> 
     return figure
 
 
-def groundings(rows: Rows, *, n: int) -> Figure:
-    """False against missed grounding of each setting with 95 % intervals (`compared.grounding_rows`); blind rules lie on the diagonal."""
+def groundings(rows: Rows, blind: Rows = (), *, n: int) -> Figure:
+    """False against missed grounding of each setting with 95 % intervals (`compared.grounding_rows`), and of rules that look at nothing
+    (`compared.blind_rows`); those that treat all entities alike lie on the dotted line.
+    """
     figure, ax = plt.subplots(figsize=(5.0, 4.6))
     ax.plot([0, 100], [100, 0], color=plots.REFERENCE_COLOUR, linestyle=":", linewidth=1)
-    ax.annotate("rules that look at nothing", (50, 50), rotation=-45, ha="center", va="bottom", fontsize=8, color=plots.REFERENCE_COLOUR)
+    ax.annotate("all entities alike", (50, 50), rotation=-45, ha="center", va="bottom", fontsize=8, color=plots.REFERENCE_COLOUR)
+    for row in blind:
+        ax.plot(row["false_grounding"], row["missed_grounding"], "x", color="#444444", markersize=6, clip_on=False)
+        at_top = row["missed_grounding"] > 50
+        place = {"xytext": (7, -2 if at_top else 4), "va": "top" if at_top else "bottom"}
+        ax.annotate(row["rule"], (row["false_grounding"], row["missed_grounding"]), textcoords="offset points", fontsize=7, **place)
     names, axes = [row["setting"] for row in rows], ("false_grounding", "missed_grounding")
     for k, row in enumerate(rows):
         if None not in [row[key] for key in axes]:

@@ -21,7 +21,8 @@ Rows = Sequence[Mapping[str, Any]]
 CAPTIONS = {
     "05_settings": "F1 of every setting, with 95 % bootstrap intervals over tweets.",
     "05_yardsticks": "The same beside answers that are made without a model: a score is worth what it adds to these.",
-    "05_grounding": "The textual shortcut: boxes for what is not shown against boxes left out. Blind rules lie on the dotted line.",
+    "05_grounding": "The textual shortcut: boxes for what is not shown against boxes left out. Rules that treat all entities alike lie on "
+    "the dotted line; crosses are rules that look at nothing.",
     "05_errors": "What became of each gold entity, and what was predicted beside them.",
     "05_types": "GMNER F1 by entity type.",
     "05_gallery": "The tweets on which the settings differ most. Gold boxes solid, predicted dashed, bait dotted.",
@@ -39,6 +40,8 @@ CAPTIONS = {
     "If MCR did not help, these parts would be as long as in plain fine-tuning.",
     "06_n_rate": "The visual shortcut: names of which the text has no word. "
     "If MCR did not help, there would be as many as in plain fine-tuning.",
+    "06_invented": "Where these names come from: what only the image shows, what was trained on, neither. "
+    "If MCR did not help, the first part would be as long as in plain fine-tuning.",
     "06_probes": "One tweet as it is and under each probe, with the gold that is right there.",
     "06_consistency": "Of the tweets that were right before, those that stay clean when one modality is changed. "
     "If MCR did not help, its row would be no darker than that of plain fine-tuning.",
@@ -77,6 +80,7 @@ SECTIONS = {
         "06_grounding",
         "06_wrong_boxes",
         "06_n_rate",
+        "06_invented",
         "06_probes",
         "06_consistency",
         "06_faults",

@@ -100,11 +100,13 @@ def report(judged: Sequence[Judged], *, scorer: str, n_resamples: int, seed: int
 
 
 def yardstick_scores(examples: Sequence[Example], scorer: str) -> dict[str, dict[str, float | None]]:
-    """GMNER F1 and N-F1 in percent of every yardstick on these tweets."""
+    """GMNER F1, N-F1, false and missed grounding in percent of every yardstick on these tweets."""
     rows = {}
     for name, rule in yardsticks.YARDSTICKS.items():
         judged = [metrics.judge(example, rule(example)) for example in examples]
-        ratios = {"gmner_f1": task_ratios(judged, scorer)["gmner"]["f1"], "n_f1": bias.textual_bias(judged)["n_f1"]}
+        textual = bias.textual_bias(judged)
+        ratios = {key: textual[key] for key in ("n_f1", "false_grounding", "missed_grounding")}
+        ratios["gmner_f1"] = task_ratios(judged, scorer)["gmner"]["f1"]
         rows[name] = {key: _round(ratio.percent) for key, ratio in ratios.items()}
     return rows
 
