@@ -161,7 +161,7 @@ def groundings(rows: Rows, blind: Rows = (), *, n: int) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(5.0, 4.6))
     ax.plot([0, 100], [100, 0], color=plots.REFERENCE_COLOUR, linestyle=":", linewidth=1)
-    ax.annotate("all entities alike", (50, 50), rotation=-45, ha="center", va="bottom", fontsize=8, color=plots.REFERENCE_COLOUR)
+    ax.annotate("all entities alike", (72, 28), rotation=-45, ha="center", va="bottom", fontsize=8, color=plots.REFERENCE_COLOUR)
     for row in blind:
         ax.plot(row["false_grounding"], row["missed_grounding"], "x", color="#444444", markersize=6, clip_on=False)
         at_top = row["missed_grounding"] > 50
