@@ -32,7 +32,8 @@ BETTER = {
 """Metric -> the sign of a difference that is an improvement; the last three where a run has probes, on the scored split."""
 
 ISOLATES = {
-    "chains instead of answers, all tweets": ("mrsi-all", "sft"),
+    "chains instead of answers, nothing else": ("mrsi-long", "sft"),
+    "chains instead of answers, half the updates": ("mrsi-all", "sft"),
     "chains instead of answers, D1": ("mrsi", "sft-d1"),
     "rewards after chains": ("mcr", "mrsi"),
     "rewards after answers": ("sft-cvo", "sft-d1"),
