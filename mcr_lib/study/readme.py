@@ -92,7 +92,8 @@ def tiny() -> str:
 
 
 _TINY = (
-    ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1", 1, "test", "mner_f1"),
+    ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1, test_adversarial", 1, "test_adversarial", "gmner_f1"),
+    ("GMNER F1, test_unseen", 1, "test_unseen", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1", 1, "test", "mner_f1"),
     ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"),
     ("N-Count", 0, "test", "n_count"), ("image-caused N-Rate, names muted", 1, "test", "image_caused_n_rate_muted"),
 )  # fmt: skip
