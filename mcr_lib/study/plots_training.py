@@ -22,7 +22,7 @@ from mcr_lib.study.training_views import Seen
 Rows = Sequence[Mapping[str, Any]]
 
 SETTING_COLOURS = {"base": "#8C8C8C", "sft": "#56B4E9", "mrsi": "#E69F00", "mcr": "#0072B2"}
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#000000", "#6A3D9A", "#B8A500", "#8B5A2B")
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#000000", "#6A3D9A", "#B8A500", "#8B5A2B", "#9E0142")
 
 ERROR_COLOURS = dict(
     zip(
