@@ -151,10 +151,12 @@ def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None)
         >>> invented_names([judge(tweet, [PredictedEntity(n, "PER") for n in ("Go", "#rome", "Bob")])], {"Rome"})
         {'image only': 0, 'trained on': 1, 'neither': 1}
     """
-    kinds = set(INVENTED) - ({"trained on"} if trained_on is None else set())
+    kinds = list(INVENTED)
     if all(j.example.image_only is None for j in judged):
         kinds.remove("image only")
-    counts = Counter({kind: 0 for kind in INVENTED if kind in kinds})
+    if trained_on is None:
+        kinds.remove("trained on")
+    counts = Counter(dict.fromkeys(kinds, 0))
     of_training = {_bare(name) for name in trained_on or ()}
     for j in judged:
         shown = {_bare(bait.text) for bait in j.example.image_only or ()}

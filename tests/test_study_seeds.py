@@ -140,7 +140,7 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
         assert "verdict" not in found
     head, _, *rows = seeds_tables.isolated_table(scores).split("\n")
     assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "N-Rate", "false grounding"]
-    assert rows[-3:][0] == ""
+    assert rows[-3] == ""
     assert "Described, not tested" in rows[-2]
     (method,) = [row for row in rows if row.startswith("| the method |")]
     assert method.startswith(f"| the method | mcr − base | 3 | {seeds_tables._signed(next(r for r in tested if r['split'] == 'test'))} |")

@@ -34,21 +34,24 @@ def grounding_rows(found: Found) -> Rows:
     """Per name, and per rule that looks at nothing, the metrics of textual bias with intervals, on all entities and (`hard`) on those of
     tweets that show one of their type and lack another.
     """
-    rows = []
+    rows, n = [], len(found.examples)
     for name, report in found.reports.items():
         textual = report.get("textual_bias")
-        n = len(found.examples)
         rows += [_metric_row(name, "setting", part, k, values) for part, k, values in _parts(textual, n)] if textual else []
     if "box" in found.examples[0].constraints:
-        for name in yardsticks.BLIND:
-            judged = [metrics.judge(example, yardsticks.YARDSTICKS[name](example)) for example in found.examples]
-            for part in ("all", "hard"):
+        n_hard = sum(any(bias.is_hard(example, e) for e in example.entities) for example in found.examples)
+        for name, judged in _blind(found).items():
+            for part, k in (("all", n), ("hard", n_hard)):
                 ratios = bias.textual_bias(judged, only_hard=part == "hard")
                 values = {key: ratio.percent for key, ratio in ratios.items()}
                 values["balanced_accuracy"] = bias.balanced_accuracy(values["false_grounding"], values["missed_grounding"])
-                n = sum(part == "all" or any(bias.is_hard(example, e) for e in example.entities) for example in found.examples)
-                rows.append(_metric_row(name, "blind rule", part, n, {**values, "ci95": {}}))
+                rows.append(_metric_row(name, "blind rule", part, k, {**values, "ci95": {}}))
     return rows
+
+
+def _blind(found: Found) -> dict[str, list[metrics.Judged]]:
+    """Rule that looks at nothing -> its judged answers, with perfect text."""
+    return {name: [metrics.judge(e, yardsticks.YARDSTICKS[name](e)) for e in found.examples] for name in yardsticks.BLIND}
 
 
 def _parts(textual: Mapping[str, Any], n: int) -> list[tuple[str, int, Mapping[str, Any]]]:
@@ -75,8 +78,8 @@ def naming_rows(found: Found) -> Rows:
                 "n_rate": visual["n_rate"], "n_rate_low": low, "n_rate_high": high, "altered": visual["altered"],
             }
         )  # fmt: skip
-    for name in yardsticks.BLIND if rows else ():
-        rates = bias.visual_bias([metrics.judge(example, yardsticks.YARDSTICKS[name](example)) for example in found.examples])
+    for name, judged in _blind(found).items() if rows else ():
+        rates = bias.visual_bias(judged)
         counts = {"n_count": int(rates["n_rate"].numerator.sum()), "n_predictions": int(rates["n_rate"].denominator.sum())}
         told = {"n_rate": rates["n_rate"].percent, "n_rate_low": None, "n_rate_high": None}
         rows.append({"name": name, "kind": "blind rule", **counts, **told, "altered": int(rates["altered_rate"].numerator.sum())})

@@ -32,14 +32,14 @@ BETTER = {
 """Metric -> the sign of a difference that is an improvement; the last three where a run has probes, on the scored split."""
 
 ISOLATES = {
-    "chains instead of answers, nothing else": ("mrsi-long", "sft"),
+    "chains instead of answers, as many updates": ("mrsi-long", "sft"),
     "chains instead of answers, half the updates": ("mrsi-all", "sft"),
     "chains instead of answers, D1": ("mrsi", "sft-d1"),
     "rewards after chains": ("mcr", "mrsi"),
     "rewards after answers": ("sft-cvo", "sft-d1"),
     "chains before rewards": ("mcr", "cvo-only"),
     "chains instead of answers before rewards": ("mcr", "sft-cvo"),
-    "gold of D2 instead of rewards on it, after chains": ("mrsi-all", "mcr"),
+    "gold of D2 instead of rewards on it": ("mrsi-all", "mcr"),
     "reasoning when answering": ("mcr", "mcr-direct"),
     "the method": ("mcr", "base"),
     "plain fine-tuning": ("sft", "base"),
