@@ -1,4 +1,6 @@
-"""The tiny base: seconds to load it (after imports), greedy answers a second at batch 128, and peak memory, as one JSON line."""
+"""The tiny base: seconds to load it (after imports), greedy answers a second at batch 128, and peak memory,
+as one JSON line.
+"""
 
 import json
 import resource
@@ -6,11 +8,10 @@ import sys
 import time
 from dataclasses import replace
 
-from mcr_lib import prompts
-from mcr_lib.sources import testbed
-from mcr_lib.sources.testbed import drawing
-from mcr_lib.stages import backbones
-from mcr_lib.stages.generate import answer_batch
+from mcr_lib import prompts, testbed
+from mcr_lib.testbed import drawing
+from mcr_lib.training import backbones
+from mcr_lib.training.generate import answer_batch
 
 N = 256
 
@@ -20,7 +21,9 @@ loaded = time.monotonic() - began
 made = [testbed.make("gmner", "test", k) for k in range(N)]
 chats = [prompts.messages(replace(m.example, images=("drawn",)), wording=backbone.wording) for m in made]
 pictures = [[drawing.draw(m.scene)] for m in made]
-answer_batch(backbone, chats[:8], pictures[:8], max_new_tokens=8)  # what the first call sets up is not counted
+answer_batch(
+    backbone, chats[:8], pictures[:8], max_new_tokens=8
+)  # what the first call sets up is not counted
 began = time.monotonic()
 for start in range(0, N, 128):
     answer_batch(backbone, chats[start : start + 128], pictures[start : start + 128], max_new_tokens=128)

@@ -1,4 +1,5 @@
-"""CPU seconds to reward 10,000 completions on one core, as GRPOTrainer asks for them: five calls over columns; prints the number.
+"""CPU seconds to reward 10,000 completions on one core, as GRPOTrainer asks for them: five calls over
+columns; prints the number.
 
 python benchmarks/bench_rewards.py DIR      DIR: the folder of Twitter-GMNER
 """
@@ -9,9 +10,9 @@ import time
 
 import numpy as np
 
-from mcr_lib import chains, rewards, sources, yardsticks
+from mcr_lib import chains, data, rewards, yardsticks
 from mcr_lib.answer import write_answer
-from mcr_lib.stages import mrsi
+from mcr_lib.data import mrsi
 
 N, GENERATIONS = 10_000, 8
 
@@ -20,7 +21,7 @@ def main() -> None:
     """Eight different completions per tweet, most of them wrong somewhere, each with a chain; batches of 64."""
     rng = np.random.default_rng(0)
     target = mrsi.Target("qwen2.5-vl", 56 * 56, 28 * 28 * 1280)
-    tweets = itertools.cycle(sources.load_split("twitter-gmner", sys.argv[1], split="train"))
+    tweets = itertools.cycle(data.load_split("twitter-gmner", sys.argv[1], split="train"))
     completions, columns = [], {"gold": [], "model_size": [], "family": []}
     for example in itertools.islice(tweets, N // GENERATIONS):
         row = next(mrsi.grpo_rows([example], target, prompt="mcr"))
@@ -28,7 +29,10 @@ def main() -> None:
         think = chains.build(example, "text-first", rng).text
         for k in range(GENERATIONS):
             said = yardsticks.degrade(gold, dict.fromkeys(gold.constraints, 0.8), rng)
-            whole = [p if p.box_xyxy is None else type(p)(p.text, p.type, (tuple(map(int, p.box_xyxy)),)) for p in said]
+            whole = [
+                p if p.box_xyxy is None else type(p)(p.text, p.type, (tuple(map(int, p.box_xyxy)),))
+                for p in said
+            ]
             completions.append([{"role": "assistant", "content": write_answer(whole, think=f"{think} {k}")}])
             for name in columns:
                 columns[name].append(row[name])

@@ -1,9 +1,11 @@
-"""What our set-up of SFT costs over TRL alone with the same rows and options, and whether memory stays flat; one core, chance weights.
+"""What our set-up of SFT costs over TRL alone with the same rows and options, and whether memory stays flat;
+one core, chance weights.
 
     python benchmarks/bench_training.py [updates of a run] [pairs of runs]
 
-The last line printed is a JSON object: `overhead` (median over the pairs of ours / stock - 1, in CPU time, which other work does not
-disturb), `stock_s`, `ours_s` (medians of a run), `grown_mb` (memory held after 200 updates over that after 100), `n_updates`, `n_pairs`.
+The last line printed is a JSON object: `overhead` (median over the pairs of ours / stock - 1, in CPU time,
+which other work does not disturb), `stock_s`, `ours_s` (medians of a run), `grown_mb` (memory held after 200
+updates over that after 100), `n_updates`, `n_pairs`.
 """
 
 import gc
@@ -17,10 +19,11 @@ from pathlib import Path
 import psutil
 from trl import SFTConfig, SFTTrainer
 
-from mcr_lib.sources import load_split
-from mcr_lib.sources.testbed import folder as testbed_folder
-from mcr_lib.stages import adapters, allocator, backbones, mrsi, nano, sft, training
-from mcr_lib.stages.options import SftOptions
+import allocator
+from mcr_lib.data import load_split, mrsi
+from mcr_lib.testbed import folder as testbed_folder
+from mcr_lib.training import adapters, backbones, loop, nano, sft
+from mcr_lib.training.options import SftOptions
 
 
 def main() -> None:
@@ -34,11 +37,22 @@ def main() -> None:
         target = backbones.load(str(scratch / "backbone"), device="cpu").target
         built = mrsi.build_chains(tweets, ["terse"], seed=0).chains
         rows = list(mrsi.sft_rows(built, {e.id: e for e in tweets}, target, prompt="mcr"))
-        options = SftOptions(max_steps=n_updates, batch_size=8, per_device_batch_size=8, lora_rank=0, learning_rate=1e-3, save_steps=1000)
+        options = SftOptions(
+            max_steps=n_updates,
+            batch_size=8,
+            per_device_batch_size=8,
+            lora_rank=0,
+            learning_rate=1e-3,
+            save_steps=1000,
+        )
         pairs = []
         for k in range(n_pairs):
             stock = _timed(lambda k=k: _stock(scratch, rows, options, scratch / f"stock{k}"))
-            ours = _timed(lambda k=k: sft.train(str(scratch / "backbone"), rows, scratch / f"ours{k}", options, prompt="mcr", device="cpu"))
+            ours = _timed(
+                lambda k=k: sft.train(
+                    str(scratch / "backbone"), rows, scratch / f"ours{k}", options, prompt="mcr", device="cpu"
+                )
+            )
             pairs.append((stock, ours))
         grown = _growth(scratch, rows, options.model_copy(update={"max_steps": 200}))
     print(json.dumps({
@@ -53,9 +67,12 @@ def _stock(scratch: Path, rows: list, options: SftOptions, folder: Path) -> None
     """What one would write without this repository: load, train, save."""
     backbone = backbones.load(str(scratch / "backbone"), device="cpu")
     backbone.model.model.visual.requires_grad_(False)
-    given = training.arguments(options, folder, backbone.model.device)
+    given = loop.arguments(options, folder, backbone.model.device)
     trainer = SFTTrainer(
-        model=backbone.model, args=SFTConfig(**given), train_dataset=training.dataset(rows), processing_class=backbone.processor
+        model=backbone.model,
+        args=SFTConfig(**given),
+        train_dataset=loop.dataset(rows),
+        processing_class=backbone.processor,
     )
     trainer.train()
     trainer.save_model(str(folder / "model"))
@@ -78,7 +95,9 @@ def _growth(scratch: Path, rows: list, options: SftOptions) -> float:
             allocator.give_back()  # what is free but not given back is no leak
             held[done] = psutil.Process().memory_info().rss / 2**20
 
-    sft.train(str(scratch / "backbone"), rows, scratch / "long", options, prompt="mcr", device="cpu", progress=note)
+    sft.train(
+        str(scratch / "backbone"), rows, scratch / "long", options, prompt="mcr", device="cpu", progress=note
+    )
     return held[options.max_steps] - held[options.max_steps // 2]
 
 

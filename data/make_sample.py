@@ -2,9 +2,10 @@
 
     python data/make_sample.py [FOLDER]        (default: data/sample)
 
-Everything is invented, names and pictures alike. Each picture is drawn from a list of things with their boxes, so the annotation is exact.
-`expected.json` is counted from the table below and not from the files, so a check of the sample tests the reader.
-`predictions.jsonl` answers the test split with one typical fault per tweet.
+Everything is invented, names and pictures alike. Each picture is drawn from a list of things with their
+boxes, so the annotation is exact. `expected.json` is counted from the table below and not from the files, so
+a check of the sample tests the reader. `predictions.jsonl` answers the test split with one typical fault per
+tweet.
 """
 
 import re
@@ -15,10 +16,10 @@ from PIL import Image, ImageDraw
 
 from mcr_lib.answer import write_answer
 from mcr_lib.boxes import largest, resized_size, written_box
+from mcr_lib.data.files import write_json, written_whole
+from mcr_lib.data.predictions import write_predictions
+from mcr_lib.data.twitter_gmner import LABELS, write_split
 from mcr_lib.schema import Entity, Example, PredictedEntity, checksum
-from mcr_lib.sources.files import write_json, written_whole
-from mcr_lib.sources.predictions import write_predictions
-from mcr_lib.sources.twitter_gmner import LABELS, write_split
 
 # name -> (how it looks, main colour, second colour)
 LOOKS = {
@@ -37,7 +38,8 @@ LOOKS = {
     "Paper Moons": ("clapper", "#2b2b2b", "#f2f2f2"),
 }
 
-# id, size, sky and ground colour, text with [TYPE name] around entities, things drawn: (name, x, y, width, height), pixels from 0
+# id, size, sky and ground colour, text with [TYPE name] around entities, things drawn: (name, x, y, width,
+# height), pixels from 0
 TRAIN = [
     ("100201", (240, 180), "#cfe8ff", "#7fae6a", "[PER Mira Solano] lifts the [OTHER Comet Cup] at last !",
      [("Mira Solano", 60, 40, 60, 120), ("Comet Cup", 140, 70, 50, 70)]),
@@ -105,7 +107,15 @@ def example(split: str, scene: tuple) -> Example:
         entities.append(Entity(name, len(tokens), len(tokens) + len(name.split()), type_, boxes))
         tokens += name.split()
     has_box = any(entity.boxes_xyxy_px for entity in entities)
-    return Example(id, "twitter-gmner-v2", split, tuple(tokens), tuple(entities), LABELS, image_size_px=size if has_box else None)
+    return Example(
+        id,
+        "twitter-gmner-v2",
+        split,
+        tuple(tokens),
+        tuple(entities),
+        LABELS,
+        image_size_px=size if has_box else None,
+    )
 
 
 def draw(scene: tuple) -> Image.Image:
@@ -139,7 +149,9 @@ def _tower(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: str
 
 def _lighthouse(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: str, second: str) -> None:
     h = y2 - y1
-    c.rectangle((x1 + (x2 - x1) // 4, y1, x2 - (x2 - x1) // 4, y1 + h // 6), fill="#ffe066", outline="#333333")
+    c.rectangle(
+        (x1 + (x2 - x1) // 4, y1, x2 - (x2 - x1) // 4, y1 + h // 6), fill="#ffe066", outline="#333333"
+    )
     for k in range(1, 6):
         c.rectangle((x1, y1 + h * k // 6, x2, y1 + h * (k + 1) // 6), fill=main if k % 2 else second)
 
@@ -153,7 +165,10 @@ def _mountain(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: 
 def _badge(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: str, second: str) -> None:
     w, h = x2 - x1, y2 - y1
     c.ellipse((x1, y1, x2, y2), fill=main, outline=second, width=3)
-    c.polygon([(x1 + w // 4, y1 + h * 2 // 3), (x1 + w // 2, y1 + h // 5), (x2 - w // 4, y1 + h * 2 // 3)], fill=second)
+    c.polygon(
+        [(x1 + w // 4, y1 + h * 2 // 3), (x1 + w // 2, y1 + h // 5), (x2 - w // 4, y1 + h * 2 // 3)],
+        fill=second,
+    )
 
 
 def _cup(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: str, second: str) -> None:
@@ -175,7 +190,15 @@ def _clapper(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: s
     c.rectangle((x1, y1, x2, y2), fill=main)
     for k in range(0, 6, 2):
         left = x1 + w * k // 6
-        c.polygon([(left, y1 + h // 4), (left + w // 12, y1), (left + w // 6 + w // 12, y1), (left + w // 6, y1 + h // 4)], fill=second)
+        c.polygon(
+            [
+                (left, y1 + h // 4),
+                (left + w // 12, y1),
+                (left + w // 6 + w // 12, y1),
+                (left + w // 6, y1 + h // 4),
+            ],
+            fill=second,
+        )
 
 
 DRAWN_AS = {
@@ -188,7 +211,9 @@ def expected() -> dict:
     """Counts per split, from the scenes alone."""
     columns = {}
     for split, scenes in {**SPLITS, "all": TRAIN + DEV + TEST}.items():
-        mentions = [(scene, *found) for scene in scenes for found in re.findall(r"\[([A-Z]+) ([^\]]+)\]", scene[4])]
+        mentions = [
+            (scene, *found) for scene in scenes for found in re.findall(r"\[([A-Z]+) ([^\]]+)\]", scene[4])
+        ]
         n_boxes = [sum(thing[0] == name for thing in scene[5]) for scene, _, name in mentions]
         with_box = {scene[0] for (scene, _, _), n in zip(mentions, n_boxes, strict=True) if n}
         columns[split] = {
@@ -216,10 +241,23 @@ def predictions() -> list[dict]:
         said = []
         for entity in gold.entities:
             text, type_, boxes = fault(entity)
-            written = tuple(written_box(largest([box]), space, image_size=size, model_size=model_size) for box in boxes[:1])
+            written = tuple(
+                written_box(largest([box]), space, image_size=size, model_size=model_size)
+                for box in boxes[:1]
+            )
             said.append(PredictedEntity(text, type_, written))
-        answer = FORMS.get(scene[0], lambda text: text)(write_answer(said, think=f"The text names {len(gold.entities)} entities."))
-        rows.append({"id": gold.id, "answer": answer, "coordinate_space": space, "model_size": model_size, "image_size_px": size})
+        answer = FORMS.get(scene[0], lambda text: text)(
+            write_answer(said, think=f"The text names {len(gold.entities)} entities.")
+        )
+        rows.append(
+            {
+                "id": gold.id,
+                "answer": answer,
+                "coordinate_space": space,
+                "model_size": model_size,
+                "image_size_px": size,
+            }
+        )
     return rows
 
 
@@ -258,7 +296,9 @@ FAULTS = [
     (_perfect, "model_px"),
 ]
 FORMS = {
-    "300403": lambda text: text.replace("<answer>", "<answer>```json\n").replace("</answer>", "\n```</answer>"),
+    "300403": lambda text: text.replace("<answer>", "<answer>```json\n").replace(
+        "</answer>", "\n```</answer>"
+    ),
     "300404": lambda text: text[: text.index("Comet") + 3],
 }
 

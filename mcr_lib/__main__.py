@@ -1,8 +1,10 @@
-"""`python -m mcr_lib ...` is `mcr ...`: the one entry for every way to start a stage, also under torchrun or accelerate."""
+"""`python -m mcr_lib ...` is `mcr ...`: the one entry for every way to start a stage, also under torchrun or
+accelerate.
+"""
 
 import sys
 
-from mcr_lib.study.cli import main
+from mcr_lib.study.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

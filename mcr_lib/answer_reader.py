@@ -1,7 +1,8 @@
 """Reads a model's text into entities and tells every defect on the way; `answer` says what a defect means.
 
-Three steps, each in the order of the text: cut the reasoning out, find the answer's list, read its items. One reader serves both modes
-of `answer.parse_answer`, so what is strict and what is lenient cannot drift apart: strict is "no defect at all".
+Three steps, each in the order of the text: cut the reasoning out, find the answer's list, read its items. One
+reader serves both modes of `answer.parse_answer`, so what is strict and what is lenient cannot drift apart:
+strict is "no defect at all".
 """
 
 import re
@@ -117,7 +118,9 @@ def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
 
 
 def _cut_reasoning(text: str, reading: Reading) -> list[str]:
-    """The text without its reasoning, as pieces between tags and answer tags; the reasoning goes to `reading.think`."""
+    """The text without its reasoning, as pieces between tags and answer tags; the reasoning goes to
+    `reading.think`.
+    """
     pieces = _TAG.split(text)
     last_close = max((k for k, piece in enumerate(pieces) if piece == "</think>"), default=-1)
     thinks: list[list[str]] = []
@@ -181,7 +184,9 @@ def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str]:
 
 
 def _find_list(body: str) -> int:
-    """Where the list begins: at the first bracket when the text does, else at the first one that looks like a list of objects."""
+    """Where the list begins: at the first bracket when the text does, else at the first one that looks like a
+    list of objects.
+    """
     first = len(body) - len(body.lstrip())
     if body[first : first + 1] in ("[", "{"):
         return first
@@ -200,7 +205,9 @@ def _note_around(text: str, reading: Reading) -> None:
         reading.note("text_around")
 
 
-def _entity(item: Any, labels: Sequence[str], constraints: Collection[str], reading: Reading) -> PredictedEntity:
+def _entity(
+    item: Any, labels: Sequence[str], constraints: Collection[str], reading: Reading
+) -> PredictedEntity:
     if isinstance(item, Lost):
         raise item
     if not isinstance(item, dict):

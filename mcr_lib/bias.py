@@ -1,4 +1,5 @@
-"""Unimodal shortcuts, counted: boxes for what only the text names (textual bias), names for what only the image shows (visual bias).
+"""Unimodal shortcuts, counted: boxes for what only the text names (textual bias), names for what only the
+image shows (visual bias).
 
 The paper's names with our reading ("N" = "None", not groundable; its formulas are not public):
 
@@ -7,7 +8,8 @@ The paper's names with our reading ("N" = "None", not groundable; its formulas a
     N-F1     their harmonic mean
     N-Count  predictions of which no word occurs in the tweet; N-Rate = N-Count / predictions
 
-These can be won blind (`yardsticks.BLIND` does), so ours stand beside them, over gold entities whose span was found:
+These can be won blind (`yardsticks.BLIND` does), so ours stand beside them, over gold entities whose span was
+found:
 
     false grounding     boxed / not groundable          missed grounding   unboxed / groundable
     balanced accuracy   100 - (false + missed) / 2
@@ -17,9 +19,11 @@ And over pairs of answers to a tweet and to a counterfactual of it (`sources.pro
     image-caused N-Rate   N-Rate at the real image - N-Rate at a blank one, the same tweets, paired
     consistency           clean on the probe and right on the original / right on the original; both by one rule (`fault`)
 
-A name that the text lacks need not come from the image: `invented_names` tells those that the image shows from those that were trained on.
+A name that the text lacks need not come from the image: `invented_names` tells those that the image shows
+from those that were trained on.
 
-Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have intervals and paired tests of one kind.
+Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have intervals and paired tests
+of one kind.
 """
 
 import string
@@ -38,12 +42,21 @@ SHARED_IOU = 0.9
 """Two boxes of one tweet above this IoU count as shared."""
 
 ATTRIBUTED_IOU = 0.25
-"""A wrong box is attributed to what it overlaps most, if the IoU is above this; else to the background (ours)."""
+"""A wrong box is attributed to what it overlaps most, if the IoU is above this; else to the background
+(ours).
+"""
 
 INVENTED = ("image only", "trained on", "neither")
 """Where a name may come from of which the text has no word."""
 
-FAULTS = ("not read", "name not in the text", "box not wanted", "box misses", "box left out", "entity left out")
+FAULTS = (
+    "not read",
+    "name not in the text",
+    "box not wanted",
+    "box misses",
+    "box left out",
+    "entity left out",
+)
 """What keeps an answer from being clean, in the order in which it is looked for."""
 
 Case = tuple[PredictedEntity, Entity]
@@ -67,7 +80,11 @@ def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[s
 
     def per_tweet(is_case: Callable[[PredictedEntity, Entity], bool]) -> np.ndarray:
         return np.array(
-            [sum(is_counted(j.example, gold) and is_case(pred, gold) for pred, gold in j.matched) for j in judged], dtype=np.int64
+            [
+                sum(is_counted(j.example, gold) and is_case(pred, gold) for pred, gold in j.matched)
+                for j in judged
+            ],
+            dtype=np.int64,
         )
 
     none_right = per_tweet(lambda pred, gold: not pred.boxes_xyxy and not gold.is_groundable)
@@ -75,7 +92,8 @@ def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[s
     absent = per_tweet(lambda pred, gold: not gold.is_groundable)
     shown = per_tweet(lambda pred, gold: bool(gold.is_groundable))
     all_absent = np.array(
-        [sum(is_counted(j.example, e) and not e.is_groundable for e in j.example.entities) for j in judged], dtype=np.int64
+        [sum(is_counted(j.example, e) and not e.is_groundable for e in j.example.entities) for j in judged],
+        dtype=np.int64,
     )
     return {
         "n_pre": Ratio(none_right, none_said),
@@ -89,8 +107,9 @@ def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[s
 def balanced_accuracy(false_grounding: float | None, missed_grounding: float | None) -> float | None:
     """100 - (false + missed) / 2, all in percent; `None` where either is undefined.
 
-    50 for a rule that treats all entities alike or boxes at random. A rule by type wins more without looking (v2 test, perfect text: 70.9
-    for "box iff PER"), but not on the hard subset (50.9; 62.2 for "box iff first PER of the tweet").
+    50 for a rule that treats all entities alike or boxes at random. A rule by type wins more without looking
+    (v2 test, perfect text: 70.9 for "box iff PER"), but not on the hard subset (50.9; 62.2 for "box iff first
+    PER of the tweet").
 
     Example:
         >>> balanced_accuracy(0.0, 100.0)
@@ -102,12 +121,15 @@ def balanced_accuracy(false_grounding: float | None, missed_grounding: float | N
 
 
 def is_hard(example: Example, entity: Entity) -> bool:
-    """Whether the tweet holds a groundable and a not-groundable entity of this entity's type, which the type alone cannot tell apart."""
+    """Whether the tweet holds a groundable and a not-groundable entity of this entity's type, which the type
+    alone cannot tell apart.
+    """
     return {e.is_groundable for e in example.entities if e.type == entity.type} >= {True, False}
 
 
 def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """n_rate and altered_rate: predictions with no word, and with some but not all words, in the tweet, over all predictions.
+    """n_rate and altered_rate: predictions with no word, and with some but not all words, in the tweet, over
+    all predictions.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -119,13 +141,18 @@ def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
     kinds = [Counter(wording(p.text, j.example.tokens) for p in j.predictions) for j in judged]
     n_predictions = np.array([len(j.predictions) for j in judged], dtype=np.int64)
     counts = {kind: np.array([k[kind] for k in kinds], dtype=np.int64) for kind in ("invented", "altered")}
-    return {"n_rate": Ratio(counts["invented"], n_predictions), "altered_rate": Ratio(counts["altered"], n_predictions)}
+    return {
+        "n_rate": Ratio(counts["invented"], n_predictions),
+        "altered_rate": Ratio(counts["altered"], n_predictions),
+    }
 
 
 def wording(name: str, tokens: Sequence[str]) -> str:
-    """Whether the words of a name occur in a tweet: "in the text" (all), "altered" (some) or "invented" (none).
+    """Whether the words of a name occur in a tweet: "in the text" (all), "altered" (some) or "invented"
+    (none).
 
-    Words are compared case-folded, without `@`, `#` and punctuation at their edges; a name of punctuation alone is compared as it is.
+    Words are compared case-folded, without `@`, `#` and punctuation at their edges; a name of punctuation
+    alone is compared as it is.
 
     Example:
         >>> wording("kevin Durant!", ["#Kevin", "Garnett"])
@@ -137,10 +164,12 @@ def wording(name: str, tokens: Sequence[str]) -> str:
 
 
 def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None) -> dict[str, int]:
-    """Where the names come from of which no word is in the text (N-Count): "image only" (bait), "trained on" or "neither".
+    """Where the names come from of which no word is in the text (N-Count): "image only" (bait), "trained on"
+    or "neither".
 
-    A name that is both counts as "image only". What is not known is left out, not zero: "image only" where no tweet tells what its image
-    shows and its text does not name, "trained on" without names (paper silent; ours).
+    A name that is both counts as "image only". What is not known is left out, not zero: "image only" where no
+    tweet tells what its image shows and its text does not name, "trained on" without names (paper silent;
+    ours).
 
     Args:
         trained_on: the names of the training tweets; `None` = not known.
@@ -163,7 +192,9 @@ def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None)
         for p in j.predictions:
             if wording(p.text, j.example.tokens) == "invented":
                 name = _bare(p.text)
-                counts["image only" if name in shown else "trained on" if name in of_training else "neither"] += 1
+                counts[
+                    "image only" if name in shown else "trained on" if name in of_training else "neither"
+                ] += 1
     return dict(counts)
 
 
@@ -180,8 +211,9 @@ def box_sharing(judged: Sequence[Judged]) -> tuple[int, int]:
 def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
     """What the boxes show that hit no gold box of their own entity, over predictions with a right span.
 
-    "own entity, inexact", "another entity" (of the text), "image only" (bait) or "background", by the largest IoU above 0.25. Where no
-    tweet tells what its image shows and its text does not name, "image only" is left out: unknown, not zero.
+    "own entity, inexact", "another entity" (of the text), "image only" (bait) or "background", by the largest
+    IoU above 0.25. Where no tweet tells what its image shows and its text does not name, "image only" is left
+    out: unknown, not zero.
     """
     kinds = ["own entity, inexact", "another entity", "image only", "background"]
     if all(j.example.image_only is None for j in judged):
@@ -197,11 +229,13 @@ def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
 def fault(judged: Judged, *, is_read: bool = True) -> str | None:
     """`None` for a clean answer, else the first of `FAULTS`: both shortcuts before what is merely lost.
 
-    Clean: every gold entity is found with a right region (no box where it has none, else IoU > 0.5), no other prediction has a box, and all
-    words of every name are in the text. Types do not count, nor do predictions of words that name nothing, as long as they have no box.
+    Clean: every gold entity is found with a right region (no box where it has none, else IoU > 0.5), no other
+    prediction has a box, and all words of every name are in the text. Types do not count, nor do predictions
+    of words that name nothing, as long as they have no box.
 
     Args:
-        is_read: whether the answer could be read at all; one that could not be is no clean answer to a tweet without entities.
+        is_read: whether the answer could be read at all; one that could not be is no clean answer to a tweet
+            without entities.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -216,9 +250,15 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
         return "name not in the text"
     paired = {i for i, _ in judged.pairing.matches + judged.pairing.touches}
     beside = [p for i, (_, p) in enumerate(judged.effective) if i not in paired]
-    if any(p.boxes_xyxy for p in beside) or any(p.boxes_xyxy and not gold.is_groundable for p, gold in judged.matched):
+    if any(p.boxes_xyxy for p in beside) or any(
+        p.boxes_xyxy and not gold.is_groundable for p, gold in judged.matched
+    ):
         return "box not wanted"
-    wrong = [p for p, gold in judged.matched if not is_region_right(p.boxes_xyxy[:1], gold.boxes_xyxy_px or (), inclusive=False)]
+    wrong = [
+        p
+        for p, gold in judged.matched
+        if not is_region_right(p.boxes_xyxy[:1], gold.boxes_xyxy_px or (), inclusive=False)
+    ]
     if wrong:
         return "box misses" if any(p.boxes_xyxy for p in wrong) else "box left out"
     return "entity left out" if len(judged.matched) < len(judged.example.entities) else None
@@ -239,8 +279,11 @@ def consistency(before: Sequence[str | None], after: Sequence[str | None]) -> Ra
     return Ratio(was_clean * np.array([found is None for found in after], dtype=np.int64), was_clean)
 
 
-def image_caused(real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples: int, rng: np.random.Generator) -> PairedTest:
-    """N-Rate at the real image minus N-Rate at a blank one: what the image, not habit, makes a model name beyond the text.
+def image_caused(
+    real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples: int, rng: np.random.Generator
+) -> PairedTest:
+    """N-Rate at the real image minus N-Rate at a blank one: what the image, not habit, makes a model name
+    beyond the text.
 
     Args:
         real: answers to tweets.
@@ -249,12 +292,15 @@ def image_caused(real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples
     Raises:
         ValueError: not the same number of tweets, or none.
     """
-    return paired_test(visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"], n_resamples=n_resamples, rng=rng)
+    return paired_test(
+        visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"], n_resamples=n_resamples, rng=rng
+    )
 
 
 def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
-    """What betrays a shortcut after an entity was renamed or erased: "old box" (textual bias: something that the image does not show is
-    boxed where the old entity was), "old name" (visual bias: the old name, though the text has it no more).
+    """What betrays a shortcut after an entity was renamed or erased: "old box" (textual bias: something that
+    the image does not show is boxed where the old entity was), "old name" (visual bias: the old name, though
+    the text has it no more).
 
     Args:
         judged: the answer after the probe.
@@ -263,9 +309,14 @@ def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
     gone = [box for entity in old for box in entity.boxes_xyxy_px or ()]
     names = [_bare(entity.text) for entity in old]
     signs = set()
-    if any(p.box_xyxy and not gold.is_groundable and boxes.is_hit(p.box_xyxy, gone) for p, gold in judged.matched):
+    if any(
+        p.box_xyxy and not gold.is_groundable and boxes.is_hit(p.box_xyxy, gone) for p, gold in judged.matched
+    ):
         signs.add("old box")
-    if any(_bare(p.text) in names and wording(p.text, judged.example.tokens) == "invented" for p in judged.predictions):
+    if any(
+        _bare(p.text) in names and wording(p.text, judged.example.tokens) == "invented"
+        for p in judged.predictions
+    ):
         signs.add("old name")
     return signs
 
@@ -285,7 +336,8 @@ def _attributed(box: boxes.Box, own: Entity, example: Example) -> str:
 def _n_shared(named_boxes: Iterable[tuple[str, Sequence[boxes.Box]]]) -> int:
     boxed = [(name, found) for name, found in named_boxes if found]
     return sum(
-        a != b and any(boxes.best_iou(box, others) > SHARED_IOU for box in found) for (a, found), (b, others) in combinations(boxed, 2)
+        a != b and any(boxes.best_iou(box, others) > SHARED_IOU for box in found)
+        for (a, found), (b, others) in combinations(boxed, 2)
     )
 
 

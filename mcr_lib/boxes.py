@@ -1,13 +1,15 @@
 """Boxes: formats, the only IoU, the only hit rule, and the coordinate spaces that model families speak.
 
-A box is (x1, y1, x2, y2), continuous, no "+1" (paper silent; ours: the released scorers of the field compute it so). Three spaces:
+A box is (x1, y1, x2, y2), continuous, no "+1" (paper silent; ours: the released scorers of the field compute
+it so). Three spaces:
 
     original_px   pixels of the image file; where gold lives and where scores are computed
     model_px      pixels of the image as the processor resized it to `model_size` (Qwen2.5-VL)
     norm1000      0..1000 along either side, whatever the size (Qwen3-VL, GLM-4.5V)
 
-Forgetting this conversion is the mistake that most users of this field make; it happens here and nowhere else. Rounding loses a
-little, so training rewards compare in the model's own space with the gold box as `written_box` would write it there.
+Forgetting this conversion is the mistake that most users of this field make; it happens here and nowhere
+else. Rounding loses a little, so training rewards compare in the model's own space with the gold box as
+`written_box` would write it there.
 """
 
 import math
@@ -34,7 +36,8 @@ class Family:
     Args:
         space: the coordinates that it was trained to write.
         unit: image sides are resized to multiples of this, in pixels.
-        is_checked: whether the released model's own pages say so; else it follows from the architecture alone.
+        is_checked: whether the released model's own pages say so; else it follows from the architecture
+            alone.
     """
 
     space: Space
@@ -90,7 +93,14 @@ def iou(a_xyxy: Box, b_xyxy: Box) -> float:
         >>> iou((0, 0, 100, 100), (0, 0, 100, 50))
         0.5
     """
-    overlap = area_px2((max(a_xyxy[0], b_xyxy[0]), max(a_xyxy[1], b_xyxy[1]), min(a_xyxy[2], b_xyxy[2]), min(a_xyxy[3], b_xyxy[3])))
+    overlap = area_px2(
+        (
+            max(a_xyxy[0], b_xyxy[0]),
+            max(a_xyxy[1], b_xyxy[1]),
+            min(a_xyxy[2], b_xyxy[2]),
+            min(a_xyxy[3], b_xyxy[3]),
+        )
+    )
     union = area_px2(a_xyxy) + area_px2(b_xyxy) - overlap
     return overlap / union if union > 0 else 0.0
 
@@ -105,11 +115,13 @@ def best_iou(box_xyxy: Box, gold_boxes_xyxy: Sequence[Box]) -> float:
     return max((iou(box_xyxy, gold) for gold in gold_boxes_xyxy), default=0.0)
 
 
-def is_hit(box_xyxy: Box, gold_boxes_xyxy: Sequence[Box], *, threshold: float = 0.5, inclusive: bool = False) -> bool:
+def is_hit(
+    box_xyxy: Box, gold_boxes_xyxy: Sequence[Box], *, threshold: float = 0.5, inclusive: bool = False
+) -> bool:
     """Whether a box hits any of the gold boxes: best IoU > threshold, or >= threshold when `inclusive`.
 
-    The task paper writes "greater than 0.5"; most released scorers compute ">=". The difference is a parameter, so that a score can
-    say which one it used.
+    The task paper writes "greater than 0.5"; most released scorers compute ">=". The difference is a
+    parameter, so that a score can say which one it used.
 
     Example:
         >>> half = [(0, 0, 100, 50)]
@@ -146,7 +158,9 @@ def space_size(space: Space, image_size: Size, model_size: Size | None) -> tuple
         return (1000, 1000)
     if space == "model_px":
         if model_size is None:
-            raise ValueError("boxes in model_px need model_size, the (width, height) that the processor resized the image to")
+            raise ValueError(
+                "boxes in model_px need model_size, the (width, height) that the processor resized the image to"
+            )
         return model_size
     raise ValueError(f"unknown coordinate space {space!r}; known: {', '.join(SPACES)}")
 
@@ -171,8 +185,11 @@ def from_space(box_xyxy: Box, space: Space, *, image_size: Size, model_size: Siz
     return _scale(box_xyxy, space_size(space, image_size, model_size), image_size)
 
 
-def written_box(box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None) -> tuple[int, int, int, int]:
-    """A gold box of original pixels as an answer in `space` writes it: whole numbers inside the image, at least one unit wide and high.
+def written_box(
+    box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None
+) -> tuple[int, int, int, int]:
+    """A gold box of original pixels as an answer in `space` writes it: whole numbers inside the image, at
+    least one unit wide and high.
 
     Example:
         >>> written_box((60, 45, 61, 450), "norm1000", image_size=(6000, 450))
@@ -187,8 +204,9 @@ def written_box(box_xyxy_px: Box, space: Space, *, image_size: Size, model_size:
 def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixels: int) -> Size:
     """The (width, height) to which a Qwen-VL image processor resizes an image.
 
-    Both sides become multiples of `unit` (28 for Qwen2.5-VL, 32 for Qwen3-VL), the area goes into [min_pixels, max_pixels] as nearly as
-    whole units allow, and the aspect ratio is kept as nearly as possible.
+    Both sides become multiples of `unit` (28 for Qwen2.5-VL, 32 for Qwen3-VL), the area goes into
+    [min_pixels, max_pixels] as nearly as whole units allow, and the aspect ratio is kept as nearly as
+    possible.
 
     Raises:
         ValueError: an aspect ratio above 200, which the processor refuses.
@@ -199,11 +217,15 @@ def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixel
     """
     width, height = image_size
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise ValueError(f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios up to {MAX_RATIO}")
+        raise ValueError(
+            f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios up to {MAX_RATIO}"
+        )
     new_width, new_height = (round(side / unit) * unit for side in (width, height))
     if new_width * new_height > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
-        new_width, new_height = (max(unit, math.floor(side / shrink / unit) * unit) for side in (width, height))
+        new_width, new_height = (
+            max(unit, math.floor(side / shrink / unit) * unit) for side in (width, height)
+        )
     elif new_width * new_height < min_pixels:
         grow = math.sqrt(min_pixels / (width * height))
         new_width, new_height = (math.ceil(side * grow / unit) * unit for side in (width, height))
@@ -218,7 +240,9 @@ def _scale(box: Box, old: Size, new: Size) -> Box:
 
 
 def _whole(low: float, high: float, limit: int) -> tuple[int, int]:
-    """Both ends in whole units within [0, limit]; where they coincide, the end that loses less moves one unit outwards."""
+    """Both ends in whole units within [0, limit]; where they coincide, the end that loses less moves one unit
+    outwards.
+    """
     first, last = (min(max(round(v), 0), limit) for v in (low, high))
     if first < last:
         return first, last

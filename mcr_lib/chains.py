@@ -1,4 +1,5 @@
-"""MRSI: the constraints, said. A chain of one tweet in one style, its rewrite by a language model, and its form for one backbone.
+"""MRSI: the constraints, said. A chain of one tweet in one style, its rewrite by a language model, and its
+form for one backbone.
 
     build     example + style + generator  ->  Chain, with slots
     rewrite   Chain + ask                  ->  Chain in other words if the verifier takes it, else the template itself
@@ -6,8 +7,8 @@
     check     Chain + example              ->  the first flaw, or None
     faithfulness   a model's answer        ->  whether its own reasoning states what its answer says
 
-Nothing here opens a file or a connection: `ask` is any callable from text to text. (Chains from templates, an LLM or an MLLM: paper;
-slots, verification and the fall back to the template are ours.)
+Nothing here opens a file or a connection: `ask` is any callable from text to text. (Chains from templates, an
+LLM or an MLLM: paper; slots, verification and the fall back to the template are ours.)
 """
 
 import re
@@ -26,7 +27,9 @@ from mcr_lib.statements import SLOT, Statement, slot
 from mcr_lib.styles import STYLES, say
 
 CHAINS_VERSION = 1
-"""Raised when any word of a style or any rule of the verifier changes: settings trained on older chains are then trained anew."""
+"""Raised when any word of a style or any rule of the verifier changes: settings trained on older chains are
+then trained anew.
+"""
 
 Source = Literal["template", "llm", "mllm"]
 SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
@@ -34,7 +37,8 @@ SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A reasoning chain of one tweet with the answer that it leads to; boxes are slots, so it serves every backbone.
+    """A reasoning chain of one tweet with the answer that it leads to; boxes are slots, so it serves every
+    backbone.
 
     Args:
         id: of the tweet.
@@ -80,9 +84,17 @@ class Chain:
             task, size = tuple(row["task"]), row["image_size_px"]
             boxes = tuple(tuple(v + 0 for v in box) for box in row["boxes_xyxy_px"])
             types = [item.get("type") for item in row["answer"]]
-            slots = [int(SLOT.fullmatch(item["bbox_2d"]).group(1)) if item.get("bbox_2d") else None for item in row["answer"]]
+            slots = [
+                int(SLOT.fullmatch(item["bbox_2d"]).group(1)) if item.get("bbox_2d") else None
+                for item in row["answer"]
+            ]
             shown = [s is not None if "groundable" in task else None for s in slots]
-            fields = {**row, "task": task, "boxes_xyxy_px": boxes, "image_size_px": size and (size[0], size[1])}
+            fields = {
+                **row,
+                "task": task,
+                "boxes_xyxy_px": boxes,
+                "image_size_px": size and (size[0], size[1]),
+            }
             answer = statements.numbered([item["entity"] for item in row["answer"]], types, shown)
             fields["answer"] = tuple(replace(s, slot=number) for s, number in zip(answer, slots, strict=True))
             return cls(**fields)
@@ -90,7 +102,14 @@ class Chain:
             raise ValueError(f"not a row of a chain: {error}") from error
 
 
-def build(example: Example, style: str, rng: np.random.Generator, *, privileged: bool = False, n_wordings: int | None = None) -> Chain:
+def build(
+    example: Example,
+    style: str,
+    rng: np.random.Generator,
+    *,
+    privileged: bool = False,
+    n_wordings: int | None = None,
+) -> Chain:
     """The template chain of a tweet in a style, the wording drawn by the generator.
 
     Args:
@@ -109,16 +128,30 @@ def build(example: Example, style: str, rng: np.random.Generator, *, privileged:
         raise ValueError(f"unknown style {style!r}; known: {', '.join(STYLES)}")
     boxes = statements.gold_boxes(example)
     if boxes and example.image_size_px is None:
-        raise ValueError(f"example {example.id}: a gold box without an image size cannot be written for any backbone")
+        raise ValueError(
+            f"example {example.id}: a gold box without an image size cannot be written for any backbone"
+        )
     said = statements.of_example(example, privileged=privileged)
     wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
     text = say(STYLES[style], wording, said, example.constraints)
     answer = tuple(s for s in said if not s.is_bait)
-    return Chain(example.id, style, "template", text, answer, boxes, example.image_size_px, example.constraints, privileged)
+    return Chain(
+        example.id,
+        style,
+        "template",
+        text,
+        answer,
+        boxes,
+        example.image_size_px,
+        example.constraints,
+        privileged,
+    )
 
 
 def check(chain: Chain, example: Example) -> str | None:
-    """`None` when a chain and its answer say what the gold says, else the first flaw: a key of `verify.FLAWS` or of `ROW_FLAWS`."""
+    """`None` when a chain and its answer say what the gold says, else the first flaw: a key of `verify.FLAWS`
+    or of `ROW_FLAWS`.
+    """
     if chain.style not in STYLES or chain.source not in SOURCES:
         return "unknown_style"
     said = statements.of_example(example, privileged=chain.is_privileged)
@@ -139,9 +172,15 @@ ROW_FLAWS = {
 
 
 def rewrite(
-    chain: Chain, example: Example, ask: Callable[[str], str | None], *, source: Source = "llm", n_tries: int = 2
+    chain: Chain,
+    example: Example,
+    ask: Callable[[str], str | None],
+    *,
+    source: Source = "llm",
+    n_tries: int = 2,
 ) -> tuple[Chain, list[str]]:
-    """A chain in the words of a language model if one of its tries passes the verifier, else the chain itself; nothing is lost.
+    """A chain in the words of a language model if one of its tries passes the verifier, else the chain
+    itself; nothing is lost.
 
     Args:
         chain: a template that passes.
@@ -192,7 +231,8 @@ def rewrite_request(chain: Chain, example: Example) -> str:
 
 
 def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning: bool = True) -> str:
-    """What a backbone is to write: the chain and its answer, slots filled with boxes in the family's own space.
+    """What a backbone is to write: the chain and its answer, slots filled with boxes in the family's own
+    space.
 
     Args:
         family: a name of `boxes.FAMILIES`.
@@ -214,19 +254,31 @@ def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning
     space = find_family(family).space
     if chain.boxes_xyxy_px and chain.image_size_px is None:
         raise ValueError(f"chain of {chain.id}: a box without an image size cannot be written in {space}")
-    boxes = [written_box(box, space, image_size=chain.image_size_px, model_size=model_size) for box in chain.boxes_xyxy_px]
+    boxes = [
+        written_box(box, space, image_size=chain.image_size_px, model_size=model_size)
+        for box in chain.boxes_xyxy_px
+    ]
     entities = [PredictedEntity(s.name, s.type, (boxes[s.slot - 1],) if s.slot else ()) for s in chain.answer]
-    think = SLOT.sub(lambda match: str(list(boxes[int(match.group(1)) - 1])), chain.text) if with_reasoning else None
+    think = (
+        SLOT.sub(lambda match: str(list(boxes[int(match.group(1)) - 1])), chain.text)
+        if with_reasoning
+        else None
+    )
     return write_answer(entities, think=think, constraints=chain.task)
 
 
-def faithfulness(parsed: ParsedAnswer, *, labels: Sequence[str], task: Collection[str], min_iou: float | None = None) -> str | None:
-    """`None` when a model's own reasoning states the entities, types, groundability and boxes of its answer, else what is wrong.
+def faithfulness(
+    parsed: ParsedAnswer, *, labels: Sequence[str], task: Collection[str], min_iou: float | None = None
+) -> str | None:
+    """`None` when a model's own reasoning states the entities, types, groundability and boxes of its answer,
+    else what is wrong.
 
-    Names that the reasoning quotes and the answer leaves out are taken for bait: to be called shown but not named, without a type.
+    Names that the reasoning quotes and the answer leaves out are taken for bait: to be called shown but not
+    named, without a type.
 
     Args:
-        min_iou: a box of the reasoning is a box of the answer where their IoU lies above it; `None` = where their numbers are the same.
+        min_iou: a box of the reasoning is a box of the answer where their IoU lies above it; `None` = where
+            their numbers are the same.
 
     Returns:
         A key of `verify.FLAWS`, or "unread" (the answer could not be read) or "no_reasoning".
@@ -248,11 +300,14 @@ def faithfulness(parsed: ParsedAnswer, *, labels: Sequence[str], task: Collectio
     names = {entity.text for entity in parsed.entities}
     others = (name for name in re.findall(r'"([^"\n]+)"', parsed.think) if name not in names)
     said += [Statement(name, is_bait=True) for name in dict.fromkeys(others)]
-    return verify.verify(with_slots(parsed.think, boxes, min_iou=min_iou), said, labels=labels, task=task, bare_names=True)
+    return verify.verify(
+        with_slots(parsed.think, boxes, min_iou=min_iou), said, labels=labels, task=task, bare_names=True
+    )
 
 
 def with_slots(text: str, boxes_xyxy: Sequence[Box], *, min_iou: float | None = None) -> str:
-    """Reasoning with numbers turned into reasoning with slots: box k of the sequence becomes slot k, any other box one slot too many.
+    """Reasoning with numbers turned into reasoning with slots: box k of the sequence becomes slot k, any
+    other box one slot too many.
 
     Args:
         min_iou: what is near enough to be box k, the nearest one; `None` = its very numbers.

@@ -1,17 +1,18 @@
 """The paper's idea: four constraints, written once, used twice.
 
-A multimodal LLM that is asked for names, types and boxes in one go takes shortcuts: it boxes what only the text names, and names what only
-the image shows. MCR spells out what a right answer must satisfy, entity by entity:
+A multimodal LLM that is asked for names, types and boxes in one go takes shortcuts: it boxes what only the
+text names, and names what only the image shows. MCR spells out what a right answer must satisfy, entity by
+entity:
 
     C_s  span         which words of the text are an entity
     C_t  type         which type it has
     C_e  groundable   whether the image shows it                 (visual entailment)
     C_u  box          where                                      (visual grounding)
 
-MRSI *states* them: `claim(entity)` is what a reasoning chain says about a gold entity (`chains` puts it into words). CVO *checks* them:
-`holds(predicted, gold)` says how far a prediction satisfies them (`rewards` sums it up). A task is the set of constraints that its
-source annotates; chain, prompt, reward and score follow from that set. Symbols and roles: paper, method section; the functions are
-ours (its formulas are not public).
+MRSI *states* them: `claim(entity)` is what a reasoning chain says about a gold entity (`chains` puts it into
+words). CVO *checks* them: `holds(predicted, gold)` says how far a prediction satisfies them (`rewards` sums
+it up). A task is the set of constraints that its source annotates; chain, prompt, reward and score follow
+from that set. Symbols and roles: paper, method section; the functions are ours (its formulas are not public).
 """
 
 from collections.abc import Callable, Collection
@@ -22,7 +23,9 @@ from mcr_lib.matching import spaced
 from mcr_lib.schema import CONSTRAINTS, Entity, PredictedEntity
 
 Claim = str | bool | Box | None
-"""What a constraint says of one entity: its words, its type, whether the image shows it, its box (`None`: none to give)."""
+"""What a constraint says of one entity: its words, its type, whether the image shows it, its box (`None`:
+none to give).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Reads the list that a model wrote as JSON, item by item, and tells every departure from JSON by name.
 
-`json.loads` says yes or no; scoring a model needs more: which items of a damaged list are whole, and what was wrong. One pass over the
-text, a fixed depth, no number longer than a float: linear time for any input. The names of the defects are those of `answer.DEFECTS`.
+`json.loads` says yes or no; scoring a model needs more: which items of a damaged list are whole, and what was
+wrong. One pass over the text, a fixed depth, no number longer than a float: linear time for any input. The
+names of the defects are those of `answer.DEFECTS`.
 """
 
 import re
@@ -17,7 +18,9 @@ MAX_ITEMS = 1_000
 
 MAX_NUMBER_CHARS = 40
 MAX_NUMBER = 10**12
-"""Numbers of more characters, or of this size and beyond, are lost: they are no coordinates, and long integers cost quadratic time."""
+"""Numbers of more characters, or of this size and beyond, are lost: they are no coordinates, and long
+integers cost quadratic time.
+"""
 
 _STRING = r"(?:[^{q}\\]|\\.)*+"
 _NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
@@ -44,7 +47,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Lost(Exception):
-    """The defect that costs an entity or, raised outside of an item, the whole answer: `Lost(name of the defect)`."""
+    """The defect that costs an entity or, raised outside of an item, the whole answer: `Lost(name of the
+    defect)`.
+    """
 
     @property
     def name(self) -> str:
@@ -58,8 +63,8 @@ class LooseList:
 
     Args:
         text: what to read from.
-        start: where the list begins: the place of a "[" or, for objects without a list around them, of a "{". After the iteration the
-            place behind the list.
+        start: where the list begins: the place of a "[" or, for objects without a list around them, of a "{".
+            After the iteration the place behind the list.
         note: called with the name of every defect that is mended.
 
     Example:
@@ -71,13 +76,16 @@ class LooseList:
     text: str
     start: int
     note: Callable[[str], None]
-    # The token at `start`: its kind (a mark is its own kind; "" where no token of JSON stands), its text and where it ends.
+    # The token at `start`: its kind (a mark is its own kind; "" where no token of JSON stands), its text and
+    # where it ends.
     _kind: str = field(init=False)
     _value: str = field(init=False)
     _end: int = field(init=False)
 
     def __iter__(self) -> Iterator[Any]:
-        """Each item as a Python value, or a `Lost` in its place; after a broken item the reading goes on at the next "{"."""
+        """Each item as a Python value, or a `Lost` in its place; after a broken item the reading goes on at
+        the next "{".
+        """
         self._go_to(self.start)
         is_list = self._steps_over("[")
         if not is_list:
@@ -235,7 +243,8 @@ def number(text: str) -> int | float | None:
 
 
 def whole_characters(text: str, note: Callable[[str], None]) -> str:
-    """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (noted as `lone_surrogate`).
+    """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (noted as
+    `lone_surrogate`).
 
     Example:
         >>> whole_characters("a" + chr(0xD83D) + chr(0xDE00), print) == "a" + chr(0x1F600)

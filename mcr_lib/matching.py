@@ -1,7 +1,8 @@
 """Placing predicted names in the text, and pairing them with gold: one rule for rewards, scorers and bias.
 
-A model answers with names, gold is token spans. Placing turns the k-th name of an answer into a span of the tweet, pairing says which
-gold entity it is about. Paper silent; ours. Perfect answers in reading order score 100.00 on every split of Twitter-GMNER.
+A model answers with names, gold is token spans. Placing turns the k-th name of an answer into a span of the
+tweet, pairing says which gold entity it is about. Paper silent; ours. Perfect answers in reading order score
+100.00 on every split of Twitter-GMNER.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +18,8 @@ class Placement:
     """Where the words of one prediction stand in the text.
 
     Args:
-        kind: "placed"; "duplicate" = its words are those of a placed prediction and occur no further time; "unplaced" = they do not occur
-            (any more).
+        kind: "placed"; "duplicate" = its words are those of a placed prediction and occur no further time;
+            "unplaced" = they do not occur (any more).
         span: the token span; for a duplicate the span of the prediction it repeats; `None` when unplaced.
         repeats: index of the placed prediction that a duplicate repeats, else `None`.
         is_lenient: whether only the comparison without spaces found it.
@@ -33,13 +34,15 @@ class Placement:
 def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False) -> list[Placement]:
     """The placement of each name of an answer, in output order.
 
-    A name takes the leftmost exact token match that overlaps no placed name and starts at or after the end of the name placed before it;
-    else the leftmost that overlaps none; else, if its words equal those of a placed name, it is a duplicate of that; else unplaced.
+    A name takes the leftmost exact token match that overlaps no placed name and starts at or after the end of
+    the name placed before it; else the leftmost that overlaps none; else, if its words equal those of a
+    placed name, it is a duplicate of that; else unplaced.
 
     Args:
         names: the entity texts of an answer, in output order.
         tokens: the tokens of the tweet.
-        lenient: also compare without spaces where the exact comparison finds nothing (`#GoDubs` finds `# GoDubs`). Evaluation only.
+        lenient: also compare without spaces where the exact comparison finds nothing (`#GoDubs` finds `#
+            GoDubs`). Evaluation only.
 
     Example:
         >>> [p.span for p in place(["Paris", "Texas", "Paris"], ["Paris", "or", "Paris", "Texas"])]
@@ -71,14 +74,20 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
             for key in keys:
                 if key in owner:
                     repeated = placements[owner[key]]
-                    placement = Placement("duplicate", repeated.span, repeats=owner[key], is_lenient=key[0] or repeated.is_lenient)
+                    placement = Placement(
+                        "duplicate",
+                        repeated.span,
+                        repeats=owner[key],
+                        is_lenient=key[0] or repeated.is_lenient,
+                    )
                     break
         placements.append(placement)
     return placements
 
 
 def spaced(name: str) -> str:
-    """A name with one space between its words and none around: the form in which names are compared with tokens.
+    """A name with one space between its words and none around: the form in which names are compared with
+    tokens.
 
     Example:
         >>> spaced("  Kevin  Durant ")
@@ -101,7 +110,8 @@ class Pairing:
 
 
 def pair(pred_spans: Sequence[Span | None], gold_spans: Sequence[Span]) -> Pairing:
-    """Pair placed predictions with gold entities, one to one: equal spans first, then spans that share a token, left to right.
+    """Pair placed predictions with gold entities, one to one: equal spans first, then spans that share a
+    token, left to right.
 
     Args:
         pred_spans: a span per prediction, `None` for one that takes no part (duplicate, unplaced).
@@ -128,7 +138,9 @@ def pair(pred_spans: Sequence[Span | None], gold_spans: Sequence[Span]) -> Pairi
     return Pairing(tuple(matches), tuple(touches))
 
 
-def largest_matching(n_left: int, n_right: int, may_pair: Callable[[int, int], bool]) -> list[tuple[int, int]]:
+def largest_matching(
+    n_left: int, n_right: int, may_pair: Callable[[int, int], bool]
+) -> list[tuple[int, int]]:
     """A one-to-one matching with as many pairs as possible (augmenting paths), as sorted (left, right) pairs.
 
     Args:

@@ -4,10 +4,10 @@
     EEG    span and region right
     GMNER  span, type and region right
 
-`definition` (default) is the task paper's definition as written; `e2e` and `unco-legacy` are the rules under which much of the published
-numbers were computed, restated here and never a headline. Every scorer gives, per tweet, counts of true positives, false positives and
-false negatives; P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 tp / (2 tp + fp + fn), micro over all tweets (those without entities
-count), all types pooled.
+`definition` (default) is the task paper's definition as written; `e2e` and `unco-legacy` are the rules under
+which much of the published numbers were computed, restated here and never a headline. Every scorer gives, per
+tweet, counts of true positives, false positives and false negatives; P = tp / (tp + fp), R = tp / (tp + fn),
+F1 = 2 tp / (2 tp + fp + fn), micro over all tweets (those without entities count), all types pooled.
 
 | | definition | e2e | unco-legacy |
 |---|---|---|---|
@@ -45,14 +45,15 @@ NEEDS = {"gmner": ("span", "type", "box"), "mner": ("span", "type"), "eeg": ("sp
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A tweet with its answer, placed in the text and paired with gold; scorers, bias and pictures all start here.
+    """A tweet with its answer, placed in the text and paired with gold; scorers, bias and pictures all start
+    here.
 
     Args:
         example: the tweet with its gold entities.
         predictions: the answer, boxes in pixels of the original image.
         placements: where each prediction stands in the text.
-        effective: the predictions that count, with their spans (`None` = unplaced): each repeated prediction has replaced the one it
-            repeats.
+        effective: the predictions that count, with their spans (`None` = unplaced): each repeated prediction
+            has replaced the one it repeats.
         pairing: which effective prediction is about which gold entity.
     """
 
@@ -82,7 +83,11 @@ def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: 
         [((1, 2), 'LOC')]
     """
     placements = place([p.text for p in predictions], example.tokens, lenient=lenient)
-    counted = {k: (placement.span, predictions[k]) for k, placement in enumerate(placements) if placement.kind != "duplicate"}
+    counted = {
+        k: (placement.span, predictions[k])
+        for k, placement in enumerate(placements)
+        if placement.kind != "duplicate"
+    }
     for k, placement in enumerate(placements):
         if placement.kind == "duplicate":
             counted[placement.repeats] = (placement.span, predictions[k])
@@ -144,7 +149,9 @@ def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
 
 def totals(outcomes: Sequence[Outcome]) -> np.ndarray:
     """Counts over all types, int array of shape (n_tweets, 3): tp, fp, fn."""
-    return np.array([[o.tp.total(), o.fp.total(), o.fn.total()] for o in outcomes], dtype=np.int64).reshape(len(outcomes), 3)
+    return np.array([[o.tp.total(), o.fp.total(), o.fn.total()] for o in outcomes], dtype=np.int64).reshape(
+        len(outcomes), 3
+    )
 
 
 def ratios(counts: np.ndarray) -> dict[str, Ratio]:
@@ -182,15 +189,25 @@ def scored_tasks(constraints: Sequence[str]) -> tuple[str, ...]:
     return tuple(task for task in TASKS if set(NEEDS[task]) <= set(constraints))
 
 
-def signature(*, scorer: str, source: str, checksum: str, split: str, parse: str, extra: Mapping[str, Any] | None = None) -> str:
-    """The line that says how a score was computed; scores with different signatures do not belong in one column.
+def signature(
+    *, scorer: str, source: str, checksum: str, split: str, parse: str, extra: Mapping[str, Any] | None = None
+) -> str:
+    """The line that says how a score was computed; scores with different signatures do not belong in one
+    column.
 
     Example:
         >>> signature(scorer="e2e", source="twitter-gmner-v2", checksum="0a1b", split="test", parse="strict")
         'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=1'
     """
     iou_rule = ">0.5" if scorer == "definition" else ">=0.5"
-    parts = {"scorer": scorer, "iou": iou_rule, "data": f"{source}:{checksum}", "split": split, "parse": parse, **(extra or {})}
+    parts = {
+        "scorer": scorer,
+        "iou": iou_rule,
+        "data": f"{source}:{checksum}",
+        "split": split,
+        "parse": parse,
+        **(extra or {}),
+    }
     return "|".join(f"{key}={value}" for key, value in {**parts, "scorer_version": SCORER_VERSION}.items())
 
 
@@ -198,12 +215,18 @@ def _is_right(task: str, predicted: PredictedEntity, gold: Entity, *, inclusive:
     """Whether a prediction whose span is settled is right in what else the task asks."""
     if task != "eeg" and predicted.type != gold.type:
         return False
-    return task == "mner" or is_region_right(predicted.boxes_xyxy, gold.boxes_xyxy_px or (), inclusive=inclusive)
+    return task == "mner" or is_region_right(
+        predicted.boxes_xyxy, gold.boxes_xyxy_px or (), inclusive=inclusive
+    )
 
 
 def _definition(judged: Judged, task: str) -> Outcome:
     first_box = [replace(p, boxes_xyxy=p.boxes_xyxy[:1]) for _, p in judged.effective]
-    right = [(i, j) for i, j in judged.pairing.matches if _is_right(task, first_box[i], judged.example.entities[j], inclusive=False)]
+    right = [
+        (i, j)
+        for i, j in judged.pairing.matches
+        if _is_right(task, first_box[i], judged.example.entities[j], inclusive=False)
+    ]
     return _counted(right, [p for _, p in judged.effective], judged.example.entities)
 
 
@@ -211,12 +234,16 @@ def _e2e(judged: Judged, task: str) -> Outcome:
     predictions, gold = judged.predictions, judged.example.entities
 
     def may_pair(i: int, j: int) -> bool:
-        return spaced(predictions[i].text) == gold[j].text and _is_right(task, predictions[i], gold[j], inclusive=True)
+        return spaced(predictions[i].text) == gold[j].text and _is_right(
+            task, predictions[i], gold[j], inclusive=True
+        )
 
     return _counted(largest_matching(len(predictions), len(gold), may_pair), predictions, gold)
 
 
-def _counted(right: Sequence[tuple[int, int]], predictions: Sequence[PredictedEntity], gold: Sequence[Entity]) -> Outcome:
+def _counted(
+    right: Sequence[tuple[int, int]], predictions: Sequence[PredictedEntity], gold: Sequence[Entity]
+) -> Outcome:
     right_pred, right_gold = {i for i, _ in right}, {j for _, j in right}
     return Outcome(
         Counter(gold[j].type for j in right_gold),
@@ -231,12 +258,16 @@ _NO_BOX, _MISS = -1, -2
 def _unco_legacy(judged: Judged, task: str) -> Outcome:
     """Counts by sets of (span, type, region).
 
-    The region of a gold item is its own number or "no box", that of a prediction the first gold item of its span that it hits, else "miss".
-    For every prediction that is no gold item but shares span and type with one of another region, a copy with "no box" is added: right
-    where the gold says none, wrong elsewhere. An unplaced prediction has its words for a span.
+    The region of a gold item is its own number or "no box", that of a prediction the first gold item of its
+    span that it hits, else "miss". For every prediction that is no gold item but shares span and type with
+    one of another region, a copy with "no box" is added: right where the gold says none, wrong elsewhere. An
+    unplaced prediction has its words for a span.
     """
     gold = [(e.span, e.type, box) for e in judged.example.entities for box in (e.boxes_xyxy_px or (None,))]
-    predicted = [(at.span or p.text, p.type, p.box_xyxy) for at, p in zip(judged.placements, judged.predictions, strict=True)]
+    predicted = [
+        (at.span or p.text, p.type, p.box_xyxy)
+        for at, p in zip(judged.placements, judged.predictions, strict=True)
+    ]
     if task == "mner":
         return _set_outcome({(s, t, 0) for s, t, _ in gold}, {(s, t, 0) for s, t, _ in predicted})
     if not gold or not predicted:
@@ -247,12 +278,24 @@ def _unco_legacy(judged: Judged, task: str) -> Outcome:
     for span, t, box in predicted:
         region = _NO_BOX
         if box is not None:
-            hits = (k for k, (s, _, g) in enumerate(gold) if s == span and g is not None and boxes.is_hit(box, [g], inclusive=True))
+            hits = (
+                k
+                for k, (s, _, g) in enumerate(gold)
+                if s == span and g is not None and boxes.is_hit(box, [g], inclusive=True)
+            )
             region = next(hits, _MISS)
         items.append((span, type_of(t), region))
-    extra = [(s, t, _NO_BOX) for s, t, r in items if (s, t, r) not in gold_items for g in gold_items if g[:2] == (s, t) and g[2] != r]
+    extra = [
+        (s, t, _NO_BOX)
+        for s, t, r in items
+        if (s, t, r) not in gold_items
+        for g in gold_items
+        if g[:2] == (s, t) and g[2] != r
+    ]
     return _set_outcome(set(gold_items), {*items, *extra})
 
 
 def _set_outcome(gold: set[tuple], predicted: set[tuple]) -> Outcome:
-    return Outcome(*(Counter(t for _, t, _ in items) for items in (gold & predicted, predicted - gold, gold - predicted)))
+    return Outcome(
+        *(Counter(t for _, t, _ in items) for items in (gold & predicted, predicted - gold, gold - predicted))
+    )

@@ -1,4 +1,5 @@
-"""Prompts: what a model is asked, as chat messages. A prompt asks what the task's constraints ask and nothing else.
+"""Prompts: what a model is asked, as chat messages. A prompt asks what the task's constraints ask and nothing
+else.
 
     direct               the answer at once
     cot                  think step by step, then the answer
@@ -6,9 +7,10 @@
     mcr                  reason along the four constraints, then the answer
     mcr-no-instruction   reason, then the answer: MCR without its instruction part (an ablation of the paper)
 
-The kinds are the paper's, the words ours (its prompts are not public). Two wordings: "full" for models that read, "brief" for the
-testbed's model, whose whole budget is some hundred tokens. The text of the tweet is always the last line, so that what is asked is read
-first. How boxes are written is not said: each family keeps to the space that it was trained on (`boxes.FAMILIES`).
+The kinds are the paper's, the words ours (its prompts are not public). Two wordings: "full" for models that
+read, "brief" for the testbed's model, whose whole budget is some hundred tokens. The text of the tweet is
+always the last line, so that what is asked is read first. How boxes are written is not said: each family
+keeps to the space that it was trained on (`boxes.FAMILIES`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,9 @@ from mcr_lib.answer_reader import answer_keys
 from mcr_lib.schema import Example
 
 PROMPT_VERSION = 1
-"""Raised when any word of any prompt changes: a model trained on the old words should not be asked in the new ones unnoticed."""
+"""Raised when any word of any prompt changes: a model trained on the old words should not be asked in the new
+ones unnoticed.
+"""
 
 Kind = Literal["direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction"]
 KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction")
@@ -28,29 +32,41 @@ Wording = Literal["full", "brief"]
 WORDINGS: tuple[Wording, ...] = ("full", "brief")
 
 Message = dict[str, Any]
-"""A chat message in the form of Hugging Face and TRL: role and content, the content text or a list of parts."""
+"""A chat message in the form of Hugging Face and TRL: role and content, the content text or a list of parts.
+"""
 
-TYPE_WORDS = {"PER": "person", "LOC": "location", "ORG": "organization", "OTHER": "miscellaneous name", "MIS": "miscellaneous name"}
+TYPE_WORDS = {
+    "PER": "person",
+    "LOC": "location",
+    "ORG": "organization",
+    "OTHER": "miscellaneous name",
+    "MIS": "miscellaneous name",
+}
 """What a coarse label stands for; labels that speak for themselves (Twitter-FMNERG) are left as they are."""
 
 _SYSTEM = "You analyse social media posts: what a text names, and what of it an image shows."
 
 
 def messages(
-    example: Example, prompt: Kind = "direct", *, wording: Wording = "full", shots: Sequence[tuple[Example, str]] = ()
+    example: Example,
+    prompt: Kind = "direct",
+    *,
+    wording: Wording = "full",
+    shots: Sequence[tuple[Example, str]] = (),
 ) -> list[Message]:
     """The chat that asks a model about a tweet, up to and without the model's turn.
 
     Args:
-        example: its constraints decide what is asked, its labels which types there are; gold is looked at only where the task gives the
-            names (no constraint "span").
+        example: its constraints decide what is asked, its labels which types there are; gold is looked at
+            only where the task gives the names (no constraint "span").
         prompt: one of `KINDS`.
         wording: "full" or "brief".
-        shots: for "cot-3shot": tweets with what a perfect model writes about them, boxes in the space that the model speaks.
+        shots: for "cot-3shot": tweets with what a perfect model writes about them, boxes in the space that
+            the model speaks.
 
     Returns:
-        A system message ("full" only), a user and an assistant message per shot, and the user message. A user message holds
-        `{"type": "image"}` per image and then the text.
+        A system message ("full" only), a user and an assistant message per shot, and the user message. A user
+        message holds `{"type": "image"}` per image and then the text.
 
     Raises:
         ValueError: an unknown prompt or wording; "cot-3shot" without shots, or another prompt with some.
@@ -64,10 +80,16 @@ def messages(
         Go Ada
     """
     if prompt not in KINDS or wording not in WORDINGS:
-        raise ValueError(f"unknown prompt {prompt!r} or wording {wording!r}; known: {', '.join(KINDS)}; {', '.join(WORDINGS)}")
+        raise ValueError(
+            f"unknown prompt {prompt!r} or wording {wording!r}; known: {', '.join(KINDS)}; {', '.join(WORDINGS)}"
+        )
     if (prompt == "cot-3shot") != bool(shots):
-        raise ValueError(f"prompt {prompt!r} with {len(shots)} worked examples; they belong to cot-3shot, and it needs some")
-    chat: list[Message] = [{"role": "system", "content": [{"type": "text", "text": _SYSTEM}]}] if wording == "full" else []
+        raise ValueError(
+            f"prompt {prompt!r} with {len(shots)} worked examples; they belong to cot-3shot, and it needs some"
+        )
+    chat: list[Message] = (
+        [{"role": "system", "content": [{"type": "text", "text": _SYSTEM}]}] if wording == "full" else []
+    )
     for shot, completion in shots:
         chat.append(_user(shot, prompt, wording))
         chat.append({"role": "assistant", "content": [{"type": "text", "text": completion}]})
@@ -86,10 +108,17 @@ def text_of(chat: Sequence[Message]) -> str:
 
 def _user(example: Example, prompt: Kind, wording: Wording) -> Message:
     asked = _full(example, prompt) if wording == "full" else _brief(example, prompt)
-    names = [] if "span" in example.constraints else ["Names: " + ", ".join(f'"{entity.text}"' for entity in example.entities)]
+    names = (
+        []
+        if "span" in example.constraints
+        else ["Names: " + ", ".join(f'"{entity.text}"' for entity in example.entities)]
+    )
     heading = ["Text:"] if wording == "full" else []
     whole = "\n".join([*asked, *names, *heading, example.text])
-    return {"role": "user", "content": [*({"type": "image"} for _ in example.images), {"type": "text", "text": whole}]}
+    return {
+        "role": "user",
+        "content": [*({"type": "image"} for _ in example.images), {"type": "text", "text": whole}],
+    }
 
 
 def _of_task(words: Mapping[str, str], example: Example) -> list[str]:
@@ -101,7 +130,9 @@ def _full(example: Example, prompt: Kind) -> list[str]:
     lines = [_task(example), *_rules(example)]
     if prompt == "mcr":
         lines.append("Reason first, entity by entity, along these questions:")
-        lines += [f"{k}. {c.question}" for k, c in enumerate(constraints.of_task(example.constraints), start=1)]
+        lines += [
+            f"{k}. {c.question}" for k, c in enumerate(constraints.of_task(example.constraints), start=1)
+        ]
         lines += _warnings(example)
     elif prompt != "direct":
         lines.append("Reason first." if prompt == "mcr-no-instruction" else "Think step by step.")
@@ -113,7 +144,11 @@ def _full(example: Example, prompt: Kind) -> list[str]:
 
 
 def _task(example: Example) -> str:
-    steps = {"span": "find every named entity of the text", "type": "give its type", "box": "say where the image shows it"}
+    steps = {
+        "span": "find every named entity of the text",
+        "type": "give its type",
+        "box": "say where the image shows it",
+    }
     wanted = _of_task(steps, example)
     if "span" not in example.constraints:
         wanted[0] = f"for each name below, {wanted[0]}"
@@ -122,7 +157,9 @@ def _task(example: Example) -> str:
 
 
 def _rules(example: Example) -> list[str]:
-    labels = ", ".join(f"{label} ({TYPE_WORDS[label]})" if label in TYPE_WORDS else label for label in example.labels)
+    labels = ", ".join(
+        f"{label} ({TYPE_WORDS[label]})" if label in TYPE_WORDS else label for label in example.labels
+    )
     rules = {
         "span": "Copy each name word for word from the text, in the order of the text.",
         "type": f"Types: {labels}.",
@@ -143,8 +180,20 @@ def _warnings(example: Example) -> list[str]:
 def _brief(example: Example, prompt: Kind) -> list[str]:
     labels = ", ".join(example.labels)
     if prompt == "mcr":
-        along = {"span": "which words name an entity", "type": f"type {labels}", "groundable": "is it in the image", "box": "where"}
+        along = {
+            "span": "which words name an entity",
+            "type": f"type {labels}",
+            "groundable": "is it in the image",
+            "box": "where",
+        }
         return [f"Think: {'; '.join(_of_task(along, example))}. Then answer."]
-    asked = "; ".join(_of_task({"span": "Entities of the text", "type": f"type {labels}", "box": "box in the image or null"}, example))
-    start = {"direct": "", "mcr-no-instruction": "Reason, then answer. "}.get(prompt, "Think step by step, then answer. ")
+    asked = "; ".join(
+        _of_task(
+            {"span": "Entities of the text", "type": f"type {labels}", "box": "box in the image or null"},
+            example,
+        )
+    )
+    start = {"direct": "", "mcr-no-instruction": "Reason, then answer. "}.get(
+        prompt, "Think step by step, then answer. "
+    )
     return [f"{start}{asked[0].upper()}{asked[1:]}."]

@@ -1,4 +1,5 @@
-"""CVO: the constraints, checked. Five rewards in [0, 1] for one answer, and the functions that TRL's GRPOTrainer calls.
+"""CVO: the constraints, checked. Five rewards in [0, 1] for one answer, and the functions that TRL's
+GRPOTrainer calls.
 
     R = λ1·R_c + λ2·R_s + λ3·R_t + λ4·R_u + λ5·R_e                 (paper; the names and the sum are public, the formulas are ours)
 
@@ -9,21 +10,25 @@
     R_u  grounding    Σ over matched groundable gold of (IoU if IoU > σ else 0)        reward_grounding
                       / (n groundable gold + n boxes on predictions that touch no groundable gold)
 
-A prediction *matches* the gold entity of its span and *touches* one that shares a token with it, one to one (`matching.pair`); n_touch
-counts gold entities matched or touched; duplicates and names that the text lacks are predictions that touch nothing. With a zero
-denominator R_u is 1 if the tweet has no entity or something is touched, else 0. Both empty: all 1. Unparseable: all 0. A constraint that
-the source does not annotate has the reward `None`. Properties (tested): only a perfect answer reaches the maximum; repairing one mistake
-(a missing entity added, a prediction that touches nothing dropped, a boundary, type, groundability or box mended) lowers none of the
-five, as long as the names of the other predictions keep their places in the text. (They may not: "Ada" and "Byron in" touch two
-entities; with "Ada" mended to "Ada Byron", no words are left to place "Byron in" on, and R_c falls.)
+A prediction *matches* the gold entity of its span and *touches* one that shares a token with it, one to one
+(`matching.pair`); n_touch counts gold entities matched or touched; duplicates and names that the text lacks
+are predictions that touch nothing. With a zero denominator R_u is 1 if the tweet has no entity or something
+is touched, else 0. Both empty: all 1. Unparseable: all 0. A constraint that the source does not annotate has
+the reward `None`. Properties (tested): only a perfect answer reaches the maximum; repairing one mistake (a
+missing entity added, a prediction that touches nothing dropped, a boundary, type, groundability or box
+mended) lowers none of the five, as long as the names of the other predictions keep their places in the text.
+(They may not: "Ada" and "Byron in" touch two entities; with "Ada" mended to "Ada Byron", no words are left to
+place "Byron in" on, and R_c falls.)
 
-Boxes are compared in the answer's own space with gold as it would be written there (`written_gold`), so the gold answer scores exactly
-the maximum.
+Boxes are compared in the answer's own space with gold as it would be written there (`written_gold`), so the
+gold answer scores exactly the maximum.
 
-The five look at the answer. Where a prompt asks for reasoning, rewards of the answer alone let a model drop it or say anything in it, so
-`Reasoning` says what it must be for an answer to earn anything (paper silent; ours).
+The five look at the answer. Where a prompt asks for reasoning, rewards of the answer alone let a model drop
+it or say anything in it, so `Reasoning` says what it must be for an answer to earn anything (paper silent;
+ours).
 
-    trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=[1.0] * 5, ...), reward_funcs=grpo_reward_functions(), train_dataset=rows)
+    trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=[1.0] * 5, ...),
+    reward_funcs=grpo_reward_functions(), train_dataset=rows)
 
 where each row has the columns `prompt`, `images`, `gold` (`gold_column(example)`), `model_size` and `family`.
 """
@@ -49,8 +54,9 @@ NAMES = ("count", "span", "type", "grounding", "entailment")
 CountRule = Literal["touch", "ratio"]
 
 Reasoning = Literal["free", "present", "agreeing"]
-"""What reasoning an answer needs in order to earn anything: free = none; present = some; agreeing = reasoning that states the answer
-(`chains.faithfulness`, boxes by IoU above σ)."""
+"""What reasoning an answer needs in order to earn anything: free = none; present = some; agreeing = reasoning
+that states the answer (`chains.faithfulness`, boxes by IoU above σ).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,9 @@ def check(predictions: Sequence[PredictedEntity], gold: Example) -> Checked:
         predictions: boxes in the space of `gold`.
         gold: see `written_gold`.
     """
-    spans = [p.span if p.kind == "placed" else None for p in place([p.text for p in predictions], gold.tokens)]
+    spans = [
+        p.span if p.kind == "placed" else None for p in place([p.text for p in predictions], gold.tokens)
+    ]
     pairing = pair(spans, [entity.span for entity in gold.entities])
     return Checked(gold, tuple(predictions), pairing.matches, pairing.touches)
 
@@ -95,7 +103,8 @@ def reward_count(checked: Checked, *, rule: CountRule = "touch") -> float:
     """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 when both are empty.
 
     Args:
-        rule: "ratio" is the plain 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for made-up fillers; for the ablation.
+        rule: "ratio" is the plain 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for made-up
+            fillers; for the ablation.
     """
     if not checked.n_larger:
         return 1.0
@@ -121,7 +130,8 @@ def reward_entailment(checked: Checked) -> float:
 
 
 def reward_grounding(checked: Checked, *, sigma: float = SIGMA) -> float:
-    """R_u: IoU above σ of the matched groundable entities, over all groundable entities and all stray boxes, in [0, 1].
+    """R_u: IoU above σ of the matched groundable entities, over all groundable entities and all stray boxes,
+    in [0, 1].
 
     R_u = Σ over matched groundable gold of (IoU if IoU > σ else 0)
           / (n groundable gold + n boxes on predictions that touch no groundable gold)
@@ -134,7 +144,9 @@ def reward_grounding(checked: Checked, *, sigma: float = SIGMA) -> float:
     n_stray = sum(bool(p.boxes_xyxy) for i, p in enumerate(checked.predictions) if i not in owned)
     if not len(groundable) + n_stray:
         return float(not gold or bool(checked.matches or checked.touches))
-    ious = [constraints.BOX.holds(checked.predictions[i], gold[j]) for i, j in checked.matches if j in groundable]
+    ious = [
+        constraints.BOX.holds(checked.predictions[i], gold[j]) for i, j in checked.matches if j in groundable
+    ]
     return sum(iou for iou in ious if iou > sigma) / (len(groundable) + n_stray)
 
 
@@ -155,11 +167,18 @@ class Rewards:
             >>> Rewards(1.0, 0.5, None, None, None).total((1, 2, 1, 1, 1))
             2.0
         """
-        return sum(weight * value for weight, name in zip(weights, NAMES, strict=True) if (value := getattr(self, name)) is not None)
+        return sum(
+            weight * value
+            for weight, name in zip(weights, NAMES, strict=True)
+            if (value := getattr(self, name)) is not None
+        )
 
 
-def worthless(parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, reasoning: Reasoning = "free") -> str | None:
-    """Why an answer earns nothing whatever it names: the defect that forbids reading it, or what is wrong with its reasoning, else `None`.
+def worthless(
+    parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, reasoning: Reasoning = "free"
+) -> str | None:
+    """Why an answer earns nothing whatever it names: the defect that forbids reading it, or what is wrong
+    with its reasoning, else `None`.
 
     Example:
         >>> worthless(ParsedAnswer(), Example("1", "demo", "train", ("rain",), (), ("PER",)), reasoning="present")
@@ -173,7 +192,12 @@ def worthless(parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, reas
 
 
 def rewards(
-    parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, count_rule: CountRule = "touch", reasoning: Reasoning = "free"
+    parsed: ParsedAnswer,
+    gold: Example,
+    *,
+    sigma: float = SIGMA,
+    count_rule: CountRule = "touch",
+    reasoning: Reasoning = "free",
 ) -> Rewards:
     """The five rewards of a parsed answer.
 
@@ -190,7 +214,9 @@ def rewards(
         >>> rewards(ParsedAnswer((PredictedEntity("Rome", "PER"),)), tweet)
         Rewards(count=1.0, span=1.0, type=0.0, grounding=1.0, entailment=1.0)
     """
-    checked = None if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) else check(parsed.entities, gold)
+    checked = (
+        None if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) else check(parsed.entities, gold)
+    )
     task = set(gold.constraints)
 
     def value(needs: str, reward: Callable[[Checked], float]) -> float | None:
@@ -215,13 +241,18 @@ def written_gold(example: Example, space: Space, *, model_size: Size | None = No
     """
     if example.image_size_px is None:
         if any(entity.boxes_xyxy_px for entity in example.entities):
-            raise ValueError(f"example {example.id}: gold boxes without an image size cannot be written in {space}")
+            raise ValueError(
+                f"example {example.id}: gold boxes without an image size cannot be written in {space}"
+            )
         return example
 
     def written(box):
         return written_box(box, space, image_size=example.image_size_px, model_size=model_size)
 
-    entities = (replace(e, boxes_xyxy_px=e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px))) for e in example.entities)
+    entities = (
+        replace(e, boxes_xyxy_px=e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px)))
+        for e in example.entities
+    )
     return replace(example, entities=tuple(entities))
 
 
@@ -246,10 +277,11 @@ def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
 def grpo_reward_functions(
     *, sigma: float = SIGMA, count_rule: CountRule = "touch", reasoning: Reasoning = "free"
 ) -> list[Callable[..., list[float | None]]]:
-    """The five rewards as TRL's GRPOTrainer calls them, in the order of λ1..λ5; each completion is parsed once for all five.
+    """The five rewards as TRL's GRPOTrainer calls them, in the order of λ1..λ5; each completion is parsed
+    once for all five.
 
-    Columns read: `gold` (`gold_column`), `model_size` ([width, height] or `None`) and `family` (a name of `boxes.FAMILIES`). Weights go
-    into `GRPOConfig(reward_weights=...)`.
+    Columns read: `gold` (`gold_column`), `model_size` ([width, height] or `None`) and `family` (a name of
+    `boxes.FAMILIES`). Weights go into `GRPOConfig(reward_weights=...)`.
     """
 
     @lru_cache(maxsize=1024)
@@ -263,9 +295,18 @@ def grpo_reward_functions(
         return rewards(parsed, example, sigma=sigma, count_rule=count_rule, reasoning=reasoning)
 
     def function(name: str) -> Callable[..., list[float | None]]:
-        def reward(completions: Sequence[Any], gold: Sequence[str], model_size: Sequence[Any], family: Sequence[str], **_: Any) -> list:
+        def reward(
+            completions: Sequence[Any],
+            gold: Sequence[str],
+            model_size: Sequence[Any],
+            family: Sequence[str],
+            **_: Any,
+        ) -> list:
             rows = zip(completions, gold, model_size, family, strict=True)
-            return [getattr(all_of(completion_text(c), g, find_family(f).space, m and (m[0], m[1])), name) for c, g, m, f in rows]
+            return [
+                getattr(all_of(completion_text(c), g, find_family(f).space, m and (m[0], m[1])), name)
+                for c, g, m, f in rows
+            ]
 
         reward.__name__ = f"reward_{name}"
         return reward

@@ -1,7 +1,8 @@
 """The task: an Example is a tweet with its image and gold entities; a PredictedEntity is what a model says.
 
-Source: task definition of GMNER (Yu et al., ACL 2023); the field names are ours (paper silent). Boxes of gold are always in pixels of
-the ORIGINAL image as the source wrote them (1-based in Twitter-GMNER, no shift); other coordinate spaces exist in `boxes` only.
+Source: task definition of GMNER (Yu et al., ACL 2023); the field names are ours (paper silent). Boxes of gold
+are always in pixels of the ORIGINAL image as the source wrote them (1-based in Twitter-GMNER, no shift);
+other coordinate spaces exist in `boxes` only.
 """
 
 import hashlib
@@ -14,10 +15,14 @@ from typing import Any
 from mcr_lib.boxes import Box
 
 FORMAT_VERSION = 1
-"""Version of every JSONL row and manifest that this package writes; raised when a reader of the old form would misread the new."""
+"""Version of every JSONL row and manifest that this package writes; raised when a reader of the old form
+would misread the new.
+"""
 
 CONSTRAINTS = ("span", "type", "groundable", "box")
-"""The four constraints by name (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source annotates."""
+"""The four constraints by name (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source
+annotates.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,8 @@ class Entity:
         start: first token, counted from 0.
         end: one past the last token (half-open); `start < end`.
         type: a label of the source's label set, or `None` where the source annotates no types.
-        boxes_xyxy_px: `None` = not annotated, `()` = annotated as not in the image, else one or more boxes (x1, y1, x2, y2) in pixels of
-            the original image.
+        boxes_xyxy_px: `None` = not annotated, `()` = annotated as not in the image, else one or more boxes
+            (x1, y1, x2, y2) in pixels of the original image.
 
     Example:
         >>> Entity("Oracle Arena", 4, 6, "LOC", ()).is_groundable
@@ -45,7 +50,9 @@ class Entity:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
-            raise ValueError(f"entity {self.text!r}: token span [{self.start}, {self.end}) is empty or negative")
+            raise ValueError(
+                f"entity {self.text!r}: token span [{self.start}, {self.end}) is empty or negative"
+            )
 
     @property
     def span(self) -> tuple[int, int]:
@@ -90,8 +97,8 @@ class Example:
         image_only: bait; `None` = unknown, `()` = known to be none.
 
     Raises:
-        ValueError: an entity lies outside the tokens or before the end of the one before it, its text is not its tokens, or its type is not
-            in `labels`.
+        ValueError: an entity lies outside the tokens or before the end of the one before it, its text is not
+            its tokens, or its type is not in `labels`.
 
     Example:
         >>> tweet = Example("1", "demo", "test", ("Go", "Kevin", "Durant"), (Entity("Kevin Durant", 1, 3, "PER", ()),), ("PER", "LOC"))
@@ -114,14 +121,25 @@ class Example:
 
     def __post_init__(self) -> None:
         for entity in self.entities:
-            if entity.end > len(self.tokens) or " ".join(self.tokens[entity.start : entity.end]) != entity.text:
-                raise ValueError(f"example {self.id}: entity {entity.text!r} is not the tokens [{entity.start}, {entity.end})")
+            if (
+                entity.end > len(self.tokens)
+                or " ".join(self.tokens[entity.start : entity.end]) != entity.text
+            ):
+                raise ValueError(
+                    f"example {self.id}: entity {entity.text!r} is not the tokens [{entity.start}, {entity.end})"
+                )
             if entity.type is not None and entity.type not in self.labels:
-                raise ValueError(f"example {self.id}: type {entity.type!r} is not one of {', '.join(self.labels)}")
+                raise ValueError(
+                    f"example {self.id}: type {entity.type!r} is not one of {', '.join(self.labels)}"
+                )
         if tangled := next((b for a, b in pairwise(self.entities) if b.start < a.end), None):
-            raise ValueError(f"example {self.id}: entity {tangled.text!r} begins before the end of the one before it")
+            raise ValueError(
+                f"example {self.id}: entity {tangled.text!r} begins before the end of the one before it"
+            )
         if unknown := set(self.constraints) - set(CONSTRAINTS):
-            raise ValueError(f"example {self.id}: unknown constraint {sorted(unknown)[0]!r}; known: {', '.join(CONSTRAINTS)}")
+            raise ValueError(
+                f"example {self.id}: unknown constraint {sorted(unknown)[0]!r}; known: {', '.join(CONSTRAINTS)}"
+            )
 
     @property
     def text(self) -> str:
@@ -141,9 +159,13 @@ class Example:
         """
         try:
             fields = dict(row)
-            fields["entities"] = tuple(Entity(**{**e, "boxes_xyxy_px": _boxes(e.get("boxes_xyxy_px"))}) for e in row["entities"])
+            fields["entities"] = tuple(
+                Entity(**{**e, "boxes_xyxy_px": _boxes(e.get("boxes_xyxy_px"))}) for e in row["entities"]
+            )
             if row.get("image_only") is not None:
-                fields["image_only"] = tuple(ImageOnly(**{**b, "boxes_xyxy_px": _boxes(b["boxes_xyxy_px"])}) for b in row["image_only"])
+                fields["image_only"] = tuple(
+                    ImageOnly(**{**b, "boxes_xyxy_px": _boxes(b["boxes_xyxy_px"])}) for b in row["image_only"]
+                )
             for name in ("tokens", "labels", "constraints", "images", "image_size_px"):
                 if fields.get(name) is not None:
                     fields[name] = tuple(fields[name])
@@ -159,8 +181,9 @@ class PredictedEntity:
     Args:
         text: the name as the model wrote it.
         type: the type as the model wrote it, or `None` where the task has no types.
-        boxes_xyxy: `()` = "not in the image"; else boxes in the space that the context names (original pixels once scored). A well-formed
-            answer has at most one; more are kept so that a scorer may say how it treats them.
+        boxes_xyxy: `()` = "not in the image"; else boxes in the space that the context names (original pixels
+            once scored). A well-formed answer has at most one; more are kept so that a scorer may say how it
+            treats them.
     """
 
     text: str
@@ -178,10 +201,11 @@ def _boxes(value: Any) -> tuple[Box, ...] | None:
 
 
 def checksum(examples: Iterable[Example]) -> str:
-    """A short fingerprint of gold annotation: the first 12 hex digits of a SHA-256 over ids, tokens and entities.
+    """A short fingerprint of gold annotation: the first 12 hex digits of a SHA-256 over ids, tokens and
+    entities.
 
-    Image paths do not count, so the same annotation has the same checksum on every machine; the order of the examples does not count
-    either.
+    Image paths do not count, so the same annotation has the same checksum on every machine; the order of the
+    examples does not count either.
 
     Example:
         >>> checksum([]) == checksum(iter(()))

@@ -1,9 +1,10 @@
 """Statements: what a reasoning chain has to say of each name, with slots where boxes would stand.
 
-A chain carries `[[box 1]]`, `[[box 2]]` ... instead of numbers: one chain serves every model and image size, a rewrite by an LLM is
-bought once, and a verifier counts slots instead of comparing numbers. Slots are numbered over the groundable entities in text order; an
-entity with several gold boxes is said with the largest. Names stand in double quotes, and where a tweet names the same thing twice the
-mentions are told apart: `"Paris" (mention 2)`. The form is ours (paper silent).
+A chain carries `[[box 1]]`, `[[box 2]]` ... instead of numbers: one chain serves every model and image size,
+a rewrite by an LLM is bought once, and a verifier counts slots instead of comparing numbers. Slots are
+numbered over the groundable entities in text order; an entity with several gold boxes is said with the
+largest. Names stand in double quotes, and where a tweet names the same thing twice the mentions are told
+apart: `"Paris" (mention 2)`. The form is ours (paper silent).
 """
 
 import re
@@ -31,7 +32,8 @@ def slot(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a chain says of one name: the claims of the constraints that the task has, `None` for those that it lacks.
+    """What a chain says of one name: the claims of the constraints that the task has, `None` for those that
+    it lacks.
 
     Args:
         name: the words of the entity.
@@ -39,7 +41,8 @@ class Statement:
         type: the claim of C_t.
         is_groundable: the claim of C_e.
         slot: the claim of C_u: the number of the slot; `None` where the image does not show it.
-        is_bait: shown by the image, not named by the text (privileged chains, testbed only): to be said, and left out of the answer.
+        is_bait: shown by the image, not named by the text (privileged chains, testbed only): to be said, and
+            left out of the answer.
     """
 
     name: str
@@ -85,20 +88,31 @@ def of_example(example: Example, *, privileged: bool = False) -> list[Statement]
     if not privileged:
         return found
     if example.image_only is None:
-        raise ValueError(f"example {example.id}: a privileged chain names what only the image shows, which is unknown here")
+        raise ValueError(
+            f"example {example.id}: a privileged chain names what only the image shows, which is unknown here"
+        )
     named = {entity.text for entity in example.entities}
-    return found + [Statement(name, is_bait=True) for name in dict.fromkeys(b.text for b in example.image_only) if name not in named]
+    return found + [
+        Statement(name, is_bait=True)
+        for name in dict.fromkeys(b.text for b in example.image_only)
+        if name not in named
+    ]
 
 
 def of_answer(entities: Sequence[PredictedEntity], task: Collection[str]) -> list[Statement]:
-    """What a chain would have to say to be faithful to an answer, in output order; slot k is the k-th box of the answer.
+    """What a chain would have to say to be faithful to an answer, in output order; slot k is the k-th box of
+    the answer.
 
     Example:
         >>> of_answer([PredictedEntity("Oslo", "LOC", ((0, 0, 2, 2),))], ("span", "type"))
         [Statement(name='Oslo', mark='', type='LOC', is_groundable=None, slot=None, is_bait=False)]
     """
     types = [entity.type if "type" in task else None for entity in entities]
-    return numbered([e.text for e in entities], types, [bool(e.boxes_xyxy) if "groundable" in task else None for e in entities])
+    return numbered(
+        [e.text for e in entities],
+        types,
+        [bool(e.boxes_xyxy) if "groundable" in task else None for e in entities],
+    )
 
 
 def gold_boxes(example: Example) -> tuple[Box, ...]:
@@ -107,8 +121,12 @@ def gold_boxes(example: Example) -> tuple[Box, ...]:
     return tuple(box for box in claims if box is not None)
 
 
-def numbered(names: Sequence[str], types: Sequence[str | None], shown: Sequence[bool | None]) -> list[Statement]:
-    """Statements of names in order, with marks where names repeat and slots counted over those that are shown."""
+def numbered(
+    names: Sequence[str], types: Sequence[str | None], shown: Sequence[bool | None]
+) -> list[Statement]:
+    """Statements of names in order, with marks where names repeat and slots counted over those that are
+    shown.
+    """
     total, seen = Counter(names), Counter()
     found, n_slots = [], 0
     for name, type_, is_groundable in zip(names, types, shown, strict=True):

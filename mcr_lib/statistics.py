@@ -1,7 +1,8 @@
-"""Intervals and tests for numbers that are ratios of sums over tweets, which all our numbers are (P, R, F1 and every rate of bias).
+"""Intervals and tests for numbers that are ratios of sums over tweets, which all our numbers are (P, R, F1
+and every rate of bias).
 
-The tweet is the unit that is resampled (paper silent; ours): its entities share a text, an image and an answer. Randomness comes in as a
-generator, so that a result can be computed again to the last digit.
+The tweet is the unit that is resampled (paper silent; ours): its entities share a text, an image and an
+answer. Randomness comes in as a generator, so that a result can be computed again to the last digit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,17 +39,23 @@ class Ratio:
 
 
 def resamples(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each tweet is drawn in each bootstrap resample: int array of shape (n_resamples, n), rows sum to n.
+    """How often each tweet is drawn in each bootstrap resample: int array of shape (n_resamples, n), rows sum
+    to n.
 
     Example:
         >>> resamples(4, 2, np.random.default_rng(0)).sum(axis=1).tolist()
         [4, 4]
     """
-    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) if n else np.zeros((n_resamples, 0), dtype=np.int64)
+    return (
+        rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+        if n
+        else np.zeros((n_resamples, 0), dtype=np.int64)
+    )
 
 
 def interval95(ratio: Ratio, weights: np.ndarray) -> tuple[float, float] | None:
-    """The 95 % percentile bootstrap interval of a ratio in percent; `None` where no resample has a denominator.
+    """The 95 % percentile bootstrap interval of a ratio in percent; `None` where no resample has a
+    denominator.
 
     Args:
         weights: shape (n_resamples, n_tweets), from `resamples`; one draw serves all ratios of a report.
@@ -79,7 +86,8 @@ class PairedTest:
     Args:
         difference: first minus second, in percentage points.
         ci95: bootstrap interval of the difference, tweets resampled in pairs.
-        p_value: two-sided, from random swaps of the two answers tweet by tweet; at least 1 / (n_resamples + 1).
+        p_value: two-sided, from random swaps of the two answers tweet by tweet; at least 1 / (n_resamples +
+            1).
         n: number of tweets.
     """
 
@@ -92,8 +100,8 @@ class PairedTest:
 def paired_test(first: Ratio, second: Ratio, *, n_resamples: int, rng: np.random.Generator) -> PairedTest:
     """Approximate randomization test (Noreen 1989) of first - second, with a paired bootstrap interval.
 
-    Under the null hypothesis it does not matter which of the two gave which answer to a tweet, so the two are swapped at random and the
-    observed difference is held against those of the swaps.
+    Under the null hypothesis it does not matter which of the two gave which answer to a tweet, so the two are
+    swapped at random and the observed difference is held against those of the swaps.
 
     Raises:
         ValueError: the two are not about the same number of tweets, or there are none.
@@ -106,10 +114,15 @@ def paired_test(first: Ratio, second: Ratio, *, n_resamples: int, rng: np.random
     """
     n = len(first.numerator)
     if n != len(second.numerator) or not n:
-        raise ValueError(f"a paired test needs two answers to the same tweets; got {n} and {len(second.numerator)}")
+        raise ValueError(
+            f"a paired test needs two answers to the same tweets; got {n} and {len(second.numerator)}"
+        )
     observed = (first.percent or 0.0) - (second.percent or 0.0)
     swapped = rng.integers(0, 2, size=(n_resamples, n))
-    gained_num, gained_den = swapped @ (second.numerator - first.numerator), swapped @ (second.denominator - first.denominator)
+    gained_num, gained_den = (
+        swapped @ (second.numerator - first.numerator),
+        swapped @ (second.denominator - first.denominator),
+    )
     a = _percents(first.numerator.sum() + gained_num, first.denominator.sum() + gained_den)
     b = _percents(second.numerator.sum() - gained_num, second.denominator.sum() - gained_den)
     differences = np.nan_to_num(a) - np.nan_to_num(b)
@@ -145,8 +158,8 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
 
 
 Terms = Sequence[tuple[float, Ratio]]
-"""A sum of ratios over the same tweets, each with its factor. What is measured of a setting with one seed: one ratio; of two settings
-compared, or of one with and without the image: a second one with -1.
+"""A sum of ratios over the same tweets, each with its factor. What is measured of a setting with one seed:
+one ratio; of two settings compared, or of one with and without the image: a second one with -1.
 """
 
 
@@ -179,15 +192,18 @@ class OverSeeds:
 
 
 def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Generator) -> OverSeeds:
-    """The mean over seeds with a 95 % interval from resampling both seeds and tweets (the pigeonhole bootstrap, Owen 2007).
+    """The mean over seeds with a 95 % interval from resampling both seeds and tweets (the pigeonhole
+    bootstrap, Owen 2007).
 
-    In each resample seeds are drawn with replacement, and tweets once for all seeds: a tweet that several seeds answered is as easy or as
-    hard to all of them. Seeds that answered different tweets have zeros where the others' stand. What is compared shares seeds and tweets.
-    How often the interval of three seeds covers the truth: 99 % where chance lies in the tweets, and 75 % where it lies in the seeds alone,
-    for then it goes from the smallest of them to the largest (both tested).
+    In each resample seeds are drawn with replacement, and tweets once for all seeds: a tweet that several
+    seeds answered is as easy or as hard to all of them. Seeds that answered different tweets have zeros where
+    the others' stand. What is compared shares seeds and tweets. How often the interval of three seeds covers
+    the truth: 99 % where chance lies in the tweets, and 75 % where it lies in the seeds alone, for then it
+    goes from the smallest of them to the largest (both tested).
 
     Args:
-        seeds: per seed its terms; every ratio about the same tweets in the same order, defined on the tweets as they are.
+        seeds: per seed its terms; every ratio about the same tweets in the same order, defined on the tweets
+            as they are.
         weights: shape (n_resamples, n_tweets), from `resamples`.
         rng: draws the seeds.
 
@@ -203,11 +219,16 @@ def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Gener
     observed = [[ratio.percent for _, ratio in terms] for terms in seeds]
     if not seeds or any(value is None for values in observed for value in values):
         raise ValueError("numbers over seeds need at least one seed, and ratios that are defined")
-    per_seed = tuple(sum(sign * value for (sign, _), value in zip(t, o, strict=True)) for t, o in zip(seeds, observed, strict=True))
+    per_seed = tuple(
+        sum(sign * value for (sign, _), value in zip(t, o, strict=True))
+        for t, o in zip(seeds, observed, strict=True)
+    )
     drawn = np.stack([_drawn(terms, weights) for terms in seeds], axis=1)
     means = (resamples(len(seeds), len(weights), rng) * drawn).sum(axis=1) / len(seeds)
     means = means[np.isfinite(means)]
-    return OverSeeds(per_seed, tuple(float(end) for end in np.percentile(means, [2.5, 97.5])) if len(means) else None)
+    return OverSeeds(
+        per_seed, tuple(float(end) for end in np.percentile(means, [2.5, 97.5])) if len(means) else None
+    )
 
 
 MIN_SEEDS = 3
@@ -217,7 +238,8 @@ MIN_SEEDS = 3
 def verdict_over_seeds(found: OverSeeds, *, sign: int = 1) -> str:
     """Whether an effect counts as shown: every seed has its sign and the interval excludes 0.
 
-    Without an effect, and with all chance in the seeds, three of them agree in a given sign one time in 8, five one time in 32.
+    Without an effect, and with all chance in the seeds, three of them agree in a given sign one time in 8,
+    five one time in 32.
 
     Args:
         sign: of the effect that is asked about: 1 = the first is larger, -1 = smaller.
@@ -240,17 +262,23 @@ def verdict_over_seeds(found: OverSeeds, *, sign: int = 1) -> str:
 
 
 def summary(ratios: Mapping[str, Ratio], weights: np.ndarray | None) -> dict[str, object]:
-    """Every ratio in percent (0.0 where undefined) and, with `weights`, their 95 % intervals under `ci95`, rounded to two decimals."""
+    """Every ratio in percent (0.0 where undefined) and, with `weights`, their 95 % intervals under `ci95`,
+    rounded to two decimals.
+    """
     values: dict[str, object] = {name: round(ratio.percent or 0.0, 2) for name, ratio in ratios.items()}
     if weights is not None:
         intervals = {name: interval95(ratio, weights) for name, ratio in ratios.items()}
-        values["ci95"] = {name: None if ci is None else [round(ci[0], 2), round(ci[1], 2)] for name, ci in intervals.items()}
+        values["ci95"] = {
+            name: None if ci is None else [round(ci[0], 2), round(ci[1], 2)] for name, ci in intervals.items()
+        }
     return values
 
 
 def _drawn(terms: Terms, weights: np.ndarray) -> np.ndarray:
     """A sum of ratios in percent in each resample; NaN where one of them has no denominator."""
-    return sum(factor * _percents(weights @ ratio.numerator, weights @ ratio.denominator) for factor, ratio in terms)
+    return sum(
+        factor * _percents(weights @ ratio.numerator, weights @ ratio.denominator) for factor, ratio in terms
+    )
 
 
 def _percents(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:

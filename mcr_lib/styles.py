@@ -1,9 +1,10 @@
 """Styles: the ways in which a chain puts its statements into words.
 
-Nine forms that differ in the order of the constraints and in shape, each in three wordings, so that a model learns what to reason and not
-how to phrase it (the paper's multi-style chains; which styles it has is not public, these are ours). A style holds no rule: it says of each
-name what the constraints claim. A wording is a list of parts; a part is a heading and pieces per constraint, in the order in which they
-are said. Pieces of constraints that the task lacks are left out, and with the last of its pieces the part.
+Nine forms that differ in the order of the constraints and in shape, each in three wordings, so that a model
+learns what to reason and not how to phrase it (the paper's multi-style chains; which styles it has is not
+public, these are ours). A style holds no rule: it says of each name what the constraints claim. A wording is
+a list of parts; a part is a heading and pieces per constraint, in the order in which they are said. Pieces of
+constraints that the task lacks are left out, and with the last of its pieces the part.
 
     span              C_s        the name is an entity of the text
     type              C_t        which type, and why
@@ -11,8 +12,9 @@ are said. Pieces of constraints that the task lacks are left out, and with the l
     at / nowhere      C_u        where; or that there is no box
     open, end                    what stands around them
 
-{m} the name in quotes, {type} its label, {a_type} its label in words, {why} a reason for it, {slot} its box. `verify` reads any chain by
-one rule: claims belong to the name in their clause or else to the last one, so a wording keeps C_e and C_u in clauses of their own.
+{m} the name in quotes, {type} its label, {a_type} its label in words, {why} a reason for it, {slot} its box.
+`verify` reads any chain by one rule: claims belong to the name in their clause or else to the last one, so a
+wording keeps C_e and C_u in clauses of their own.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,12 +30,21 @@ TYPE_REASONS = {
     "OTHER": "it is a work, an event, a product or the like",
     "MIS": "it is a work, an event, a product or the like",
 }
-"""Why a name has a type, in general: no annotation says more. They hold no word that the verifier would take for a claim."""
+"""Why a name has a type, in general: no annotation says more. They hold no word that the verifier would take
+for a claim.
+"""
 
 Part = tuple[str, dict[str, str]]
 """A heading (may be empty) and the pieces that are said of each name under it, in their order."""
 
-_CONSTRAINT_OF = {"span": "span", "type": "type", "shown": "groundable", "absent": "groundable", "at": "box", "nowhere": "box"}
+_CONSTRAINT_OF = {
+    "span": "span",
+    "type": "type",
+    "shown": "groundable",
+    "absent": "groundable",
+    "at": "box",
+    "nowhere": "box",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +87,30 @@ def say(style: Style, wording: int, statements: Sequence[Statement], task: Colle
         lines += ([heading] if heading and said else []) + said
     lines += [style.bait.format(m=s.mention) for s in statements if s.is_bait]
     starts = [not k or lines[k - 1][-1:] in ".?" for k in range(len(lines))]
-    return style.joint.join(line[:1].upper() + line[1:] if is_start else line for line, is_start in zip(lines, starts, strict=True))
+    return style.joint.join(
+        line[:1].upper() + line[1:] if is_start else line
+        for line, is_start in zip(lines, starts, strict=True)
+    )
 
 
 def _said(pieces: dict[str, str], statement: Statement, task: Collection[str]) -> str | None:
     """One part about one name; `None` when nothing of it belongs to the task."""
     left_out = ("absent", "nowhere") if statement.is_groundable else ("shown", "at")
-    kept = [key for key in pieces if key not in left_out and _CONSTRAINT_OF.get(key, "span") in {*task, "span"}]
+    kept = [
+        key for key in pieces if key not in left_out and _CONSTRAINT_OF.get(key, "span") in {*task, "span"}
+    ]
     if not any(_CONSTRAINT_OF.get(key) in task for key in kept):
         return None
     text = "".join(pieces[key] for key in kept)
     if "{m}" not in text:  # the piece that says the name belongs to a constraint that the task lacks
         text = "{m}: " + text.lstrip(" ,;.")
     label = statement.type or ""
-    values = {"m": statement.mention, "type": label, "a_type": type_in_words(label), "why": TYPE_REASONS.get(label, "its words say so")}
+    values = {
+        "m": statement.mention,
+        "type": label,
+        "a_type": type_in_words(label),
+        "why": TYPE_REASONS.get(label, "its words say so"),
+    }
     return text.format(**values, slot=slot(statement.slot or 0))
 
 

@@ -1,9 +1,10 @@
 """Verification: whether a chain says of each name exactly what the constraints claim, whoever wrote it.
 
-A chain is free text: from a template, an LLM's rewrite of one, or a model's own reasoning. It is read by one rule. Names in double quotes
-are mentions; type words, slots and words of showing or denying are claims. A claim belongs to the mention in its clause; of several to
-the nearest before it; without one to the nearest before it in its sentence, else after it, else to the last mention so far. A question
-claims nothing. What is read must be what has to be said, no more and no less (`FLAWS`). Rule and word lists are ours (paper silent),
+A chain is free text: from a template, an LLM's rewrite of one, or a model's own reasoning. It is read by one
+rule. Names in double quotes are mentions; type words, slots and words of showing or denying are claims. A
+claim belongs to the mention in its clause; of several to the nearest before it; without one to the nearest
+before it in its sentence, else after it, else to the last mention so far. A question claims nothing. What is
+read must be what has to be said, no more and no less (`FLAWS`). Rule and word lists are ours (paper silent),
 judged by mutation: of chains with one planted error at least 99 % are rejected, of templates none.
 """
 
@@ -19,7 +20,9 @@ NEGATIONS = (
     "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot", "null", "absent", "missing",
     "lacks", "lacking", "unseen", "invisible", "unboxed", "ungrounded", "false", "fails",
 )  # fmt: skip
-"""Words that deny: alone they say that there is no box, with a word of showing that the image does not show it."""
+"""Words that deny: alone they say that there is no box, with a word of showing that the image does not show
+it.
+"""
 
 SHOWING = (
     "shown", "shows", "show", "showing", "depicts", "depicted", "depict", "visible", "seen", "pictured", "pictures", "contains", "appears",
@@ -46,7 +49,9 @@ FLAWS = {
 
 MAX_CHARS = 6000
 
-BOX = re.compile(r"[\[(]\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*[\])]")
+BOX = re.compile(
+    r"[\[(]\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*[\])]"
+)
 """A box written in numbers."""
 _TAG = re.compile(r"</?(?:think|answer)>")
 Event = tuple[int, str, str]
@@ -64,7 +69,12 @@ class _Read:
 
 
 def verify(
-    text: str, statements: Sequence[Statement], *, labels: Sequence[str], task: Collection[str], bare_names: bool = False
+    text: str,
+    statements: Sequence[Statement],
+    *,
+    labels: Sequence[str],
+    task: Collection[str],
+    bare_names: bool = False,
 ) -> str | None:
     """`None` when a chain says exactly the statements, else its first flaw, a key of `FLAWS`.
 
@@ -73,8 +83,8 @@ def verify(
         statements: what has to be said (`statements.of_example`, or `of_answer` for a model's own chain).
         labels: the label set of the source; their words count as type words.
         task: the constraints that are stated.
-        bare_names: also take names without quotes as mentions (a model that never saw our chains). Added names then go unnoticed but for
-            the claims that they bring.
+        bare_names: also take names without quotes as mentions (a model that never saw our chains). Added
+            names then go unnoticed but for the claims that they bring.
 
     Example:
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)
@@ -103,7 +113,9 @@ def verify(
 
 
 def _with_marks(text: str, statements: Sequence[Statement], bare_names: bool) -> str:
-    """The text with the number of its statement, between two control characters, for each mention; longer names first."""
+    """The text with the number of its statement, between two control characters, for each mention; longer
+    names first.
+    """
     text = text.replace("\x02", " ").replace("\x03", " ").replace("“", '"').replace("”", '"')
     for k in sorted(range(len(statements)), key=lambda k: -len(statements[k].mention)):
         mention = statements[k].mention.replace("“", '"').replace("”", '"')
@@ -175,7 +187,9 @@ def _note(read: _Read, kind: str, value: str, is_denied: bool) -> None:
         read.is_shown = True
 
 
-def _owner(at: int, clause: int, sentence: list[Event], mentions: list[tuple[int, int]], last: int | None) -> int | None:
+def _owner(
+    at: int, clause: int, sentence: list[Event], mentions: list[tuple[int, int]], last: int | None
+) -> int | None:
     """The mention that a claim belongs to: see the rule at the top."""
     near = [m for m in mentions if sentence[m[0]][0] == clause] or mentions
     before = [k for position, k in near if position < at]
@@ -205,16 +219,22 @@ def _events(text: str, labels: tuple[str, ...]) -> list[tuple[str, str]]:
     for match in pattern.finditer(text):
         kind = match.lastgroup
         value = match.group(kind)
-        found.append((kind, label_of.get(value, label_of.get(value.lower(), value)) if kind == "type" else value))
+        found.append(
+            (kind, label_of.get(value, label_of.get(value.lower(), value)) if kind == "type" else value)
+        )
     return found
 
 
 @lru_cache(maxsize=16)
 def _pattern(labels: tuple[str, ...]) -> tuple[re.Pattern, dict[str, str]]:
     """One pattern for everything that a chain can say, and type word -> label."""
-    label_of = {TYPE_WORDS[label]: label for label in labels if label in TYPE_WORDS} | {label: label for label in labels}
+    label_of = {TYPE_WORDS[label]: label for label in labels if label in TYPE_WORDS} | {
+        label: label for label in labels
+    }
     words = sorted(label_of, key=len, reverse=True)
-    types = "|".join(re.escape(word) if word in labels else f"(?i:{re.escape(word)})" for word in words) or "(?!)"
+    types = (
+        "|".join(re.escape(word) if word in labels else f"(?i:{re.escape(word)})" for word in words) or "(?!)"
+    )
     pattern = (
         r"\x02(?P<mention>\d+)\x03|\[\[box (?P<slot>\d+)\]\]"
         rf"|(?<!\w)(?P<type>{types})(?!\w)"

@@ -1,7 +1,9 @@
-"""Answers that need no model: what a score near 60 or 70 must be read against, and what one error alone costs.
+"""Answers that need no model: what a score near 60 or 70 must be read against, and what one error alone
+costs.
 
-Every yardstick knows the perfect text (all spans and types) and answers the visual half by a blind rule. `degrade` is the other way
-round: a perfect answer in which one of the four decisions is wrong at a stated rate (all ours; paper silent).
+Every yardstick knows the perfect text (all spans and types) and answers the visual half by a blind rule.
+`degrade` is the other way round: a perfect answer in which one of the four decisions is wrong at a stated
+rate (all ours; paper silent).
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +20,17 @@ INVENTED_BOX: Box = (1, 1, 2, 2)
 
 
 def full_image_box(example: Example) -> Box:
-    """The whole image, (1, 1, width, height); where the size is unknown nothing is annotated to be hit, and any box is as wrong."""
+    """The whole image, (1, 1, width, height); where the size is unknown nothing is annotated to be hit, and
+    any box is as wrong.
+    """
     return (1, 1, *example.image_size_px) if example.image_size_px else INVENTED_BOX
 
 
 def perfect(example: Example) -> Answer:
     """Gold itself, an entity with several boxes answered with the largest."""
-    return tuple(_said(e, boxes.largest(e.boxes_xyxy_px) if e.boxes_xyxy_px else None) for e in example.entities)
+    return tuple(
+        _said(e, boxes.largest(e.boxes_xyxy_px) if e.boxes_xyxy_px else None) for e in example.entities
+    )
 
 
 def never_a_box(example: Example) -> Answer:
@@ -53,7 +59,10 @@ def gold_groundability(example: Example) -> Answer:
 
 def invented_boxes(example: Example) -> Answer:
     """Perfect text and perfect boxes where there are any; what is not in the image gets an invented box."""
-    return tuple(_said(e, boxes.largest(e.boxes_xyxy_px) if e.boxes_xyxy_px else INVENTED_BOX) for e in example.entities)
+    return tuple(
+        _said(e, boxes.largest(e.boxes_xyxy_px) if e.boxes_xyxy_px else INVENTED_BOX)
+        for e in example.entities
+    )
 
 
 YARDSTICKS: dict[str, Callable[[Example], Answer]] = {
@@ -70,11 +79,12 @@ BLIND = ("never a box", "whole image iff PER", "whole image iff first PER")
 
 
 def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Generator) -> Answer:
-    """A perfect answer in which each decision on each entity is right with a given probability, independently.
+    """A perfect answer in which each decision on each entity is right with a given probability,
+    independently.
 
-    A wrong span has one boundary off by a token (or, where that is impossible, a made-up name); a wrong type is another label of the set;
-    a wrong groundability adds an invented box or drops the box; a wrong box is the gold box moved by its own width or, where
-    that hits another box of the same entity, an invented one.
+    A wrong span has one boundary off by a token (or, where that is impossible, a made-up name); a wrong type
+    is another label of the set; a wrong groundability adds an invented box or drops the box; a wrong box is
+    the gold box moved by its own width or, where that hits another box of the same entity, an invented one.
 
     Args:
         accuracy: constraint -> probability in [0, 1] that the decision is right; those left out are perfect.
@@ -85,7 +95,9 @@ def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Gene
     """
     for name, value in accuracy.items():
         if name not in CONSTRAINTS or not 0 <= value <= 1:
-            raise ValueError(f"accuracy of {name!r} is {value}; expected one of {', '.join(CONSTRAINTS)} and a value in [0, 1]")
+            raise ValueError(
+                f"accuracy of {name!r} is {value}; expected one of {', '.join(CONSTRAINTS)} and a value in [0, 1]"
+            )
     answer = []
     for entity in example.entities:
         is_right = {name: rng.random() < accuracy.get(name, 1.0) for name in CONSTRAINTS}
@@ -114,7 +126,9 @@ def _other_label(example: Example, entity: Entity, rng: np.random.Generator) -> 
 
 
 def _wrong_span(example: Example, entity: Entity, rng: np.random.Generator) -> str:
-    """The words of the entity's span with one boundary moved by a token, clear of the other entities; else a made-up name."""
+    """The words of the entity's span with one boundary moved by a token, clear of the other entities; else a
+    made-up name.
+    """
     taken = {k for other in example.entities if other is not entity for k in range(other.start, other.end)}
     gold_texts = {other.text for other in example.entities}
     spans = [(entity.start + a, entity.end + b) for a, b in ((1, 0), (0, -1), (-1, 0), (0, 1))]

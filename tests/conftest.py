@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 os.environ.update(
-    HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,7 +27,11 @@ def _loopback_only():
     real_connect = socket.socket.connect
 
     def connect(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        ):
             raise OSError(f"tests are offline: connection to {address[0]} refused")
         return real_connect(self, address)
 
@@ -34,7 +42,9 @@ def _loopback_only():
 
 @pytest.fixture(autouse=True)
 def _small_numbers_are_kept():
-    """Training on a CPU has numbers below the normal range taken for 0, in the whole process; other tests need them."""
+    """Training on a CPU has numbers below the normal range taken for 0, in the whole process; other tests
+    need them.
+    """
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
@@ -48,17 +58,21 @@ def gmner_dir() -> Path:
         for folder in (root, root / "twitter-gmner"):
             if (folder / "Twitter10000_v2.0").is_dir():
                 return folder
-    pytest.skip("real Twitter-GMNER annotations not found: set MCR_DATA_DIR to the folder that holds Twitter10000_v2.0")
+    pytest.skip(
+        "real Twitter-GMNER annotations not found: set MCR_DATA_DIR to the folder that holds Twitter10000_v2.0"
+    )
 
 
 @pytest.fixture(scope="session")
 def read_real(gmner_dir):
-    """`read_split` of the real annotation, each split read once: (source, split, version) -> tweets and quirks."""
-    from mcr_lib import sources
+    """`read_split` of the real annotation, each split read once: (source, split, version) -> tweets and
+    quirks.
+    """
+    from mcr_lib import data
 
     @functools.cache
     def read(source: str, split: str, version: str = "v2") -> tuple:
-        found = sources.read_split(source, gmner_dir, split=split, version=version)
+        found = data.read_split(source, gmner_dir, split=split, version=version)
         gc.freeze()  # it stays: no later collection need look at it
         return found
 
@@ -67,7 +81,9 @@ def read_real(gmner_dir):
 
 @pytest.fixture(scope="session")
 def real(read_real):
-    """The real tweets of a split, each split read once: (split, source, version) -> Examples, not to be changed."""
+    """The real tweets of a split, each split read once: (split, source, version) -> Examples, not to be
+    changed.
+    """
     return lambda split, source="twitter-gmner", version="v2": read_real(source, split, version)[0]
 
 
@@ -80,7 +96,7 @@ def sample_dir() -> Path:
 @pytest.fixture(scope="session")
 def nano_folder(tmp_path_factory) -> Path:
     """A backbone of chance weights as a folder."""
-    from mcr_lib.stages import nano
+    from mcr_lib.training import nano
 
     folder = tmp_path_factory.mktemp("nano") / "backbone"
     nano.write(folder, seed=0)
@@ -90,8 +106,8 @@ def nano_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def nano_tweets(tmp_path_factory) -> list:
     """Eight tweets of the testbed with their pictures."""
-    from mcr_lib.sources import load_split
-    from mcr_lib.sources.testbed import folder
+    from mcr_lib.data import load_split
+    from mcr_lib.testbed import folder
 
     root = tmp_path_factory.mktemp("testbed")
     folder.write(root, "train", 8)
@@ -99,7 +115,9 @@ def nano_tweets(tmp_path_factory) -> list:
 
 
 BUDGETS_S = {"unit": 60, "lint": 20, "server": 60, "canary": 60, "nano": 120, "smoke": 240}
-"""Tier of tests -> seconds that it may take; a tier over its budget is a defect. A test with several markers is of the first tier here."""
+"""Tier of tests -> seconds that it may take; a tier over its budget is a defect. A test with several markers
+is of the first tier here.
+"""
 
 _seconds: dict[str, float] = defaultdict(float)
 _counts: dict[str, int] = defaultdict(int)

@@ -1,4 +1,6 @@
-"""Adapters as folders: put on, merged, gone on with, summed, refused. On a model of chance weights with an adapter of chance weights."""
+"""Adapters as folders: put on, merged, gone on with, summed, refused. On a model of chance weights with an
+adapter of chance weights.
+"""
 
 import json
 import shutil
@@ -12,12 +14,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from mcr_lib import prompts
+from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
-from mcr_lib.sources.images import open_image
-from mcr_lib.stages import adapters, backbones, cards, nano, training
-from mcr_lib.stages.families import FAMILIES
-from mcr_lib.stages.options import CvoOptions, SftOptions
-from mcr_lib.study import cli
+from mcr_lib.study.commands import cli
+from mcr_lib.training import adapters, backbones, cards, loop, nano
+from mcr_lib.training.families import FAMILIES
+from mcr_lib.training.options import CvoOptions, SftOptions
 
 pytestmark = pytest.mark.nano
 
@@ -40,7 +42,9 @@ def trained(backbone, seed, rank=RANK):
 def adapter(nano_folder, tmp_path_factory):
     """A folder with an adapter of the nano backbone."""
     folder = tmp_path_factory.mktemp("adapter") / "model"
-    backbones.save_adapter(trained(load(nano_folder), 1), folder, start=str(nano_folder), is_merged=False, setting="demo")
+    backbones.save_adapter(
+        trained(load(nano_folder), 1), folder, start=str(nano_folder), is_merged=False, setting="demo"
+    )
     return folder
 
 
@@ -51,7 +55,9 @@ def load(folder, **options):
 def logits(backbone, example):
     chat = [*prompts.messages(example, "direct", wording=backbone.wording)]
     text = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    inputs = backbone.processor(text=[text], images=[open_image(path) for path in example.images], return_tensors="pt")
+    inputs = backbone.processor(
+        text=[text], images=[open_image(path) for path in example.images], return_tensors="pt"
+    )
     with torch.no_grad():
         return backbone.model.eval()(**inputs).logits
 
@@ -61,20 +67,27 @@ def options(**departures):
 
 
 def test_both_ways_of_handing_over_start_from_the_same_logits(adapter, nano_folder, nano_tweets, tmp_path):
-    found = {how: training.started(str(adapter), tmp_path / how, options(handover=how), "cpu")[0] for how in ("merge", "continue")}
+    found = {
+        how: loop.started(str(adapter), tmp_path / how, options(handover=how), "cpu")[0]
+        for how in ("merge", "continue")
+    }
     merged, goes_on = (logits(found[how], nano_tweets[0]) for how in ("merge", "continue"))
     # told apart from a base without the adapter, so that equal is no accident
     assert (goes_on - logits(load(nano_folder), nano_tweets[0])).abs().max() > 0.1
     assert torch.allclose(merged, goes_on, atol=1e-5)
     assert torch.allclose(merged, logits(load(adapter), nano_tweets[0]), atol=1e-6)
-    new, none = (training.lora(options(), found[how]) for how in ("merge", "continue"))
+    new, none = (loop.lora(options(), found[how]) for how in ("merge", "continue"))
     assert (new.r, none) == (RANK, None)
-    is_trained = [name for name, parameter in found["continue"].model.named_parameters() if parameter.requires_grad]
+    is_trained = [
+        name for name, parameter in found["continue"].model.named_parameters() if parameter.requires_grad
+    ]
     assert is_trained
     assert all("lora_" in name for name in is_trained)
 
 
-def test_an_adapter_trained_on_a_merged_one_is_written_as_their_sum(adapter, nano_folder, nano_tweets, tmp_path):
+def test_an_adapter_trained_on_a_merged_one_is_written_as_their_sum(
+    adapter, nano_folder, nano_tweets, tmp_path
+):
     second = trained(load(adapter), 2, rank=3)
     expected = logits(second, nano_tweets[0])
     backbones.save_adapter(second, tmp_path / "sum", start=str(adapter), is_merged=True)
@@ -88,20 +101,40 @@ def test_an_adapter_trained_on_a_merged_one_is_written_as_their_sum(adapter, nan
 
 def test_a_folder_of_an_adapter_tells_all_that_is_needed(adapter):
     card = cards.card(str(adapter))
-    assert (card["kind"], card["family"], card["coordinate_space"], card["setting"]) == ("adapter", "qwen2.5-vl", "model_px", "demo")
+    assert (card["kind"], card["family"], card["coordinate_space"], card["setting"]) == (
+        "adapter",
+        "qwen2.5-vl",
+        "model_px",
+        "demo",
+    )
     assert card["prompt_version"] == prompts.PROMPT_VERSION
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= set(card["sha256"])
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+    } <= set(card["sha256"])
     assert not (adapter / "model.safetensors").exists()
-    assert "/" + "tmp" not in json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"].split("..")[0]
+    assert (
+        "/" + "tmp"
+        not in json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"].split(
+            ".."
+        )[0]
+    )
 
 
 def test_an_adapter_for_another_base_is_refused(adapter, tmp_path):
     nano.write(tmp_path / "other", seed=5)
-    with pytest.raises(UserError, match="^adapter .* is of another base than .*/other: its weights are [0-9a-f]{12}, not [0-9a-f]{12}$"):
+    with pytest.raises(
+        UserError,
+        match="^adapter .* is of another base than .*/other: its weights are [0-9a-f]{12}, not [0-9a-f]{12}$",
+    ):
         load(adapter, base=str(tmp_path / "other"))
     card = json.loads((tmp_path / "other" / "backbone.json").read_text())
     (tmp_path / "other" / "backbone.json").write_text(json.dumps({**card, "family": "qwen3-vl"}))
-    with pytest.raises(UserError, match="is of a qwen2.5-vl model, and .*/other is of another architecture, qwen3-vl"):
+    with pytest.raises(
+        UserError, match="is of a qwen2.5-vl model, and .*/other is of another architecture, qwen3-vl"
+    ):
         load(adapter, base=str(tmp_path / "other"))
     copy = tmp_path / "a" / "b" / "c" / "model"
     shutil.copytree(adapter, copy)
@@ -119,7 +152,10 @@ def test_an_adapter_that_does_not_fit_or_was_cut_is_told(adapter, nano_folder, t
     weights.write_bytes(whole[:1000])
     with pytest.raises(UserError, match="adapter_model.safetensors is not the file that was saved"):
         load(copy, base=str(nano_folder))
-    save_file({name: value[..., :-1].contiguous() for name, value in load_file(adapter / weights.name).items()}, weights)
+    save_file(
+        {name: value[..., :-1].contiguous() for name, value in load_file(adapter / weights.name).items()},
+        weights,
+    )
     card = json.loads((copy / "backbone.json").read_text())
     card["sha256"][weights.name] = cards.checksum(weights)
     (copy / "backbone.json").write_text(json.dumps(card))
@@ -131,24 +167,50 @@ def test_an_adapter_that_does_not_fit_or_was_cut_is_told(adapter, nano_folder, t
 @pytest.mark.parametrize(
     ("departures", "message"),
     [
-        ({"lora_rank": 8}, "^handover=continue goes on with an adapter of lora_rank 4 and lora_alpha 32, and the options say 8 and 32"),
-        ({"lora_rank": 0}, "lora_rank 0 .full fine-tuning. of a setting that starts from an adapter; give the start save: merged"),
+        (
+            {"lora_rank": 8},
+            "^handover=continue goes on with an adapter of lora_rank 4 and lora_alpha 32, and the options say 8 and 32",
+        ),
+        (
+            {"lora_rank": 0},
+            "lora_rank 0 .full fine-tuning. of a setting that starts from an adapter; give the start save: merged",
+        ),
         ({"quantization": "4bit", "save": "merged"}, "4bit with save=merged: .* take save=adapter"),
         ({"quantization": "4bit", "handover": "merge"}, "4bit with handover=merge: .* take continue"),
     ],
 )
 def test_what_cannot_be_handed_over_is_told(adapter, tmp_path, departures, message):
     with pytest.raises(UserError, match=message):
-        training.started(str(adapter), tmp_path, SftOptions(**{"lora_rank": RANK, "lora_alpha": 32, **departures}), "cpu")
+        loop.started(
+            str(adapter), tmp_path, SftOptions(**{"lora_rank": RANK, "lora_alpha": 32, **departures}), "cpu"
+        )
 
 
-def test_merge_writes_a_whole_model_and_predict_takes_either(adapter, nano_folder, nano_tweets, tmp_path, capsys):
+def test_merge_writes_a_whole_model_and_predict_takes_either(
+    adapter, nano_folder, nano_tweets, tmp_path, capsys
+):
     assert cli.main(["adapters", "merge", str(adapter), str(tmp_path / "whole")]) == 0
-    assert torch.allclose(logits(load(tmp_path / "whole"), nano_tweets[0]), logits(load(adapter), nano_tweets[0]), atol=1e-6)
+    assert torch.allclose(
+        logits(load(tmp_path / "whole"), nano_tweets[0]), logits(load(adapter), nano_tweets[0]), atol=1e-6
+    )
     capsys.readouterr()
-    ask = ["predict", "--text", "Ada in Oslo", "--max-new-tokens", "4", "--json", "--image", nano_tweets[0].images[0]]
+    ask = [
+        "predict",
+        "--text",
+        "Ada in Oslo",
+        "--max-new-tokens",
+        "4",
+        "--json",
+        "--image",
+        nano_tweets[0].images[0],
+    ]
     said = []
-    for model in ([str(adapter)], [str(tmp_path / "whole")], [str(adapter), "--base", str(nano_folder)], [str(nano_folder)]):
+    for model in (
+        [str(adapter)],
+        [str(tmp_path / "whole")],
+        [str(adapter), "--base", str(nano_folder)],
+        [str(nano_folder)],
+    ):
         assert cli.main([*ask, "--model", *model]) == 0
         said.append(json.loads(capsys.readouterr().out)["answer"])
     assert said[0] == said[1] == said[2] != said[3]
@@ -168,10 +230,15 @@ def test_weights_of_a_base_are_known_by_their_checksums():
 
 
 @pytest.mark.parametrize(
-    ("is_fsdp", "zero_stage", "is_refused"), [(False, None, False), (False, 2, False), (False, 3, True), (True, None, True)]
+    ("is_fsdp", "zero_stage", "is_refused"),
+    [(False, None, False), (False, 2, False), (False, 3, True), (True, None, True)],
 )
 def test_weights_that_are_cut_over_processes_are_refused_before_the_work(is_fsdp, zero_stage, is_refused):
     plugin = None if zero_stage is None else SimpleNamespace(zero_stage=zero_stage)
     state = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
-    with pytest.raises(UserError, match="^FSDP and ZeRO-3 cut the weights over the processes") if is_refused else nullcontext():
-        training._check_whole(SimpleNamespace(is_fsdp_enabled=is_fsdp, accelerator=state))
+    with (
+        pytest.raises(UserError, match="^FSDP and ZeRO-3 cut the weights over the processes")
+        if is_refused
+        else nullcontext()
+    ):
+        loop._check_whole(SimpleNamespace(is_fsdp_enabled=is_fsdp, accelerator=state))

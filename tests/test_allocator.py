@@ -5,7 +5,7 @@ import sys
 import psutil
 import pytest
 
-from mcr_lib.stages import allocator
+import allocator
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")

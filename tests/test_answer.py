@@ -49,7 +49,9 @@ def test_defects_have_distinct_names():
 def test_the_reader_names_only_listed_defects_and_all_of_them():
     folder = Path(mcr_lib.__file__).parent
     source = "".join((folder / f"{name}.py").read_text() for name in ("answer_reader", "loose_json"))
-    used = set(re.findall(r'(?:note|Lost|lose|give_up)\("(\w+)"', source)) | set(re.findall(r'"(\w+)" if [^\n]* else "(?:\w+)"\)', source))
+    used = set(re.findall(r'(?:note|Lost|lose|give_up)\("(\w+)"', source)) | set(
+        re.findall(r'"(\w+)" if [^\n]* else "(?:\w+)"\)', source)
+    )
     for pair in re.findall(r'\("(\w+)" if [^\n]*? else "(\w+)"\)', source):
         used |= set(pair)
     listed = {defect.name for defect in DEFECTS}

@@ -1,4 +1,6 @@
-"""Attention at the box digits: reduced numbers equal those worked out slowly from whole maps, and cuts those of masks made by hand."""
+"""Attention at the box digits: reduced numbers equal those worked out slowly from whole maps, and cuts those
+of masks made by hand.
+"""
 
 import weakref
 from dataclasses import replace
@@ -8,16 +10,16 @@ import pytest
 
 from mcr_lib import prompts
 from mcr_lib.boxes import to_space
+from mcr_lib.data import mrsi
+from mcr_lib.data.predictions import Prediction
 from mcr_lib.schema import Entity, Example
-from mcr_lib.sources.predictions import Prediction
-from mcr_lib.stages import mrsi
 
 pytestmark = pytest.mark.canary
 
 
 @pytest.fixture(scope="module")
 def base():
-    from mcr_lib.stages import backbones
+    from mcr_lib.training import backbones
 
     return backbones.load("tiny-base", device="cpu")
 
@@ -28,17 +30,32 @@ def answered(base, nano_tweets):
     shown = [example for example in nano_tweets if any(entity.is_groundable for entity in example.entities)]
     rows = []
     for example, style in zip(shown, ("terse", "table", "by-kind"), strict=False):
-        (row,) = mrsi.sft_rows(mrsi.build_chains([example], [style], seed=0).chains, {example.id: example}, base.target, prompt="mcr")
+        (row,) = mrsi.sft_rows(
+            mrsi.build_chains([example], [style], seed=0).chains,
+            {example.id: example},
+            base.target,
+            prompt="mcr",
+        )
         size = base.target.size(example)
         rows.append(
-            (example, Prediction(example.id, row["completion"][0]["content"][0]["text"], False, "model_px", size, example.image_size_px))
+            (
+                example,
+                Prediction(
+                    example.id,
+                    row["completion"][0]["content"][0]["text"],
+                    False,
+                    "model_px",
+                    size,
+                    example.image_size_px,
+                ),
+            )
         )
     return rows
 
 
 @pytest.fixture(scope="module")
 def looks(base, answered):
-    from mcr_lib.stages import attention
+    from mcr_lib.training import attention
 
     return attention.look(base, answered, prompt="mcr", batch_size=2)
 
@@ -51,7 +68,9 @@ class Slow:
         from PIL import Image
 
         chat = prompts.messages(example, "mcr", wording=base.wording)
-        text = base.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) + row.answer
+        text = (
+            base.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) + row.answer
+        )
         with Image.open(example.images[0]) as image:
             self.inputs = base.processor(text=[text], images=[image.convert("RGB")], return_tensors="pt")
         with torch.no_grad():
@@ -62,7 +81,9 @@ class Slow:
         self.log_p = out.logits[0].log_softmax(-1)
         self.image = [k for k, id in enumerate(self.ids) if id == base.model.config.image_token_id]
         self.special = [
-            k for k, id in enumerate(self.ids) if base.processor.tokenizer.decode([id]).startswith("<|") and k not in self.image
+            k
+            for k, id in enumerate(self.ids)
+            if base.processor.tokenizer.decode([id]).startswith("<|") and k not in self.image
         ]
         pieces = [base.processor.tokenizer.decode([id]) for id in self.ids]
         ends = np.cumsum([len(piece) for piece in pieces])
@@ -74,12 +95,17 @@ class Slow:
     def tokens(self, start, text, *, with_digit=False):
         """Of the tokens on a piece of text those that hold one of its letters or digits."""
         found = [k for k, (a, b) in enumerate(self.chars) if a < start + len(text) and b > start]
-        return [k for k in found if not with_digit or any(c.isdigit() for c in self.text[slice(*self.chars[k])])]
+        return [
+            k for k in found if not with_digit or any(c.isdigit() for c in self.text[slice(*self.chars[k])])
+        ]
 
     def digits(self, entity, part, size):
         """Where the box of an entity is written: the gold one, so it can be searched for."""
         box = ", ".join(
-            str(round(v)) for v in to_space(entity.boxes_xyxy_px[0], "model_px", image_size=self.example.image_size_px, model_size=size)
+            str(round(v))
+            for v in to_space(
+                entity.boxes_xyxy_px[0], "model_px", image_size=self.example.image_size_px, model_size=size
+            )
         )
         begin = self.text.index("<answer>", self.answer_at)
         at = self.text.index(box, begin if part == "answer" else self.answer_at)
@@ -91,14 +117,22 @@ class Slow:
         found = []
         for n, key in enumerate(self.image):
             row, column = divmod(n, size[0] // 28)
-            x1, y1, x2, y2 = to_space(entity.boxes_xyxy_px[0], "model_px", image_size=self.example.image_size_px, model_size=size)
-            if min(x2, column * 28 + 28) > max(x1, column * 28) and min(y2, row * 28 + 28) > max(y1, row * 28):
+            x1, y1, x2, y2 = to_space(
+                entity.boxes_xyxy_px[0], "model_px", image_size=self.example.image_size_px, model_size=size
+            )
+            if min(x2, column * 28 + 28) > max(x1, column * 28) and min(y2, row * 28 + 28) > max(
+                y1, row * 28
+            ):
                 found.append(key)
         return found
 
     def sinks(self, layer):
         queries = range(len(self.ids) - self.n_answer - 1, len(self.ids) - 1)
-        strong = [k for k in range(len(self.ids)) if sum(self.maps[layer][q, k] * (q + 1) > 10 for q in queries) > len(queries) / 2]
+        strong = [
+            k
+            for k in range(len(self.ids))
+            if sum(self.maps[layer][q, k] * (q + 1) > 10 for q in queries) > len(queries) / 2
+        ]
         return {0, *self.special, *strong}
 
     def mass(self, layer, keys, digits):
@@ -121,37 +155,51 @@ class Slow:
         mask = torch.triu(torch.full((n, n), float("-inf")), diagonal=1)
         mask[n - self.n_answer - 1 :, list(hidden)] = float("-inf")
         kinds = self.inputs["mm_token_type_ids"]
-        positions, _ = self.model.model.get_rope_index(self.inputs["input_ids"], kinds, image_grid_thw=self.inputs["image_grid_thw"])
+        positions, _ = self.model.model.get_rope_index(
+            self.inputs["input_ids"], kinds, image_grid_thw=self.inputs["image_grid_thw"]
+        )
         given = {key: value for key, value in self.inputs.items() if key != "attention_mask"}
         with torch.no_grad():
-            out = self.model(**given, attention_mask={"full_attention": mask[None, None]}, position_ids=positions)
+            out = self.model(
+                **given, attention_mask={"full_attention": mask[None, None]}, position_ids=positions
+            )
         log_p = out.logits[0].log_softmax(-1)
         return float(sum(log_p[at - 1, self.ids[at]] for at in digits))
 
 
 def test_reduced_masses_and_cuts_are_those_of_whole_maps_and_of_masks_made_by_hand(base, answered, looks):
-    from mcr_lib.stages import attention
+    from mcr_lib.training import attention
 
     assert {look.part for look in looks} == {"answer", "reasoning"}
     n_seen = 0
     for example, row in answered:
         slow = Slow(base, example, row)
         for look in (look for look in looks if look.example is example and len(look.gold.boxes_xyxy_px) == 1):
-            digits, gold = slow.digits(look.gold, look.part, row.model_size), slow.gold(look.gold, row.model_size)
+            digits, gold = (
+                slow.digits(look.gold, look.part, row.model_size),
+                slow.gold(look.gold, row.model_size),
+            )
             tweet_at = slow.text.rindex(example.text, 0, slow.answer_at)
-            words = slow.tokens(tweet_at + len(" ".join((*example.tokens[: look.gold.start], ""))) * bool(look.gold.start), look.gold.text)
+            words = slow.tokens(
+                tweet_at + len(" ".join((*example.tokens[: look.gold.start], ""))) * bool(look.gold.start),
+                look.gold.text,
+            )
             groups = {"gold": gold, "rest": [k for k in slow.image if k not in gold], "words": words}
             for group, keys in groups.items():
                 expected = [slow.mass(layer, keys, digits) for layer in range(len(slow.maps))]
                 assert look.mass[group] == pytest.approx(expected, rel=1e-3), group
             assert look.n_sinks == np.mean([len(slow.sinks(layer)) for layer in range(len(slow.maps))])
-            cells = [[slow.mass(layer, [key], digits) for layer in range(len(slow.maps))] for key in slow.image[:3]]
+            cells = [
+                [slow.mass(layer, [key], digits) for layer in range(len(slow.maps))] for key in slow.image[:3]
+            ]
             assert look.heat.size == len(slow.image)
             assert look.heat.ravel()[:3] == pytest.approx(np.mean(cells, axis=1), rel=1e-3)
             whole = slow.log_probability(digits)
             assert look.log_probability == pytest.approx(whole, abs=1e-3)
             for kind, hidden in (("image", slow.image), ("gold", gold)):
-                assert look.cuts[kind] == pytest.approx(slow.log_probability(digits, hidden) - whole, abs=1e-2)
+                assert look.cuts[kind] == pytest.approx(
+                    slow.log_probability(digits, hidden) - whole, abs=1e-2
+                )
             n_seen += 1
     assert n_seen >= 4
     assert set(attention.CUTS) == set(looks[0].cuts)
@@ -160,12 +208,21 @@ def test_reduced_masses_and_cuts_are_those_of_whole_maps_and_of_masks_made_by_ha
 def test_a_base_that_reads_boxes_off_the_image_needs_the_gold_region_and_no_other(looks):
     answers = [look for look in looks if look.part == "answer"]
     assert all(look.cuts["gold"] < -2 for look in answers)
-    assert np.mean([look.cuts["elsewhere"] for look in answers]) > np.mean([look.cuts["gold"] for look in answers]) + 2
-    assert np.mean([look.mass["gold"].mean() for look in answers]) > 1 > np.mean([look.mass["rest"].mean() for look in answers])
+    assert (
+        np.mean([look.cuts["elsewhere"] for look in answers])
+        > np.mean([look.cuts["gold"] for look in answers]) + 2
+    )
+    assert (
+        np.mean([look.mass["gold"].mean() for look in answers])
+        > 1
+        > np.mean([look.mass["rest"].mean() for look in answers])
+    )
 
 
-def test_numbers_do_not_depend_on_the_implementation_of_attention_nor_on_the_batch_and_it_stays_as_it_was(base, answered, looks):
-    from mcr_lib.stages import attention, backbones
+def test_numbers_do_not_depend_on_the_implementation_of_attention_nor_on_the_batch_and_it_stays_as_it_was(
+    base, answered, looks
+):
+    from mcr_lib.training import attention, backbones
 
     other = backbones.load("tiny-base", device="cpu")
     other.model.set_attn_implementation("sdpa")
@@ -175,11 +232,14 @@ def test_numbers_do_not_depend_on_the_implementation_of_attention_nor_on_the_bat
         assert (one.example.id, one.gold, one.part) == (two.example.id, two.gold, two.part)
         assert one.mass["gold"] == pytest.approx(two.mass["gold"], rel=1e-3)
         assert one.cuts == pytest.approx(two.cuts, abs=1e-2)
-    assert not any(layer.self_attn._forward_hooks or layer.self_attn._forward_pre_hooks for layer in other.model.get_decoder().layers)
+    assert not any(
+        layer.self_attn._forward_hooks or layer.self_attn._forward_pre_hooks
+        for layer in other.model.get_decoder().layers
+    )
 
 
 def test_no_map_of_an_earlier_layer_is_kept(base, answered, monkeypatch):
-    from mcr_lib.stages import attention
+    from mcr_lib.training import attention
 
     reduced, maps, alive = attention._Batch._reduced, [], []
 
@@ -195,7 +255,7 @@ def test_no_map_of_an_earlier_layer_is_kept(base, answered, monkeypatch):
 
 
 def spots(base, example, answer):
-    from mcr_lib.stages import attention_spots
+    from mcr_lib.training import attention_spots
 
     row = Prediction(example.id, answer, False, "model_px", (112, 112), example.image_size_px)
     return attention_spots.spots_of(base, example, row, "mcr")
@@ -208,7 +268,16 @@ def test_boxes_of_entities_that_are_right_and_shown_are_looked_at_and_no_others(
         Entity("Oslo", 5, 6, "LOC", ((5, 5, 9, 9),)),
     )
     tokens = ("Go", "Rome", "with", "Ada", "to", "Oslo")
-    tweet = Example("1", "demo", "test", tokens, (rome, ada, oslo), ("PER", "LOC"), images=("1.png",), image_size_px=(112, 112))
+    tweet = Example(
+        "1",
+        "demo",
+        "test",
+        tokens,
+        (rome, ada, oslo),
+        ("PER", "LOC"),
+        images=("1.png",),
+        image_size_px=(112, 112),
+    )
     said = ", ".join(
         ('{"entity": "Rome", "type": "PER", "bbox_2d": [1, 2, 30, 40]}', '{"entity": "Ada", "type": "PER", "bbox_2d": [5, 6, 70, 80]}',
          '{"entity": "Oslo", "type": "LOC", "bbox_2d": null}')
@@ -222,7 +291,12 @@ def test_boxes_of_entities_that_are_right_and_shown_are_looked_at_and_no_others(
     assert not spots(base, tweet, f"<answer>[{said}")  # cannot be read
     assert not spots(base, tweet, f"<answer>[{said}, {said.split('}')[0]}}}]</answer>")  # a name twice
     assert not spots(base, replace(tweet, images=()), f"<answer>[{said}]</answer>")
-    think = '"Ada" is not shown, "Rome" is, at [1, 2, 31, 40] , "Rome" at [9, 9, 10, 10]; "Oslo" at [3, 3, 4, 4].'
+    think = (
+        '"Ada" is not shown, "Rome" is, at [1, 2, 31, 40] , "Rome" at [9, 9, 10, 10]; "Oslo" at [3, 3, 4, 4].'
+    )
     (spot,) = spots(base, tweet, f"<think>{think}</think>\n<answer>[{said}]</answer>")
     ids = base.processor.tokenizer(spot.text)["input_ids"]
-    assert "".join(base.processor.tokenizer.decode([ids[-k]]) for k in spot.digits["reasoning"]).replace(" ", "") == "1,2,31,40"
+    assert (
+        "".join(base.processor.tokenizer.decode([ids[-k]]) for k in spot.digits["reasoning"]).replace(" ", "")
+        == "1,2,31,40"
+    )

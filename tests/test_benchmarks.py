@@ -20,6 +20,10 @@ def test_what_a_benchmark_calls_is_there(path):
                 if not hasattr(module, alias.name):
                     import_module(f"{node.module}.{alias.name}")
                 found[alias.asname or alias.name] = getattr(module, alias.name)
-    used = [(node.value.id, node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    used = [
+        (node.value.id, node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
     assert found
     assert [f"{name}.{part}" for name, part in used if name in found and not hasattr(found[name], part)] == []

@@ -28,8 +28,11 @@ def percents(ratios):
 
 
 def test_textual_bias_of_one_wrong_box():
-    # "not in the image" is said of Rome only (right); Bob is boxed. N-Pre 1/1, N-Rec 1/2, N-F1 2/3; false grounding 1/2, missed 0/1
-    found = percents(bias.textual_bias([judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", type="LOC")])]))
+    # "not in the image" is said of Rome only (right); Bob is boxed. N-Pre 1/1, N-Rec 1/2, N-F1 2/3; false
+    # grounding 1/2, missed 0/1
+    found = percents(
+        bias.textual_bias([judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", type="LOC")])])
+    )
     assert found == {
         "n_pre": 100.0, "n_rec": 50.0, "n_f1": pytest.approx(66.67, abs=0.01), "false_grounding": 50.0, "missed_grounding": 0.0,
     }  # fmt: skip
@@ -38,11 +41,18 @@ def test_textual_bias_of_one_wrong_box():
 def test_an_entity_that_is_not_found_counts_in_recall_alone():
     # nothing is said of Bob and Rome: N-Rec 0/2; the other rates are over found spans and undefined
     found = percents(bias.textual_bias([judge(TWEET, [said("Ada", A)])]))
-    assert (found["n_pre"], found["n_rec"], found["false_grounding"], found["missed_grounding"]) == (None, 0.0, None, 0.0)
+    assert (found["n_pre"], found["n_rec"], found["false_grounding"], found["missed_grounding"]) == (
+        None,
+        0.0,
+        None,
+        0.0,
+    )
 
 
 def test_a_wrong_type_does_not_change_what_is_said_of_the_image():
-    right, wrong = (percents(bias.textual_bias([judge(TWEET, [said("Rome", type=t)])])) for t in ("LOC", "ORG"))
+    right, wrong = (
+        percents(bias.textual_bias([judge(TWEET, [said("Rome", type=t)])])) for t in ("LOC", "ORG")
+    )
     assert right == wrong
 
 
@@ -53,22 +63,37 @@ def test_the_hard_subset_is_the_two_persons():
 
 
 def test_rules_that_treat_all_entities_alike_have_a_balanced_accuracy_of_one_half():
-    for answer in ([said("Ada"), said("Bob"), said("Rome")], [said("Ada", C), said("Bob", C), said("Rome", C)]):
+    for answer in (
+        [said("Ada"), said("Bob"), said("Rome")],
+        [said("Ada", C), said("Bob", C), said("Rome", C)],
+    ):
         found = percents(bias.textual_bias([judge(TWEET, answer)]))
         assert bias.balanced_accuracy(found["false_grounding"], found["missed_grounding"]) == 50.0
 
 
 def test_names_of_which_no_word_is_in_the_text_are_counted():
-    names = ["Eve", "Ada Lovelace", "#ada", "rome.", "Bob Ada", "!!!"]  # invented, altered, in, in, in (not one span), invented
+    names = [
+        "Eve",
+        "Ada Lovelace",
+        "#ada",
+        "rome.",
+        "Bob Ada",
+        "!!!",
+    ]  # invented, altered, in, in, in (not one span), invented
     ratios = bias.visual_bias([judge(TWEET, [said(name) for name in names])])
     assert [int(r.numerator.sum()) for r in ratios.values()] == [2, 1]
     assert ratios["n_rate"].percent == pytest.approx(100 * 2 / 6)
 
 
 def test_names_that_the_text_lacks_are_told_by_where_they_come_from():
-    # bait, also though it was trained on; trained on in another spelling; neither; of the text; altered, which is not counted
+    # bait, also though it was trained on; trained on in another spelling; neither; of the text; altered,
+    # which is not counted
     judged = [judge(TWEET, [said(name) for name in ("eve", "@PARIS", "Zed", "Ada", "Ada Eve")])]
-    assert bias.invented_names(judged, {"Eve", "Paris", "Ada"}) == {"image only": 1, "trained on": 1, "neither": 1}
+    assert bias.invented_names(judged, {"Eve", "Paris", "Ada"}) == {
+        "image only": 1,
+        "trained on": 1,
+        "neither": 1,
+    }
     assert bias.invented_names(judged, None) == {"image only": 1, "neither": 2}
     unknown = [judge(replace(TWEET, image_only=None), [said("Eve"), said("Zed")])]
     assert bias.invented_names(unknown, {"Eve"}) == {"trained on": 1, "neither": 1}
@@ -78,13 +103,26 @@ def test_names_that_the_text_lacks_are_told_by_where_they_come_from():
 def test_shared_boxes_are_pairs_of_different_names():
     judged = judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", B)])
     assert bias.box_sharing([judged]) == (1, 0)
-    twice = Example("2", "d", "test", ("Ada", "Ada"), (Entity("Ada", 0, 1, "PER", (A,)), Entity("Ada", 1, 2, "PER", (A,))), LABELS)
+    twice = Example(
+        "2",
+        "d",
+        "test",
+        ("Ada", "Ada"),
+        (Entity("Ada", 0, 1, "PER", (A,)), Entity("Ada", 1, 2, "PER", (A,))),
+        LABELS,
+    )
     assert bias.box_sharing([judge(twice, yardsticks.perfect(twice))]) == (0, 0)
 
 
 def test_wrong_boxes_are_attributed_to_what_they_show():
     # own box off by half, another entity's box, bait, nothing; and a right box, which is not wrong
-    answers = [[said("Ada", (5, 0, 15, 10))], [said("Bob", A)], [said("Bob", C)], [said("Rome", B)], [said("Ada", A)]]
+    answers = [
+        [said("Ada", (5, 0, 15, 10))],
+        [said("Bob", A)],
+        [said("Bob", C)],
+        [said("Rome", B)],
+        [said("Ada", A)],
+    ]
     found = bias.wrong_boxes([judge(TWEET, answer) for answer in answers])
     assert found == {"own entity, inexact": 1, "another entity": 1, "image only": 1, "background": 1}
 
@@ -97,7 +135,12 @@ def test_where_no_bait_is_known_none_is_claimed():
 
 def test_n_f1_can_be_won_blind_on_the_real_test_split(real):
     n_f1 = {
-        name: round(bias.textual_bias([judge(e, yardsticks.YARDSTICKS[name](e)) for e in real("test")])["n_f1"].percent, 2)
+        name: round(
+            bias.textual_bias([judge(e, yardsticks.YARDSTICKS[name](e)) for e in real("test")])[
+                "n_f1"
+            ].percent,
+            2,
+        )
         for name in yardsticks.BLIND
     }
     assert n_f1 == {"never a box": 74.11, "whole image iff PER": 75.20, "whole image iff first PER": 76.83}
@@ -108,8 +151,14 @@ def test_balanced_accuracy_is_won_blind_by_type_but_not_on_the_hard_subset_of_th
     for name in yardsticks.BLIND:
         judged = [judge(e, yardsticks.YARDSTICKS[name](e)) for e in real("test")]
         rates = [percents(bias.textual_bias(judged, only_hard=hard)) for hard in (False, True)]
-        found[name] = [round(bias.balanced_accuracy(r["false_grounding"], r["missed_grounding"]), 1) for r in rates]
-    assert found == {"never a box": [50.0, 50.0], "whole image iff PER": [70.9, 50.9], "whole image iff first PER": [68.8, 62.2]}
+        found[name] = [
+            round(bias.balanced_accuracy(r["false_grounding"], r["missed_grounding"]), 1) for r in rates
+        ]
+    assert found == {
+        "never a box": [50.0, 50.0],
+        "whole image iff PER": [70.9, 50.9],
+        "whole image iff first PER": [68.8, 62.2],
+    }
 
 
 def test_known_counts_of_the_real_test_split(real):
@@ -137,7 +186,10 @@ RIGHT = [said("Ada", A), said("Bob"), said("Rome", type="LOC")]
         ([said("Ada"), said("Bob"), said("Rome")], "box left out"),
         ([said("Ada", A), said("Bob")], "entity left out"),
         ([said("Ada", A), said("Bob in", A), said("Rome")], "entity left out"),  # a wrong boundary
-        ([said("Ada", A), said("Bob"), said("Rome"), said("Bob", A)], "box not wanted"),  # the repeated one counts
+        (
+            [said("Ada", A), said("Bob"), said("Rome"), said("Bob", A)],
+            "box not wanted",
+        ),  # the repeated one counts
         ([said("Ada"), said("Bob", A), said("Eve")], "name not in the text"),  # shortcuts first
         ([], "entity left out"),
     ],
@@ -155,13 +207,16 @@ def test_an_unread_answer_to_a_tweet_without_entities_is_not_clean():
 
 def test_consistency_is_over_what_was_right_before():
     # four tweets: right and clean, right and not, wrong and clean, wrong and not: 1 of 2
-    ratio = bias.consistency([None, None, "box misses", "not read"], [None, "box not wanted", None, "box misses"])
+    ratio = bias.consistency(
+        [None, None, "box misses", "not read"], [None, "box not wanted", None, "box misses"]
+    )
     assert (ratio.numerator.tolist(), ratio.denominator.tolist()) == ([1, 0, 0, 0], [1, 1, 0, 0])
     assert bias.consistency(["box misses"], [None]).percent is None
 
 
 def test_names_that_a_blank_image_causes_too_are_not_the_images():
-    # real image: 2 of 4 names invented in the first, 0 of 1 in the second tweet, 40 %; blank: 1 of 3 and 0 of 2, 20 %
+    # real image: 2 of 4 names invented in the first, 0 of 1 in the second tweet, 40 %; blank: 1 of 3 and 0 of
+    # 2, 20 %
     real = [judge(TWEET, [said("Eve"), said("Zoe"), said("Ada"), said("Bob")]), judge(TWEET, [said("Ada")])]
     blank = [judge(TWEET, [said("Eve"), said("Ada"), said("Bob")]), judge(TWEET, [said("Ada"), said("Bob")])]
     test = bias.image_caused(real, blank, n_resamples=200, rng=np.random.default_rng(0))
@@ -173,7 +228,9 @@ def test_names_that_a_blank_image_causes_too_are_not_the_images():
 def test_after_renaming_the_old_box_is_textual_and_the_old_name_visual_bias():
     ada = TWEET.entities[0]
     tokens = ("Eve", *TWEET.tokens[1:])
-    renamed = replace(TWEET, tokens=tokens, entities=(Entity("Eve", 0, 1, "PER", ()), *TWEET.entities[1:]), image_only=None)
+    renamed = replace(
+        TWEET, tokens=tokens, entities=(Entity("Eve", 0, 1, "PER", ()), *TWEET.entities[1:]), image_only=None
+    )
     signs = {
         (): [said("Eve"), said("Bob"), said("Rome")],
         ("old box",): [said("Eve", (0, 0, 10, 11)), said("Bob")],

@@ -8,7 +8,9 @@ from mcr_lib import boxes
 from mcr_lib.errors import UserError
 
 corner = st.integers(0, 12)
-box = st.tuples(corner, corner, corner, corner).map(lambda t: (min(t[0], t[2]), min(t[1], t[3]), max(t[0], t[2]), max(t[1], t[3])))
+box = st.tuples(corner, corner, corner, corner).map(
+    lambda t: (min(t[0], t[2]), min(t[1], t[3]), max(t[0], t[2]), max(t[1], t[3]))
+)
 
 
 def pixels(b):
@@ -43,7 +45,9 @@ sizes = st.tuples(st.integers(58, 1200), st.integers(58, 1200))
 def test_a_box_comes_back_from_every_space(size, model_size, shares, space):
     b = (shares[0] * size[0], shares[1] * size[1], shares[2] * size[0], shares[3] * size[1])
     there = boxes.to_space(b, space, image_size=size, model_size=model_size)
-    assert boxes.from_space(there, space, image_size=size, model_size=model_size) == pytest.approx(b, abs=1e-6)
+    assert boxes.from_space(there, space, image_size=size, model_size=model_size) == pytest.approx(
+        b, abs=1e-6
+    )
 
 
 @given(sizes, sizes, st.data(), st.sampled_from(boxes.SPACES))
@@ -79,10 +83,19 @@ def test_resized_size_is_what_the_processor_does():
             for height in (58, 113, 168, 450, 599, 1200):
                 for low, high in ((4 * unit * unit, 1280 * unit * unit), (56 * 56, 100 * unit * unit)):
                     theirs = smart_resize(height, width, factor=unit, min_pixels=low, max_pixels=high)
-                    assert boxes.resized_size((width, height), unit=unit, min_pixels=low, max_pixels=high) == theirs[::-1]
+                    assert (
+                        boxes.resized_size((width, height), unit=unit, min_pixels=low, max_pixels=high)
+                        == theirs[::-1]
+                    )
 
 
-@given(st.integers(10, 4000), st.floats(1 / 190, 190), st.integers(4, 16384), st.sampled_from([28, 32]), st.data())
+@given(
+    st.integers(10, 4000),
+    st.floats(1 / 190, 190),
+    st.integers(4, 16384),
+    st.sampled_from([28, 32]),
+    st.data(),
+)
 def test_a_written_box_comes_back_within_one_resized_pixel(width, aspect, n_units, unit, data):
     size = (width, max(1, round(width / aspect)))
     assume(max(size) <= 200 * min(size))

@@ -32,7 +32,12 @@ def built(example=TWEET, style="text-first", seed=0, **kwargs):
 
 
 def test_a_row_gives_an_equal_chain_back():
-    for example in (TWEET, NOBODY, replace(TWEET, constraints=("span", "type")), replace(TWEET, constraints=("groundable", "box"))):
+    for example in (
+        TWEET,
+        NOBODY,
+        replace(TWEET, constraints=("span", "type")),
+        replace(TWEET, constraints=("groundable", "box")),
+    ):
         for style in STYLES:
             assert Chain.from_row(built(example, style).to_row()) == built(example, style)
 
@@ -72,7 +77,10 @@ def test_check_compares_with_the_gold_beside_the_words():
     chain = built()
     assert chains.check(chain, TWEET) is None
     assert chains.check(replace(chain, style="sonnet"), TWEET) == "unknown_style"
-    assert chains.check(replace(chain, boxes_xyxy_px=((10, 10, 50, 81), (60, 20, 90, 80))), TWEET) == "other_gold"
+    assert (
+        chains.check(replace(chain, boxes_xyxy_px=((10, 10, 50, 81), (60, 20, 90, 80))), TWEET)
+        == "other_gold"
+    )
     assert chains.check(replace(chain, answer=chain.answer[:2]), TWEET) == "other_answer"
     assert chains.check(replace(chain, text=chain.text.replace("PER", "ORG")), TWEET) == "wrong_type"
 
@@ -81,10 +89,16 @@ REWRITES = {
     "nothing": (None, "empty"),
     "white space": ("  \n ", "empty"),
     "garbage": ("I cannot help with that.", "missing_name"),
-    "another tweet's": (built(replace(TWEET, tokens=("Oslo",), entities=(Entity("Oslo", 0, 1, "LOC", ()),))).text, "unknown_name"),
+    "another tweet's": (
+        built(replace(TWEET, tokens=("Oslo",), entities=(Entity("Oslo", 0, 1, "LOC", ()),))).text,
+        "unknown_name",
+    ),
     "changed numbers": (built().text.replace("[[box 2]]", "[[box 3]]"), "foreign_slot"),
     "raw numbers": (built().text.replace("[[box 2]]", "[1, 2, 3, 4]"), "number"),
-    "swapped numbers": (built().text.replace("box 2", "box X").replace("box 1", "box 2").replace("box X", "box 1"), "foreign_slot"),
+    "swapped numbers": (
+        built().text.replace("box 2", "box X").replace("box 1", "box 2").replace("box X", "box 1"),
+        "foreign_slot",
+    ),
     "with its own answer": (built().text + "<answer>[]</answer>", "tag"),
     "not a text": (7, "empty"),
 }
@@ -158,13 +172,18 @@ def test_an_unread_answer_and_one_without_reasoning_are_told_apart():
     ],
 )
 def test_boxes_may_be_near_where_that_is_asked(box, expected):
-    parsed = parse_answer(chains.write_answer([ADA], think=f'"Ada Byron" : PER , shown at {box} ;'), labels=LABELS)
+    parsed = parse_answer(
+        chains.write_answer([ADA], think=f'"Ada Byron" : PER , shown at {box} ;'), labels=LABELS
+    )
     assert chains.faithfulness(parsed, labels=LABELS, task=CONSTRAINTS, min_iou=0.5) == expected
 
 
 def test_a_box_of_the_reasoning_is_the_nearest_one_of_the_answer():
     boxes = [(0, 0, 10, 10), (2, 0, 12, 10)]
-    assert chains.with_slots("[2, 0, 11, 10] [0, 0, 9, 10] [50, 50, 60, 60]", boxes, min_iou=0.5) == "[[box 2]] [[box 1]] [[box 3]]"
+    assert (
+        chains.with_slots("[2, 0, 11, 10] [0, 0, 9, 10] [50, 50, 60, 60]", boxes, min_iou=0.5)
+        == "[[box 2]] [[box 1]] [[box 3]]"
+    )
     assert chains.with_slots("[0, 0, 10, 10]", [], min_iou=0.5) == "[[box 1]]"
 
 
@@ -179,12 +198,16 @@ def test_two_names_in_one_box_are_faithful():
 def test_rendered_chains_of_real_tweets_parse_score_the_maximum_and_are_faithful(real, family, max_pixels):
     speaks = find_family(family)
     for k, example in enumerate(real("dev")[::8]):
-        size = example.image_size_px and resized_size(example.image_size_px, unit=speaks.unit, min_pixels=56 * 56, max_pixels=max_pixels)
+        size = example.image_size_px and resized_size(
+            example.image_size_px, unit=speaks.unit, min_pixels=56 * 56, max_pixels=max_pixels
+        )
         chain = built(example, list(STYLES)[k % len(STYLES)], seed=k)
         parsed = parse_answer(chains.render(chain, family, size), labels=example.labels)
         gold = rewards.written_gold(example, speaks.space, model_size=size)
         assert rewards.rewards(parsed, gold).total() == 5
-        assert chains.faithfulness(parsed, labels=example.labels, task=example.constraints) is None, chain.text
+        assert chains.faithfulness(parsed, labels=example.labels, task=example.constraints) is None, (
+            chain.text
+        )
 
 
 def test_privileged_chains_are_faithful_to_answers_without_the_bait():

@@ -32,7 +32,11 @@ def test_a_wording_says_all_four_constraints_of_every_name(name, wording):
         assert said in both
     assert verify(both, [ADA, ROME], labels=LABELS, task=CONSTRAINTS) is None
     # the same words with another claim are another text: nothing is left unsaid
-    for other in (replace(ROME, type="ORG"), replace(ROME, is_groundable=True, slot=2), replace(ROME, name="Oslo")):
+    for other in (
+        replace(ROME, type="ORG"),
+        replace(ROME, is_groundable=True, slot=2),
+        replace(ROME, name="Oslo"),
+    ):
         assert say(STYLES[name], wording, [ADA, other], CONSTRAINTS) != both
 
 
@@ -52,13 +56,20 @@ def test_a_task_is_said_by_its_own_constraints_alone(name, wording, task):
 def test_a_tweet_without_entities_has_a_chain(name, wording):
     text = say(STYLES[name], wording, [], CONSTRAINTS)
     assert verify(text, [], labels=LABELS, task=CONSTRAINTS) is None
-    assert text not in {say(STYLES[other], k, [], CONSTRAINTS) for other, k in EVERY if (other, k) != (name, wording)}
+    assert text not in {
+        say(STYLES[other], k, [], CONSTRAINTS) for other, k in EVERY if (other, k) != (name, wording)
+    }
 
 
 def order_of(text):
     """The constraints in the order in which a chain about `ADA` first says them."""
     showing = re.search(rf"\b(?:{'|'.join(SHOWING)}|point|fits|goes with|supports)\b", text.lower())
-    places = {"span": text.index('"Ada'), "type": text.index("PER"), "groundable": showing.start(), "box": text.index("[[box 1]]")}
+    places = {
+        "span": text.index('"Ada'),
+        "type": text.index("PER"),
+        "groundable": showing.start(),
+        "box": text.index("[[box 1]]"),
+    }
     return tuple(sorted(places, key=places.get))
 
 
@@ -74,7 +85,12 @@ def test_the_constraints_come_in_at_least_four_orders():
 def four_grams(name):
     """The word 4-grams of a style, values masked, over its wordings and several mixtures of entities."""
     grams = set()
-    mixtures = ([ADA, ROME], [ADA, replace(ADA, name="Eve", slot=2)], [ROME, replace(ROME, name="Oslo")], [ROME, ADA])
+    mixtures = (
+        [ADA, ROME],
+        [ADA, replace(ADA, name="Eve", slot=2)],
+        [ROME, replace(ROME, name="Oslo")],
+        [ROME, ADA],
+    )
     for wording, mixture in itertools.product(range(3), mixtures):
         text = say(STYLES[name], wording, mixture, CONSTRAINTS)
         for value in ('"Ada Byron"', '"Rome"', '"Eve"', '"Oslo"'):
@@ -126,4 +142,6 @@ def test_mentions_of_one_name_are_told_apart():
     swapped = [replace(said[0], type="ORG"), replace(said[1], type="LOC")]
     for style in STYLES.values():
         assert verify(say(style, 0, said, CONSTRAINTS), said, labels=LABELS, task=CONSTRAINTS) is None
-        assert verify(say(style, 0, swapped, CONSTRAINTS), said, labels=LABELS, task=CONSTRAINTS) == "wrong_type"
+        assert (
+            verify(say(style, 0, swapped, CONSTRAINTS), said, labels=LABELS, task=CONSTRAINTS) == "wrong_type"
+        )

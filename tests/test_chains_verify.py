@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcr_lib import statements
 from mcr_lib.schema import CONSTRAINTS
 from mcr_lib.statements import Statement
-from mcr_lib.study.mistakes import PLANTED, plant
+from mcr_lib.study.tables.mistakes import PLANTED, plant
 from mcr_lib.styles import STYLES, say
 from mcr_lib.verify import FLAWS, MAX_CHARS, verify
 
@@ -81,13 +81,24 @@ def test_free_words_pass_and_their_flips_do_not(text):
     assert flaw(text, (EVE, ROME)) is None
     assert flaw(text.replace("PER", "ORG"), (EVE, ROME)) == "wrong_type"
     assert flaw(text.replace("LOC", "ORG"), (EVE, ROME)) == "wrong_type"
-    assert flaw(text.replace('"Eve"', "'").replace('"Rome"', '"Eve"').replace("'", '"Rome"'), (EVE, ROME)) is not None
+    assert (
+        flaw(text.replace('"Eve"', "'").replace('"Rome"', '"Eve"').replace("'", '"Rome"'), (EVE, ROME))
+        is not None
+    )
     assert flaw(text.replace("[[box 2]]", "[[box 1]]"), (EVE, ROME)) == "foreign_slot"
 
 
 def test_what_the_rule_cannot_follow_is_rejected_rather_than_guessed():
-    assert flaw('"Eve" and "Rome". The first is a PER at [[box 2]]. The second is a LOC that is not shown.', (EVE, ROME)) == "wrong_type"
-    assert flaw('"Eve" is no LOC but a PER, at [[box 2]]. "Rome" is a LOC, unseen.', (EVE, ROME)) == "wrong_type"
+    assert (
+        flaw(
+            '"Eve" and "Rome". The first is a PER at [[box 2]]. The second is a LOC that is not shown.',
+            (EVE, ROME),
+        )
+        == "wrong_type"
+    )
+    assert (
+        flaw('"Eve" is no LOC but a PER, at [[box 2]]. "Rome" is a LOC, unseen.', (EVE, ROME)) == "wrong_type"
+    )
 
 
 def test_every_flaw_has_a_case_above():
@@ -104,10 +115,16 @@ def test_entity_free_chains_deny_and_claim_nothing():
 
 def test_bait_is_said_to_be_shown_and_not_named():
     bait = Statement("Zed", is_bait=True)
-    assert flaw(GOOD + ' The image also shows "Zed", which the text does not name.', (ADA, EVE, ROME, bait)) is None
+    assert (
+        flaw(GOOD + ' The image also shows "Zed", which the text does not name.', (ADA, EVE, ROME, bait))
+        is None
+    )
     assert flaw(GOOD, (ADA, EVE, ROME, bait)) == "missing_name"
     assert flaw(GOOD + ' The image also shows "Zed".', (ADA, EVE, ROME, bait)) == "missing_negation"
-    assert flaw(GOOD + ' The image also shows "Zed", an ORG that is not named.', (ADA, EVE, ROME, bait)) == "wrong_type"
+    assert (
+        flaw(GOOD + ' The image also shows "Zed", an ORG that is not named.', (ADA, EVE, ROME, bait))
+        == "wrong_type"
+    )
 
 
 def test_names_within_names_and_names_that_hold_quotes():
@@ -130,7 +147,8 @@ def test_any_text_is_read_without_error(before, after):
     assert flaw(before, ()) in {None, *FLAWS}
 
 
-# planted errors, said by the templates themselves --------------------------------------------------------------------------------
+# planted errors, said by the templates themselves
+# --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("source", "step"), [("twitter-gmner", 20), ("twitter-fmnerg", 60)])
@@ -142,18 +160,25 @@ def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors
         for name, style in STYLES.items():
             wording = int(rng.integers(3))
             text = say(style, wording, said, example.constraints)
-            assert verify(text, said, labels=example.labels, task=example.constraints) is None, (name, wording, text)
+            assert verify(text, said, labels=example.labels, task=example.constraints) is None, (
+                name,
+                wording,
+                text,
+            )
             for kind in PLANTED:
                 wrong = plant(kind, said, example, rng)
                 if wrong is not None:
                     text = say(style, wording, wrong, example.constraints)
                     n[kind] += 1
-                    passed[kind] += verify(text, said, labels=example.labels, task=example.constraints) is None
+                    passed[kind] += (
+                        verify(text, said, labels=example.labels, task=example.constraints) is None
+                    )
     assert min(n[kind] for kind in PLANTED) > 30
     assert all(passed[kind] <= 0.01 * n[kind] for kind in PLANTED), passed
 
 
-# planted errors, by editing the text: independent of how templates are made ---------------------------------------------------------
+# planted errors, by editing the text: independent of how templates are made
+# ---------------------------------------------------------
 
 
 def edits(text, said, rng):
@@ -168,11 +193,19 @@ def edits(text, said, rng):
         yield "slot", text[: match.start()] + "[[box 8]]" + text[match.end() :]
         yield "no slot", text[: match.start()] + "somewhere" + text[match.end() :]
         yield "denied", text[: match.start()] + "nowhere" + text[match.end() :]
-    for old, new in (("does not show", "shows"), ("cannot be seen", "can be seen"), (" no", " yes"), ("not depicted", "depicted")):
+    for old, new in (
+        ("does not show", "shows"),
+        ("cannot be seen", "can be seen"),
+        (" no", " yes"),
+        ("not depicted", "depicted"),
+    ):
         if any(s.is_groundable is False for s in said) and old + "," in text + ",":
             yield "affirmed", text.replace(old, new, 1)
     if text.count("[[box 1]]") and text.count("[[box 2]]"):
-        yield "swap", text.replace("[[box 1]]", "\0").replace("[[box 2]]", "[[box 1]]").replace("\0", "[[box 2]]")
+        yield (
+            "swap",
+            text.replace("[[box 1]]", "\0").replace("[[box 2]]", "[[box 1]]").replace("\0", "[[box 2]]"),
+        )
 
 
 def test_99_percent_of_edited_texts_are_rejected(real):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mcr_lib.study.cli import main
+from mcr_lib.study.commands.cli import main
 from tests.conftest import REPOSITORY
 
 
@@ -41,7 +41,17 @@ def test_help_and_version_start_without_heavy_libraries():
     assert process("--version").stdout.startswith("mcr_lib 0.")
 
 
-LIGHT = ("metrics", "bias", "yardsticks", "answer", "rewards", "chains", "stages.mrsi", "study.cli", "sources")
+LIGHT = (
+    "metrics",
+    "bias",
+    "yardsticks",
+    "answer",
+    "rewards",
+    "chains",
+    "stages.mrsi",
+    "study.cli",
+    "sources",
+)
 
 
 def test_light_modules_load_nothing_heavy():
@@ -50,7 +60,12 @@ def test_light_modules_load_nothing_heavy():
         f"import importlib, sys\nfor light in {LIGHT!r}:\n    importlib.import_module('mcr_lib.' + light)\n"
         f"    print(light, [m for m in {heavy.split()!r} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
     assert done.stdout.splitlines() == [f"{light} []" for light in LIGHT], done.stderr
 
 
@@ -58,20 +73,42 @@ def test_check_exits_0_on_the_sample_and_1_on_a_difference(sample_dir, tmp_path)
     done = process("data", "check", "twitter-gmner", "--root", sample_dir)
     assert done.returncode == 0, done.stderr
     assert "All 51 statistics are as expected." in done.stdout
-    (tmp_path / "Twitter10000_v2.0").symlink_to(sample_dir / "Twitter10000_v2.0")  # without its expected.json: held against the release
+    (tmp_path / "Twitter10000_v2.0").symlink_to(
+        sample_dir / "Twitter10000_v2.0"
+    )  # without its expected.json: held against the release
     done = process("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
     assert done.returncode == 1
     assert "train: tweets is 10, expected 7,000" in json.loads(done.stdout)["differences"]
 
 
 def test_score_prints_tables_or_one_json_object(sample_dir):
-    arguments = ("score", "--root", sample_dir, "--predictions", sample_dir / "predictions.jsonl", "--parse", "lenient", "--resamples", 100)
+    arguments = (
+        "score",
+        "--root",
+        sample_dir,
+        "--predictions",
+        sample_dir / "predictions.jsonl",
+        "--parse",
+        "lenient",
+        "--resamples",
+        100,
+    )
     done = mcr(*arguments)
     assert done.returncode == 0, done.stderr
-    for told in ("GMNER", "95 % interval", "N-F1", "false grounding", "never a box", "mended 2 (25.0 %)", "signature: scorer=definition"):
+    for told in (
+        "GMNER",
+        "95 % interval",
+        "N-F1",
+        "false grounding",
+        "never a box",
+        "mended 2 (25.0 %)",
+        "signature: scorer=definition",
+    ):
         assert told in done.stdout
     result = json.loads(mcr(*arguments, "--json", "--compare", sample_dir / "predictions.jsonl").stdout)
-    assert {"signature", "n_examples", "gmner", "mner", "eeg", "textual_bias", "visual_bias", "parse"} <= set(result)
+    assert {"signature", "n_examples", "gmner", "mner", "eeg", "textual_bias", "visual_bias", "parse"} <= set(
+        result
+    )
     assert {"p", "r", "f1", "ci95"} <= set(result["gmner"])
     assert {"n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding"} <= set(result["textual_bias"])
     assert {"n_count", "n_rate", "altered"} <= set(result["visual_bias"])
@@ -81,21 +118,60 @@ def test_score_prints_tables_or_one_json_object(sample_dir):
 
 def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_report(tmp_path):
     path = tmp_path / "p.jsonl"
-    path.write_text('{"id": "300401", "entities": []}\n{"id": "[bold]x[/nope] \u00e9 \\ud800", "entities": []}\n', encoding="utf-8")
-    done = process("score", "--root", "data/sample", "--predictions", path, "--resamples", 100, environment={"PYTHONIOENCODING": "ascii"})
+    path.write_text(
+        '{"id": "300401", "entities": []}\n{"id": "[bold]x[/nope] \u00e9 \\ud800", "entities": []}\n',
+        encoding="utf-8",
+    )
+    done = process(
+        "score",
+        "--root",
+        "data/sample",
+        "--predictions",
+        path,
+        "--resamples",
+        100,
+        environment={"PYTHONIOENCODING": "ascii"},
+    )
     assert done.returncode == 0, done.stderr
     assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
 
 
 def test_a_set_of_the_testbed_is_made_checked_and_scored_by_command(tmp_path):
-    done = mcr("testbed", "make", "--distribution", "adversarial", "--n", 20, "--out", tmp_path, "--set", "bait=[0, 0, 1]", "--seed", 3)
+    done = mcr(
+        "testbed",
+        "make",
+        "--distribution",
+        "adversarial",
+        "--n",
+        20,
+        "--out",
+        tmp_path,
+        "--set",
+        "bait=[0, 0, 1]",
+        "--seed",
+        3,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "test_adversarial: 20 tweets" in done.stdout
     done = mcr("data", "check", "testbed", "--root", tmp_path)
     assert (done.returncode, "images of 20 tweets: 20 present" in done.stdout) == (0, True)
     (tmp_path / "p.jsonl").write_text('{"id": "adversarial_test_0", "entities": []}\n')
-    done = mcr("score", "--source", "testbed", "--root", tmp_path, "--split", "test_adversarial", "--predictions", tmp_path / "p.jsonl")
-    assert (done.returncode, "data=testbed-v1:" in done.stdout, "split=test_adversarial" in done.stdout) == (0, True, True)
+    done = mcr(
+        "score",
+        "--source",
+        "testbed",
+        "--root",
+        tmp_path,
+        "--split",
+        "test_adversarial",
+        "--predictions",
+        tmp_path / "p.jsonl",
+    )
+    assert (done.returncode, "data=testbed-v1:" in done.stdout, "split=test_adversarial" in done.stdout) == (
+        0,
+        True,
+        True,
+    )
 
 
 def test_a_gallery_of_the_testbed_is_a_picture_and_a_list(tmp_path):
@@ -112,15 +188,38 @@ SCORE = ["score", "--root", "data/sample", "--predictions", "data/sample/predict
     ("arguments", "sentence"),
     [
         (["data", "check", "twitter", "--root", "."], "unknown source 'twitter'"),
-        (["data", "check", "twitter-gmner", "--root", "nowhere"], "nowhere holds no folder Twitter10000_v2.0"),
-        (["data", "check", "twitter-fmnerg", "--root", ".", "--version", "v1"], "twitter-fmnerg has no version 'v1'"),
+        (
+            ["data", "check", "twitter-gmner", "--root", "nowhere"],
+            "nowhere holds no folder Twitter10000_v2.0",
+        ),
+        (
+            ["data", "check", "twitter-fmnerg", "--root", ".", "--version", "v1"],
+            "twitter-fmnerg has no version 'v1'",
+        ),
         (["score", "--root", "data/sample", "--predictions", "none.jsonl"], "none.jsonl does not exist"),
-        (["score", "--root", "data/sample", "--predictions", "data/sample/predictions.jsonl", "--split", "deev"], "split 'deev'"),
+        (
+            [
+                "score",
+                "--root",
+                "data/sample",
+                "--predictions",
+                "data/sample/predictions.jsonl",
+                "--split",
+                "deev",
+            ],
+            "split 'deev'",
+        ),
         ([*SCORE, "--seed", "-1"], "resamples 1000 and seed -1: expected"),
         ([*SCORE, "--resamples", "0"], "expected 1 to 10,000 resamples"),
         ([*SCORE, "--resamples", "10001"], "expected 1 to 10,000 resamples"),
-        (["testbed", "make", "--out", "new", "--distribution", "gmnr"], "unknown distribution 'gmnr' of the testbed; choose one of"),
-        (["testbed", "make", "--out", "new", "--set", "scale_px=[50, 60]"], "do not fit into pictures of 112 pixels"),
+        (
+            ["testbed", "make", "--out", "new", "--distribution", "gmnr"],
+            "unknown distribution 'gmnr' of the testbed; choose one of",
+        ),
+        (
+            ["testbed", "make", "--out", "new", "--set", "scale_px=[50, 60]"],
+            "do not fit into pictures of 112 pixels",
+        ),
         (["testbed", "make", "--out", "README.md/new"], "cannot write README.md/new"),
         (["testbed", "gallery", "--out", "new.jpg"], "expected the name of a .png file"),
         (["run", "--profile", "huge"], "unknown profile 'huge'"),
@@ -143,7 +242,12 @@ def test_a_mistake_is_one_sentence_and_exit_2_in_a_process_too():
 
 
 def test_usage_mistakes_exit_2():
-    for arguments in ([], ["score"], ["score", "--root", ".", "--predictions", "x", "--scorer", "mine"], ["data"]):
+    for arguments in (
+        [],
+        ["score"],
+        ["score", "--root", ".", "--predictions", "x", "--scorer", "mine"],
+        ["data"],
+    ):
         done = mcr(*arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

@@ -10,7 +10,12 @@ ROME = Entity("Rome", 3, 4, "LOC", ())
 
 
 def test_claims_say_span_type_groundability_and_the_largest_box():
-    assert constraints.claims(ADA) == {"span": "Ada Byron", "type": "PER", "groundable": True, "box": (0, 0, 10, 10)}
+    assert constraints.claims(ADA) == {
+        "span": "Ada Byron",
+        "type": "PER",
+        "groundable": True,
+        "box": (0, 0, 10, 10),
+    }
     assert constraints.claims(ROME) == {"span": "Rome", "type": "LOC", "groundable": False, "box": None}
     assert constraints.claims(ROME, ("type", "span")) == {"span": "Rome", "type": "LOC"}
 

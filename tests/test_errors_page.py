@@ -9,17 +9,19 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from mcr_lib import boxes, rewards, sources, yardsticks
+from contrib import ms_swift
+from mcr_lib import boxes, data, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.data.images import find_images, open_image, usable_images
+from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
-from mcr_lib.sources.images import find_images, open_image, usable_images
-from mcr_lib.sources.predictions import write_predictions
-from mcr_lib.stages import cards, launch, options
-from mcr_lib.study import colab, config, export_swift
-from mcr_lib.study.artifacts import RunFolder
-from mcr_lib.study.scoring import score_file
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.tables.scoring import score_file
+from mcr_lib.training import cards, launch, options
 from tests.conftest import REPOSITORY
+from tools import colab
 
 PAGE = (REPOSITORY / "docs" / "errors.md").read_text()
 SENTENCES = dict(re.findall(r"^\| ([^|]+) \| `([^`]+)` \|", PAGE, re.MULTILINE))
@@ -41,7 +43,7 @@ def assert_said(what, provoke):
 
 
 def read(root, version=None):
-    return sources.read_split("twitter-gmner", root, split="test", version=version)
+    return data.read_split("twitter-gmner", root, split="test", version=version)
 
 
 def broken_file(at):
@@ -56,7 +58,7 @@ def damaged_image(at):
 
 
 def huge_image(at):
-    at.bend.setattr("mcr_lib.sources.images.MAX_PIXELS", 100)
+    at.bend.setattr("mcr_lib.data.images.MAX_PIXELS", 100)
     open_image(at.sample / "images" / "100201.jpg")
 
 
@@ -77,13 +79,17 @@ def held_folder(at):
 
 
 def other_split(at):
-    dev = sources.load_split("twitter-gmner", at.sample, split="dev")
+    dev = data.load_split("twitter-gmner", at.sample, split="dev")
     write_predictions(at.tmp / "p.jsonl", [{"id": example.id, "entities": []} for example in dev])
     score_file(source="twitter-gmner", root=at.sample, predictions=at.tmp / "p.jsonl", n_resamples=100)
 
 
 def failing_pip(at):
-    at.bend.setattr(colab.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=1, stderr="ERROR: no way", stdout=""))
+    at.bend.setattr(
+        colab.subprocess,
+        "run",
+        lambda *a, **k: SimpleNamespace(returncode=1, stderr="ERROR: no way", stdout=""),
+    )
     colab.install(at.tmp)
 
 
@@ -92,17 +98,29 @@ def replaced_package(at):
     at.bend.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
     at.bend.delitem(sys.modules, "datasets", raising=False)
     at.bend.setattr(colab, "pins_of_installed", list)
-    at.bend.setattr(colab.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=0, stderr="", stdout=""))
+    at.bend.setattr(
+        colab.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=0, stderr="", stdout="")
+    )
     at.bend.setattr(colab.importlib.metadata, "version", lambda name: next(versions))
     colab.install(at.tmp)
 
 
 def killed_worker(at):
-    raise launch.failure("Failures:\nRoot Cause:\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 7)", 4, at.tmp / "log")
+    raise launch.failure(
+        "Failures:\nRoot Cause:\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 7)",
+        4,
+        at.tmp / "log",
+    )
 
 
 def placeholder(at):
-    export_swift.swift_row({"id": "7", "images": [], "prompt": [{"role": "user", "content": [{"type": "text", "text": "a <bbox>"}]}]})
+    ms_swift.swift_row(
+        {
+            "id": "7",
+            "images": [],
+            "prompt": [{"role": "user", "content": [{"type": "text", "text": "a <bbox>"}]}],
+        }
+    )
 
 
 LIGHT = {
@@ -135,28 +153,35 @@ def test_the_sentence_of_the_page_is_said(what, at):
     assert_said(what, lambda: LIGHT[what](at))
 
 
-# --- of models: these load torch ----------------------------------------------------------------------------------------------------
+# --- of models: these load torch
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def trained(nano_folder, nano_tweets):
     """A backbone of chance weights that may be bent, and its rows."""
-    from mcr_lib.stages import backbones, mrsi
+    from mcr_lib.data import mrsi
+    from mcr_lib.training import backbones
 
     backbone = backbones.load(str(nano_folder), device="cpu")
     built = mrsi.build_chains(nano_tweets, ["terse"], seed=0).chains
     by_id = {example.id: example for example in nano_tweets}
     sft_rows = list(mrsi.sft_rows(built, by_id, backbone.target, prompt="direct", with_reasoning=False))
     return SimpleNamespace(
-        backbone=backbone, folder=nano_folder, sft_rows=sft_rows, rows=list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt="direct"))
+        backbone=backbone,
+        folder=nano_folder,
+        sft_rows=sft_rows,
+        rows=list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt="direct")),
     )
 
 
-CVO = options.CvoOptions(batch_size=8, num_generations=4, max_completion_length=8, lora_rank=0, check_groups=2)
+CVO = options.CvoOptions(
+    batch_size=8, num_generations=4, max_completion_length=8, lora_rank=0, check_groups=2
+)
 
 
 def pixel_budget(at, trained):
-    from mcr_lib.stages import backbones
+    from mcr_lib.training import backbones
 
     backbones._set_pixels(trained.backbone.processor, (4, 4), unit=28)
 
@@ -167,14 +192,14 @@ def too_many_processes(at, trained):
 
 
 def loaded(at, trained, **how):
-    from mcr_lib.stages import backbones
+    from mcr_lib.training import backbones
 
     backbones.load(str(trained.folder), **how)
 
 
 def no_bitsandbytes(at, trained):
     at.bend.setattr("torch.cuda.is_available", lambda: True)
-    at.bend.setattr("mcr_lib.stages.backbones.find_spec", lambda name: None)
+    at.bend.setattr("mcr_lib.training.backbones.find_spec", lambda name: None)
     loaded(at, trained, device="cuda", quantization="4bit")
 
 
@@ -199,13 +224,20 @@ def full_gpu(at, trained):
     import torch
     from transformers import Trainer
 
-    from mcr_lib.stages import sft
+    from mcr_lib.training import sft
 
     def full(*arguments, **how):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     at.bend.setattr(Trainer, "train", full)
-    sft.train(str(trained.folder), trained.sft_rows, at.tmp, options.SftOptions(max_steps=1, lora_rank=0), prompt="direct", device="cpu")
+    sft.train(
+        str(trained.folder),
+        trained.sft_rows,
+        at.tmp,
+        options.SftOptions(max_steps=1, lora_rank=0),
+        prompt="direct",
+        device="cpu",
+    )
 
 
 def other_processor(at, trained):
@@ -226,73 +258,75 @@ def short_model(at, trained):
 
 
 def checked(trained):
-    from mcr_lib.stages import preflight
+    from mcr_lib.training import preflight
 
     preflight.check_rows(trained.backbone, trained.sft_rows)
 
 
 def gold_checked(at, trained):
-    from mcr_lib.stages import preflight
+    from mcr_lib.training import preflight
 
     preflight.check_gold(trained.backbone, trained.rows, CVO)
 
 
 def groups_checked(at, trained):
-    from mcr_lib.stages import preflight
+    from mcr_lib.training import preflight
 
     preflight.check_groups(trained.backbone, trained.rows, CVO, prompt="direct")
 
 
 def torn_group(at, trained):
-    from mcr_lib.stages import cvo
+    from mcr_lib.training import cvo
 
-    cvo.make_trainer(trained.backbone, trained.rows, at.tmp, CVO.model_copy(update={"batch_size": 6}), prompt="direct")
+    cvo.make_trainer(
+        trained.backbone, trained.rows, at.tmp, CVO.model_copy(update={"batch_size": 6}), prompt="direct"
+    )
 
 
 def some_without_image(at, trained):
-    from mcr_lib.stages import training
+    from mcr_lib.training import loop
 
-    training.dataset([{**trained.sft_rows[0], "images": []}, *trained.sft_rows[1:]])
+    loop.dataset([{**trained.sft_rows[0], "images": []}, *trained.sft_rows[1:]])
 
 
 def no_rows(at, trained):
-    from mcr_lib.stages import training
+    from mcr_lib.training import loop
 
-    training.dataset([])
+    loop.dataset([])
 
 
 def quantized_in_full(at, trained):
-    from mcr_lib.stages import training
+    from mcr_lib.training import loop
 
-    training.started(str(trained.folder), at.tmp, options.SftOptions(lora_rank=0, quantization="4bit"), "cpu")
+    loop.started(str(trained.folder), at.tmp, options.SftOptions(lora_rank=0, quantization="4bit"), "cpu")
 
 
 def adapter_of(at, **base):
-    from mcr_lib.stages import adapters
+    from mcr_lib.training import adapters
 
     adapters.found_base(at.tmp, {"base": {"family": "qwen2.5-vl", "weights": "0" * 12, **base}})
 
 
 def served(at, vllm):
-    from mcr_lib.stages import cvo
+    from mcr_lib.training import cvo
 
     at.bend.setattr(cvo, "find_spec", lambda name: vllm)
     cvo.check_server("mrsi", CVO.model_copy(update={"use_vllm": True, "vllm_server_port": 1}))
 
 
 def cut_weights(at, trained):
-    from mcr_lib.stages import training
+    from mcr_lib.training import loop
 
     state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3))
-    training._check_whole(SimpleNamespace(accelerator=SimpleNamespace(state=state), is_fsdp_enabled=False))
+    loop._check_whole(SimpleNamespace(accelerator=SimpleNamespace(state=state), is_fsdp_enabled=False))
 
 
 def full_disk(at, trained):
-    from mcr_lib.stages import training
+    from mcr_lib.training import loop
 
     usage = shutil.disk_usage(at.tmp)
     at.bend.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
-    training._check_room(at.tmp, trained.backbone.model)
+    loop._check_room(at.tmp, trained.backbone.model)
 
 
 HEAVY = {
@@ -332,17 +366,30 @@ def test_the_sentence_about_a_model_is_said(what, at, trained):
 
 def test_every_sentence_of_the_page_is_provoked_and_explained():
     assert set(SENTENCES) == {*LIGHT, *HEAVY}
-    rows = [line.strip("|").split(" | ") for line in PAGE.split("\n") if any(line.startswith(f"| {what} | `") for what in SENTENCES)]
+    rows = [
+        line.strip("|").split(" | ")
+        for line in PAGE.split("\n")
+        if any(line.startswith(f"| {what} | `") for what in SENTENCES)
+    ]
     assert len(rows) == len(SENTENCES)
     assert all(len(row) == 4 and all(cell.strip() for cell in row) for row in rows)
 
 
-# --- numbers that look wrong -------------------------------------------------------------------------------------------------------
+# --- numbers that look wrong
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_boxes_read_in_another_space_earn_no_grounding_and_everything_else():
     box = (300, 200, 700, 600)
-    tweet = Example("1", "demo", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (box,)),), ("PER",), image_size_px=(1000, 800))
+    tweet = Example(
+        "1",
+        "demo",
+        "train",
+        ("Ada",),
+        (Entity("Ada", 0, 1, "PER", (box,)),),
+        ("PER",),
+        image_size_px=(1000, 800),
+    )
     thousandths = rewards.written_gold(tweet, "norm1000")
     parsed = parse_answer(write_answer(yardsticks.perfect(thousandths)), labels=("PER",))
     found = rewards.rewards(parsed, rewards.written_gold(tweet, "model_px", model_size=(504, 392)))

@@ -1,4 +1,6 @@
-"""The export for ms-swift: rows and plug-in as its documentation has them, and scripts that are run with a stand-in for `swift`."""
+"""The export for ms-swift: rows and plug-in as its documentation has them, and scripts that are run with a
+stand-in for `swift`.
+"""
 
 import json
 import os
@@ -9,14 +11,15 @@ from types import ModuleType
 
 import pytest
 
+from contrib import ms_swift
 from mcr_lib import rewards
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.stages.options import CvoOptions, SftOptions
-from mcr_lib.study import config, export_swift
-from mcr_lib.study.cli import main
-from mcr_lib.study.settings import Study
+from mcr_lib.study.commands.cli import main
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.training.options import CvoOptions, SftOptions
 from mcr_lib.yardsticks import perfect
 
 PROFILE = """
@@ -54,10 +57,12 @@ OF_TRANSFORMERS = {"bf16", "fp16", "warmup_steps"}
 
 @pytest.fixture(scope="module")
 def exported(sample_dir, tmp_path_factory):
-    """Every setting of a small profile for Qwen2.5-VL-7B, exported from the sample's 24 tweets; nothing of the model is here."""
+    """Every setting of a small profile for Qwen2.5-VL-7B, exported from the sample's 24 tweets; nothing of
+    the model is here.
+    """
     root = tmp_path_factory.mktemp("swift")
     study = opened(root, sample_dir)
-    return root / "out", export_swift.export(study, root / "out")
+    return root / "out", ms_swift.export(study, root / "out")
 
 
 def opened(root, sample_dir, family="qwen2.5-vl", backbone="Qwen/Qwen2.5-VL-7B-Instruct", **overrides):
@@ -71,27 +76,50 @@ def rows_of(out, name):
 
 def test_what_is_written_is_told_in_the_order_of_use(exported):
     out, paths = exported
-    assert [path.name for path in paths] == ["mrsi.jsonl", "mrsi.sh", "mcr.jsonl", "rewards_mcr.py", "mcr.sh", "full.jsonl", "full.sh"]
+    assert [path.name for path in paths] == [
+        "mrsi.jsonl",
+        "mrsi.sh",
+        "mcr.jsonl",
+        "rewards_mcr.py",
+        "mcr.sh",
+        "full.jsonl",
+        "full.sh",
+    ]
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in paths)
 
 
-@pytest.mark.parametrize(("name", "roles"), [("mrsi", ["system", "user", "assistant"]), ("mcr", ["system", "user"])])
+@pytest.mark.parametrize(
+    ("name", "roles"), [("mrsi", ["system", "user", "assistant"]), ("mcr", ["system", "user"])]
+)
 def test_rows_have_the_documented_form(exported, name, roles):
     rows = rows_of(exported[0], name)
     assert len(rows) > 1
     for row in rows:
         assert [message["role"] for message in row["messages"]] == roles
-        assert all(set(message) == {"role", "content"} and isinstance(message["content"], str) for message in row["messages"])
-        assert "".join(message["content"] for message in row["messages"]).count("<image>") == len(row["images"]) == 1
+        assert all(
+            set(message) == {"role", "content"} and isinstance(message["content"], str)
+            for message in row["messages"]
+        )
+        assert (
+            "".join(message["content"] for message in row["messages"]).count("<image>")
+            == len(row["images"])
+            == 1
+        )
         assert row["messages"][1]["content"].startswith("<image>")
         assert all(os.path.isabs(path) and os.path.isfile(path) for path in row["images"])  # noqa: PTH113, PTH117
-        assert set(row) - {"messages", "images"} == ({"gold", "model_size", "family"} if name == "mcr" else set())
+        assert set(row) - {"messages", "images"} == (
+            {"gold", "model_size", "family"} if name == "mcr" else set()
+        )
 
 
 def test_boxes_are_written_as_the_family_speaks(exported, sample_dir, tmp_path):
     """A chain's answer earns the maximum against its gold in the family's space, and not in another."""
-    wide = export_swift.export(opened(tmp_path, sample_dir, "qwen3-vl", "Qwen/Qwen3-VL-8B-Instruct", d1_share=1), tmp_path / "o", "mrsi")
-    narrow = export_swift.export(opened(tmp_path, sample_dir, d1_share=1), tmp_path / "n", "mrsi")
+    wide = ms_swift.export(
+        opened(tmp_path, sample_dir, "qwen3-vl", "Qwen/Qwen3-VL-8B-Instruct", d1_share=1),
+        tmp_path / "o",
+        "mrsi",
+    )
+    narrow = ms_swift.export(opened(tmp_path, sample_dir, d1_share=1), tmp_path / "n", "mrsi")
     study = opened(tmp_path, sample_dir, d1_share=1)
     gold_of = {str(os.path.realpath(example.images[0])): example for example in study.examples("train")}
     n_boxes = 0
@@ -99,9 +127,11 @@ def test_boxes_are_written_as_the_family_speaks(exported, sample_dir, tmp_path):
         for row in map(json.loads, path.read_text().splitlines()):
             example = gold_of[row["images"][0]]
             parsed = parse_answer(row["messages"][-1]["content"], labels=example.labels)
-            size = export_swift.mrsi.Target("qwen2.5-vl", 56 * 56, 200704, "full").size(example)
+            size = ms_swift.mrsi.Target("qwen2.5-vl", 56 * 56, 200704, "full").size(example)
             scores = [
-                rewards.rewards(parsed, rewards.written_gold(example, each, model_size=size), sigma=0.9).grounding
+                rewards.rewards(
+                    parsed, rewards.written_gold(example, each, model_size=size), sigma=0.9
+                ).grounding
                 for each in (space, other)
             ]
             n_boxes += any(entity.is_groundable for entity in example.entities)
@@ -135,7 +165,10 @@ def test_the_plug_in_registers_five_rewards_that_are_those_of_training(exported,
     rows = rows_of(out, "mcr")
     columns = {key: [row[key] for row in rows] for key in ("gold", "model_size", "family")}
     written = [
-        rewards.written_gold(Example.from_row(json.loads(row["gold"])), "model_px", model_size=tuple(row["model_size"])) for row in rows
+        rewards.written_gold(
+            Example.from_row(json.loads(row["gold"])), "model_px", model_size=tuple(row["model_size"])
+        )
+        for row in rows
     ]
     right = [write_answer(perfect(gold)) for gold in written]
     for name, kind in stand_in.orms.items():
@@ -188,8 +221,18 @@ def test_scripts_call_swift_with_documented_flags_and_hand_over(exported):
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
     assert found["target_regex"].startswith(r"^.*language_model\.layers\.\d+\.(self_attn")
-    assert (out / "output" / "mrsi-adapter").resolve() == (out / "output" / "mrsi" / "checkpoint-10").resolve()
-    assert merged[:-1] == ["export", "--adapters", "output/mrsi/checkpoint-10", "--merge_lora", "true", "--output_dir", "output/mrsi-model"]
+    assert (out / "output" / "mrsi-adapter").resolve() == (
+        out / "output" / "mrsi" / "checkpoint-10"
+    ).resolve()
+    assert merged[:-1] == [
+        "export",
+        "--adapters",
+        "output/mrsi/checkpoint-10",
+        "--merge_lora",
+        "true",
+        "--output_dir",
+        "output/mrsi-model",
+    ]
 
 
 def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported):
@@ -198,7 +241,9 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     found = flags_of(trained[:-1])
     assert set(found) <= {*DOCUMENTED, *OF_TRANSFORMERS}
     assert (found["model"], found["use_hf"]) == ("Qwen/Qwen2.5-VL-7B-Instruct", "true")
-    assert found["adapters"] == found["ref_adapters"] == "output/mrsi-adapter"  # `asked`, in between, trains nothing
+    assert (
+        found["adapters"] == found["ref_adapters"] == "output/mrsi-adapter"
+    )  # `asked`, in between, trains nothing
     assert found["external_plugins"] == "rewards_mcr.py"
     assert found["reward_funcs"] == "mcr_count mcr_span mcr_type mcr_grounding mcr_entailment"
     expected = {
@@ -211,21 +256,32 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     }
     assert {key: found[key] for key in expected} == expected
     assert found["gradient_accumulation_steps"] == "4"  # 64 answers, 2 processes of 8
-    assert "# Not carried over: entropy_coef=0.5 (it adds no entropy term)\n" in (exported[0] / "mcr.sh").read_text()
+    assert (
+        "# Not carried over: entropy_coef=0.5 (it adds no entropy term)\n"
+        in (exported[0] / "mcr.sh").read_text()
+    )
 
 
 def test_an_adapter_may_be_merged_before_the_next_stage(sample_dir, tmp_path):
-    export_swift.export(opened(tmp_path, sample_dir, cvo={"handover": "merge"}), tmp_path / "out", "mcr")
+    ms_swift.export(opened(tmp_path, sample_dir, cvo={"handover": "merge"}), tmp_path / "out", "mcr")
     _, (trained, _) = run_script(tmp_path / "out", "mcr")
     found = flags_of(trained[:-1])
-    assert (found["model"], {"use_hf", "adapters", "ref_adapters"} & set(found)) == ("output/mrsi-model", set())
+    assert (found["model"], {"use_hf", "adapters", "ref_adapters"} & set(found)) == (
+        "output/mrsi-model",
+        set(),
+    )
 
 
 def test_full_fine_tuning_freezes_the_vision_tower_and_hands_its_checkpoint_over(exported):
     out, _ = exported
     _, calls = run_script(out, "full")
     found = flags_of(calls[0][:-1])
-    assert (found["tuner_type"], found["freeze_vit"], found["warmup_steps"], len(calls)) == ("full", "true", "10", 1)
+    assert (found["tuner_type"], found["freeze_vit"], found["warmup_steps"], len(calls)) == (
+        "full",
+        "true",
+        "10",
+        1,
+    )
     assert (out / "output" / "full-model").resolve() == (out / "output" / "full" / "checkpoint-10").resolve()
 
 
@@ -236,33 +292,54 @@ def test_a_batch_that_processes_cannot_share_is_one_sentence(exported):
 
 
 def test_every_option_is_carried_translated_or_told():
-    known = [*export_swift.SAME, *export_swift.TRANSLATED, *export_swift.NOT_CARRIED]
+    known = [*ms_swift.SAME, *ms_swift.TRANSLATED, *ms_swift.NOT_CARRIED]
     assert len(known) == len(set(known))
     assert set(known) == set(SftOptions.model_fields) | set(CvoOptions.model_fields)
 
 
 def test_quantized_dft_and_separately_scaled_rewards_have_flags():
-    found = dict(export_swift.flags(SftOptions(quantization="4bit", loss_type="dft", max_steps=5), "qwen3-vl"))
-    assert (found["quant_method"], found["quant_bits"], found["enable_dft_loss"], found["max_steps"]) == ("bnb", "4", "true", "5")
-    found = dict(export_swift.flags(CvoOptions(multi_objective_aggregation="normalize_then_sum", top_k=20), "qwen3-vl"))
+    found = dict(ms_swift.flags(SftOptions(quantization="4bit", loss_type="dft", max_steps=5), "qwen3-vl"))
+    assert (found["quant_method"], found["quant_bits"], found["enable_dft_loss"], found["max_steps"]) == (
+        "bnb",
+        "4",
+        "true",
+        "5",
+    )
+    found = dict(
+        ms_swift.flags(CvoOptions(multi_objective_aggregation="normalize_then_sum", top_k=20), "qwen3-vl")
+    )
     assert (found["scale_rewards"], found["top_k"]) == ("gdpo", "20")
-    found = dict(export_swift.flags(CvoOptions(use_vllm=True, vllm_server_host="node7"), "qwen3-vl"))
+    found = dict(ms_swift.flags(CvoOptions(use_vllm=True, vllm_server_host="node7"), "qwen3-vl"))
     assert (found["vllm_mode"], found["vllm_server_base_url"]) == ("server", "http://node7:8000")
-    assert (found["rollout_importance_sampling_mode"], found["rollout_importance_sampling_threshold"]) == ("sequence_mask", "3")
+    assert (found["rollout_importance_sampling_mode"], found["rollout_importance_sampling_threshold"]) == (
+        "sequence_mask",
+        "3",
+    )
     assert set(found) <= {*DOCUMENTED, *OF_TRANSFORMERS}
 
 
 def test_what_cannot_be_exported_is_one_sentence(sample_dir, tmp_path, capsys):
     study = opened(tmp_path, sample_dir)
     with pytest.raises(UserError, match="nothing to export: base trains no model"):
-        export_swift.export(study, tmp_path / "o", "base")
-    with pytest.raises(UserError, match="setting mcr has no tweet to train on; its tweets are those of d2 that have an image"):
-        export_swift.export(opened(tmp_path, sample_dir, d1_share=1), tmp_path / "o", "mcr")
-    with pytest.raises(UserError, match="family glm-4.5v has no counterpart in ms-swift that is known here; choose one of qwen2.5-vl"):
-        export_swift.export(opened(tmp_path, sample_dir, "glm-4.5v", "some/model"), tmp_path / "o")
-    row = {"id": "7", "images": [], "prompt": [{"role": "user", "content": [{"type": "text", "text": "an <image> of"}]}]}
-    with pytest.raises(UserError, match="tweet 7 holds '<image>', which ms-swift would take for a placeholder"):
-        export_swift.swift_row(row)
+        ms_swift.export(study, tmp_path / "o", "base")
+    with pytest.raises(
+        UserError, match="setting mcr has no tweet to train on; its tweets are those of d2 that have an image"
+    ):
+        ms_swift.export(opened(tmp_path, sample_dir, d1_share=1), tmp_path / "o", "mcr")
+    with pytest.raises(
+        UserError,
+        match="family glm-4.5v has no counterpart in ms-swift that is known here; choose one of qwen2.5-vl",
+    ):
+        ms_swift.export(opened(tmp_path, sample_dir, "glm-4.5v", "some/model"), tmp_path / "o")
+    row = {
+        "id": "7",
+        "images": [],
+        "prompt": [{"role": "user", "content": [{"type": "text", "text": "an <image> of"}]}],
+    }
+    with pytest.raises(
+        UserError, match="tweet 7 holds '<image>', which ms-swift would take for a placeholder"
+    ):
+        ms_swift.swift_row(row)
     assert main(["export", "ms-swift", "--out", str(tmp_path)]) == 2
     assert main(["export", "ms-swift", "--run", str(tmp_path), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err
@@ -274,5 +351,21 @@ def test_the_command_exports_a_run_from_its_own_profile(sample_dir, tmp_path, ca
     study = opened(tmp_path, sample_dir)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "profile.yaml").write_text(config.as_yaml(study.loaded))
-    assert main(["export", "ms-swift", "--run", str(tmp_path / "run"), "--setting", "mrsi", "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in ("mrsi.jsonl", "mrsi.sh")]
+    assert (
+        main(
+            [
+                "export",
+                "ms-swift",
+                "--run",
+                str(tmp_path / "run"),
+                "--setting",
+                "mrsi",
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / "out" / name) for name in ("mrsi.jsonl", "mrsi.sh")
+    ]

@@ -1,4 +1,6 @@
-"""Families of backbones: real classes at tiny random size through every stage, published shapes on the meta device, names and folders."""
+"""Families of backbones: real classes at tiny random size through every stage, published shapes on the meta
+device, names and folders.
+"""
 
 import json
 import re
@@ -10,32 +12,32 @@ import torch
 import transformers
 import yaml
 
+import architecture
+import tasks
 from mcr_lib import chains
 from mcr_lib.boxes import FAMILIES as SPACES
+from mcr_lib.data import load_split, mrsi
+from mcr_lib.data.images import open_image
+from mcr_lib.data.predictions import Prediction, parse_prediction, read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge, outcome, ratios, totals
-from mcr_lib.sources import load_split
-from mcr_lib.sources.images import open_image
-from mcr_lib.sources.predictions import Prediction, parse_prediction, read_predictions
-from mcr_lib.stages import (
+from mcr_lib.study.commands import predict, preflight_command
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.training import (
     adapters,
     backbones,
     cards,
     cvo,
     families,
     generate,
+    loop,
     memory,
-    mrsi,
     nano,
     preflight,
-    pretrain_rows,
     sft,
-    tiny,
-    training,
 )
-from mcr_lib.stages.options import CvoOptions, SftOptions
-from mcr_lib.study import config, predict, preflight_command
-from mcr_lib.study.settings import Study
+from mcr_lib.training.options import CvoOptions, SftOptions
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -45,9 +47,14 @@ MODELS = {
 }  # fmt: skip
 """One of each family."""
 
-WITH_SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nI help.<|im_end|>\n{% endif %}" + tiny.CHAT_TEMPLATE
-THINKING = tiny.CHAT_TEMPLATE.replace("<|im_start|>assistant\n{% endif %}", "{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}")
-TEMPLATES = {"qwen2.5-vl": WITH_SYSTEM, "mimo-vl": WITH_SYSTEM, "qwen3-vl": tiny.CHAT_TEMPLATE}
+WITH_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nI help.<|im_end|>\n{% endif %}"
+    + architecture.CHAT_TEMPLATE
+)
+THINKING = architecture.CHAT_TEMPLATE.replace(
+    "<|im_start|>assistant\n{% endif %}", "{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
+)
+TEMPLATES = {"qwen2.5-vl": WITH_SYSTEM, "mimo-vl": WITH_SYSTEM, "qwen3-vl": architecture.CHAT_TEMPLATE}
 """Shapes of the families' own templates."""
 
 
@@ -58,7 +65,7 @@ def pixels(family):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny.train_tokenizer(pretrain_rows.texts())
+    return architecture.train_tokenizer(tasks.texts())
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +80,19 @@ def released(tokenizer, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pictured(gmner_dir, tmp_path_factory):
     """The real tweets whose image lies beside the annotations, read from a copy of their files alone."""
-    ids, root = {path.stem for path in (gmner_dir / "images").glob("*.jpg")}, tmp_path_factory.mktemp("pictured")
+    ids, root = (
+        {path.stem for path in (gmner_dir / "images").glob("*.jpg")},
+        tmp_path_factory.mktemp("pictured"),
+    )
     if not ids:
         pytest.skip("no image of a real tweet beside the annotations")
     texts = [path.read_text() for path in (gmner_dir / "Twitter10000_v2.0" / "txt").glob("*.txt")]
-    found = [block for text in texts for block in text.split("\n\n") if block.partition("\n")[0].removeprefix("IMGID:") in ids]
+    found = [
+        block
+        for text in texts
+        for block in text.split("\n\n")
+        if block.partition("\n")[0].removeprefix("IMGID:") in ids
+    ]
     for folder in ("txt", "xml"):
         (root / "Twitter10000_v2.0" / folder).mkdir(parents=True)
     (root / "Twitter10000_v2.0" / "txt" / "test.txt").write_text("\n\n".join(found) + "\n\n")
@@ -93,7 +108,10 @@ def perfect_text(example, family, size):
 
 
 def gmner_f1(examples, answers):
-    judged = [judge(e, parse_prediction(answer, e, "strict")[1]) for e, answer in zip(examples, answers, strict=True)]
+    judged = [
+        judge(e, parse_prediction(answer, e, "strict")[1])
+        for e, answer in zip(examples, answers, strict=True)
+    ]
     return ratios(totals([outcome(each, "gmner") for each in judged]))["f1"].percent
 
 
@@ -108,21 +126,39 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     target = backbones.outline(str(released[family]), pixels=pixels(family)).target
     assert (target.family, target.wording) == (family, "full")
     as_on_gpus = {"weights": "bfloat16", "bf16": True, "gradient_checkpointing": True}
-    steps = {"max_steps": 1, "batch_size": 4, "per_device_batch_size": 4, "lora_rank": 4, "learning_rate": 1e-2, **budget, **as_on_gpus}
+    steps = {
+        "max_steps": 1,
+        "batch_size": 4,
+        "per_device_batch_size": 4,
+        "lora_rank": 4,
+        "learning_rate": 1e-2,
+        **budget,
+        **as_on_gpus,
+    }
 
-    rows = list(mrsi.sft_rows(mrsi.build_chains(few, ["terse"], seed=0).chains, by_id, target, prompt="direct"))
-    took = sft.train(str(released[family]), rows, tmp_path / "sft", SftOptions(**steps), prompt="direct", device="cpu")
+    rows = list(
+        mrsi.sft_rows(mrsi.build_chains(few, ["terse"], seed=0).chains, by_id, target, prompt="direct")
+    )
+    took = sft.train(
+        str(released[family]), rows, tmp_path / "sft", SftOptions(**steps), prompt="direct", device="cpu"
+    )
     assert (took["n_steps"], took["checks"]["images_opened"]) == (1, 4)
 
     rows = list(mrsi.grpo_rows(few, target, prompt="direct"))
     options = CvoOptions(**steps, num_generations=4, max_completion_length=40, check_groups=0)
-    took = cvo.train(str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu")
+    took = cvo.train(
+        str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu"
+    )
     assert (took["n_steps"], took["checks"]["gold_answers"]) == (1, 4)
 
     trained = backbones.load(str(tmp_path / "cvo" / "model"), device="cpu", dtype=torch.bfloat16)
     assert trained.target == target, "the budget of pixels and the family stay with the model"
-    before = backbones.load(str(released[family]), device="cpu", dtype=torch.bfloat16, pixels=pixels(family)).model.state_dict()
-    changed = {name for name, value in trained.model.state_dict().items() if not torch.equal(value, before[name])}
+    before = backbones.load(
+        str(released[family]), device="cpu", dtype=torch.bfloat16, pixels=pixels(family)
+    ).model.state_dict()
+    changed = {
+        name for name, value in trained.model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert changed
     assert all(re.fullmatch(families.FAMILIES[family].lora_targets + r"\.weight", name) for name in changed)
 
@@ -131,7 +167,9 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     assert header["coordinate_space"] == SPACES[family].space
     assert [row.model_size for row in said] == [target.size(example) for example in few]
     assert gmner_f1(few, said) in (None, 0.0)
-    perfect = [replace(row, answer=perfect_text(e, family, row.model_size)) for e, row in zip(few, said, strict=True)]
+    perfect = [
+        replace(row, answer=perfect_text(e, family, row.model_size)) for e, row in zip(few, said, strict=True)
+    ]
     assert gmner_f1(few, perfect) == 100
 
 
@@ -144,7 +182,13 @@ def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights
     }  # fmt: skip
     profile = yaml.safe_load((REPOSITORY / "notebooks" / "profiles" / "qwen3-vl-8b.yaml").read_text())
     told["sft"] = profile["sft"] | {"max_steps": 1, "batch_size": 2}
-    told["cvo"] = profile["cvo"] | {"max_steps": 1, "batch_size": 4, "num_generations": 4, "max_completion_length": 40, "check_groups": 0}
+    told["cvo"] = profile["cvo"] | {
+        "max_steps": 1,
+        "batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 40,
+        "check_groups": 0,
+    }
     loaded = config.load("qwen3-vl-8b", tmp_path / "run", told)
     assert {line.mark for line in preflight_command.lines(loaded)} == {"✓"}
 
@@ -152,7 +196,9 @@ def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights
     files = {name: read_predictions(study.answer(name, "test")) for name in ("base", "mcr")}
     for header, rows in files.values():
         assert header["coordinate_space"] == "norm1000"
-        assert [row.model_size for row in rows] == [study.target.size(example) for example in study.examples("test")]
+        assert [row.model_size for row in rows] == [
+            study.target.size(example) for example in study.examples("test")
+        ]
     options = {row["option"]: (row["value"], row["origin"]) for row in study.facts("mcr")["options"]}
     assert options["weights"] == ("bfloat16", "run")
     assert options["max_pixels"] == (12 * 32 * 32, "run")
@@ -164,7 +210,9 @@ def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights
 
 @pytest.mark.parametrize("family", MODELS)
 def test_real_tweets_go_through_every_family(released, pictured, tmp_path, family):
-    backbone = backbones.load(str(released[family]), device="cpu", pixels=(SPACES[family].unit ** 2, 150 * SPACES[family].unit ** 2))
+    backbone = backbones.load(
+        str(released[family]), device="cpu", pixels=(SPACES[family].unit ** 2, 150 * SPACES[family].unit ** 2)
+    )
     found, target = pictured, backbone.target
     images = [[open_image(path) for path in e.images] for e in found]
     chats = [row["prompt"] for row in mrsi.grpo_rows(found, target, prompt="mcr")]
@@ -182,7 +230,9 @@ def test_real_tweets_go_through_every_family(released, pictured, tmp_path, famil
         assert drawn.width / drawn.height == pytest.approx(picture.width / picture.height, rel=0.01)
         for entity, gold in zip(entities, example.entities, strict=True):
             assert (entity.box_xyxy is not None) == gold.is_groundable
-    assert any(e.box_xyxy for a, ex in zip(answers, found, strict=True) for e in parse_prediction(a, ex, "strict")[1]), "nothing was drawn"
+    assert any(
+        e.box_xyxy for a, ex in zip(answers, found, strict=True) for e in parse_prediction(a, ex, "strict")[1]
+    ), "nothing was drawn"
     assert gmner_f1(found, answers) == 100
 
 
@@ -203,7 +253,10 @@ def test_published_shapes_have_the_published_numbers(hub):
         *("gate_proj", "up_proj", "down_proj"),
     }
     assert not [name for name in adapted if any(part in name for part in family.never_trained)]
-    assert sum(16 * (module.in_features + module.out_features) for module in adapted.values()) == published.n_lora
+    assert (
+        sum(16 * (module.in_features + module.out_features) for module in adapted.values())
+        == published.n_lora
+    )
     shape = memory.Shape.of(published.config, published.n_parameters)
     assert shape.n_lora(16) == published.n_lora
     assert shape.n_linear == sum(module.in_features * module.out_features for module in adapted.values())
@@ -220,16 +273,33 @@ def test_the_numbers_of_7b_are_those_that_others_publish():
     seven = families.PUBLISHED["Qwen/Qwen2.5-VL-7B-Instruct"]
     assert (seven.n_parameters, seven.n_lora) == (8_292_166_656, 16 * 28 * (2 * 7168 + 2 * 4096 + 3 * 22_528))
     shape = memory.Shape.of(seven.config, seven.n_parameters)
-    lora = {"weights": "bfloat16", "bf16": True, "lora_rank": 16, "gradient_checkpointing": True, "per_device_batch_size": 2}
-    update = memory.of_stage(shape, SftOptions(**lora), n_processes=4, prompt_tokens=900, completion_tokens=100)
+    lora = {
+        "weights": "bfloat16",
+        "bf16": True,
+        "lora_rank": 16,
+        "gradient_checkpointing": True,
+        "per_device_batch_size": 2,
+    }
+    update = memory.of_stage(
+        shape, SftOptions(**lora), n_processes=4, prompt_tokens=900, completion_tokens=100
+    )
     assert update.weights == 2 * 8_292_166_656
     assert update.trained == 16 * 40_370_176
     # 2 rows x 1000 tokens x ((28·3584 + 8·3584 + 3·4096 + 4·18944) values of 2 bytes + 152,064 x 10 bytes)
     assert update.update == 2 * 1000 * ((28 * 3584 + 8 * 3584 + 3 * 4096 + 4 * 18_944) * 2 + 152_064 * 10)
-    sampled = memory.of_stage(shape, CvoOptions(**lora), n_processes=4, prompt_tokens=900, completion_tokens=100)
-    # 16 rows x 1000 tokens x 28 layers x 2 x 512 x 2 bytes, and the prompts' pass of 16 x 900 x (3·18944 + 4·3584) x 2 bytes
+    sampled = memory.of_stage(
+        shape, CvoOptions(**lora), n_processes=4, prompt_tokens=900, completion_tokens=100
+    )
+    # 16 rows x 1000 tokens x 28 layers x 2 x 512 x 2 bytes, and the prompts' pass of 16 x 900 x (3·18944 +
+    # 4·3584) x 2 bytes
     assert sampled.rollout == 16 * 1000 * 28 * 2 * 512 * 2 + 16 * 900 * (3 * 18_944 + 4 * 3584) * 2
-    four = memory.of_stage(shape, SftOptions(**lora, quantization="4bit"), n_processes=1, prompt_tokens=900, completion_tokens=100)
+    four = memory.of_stage(
+        shape,
+        SftOptions(**lora, quantization="4bit"),
+        n_processes=1,
+        prompt_tokens=900,
+        completion_tokens=100,
+    )
     assert four.weights == pytest.approx(6_525_288_448 * 0.516 + (8_292_166_656 - 6_525_288_448) * 2)
     full = memory.of_stage(
         shape, CvoOptions(**{**lora, "lora_rank": 0}), n_processes=1, prompt_tokens=900, completion_tokens=100
@@ -238,9 +308,14 @@ def test_the_numbers_of_7b_are_those_that_others_publish():
 
 
 def test_families_are_told_by_type_name_and_vocabulary(released):
-    assert {family: cards.card(str(folder))["family"] for family, folder in released.items()} == {family: family for family in MODELS}
+    assert {family: cards.card(str(folder))["family"] for family, folder in released.items()} == {
+        family: family for family in MODELS
+    }
     assert families.family_of({"model_type": "llava"}, "some/model") is None
-    assert families.family_of({"model_type": "qwen3_vl", "text_config": {"vocab_size": 151_936}}, "x") == "qwen3-vl"
+    assert (
+        families.family_of({"model_type": "qwen3_vl", "text_config": {"vocab_size": 151_936}}, "x")
+        == "qwen3-vl"
+    )
     for published in families.PUBLISHED.values():
         config = {"model_type": families.FAMILIES[published.family].model_type, "text_config": published.text}
         assert families.family_of(config, "my-folder") == published.family
@@ -264,18 +339,24 @@ def test_a_prompt_that_ends_with_think_is_closed(tokenizer, released, tmp_path):
         shutil.copytree(released["qwen3-vl"], folder, dirs_exist_ok=True)
         (folder / "chat_template.jinja").write_text(template)
         chat = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-        return backbones.processor(str(folder)).apply_chat_template(chat, tokenize=False, add_generation_prompt=True)[-24:]
+        return backbones.processor(str(folder)).apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=True
+        )[-24:]
 
     assert ending(THINKING).endswith("<|im_start|>assistant\n")
     with pytest.raises(UserError, match="ends a prompt with <think>"):
-        ending(tiny.CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n{{ '<think>' }}{% endif %}"))
+        ending(
+            architecture.CHAT_TEMPLATE.replace(
+                "assistant\n{% endif %}", "assistant\n{{ '<think>' }}{% endif %}"
+            )
+        )
 
 
 def test_a_template_that_changes_an_answer_is_told(released, nano_tweets, tmp_path):
     folder = tmp_path / "rearranging"
     shutil.copytree(released["qwen3-vl"], folder)
     (folder / "chat_template.jinja").write_text(
-        tiny.CHAT_TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'].split('</think>')[-1] }}")
+        architecture.CHAT_TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'].split('</think>')[-1] }}")
     )
     outline = backbones.outline(str(folder), pixels=pixels("qwen3-vl"))
     built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
@@ -291,7 +372,9 @@ def test_a_model_of_the_hub_is_found_in_its_cache(released, tmp_path, monkeypatc
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("0" * 40)
     assert cards.card("XiaomiMiMo/MiMo-VL-7B-RL")["family"] == "mimo-vl"
-    assert backbones.load("XiaomiMiMo/MiMo-VL-7B-RL", device="cpu", pixels=pixels("mimo-vl")).family == "mimo-vl"
+    assert (
+        backbones.load("XiaomiMiMo/MiMo-VL-7B-RL", device="cpu", pixels=pixels("mimo-vl")).family == "mimo-vl"
+    )
     said = predict.predict("XiaomiMiMo/MiMo-VL-7B-RL", "Ada in Oslo", device="cpu", max_new_tokens=2)
     assert (said["prompt"], said["entities"]) == ("direct", [])
     assert said["parse"]["reason"], "chance weights cannot answer in two tokens"
@@ -299,9 +382,15 @@ def test_a_model_of_the_hub_is_found_in_its_cache(released, tmp_path, monkeypatc
 
 def test_a_model_that_is_not_here_is_told_with_what_to_download(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"hf download Qwen/Qwen2.5-VL-7B-Instruct \(17 GB\) brings it.*HF_HOME.*--set backbone=FOLDER"):
+    with pytest.raises(
+        UserError,
+        match=r"hf download Qwen/Qwen2.5-VL-7B-Instruct \(17 GB\) brings it.*HF_HOME.*--set backbone=FOLDER",
+    ):
         backbones.load("Qwen/Qwen2.5-VL-7B-Instruct")
-    with pytest.raises(UserError, match="some/model is no folder, and no model of that name has been downloaded: hf download some/model "):
+    with pytest.raises(
+        UserError,
+        match="some/model is no folder, and no model of that name has been downloaded: hf download some/model ",
+    ):
         cards.card("some/model")
 
 
@@ -341,7 +430,10 @@ def test_weights_of_another_shape_are_told(released, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(released["qwen2.5-vl"], folder)
     config = json.loads((folder / "config.json").read_text())
-    changed(folder, text_config={**config["text_config"], "num_hidden_layers": 4, "layer_types": ["full_attention"] * 4})
+    changed(
+        folder,
+        text_config={**config["text_config"], "num_hidden_layers": 4, "layer_types": ["full_attention"] * 4},
+    )
     with pytest.raises(UserError, match="is of another architecture: 12 weights do not fit"):
         backbones.load(str(folder), device="cpu")
 
@@ -354,10 +446,12 @@ def test_four_bits_take_a_gpu_bitsandbytes_and_lora(released, tmp_path, monkeypa
         backbones.load(folder, device="cuda", quantization="4bit")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backbones, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs bitsandbytes, which is not installed; pip install bitsandbytes"):
+    with pytest.raises(
+        UserError, match="needs bitsandbytes, which is not installed; pip install bitsandbytes"
+    ):
         backbones.load(folder, device="cuda", quantization="4bit")
     with pytest.raises(UserError, match="4bit leaves only LoRA to be trained"):
-        training.started(folder, tmp_path, SftOptions(quantization="4bit", lora_rank=0), "cpu")
+        loop.started(folder, tmp_path, SftOptions(quantization="4bit", lora_rank=0), "cpu")
 
 
 def test_too_little_memory_for_the_weights_is_told(released, monkeypatch):
@@ -366,7 +460,8 @@ def test_too_little_memory_for_the_weights_is_told(released, monkeypatch):
 
     monkeypatch.setattr(transformers.PreTrainedModel, "to", full)
     with pytest.raises(
-        UserError, match="memory is too little for the weights of .*take quantization=4bit, dtype=bfloat16 or a smaller model"
+        UserError,
+        match="memory is too little for the weights of .*take quantization=4bit, dtype=bfloat16 or a smaller model",
     ):
         backbones.load(str(released["qwen2.5-vl"]), device="cpu")
 
@@ -380,10 +475,14 @@ def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path, m
     options = SftOptions(batch_size=2, per_device_batch_size=2)
     with adapters.quiet():
         trainer = sft.make_trainer(backbone, rows, tmp_path, options)
-    monkeypatch.setattr(trainer, "train", lambda **_: found.append({p.dtype for p in trainer.model.parameters() if p.requires_grad}))
+    monkeypatch.setattr(
+        trainer,
+        "train",
+        lambda **_: found.append({p.dtype for p in trainer.model.parameters() if p.requires_grad}),
+    )
     found = []
     for trainer.args.fp16 in (False, True):
-        training.run(trainer, tmp_path, None, options, curves=sft.CURVES, progress=None)
+        loop.run(trainer, tmp_path, None, options, curves=sft.CURVES, progress=None)
     assert found == [{torch.bfloat16}, {torch.float32}]
 
 

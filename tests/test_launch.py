@@ -1,4 +1,6 @@
-"""Several processes for one stage: how many, how they end, and how answers are shared; what needs real ones is in test_nano."""
+"""Several processes for one stage: how many, how they end, and how answers are shared; what needs real ones
+is in test_nano.
+"""
 
 import gc
 import json
@@ -14,12 +16,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.sources.predictions import read_predictions
-from mcr_lib.stages import backbones, generate, launch
-from mcr_lib.study import cli
-from mcr_lib.study.settings import Study
+from mcr_lib.study.commands import cli
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.training import backbones, generate, launch
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -79,7 +81,10 @@ def test_a_command_without_a_setting_takes_each_of_the_profile(tmp_path, monkeyp
         (["cvo"], ["mcr", "mcr-lora"]),
         (["cvo", "--setting", "mcr"], ["mcr"]),
         (["generate"], [(name, "test") for name in ("base", "sft", "mcr", "sft-lora", "mcr-lora")]),
-        (["generate", "--setting", "mcr", "--split", "dev", "--split", "test"], [("mcr", "dev"), ("mcr", "test")]),
+        (
+            ["generate", "--setting", "mcr", "--split", "dev", "--split", "test"],
+            [("mcr", "dev"), ("mcr", "test")],
+        ),
     ):
         assert cli.main([*command, *nano]) == 0
         assert done == expected
@@ -92,7 +97,10 @@ def test_a_command_without_a_setting_takes_each_of_the_profile(tmp_path, monkeyp
 
 
 def test_what_ends_before_torchrun_can_sum_up_is_told_too():
-    assert str(launch.failure("mcr: the folder is in use", 2, Path("x.log"))) == "rank 0 of 2: the folder is in use"
+    assert (
+        str(launch.failure("mcr: the folder is in use", 2, Path("x.log")))
+        == "rank 0 of 2: the folder is in use"
+    )
     assert "No module named torch" in str(launch.failure("No module named torch", 2, Path("x.log")))
 
 
@@ -123,7 +131,9 @@ def says(tmp_path, monkeypatch):
 
 
 def test_progress_is_told_and_all_else_goes_into_the_log(says, tmp_path):
-    says("""echo "$@"; echo 'mcr-progress ["mcr: cvo", 1, 4, {"loss": 0.5}]'; echo warning >&2; env | grep MCR_STARTED""")
+    says(
+        """echo "$@"; echo 'mcr-progress ["mcr: cvo", 1, 4, {"loss": 0.5}]'; echo warning >&2; env | grep MCR_STARTED"""
+    )
     told, log = [], tmp_path / "deep" / "launched.log"
     launch.run(["cvo", "--setting", "mcr"], 2, log=log, progress=lambda *now: told.append(now))
     assert told == [("mcr: cvo", 1, 4, {"loss": 0.5})]
@@ -150,8 +160,10 @@ def test_an_interrupt_ends_what_was_started(says, tmp_path):
 
 
 def test_a_process_ends_when_whoever_started_it_is_gone():
-    code = "import time; from mcr_lib.stages import launch; launch.heed(); print('there', flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    code = "import time; from mcr_lib.training import launch; launch.heed(); print('there', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "there\n"
     process.stdin.close()
     assert process.wait(10) == 1
@@ -166,7 +178,9 @@ def test_configurations_of_accelerate_are_there_and_leave_precision_to_the_profi
     ours = load_config_from_file(str(REPOSITORY / "notebooks" / "profiles" / "accelerate" / "ddp.yaml"))
     assert (ours.distributed_type, ours.num_processes, ours.mixed_precision) == ("MULTI_GPU", 4, "no")
     of_trl = Path(importlib.util.find_spec("trl").origin).parent / "accelerate_configs"
-    assert {"zero1.yaml", "zero2.yaml", "zero3.yaml", "fsdp1.yaml", "fsdp2.yaml"} <= {path.name for path in of_trl.iterdir()}
+    assert {"zero1.yaml", "zero2.yaml", "zero3.yaml", "fsdp1.yaml", "fsdp2.yaml"} <= {
+        path.name for path in of_trl.iterdir()
+    }
 
 
 def test_a_model_that_is_not_needed_any_more_makes_room_for_the_next_one(nano_folder, monkeypatch):
@@ -186,7 +200,9 @@ def test_a_model_that_is_not_needed_any_more_makes_room_for_the_next_one(nano_fo
     assert was_gone == [True]
 
 
-BACKBONE = SimpleNamespace(name="b", wording="brief", space="model_px", model=SimpleNamespace(device=torch.device("cpu")))
+BACKBONE = SimpleNamespace(
+    name="b", wording="brief", space="model_px", model=SimpleNamespace(device=torch.device("cpu"))
+)
 TWEETS = [Example(f"t{k}", "demo", "test", ("word",) * (k % 5 + 1), (), ("PER",)) for k in range(11)]
 
 
@@ -195,7 +211,8 @@ class Killed(Exception):
 
 
 def answer(path, monkeypatch, n_processes, *, kill=(0, 99)):
-    """Answer in so many processes, here threads; (rank, n): one is killed before its batch n, and then the others as torchrun does it.
+    """Answer in so many processes, here threads; (rank, n): one is killed before its batch n, and then the
+    others as torchrun does it.
 
     Returns:
         Ranks by which batches were answered in this run, and what progress was told.
@@ -211,12 +228,21 @@ def answer(path, monkeypatch, n_processes, *, kill=(0, 99)):
 
     def process(rank):
         own.state = SimpleNamespace(
-            process_index=rank, num_processes=n_processes, is_main_process=rank == 0, wait_for_everyone=lambda: barrier.wait(20)
+            process_index=rank,
+            num_processes=n_processes,
+            is_main_process=rank == 0,
+            wait_for_everyone=lambda: barrier.wait(20),
         )
         own.left = kill[1] if rank == kill[0] else 99
         try:
             generate.generate(
-                BACKBONE, TWEETS, path, max_new_tokens=5, batch_size=2, seed=3, progress=lambda *now: told.append((rank, *now))
+                BACKBONE,
+                TWEETS,
+                path,
+                max_new_tokens=5,
+                batch_size=2,
+                seed=3,
+                progress=lambda *now: told.append((rank, *now)),
             )
         except (Killed, threading.BrokenBarrierError):
             barrier.abort()
@@ -238,7 +264,9 @@ def test_answers_shared_by_rank_are_those_of_one_process(tmp_path, monkeypatch):
     ranks, told = answer(tmp_path / "three.jsonl", monkeypatch, 3)
     assert ranks == [0, 0, 1, 1, 2, 2]
     assert (tmp_path / "three.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
-    assert [row.id for row in read_predictions(tmp_path / "one.jsonl")[1]] == [example.id for example in TWEETS]
+    assert [row.id for row in read_predictions(tmp_path / "one.jsonl")[1]] == [
+        example.id for example in TWEETS
+    ]
     assert {rank for rank, *_ in told} == {0}, "the first one tells of all"
     assert told[-1] == (0, 11, 11)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["one.jsonl", "three.jsonl"]
@@ -247,7 +275,8 @@ def test_answers_shared_by_rank_are_those_of_one_process(tmp_path, monkeypatch):
 def test_answers_go_on_in_another_number_of_processes(tmp_path, monkeypatch):
     answer(tmp_path / "one.jsonl", monkeypatch, 1)
     path = tmp_path / "killed.jsonl"
-    # of two processes, 3 batches each, the second one is killed before its last; the first one has done its share by then or goes on later
+    # of two processes, 3 batches each, the second one is killed before its last; the first one has done its
+    # share by then or goes on later
     ranks, _ = answer(path, monkeypatch, 2, kill=(1, 2))
     assert not path.exists()
     assert ranks.count(1) == 2
@@ -270,4 +299,6 @@ def test_parts_of_another_kind_of_run_are_not_taken(tmp_path, monkeypatch):
     n_first = first.read_text().count("\n") - 1 if first.is_file() else 0
     ranks, _ = answer(path, monkeypatch, 1)
     assert len(ranks) == 6 - -(-n_first // 2)
-    assert {row.answer.split()[-1] for row in read_predictions(path)[1]} == {str(3 * 100_003 + number) for number in range(6)}
+    assert {row.answer.split()[-1] for row in read_predictions(path)[1]} == {
+        str(3 * 100_003 + number) for number in range(6)
+    }

@@ -61,7 +61,9 @@ tokens = st.lists(st.sampled_from(["a", "b", "ab", "#"]), min_size=1, max_size=1
 @given(tokens, st.data())
 def test_perfect_answers_in_reading_order_stand_on_their_own_spans(words, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, len(words)), min_size=2, max_size=8)) | {0})
-    gold = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]  # spans side by side, all tokens covered: nothing can go astray
+    gold = [
+        (a, b) for a, b in zip(cuts, cuts[1:], strict=False)
+    ]  # spans side by side, all tokens covered: nothing can go astray
     names = [" ".join(words[a:b]) for a, b in gold]
     assert [p.span for p in place(names, words)] == gold
 
@@ -85,17 +87,28 @@ def test_pairing_prefers_equal_spans_to_touching_ones():
     assert pairing.touches == ()
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3)).map(lambda t: (t[0], t[0] + t[1])), max_size=5, unique=True), st.data())
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.integers(1, 3)).map(lambda t: (t[0], t[0] + t[1])),
+        max_size=5,
+        unique=True,
+    ),
+    st.data(),
+)
 def test_pairing_is_one_to_one_and_complete(predicted, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, 12), max_size=6)))
     gold = list(zip(cuts, cuts[1:], strict=False))
     pairing = pair(predicted, gold)
-    assert {(predicted[i], gold[j]) for i, j in pairing.matches} == {(s, s) for s in set(predicted) & set(gold)}
+    assert {(predicted[i], gold[j]) for i, j in pairing.matches} == {
+        (s, s) for s in set(predicted) & set(gold)
+    }
     both = pairing.matches + pairing.touches
     assert len({i for i, _ in both}) == len({j for _, j in both}) == len(both)
     free_pred = set(range(len(predicted))) - {i for i, _ in both}
     free_gold = set(range(len(gold))) - {j for _, j in both}
-    assert not any(predicted[i][0] < gold[j][1] and gold[j][0] < predicted[i][1] for i in free_pred for j in free_gold)
+    assert not any(
+        predicted[i][0] < gold[j][1] and gold[j][0] < predicted[i][1] for i in free_pred for j in free_gold
+    )
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3))))
@@ -105,6 +118,7 @@ def test_the_largest_matching_is_as_large_as_any(n_left, n_right, edges):
     assert set(found) <= edges
     small, large = sorted((n_left, n_right))
     best = max(
-        sum(((k, p[k]) if n_left <= n_right else (p[k], k)) in edges for k in range(small)) for p in permutations(range(large), small)
+        sum(((k, p[k]) if n_left <= n_right else (p[k], k)) in edges for k in range(small))
+        for p in permutations(range(large), small)
     )
     assert len(found) == best

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mcr_lib import metrics, yardsticks
 from mcr_lib.metrics import SCORERS, TASKS, judge, outcome, ratios, totals
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.study import cases
+from mcr_lib.study.tables import cases
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 B, F = (0, 0, 100, 100), (300, 300, 400, 400)
@@ -31,8 +31,16 @@ VECTORS = {  # case -> (tweets with answers, definition, unco-legacy); worked ou
     "gold none, pred F": ([(tweet(), [ada(F)])], (0, 0, 0), (50, 100, 66.67)),
     "gold B, pred F": ([(tweet(B), [ada(F)])], (0, 0, 0), (0, 0, 0)),
     "one perfect, one empty": ([(tweet(B), [ada(B)]), (tweet(B), [])], (100, 50, 66.67), (100, 100, 100)),
-    "one perfect, one invents": ([(tweet(B), [ada(B)]), (tweet(is_empty=True), [ada(B)])], (50, 100, 66.67), (100, 100, 100)),
-    "three gold boxes, one hit": ([(tweet(B, F, (200, 0, 300, 90)), [ada(B)])], (100, 100, 100), (100, 33.33, 50)),
+    "one perfect, one invents": (
+        [(tweet(B), [ada(B)]), (tweet(is_empty=True), [ada(B)])],
+        (50, 100, 66.67),
+        (100, 100, 100),
+    ),
+    "three gold boxes, one hit": (
+        [(tweet(B, F, (200, 0, 300, 90)), [ada(B)])],
+        (100, 100, 100),
+        (100, 33.33, 50),
+    ),
     "IoU exactly one half": ([(tweet(B), [ada((0, 0, 100, 50))])], (0, 0, 0), (100, 100, 100)),
 }
 
@@ -74,7 +82,14 @@ def test_an_unplaced_prediction_is_a_false_positive():
 
 
 def test_types_split_the_counts():
-    two = Example("1", "d", "test", ("Ada", "Rome"), (Entity("Ada", 0, 1, "PER", ()), Entity("Rome", 1, 2, "LOC", ())), LABELS)
+    two = Example(
+        "1",
+        "d",
+        "test",
+        ("Ada", "Rome"),
+        (Entity("Ada", 0, 1, "PER", ()), Entity("Rome", 1, 2, "LOC", ())),
+        LABELS,
+    )
     rows = metrics.by_type([outcome(judge(two, [ada(), ada(text="Rome", type="ORG")]), "mner")], LABELS)
     assert (rows["PER"]["f1"], rows["LOC"]["r"], rows["ORG"]["p"], rows["LOC"]["n_gold"]) == (100, 0, 0, 1)
 
@@ -96,7 +111,9 @@ def judged(draw):
     cuts = sorted(draw(st.sets(st.integers(0, len(tokens)), max_size=4)))
     some = st.sampled_from([(), (B,), (F,), (B, F)])
     spans = list(zip(cuts, cuts[1:], strict=False))
-    gold = tuple(Entity(" ".join(tokens[a:b]), a, b, draw(st.sampled_from(LABELS)), draw(some)) for a, b in spans)
+    gold = tuple(
+        Entity(" ".join(tokens[a:b]), a, b, draw(st.sampled_from(LABELS)), draw(some)) for a, b in spans
+    )
     names = st.sampled_from(["Ada", "Bob", "in", "Ada Bob", "Eve", *[e.text for e in gold]])
     answer = draw(st.lists(st.builds(PredictedEntity, names, st.sampled_from(LABELS), some), max_size=5))
     return judge(Example("1", "d", "test", tokens, gold, LABELS, image_size_px=(400, 400)), answer)
@@ -125,7 +142,11 @@ def test_e2e_is_at_least_as_kind_as_any_greedy_matching(j):
     for p in j.predictions:
         for k in left:
             gold = j.example.entities[k]
-            if p.text == gold.text and p.type == gold.type and metrics.is_region_right(p.boxes_xyxy, gold.boxes_xyxy_px, inclusive=True):
+            if (
+                p.text == gold.text
+                and p.type == gold.type
+                and metrics.is_region_right(p.boxes_xyxy, gold.boxes_xyxy_px, inclusive=True)
+            ):
                 left.remove(k)
                 n += 1
                 break
@@ -155,4 +176,8 @@ def test_perfect_answers_score_a_hundred_on_every_real_split(real, version, spli
     judged = [judge(e, yardsticks.perfect(e)) for e in examples]
     n_entities = sum(len(e.entities) for e in examples)
     for scorer in ("definition", "e2e"):
-        assert totals([outcome(j, "gmner", scorer) for j in judged]).sum(axis=0).tolist() == [n_entities, 0, 0]
+        assert totals([outcome(j, "gmner", scorer) for j in judged]).sum(axis=0).tolist() == [
+            n_entities,
+            0,
+            0,
+        ]

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mcr_lib import rewards, sources, yardsticks
+from mcr_lib import data, rewards, yardsticks
 from mcr_lib.answer import parse_answer
+from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, ImageOnly
-from mcr_lib.stages import mrsi
 from mcr_lib.statements import of_example
 from mcr_lib.styles import STYLES, say
 
@@ -26,7 +26,7 @@ QWEN = mrsi.Target("qwen2.5-vl", 56 * 56, 28 * 28 * 256)
 
 @pytest.fixture(scope="module")
 def tweets(sample_dir):
-    return sources.load_split("twitter-gmner", sample_dir, split="train")
+    return data.load_split("twitter-gmner", sample_dir, split="train")
 
 
 def test_d1_and_d2_are_disjoint_and_depend_on_nothing_but_id_and_seed():
@@ -52,9 +52,14 @@ def test_a_chain_depends_on_seed_id_and_style_alone(tweets):
 
 
 def test_chains_keep_to_the_first_wordings_where_that_is_asked(tweets):
-    by_number = {n: mrsi.build_chains(tweets, ["terse"], seed=0, n_wordings=n).chains for n in (1, 2, 3, None)}
+    by_number = {
+        n: mrsi.build_chains(tweets, ["terse"], seed=0, n_wordings=n).chains for n in (1, 2, 3, None)
+    }
     for n, built in by_number.items():
-        possible = [{say(STYLES["terse"], k, of_example(tweet), tweet.constraints) for k in range(n or 3)} for tweet in tweets]
+        possible = [
+            {say(STYLES["terse"], k, of_example(tweet), tweet.constraints) for k in range(n or 3)}
+            for tweet in tweets
+        ]
         assert all(chain.text in some for chain, some in zip(built, possible, strict=True))
     assert by_number[3] == by_number[None] != by_number[2] != by_number[1]
 
@@ -108,7 +113,9 @@ def test_what_cannot_be_built_is_told_in_a_sentence():
 def test_rewrites_are_counted_and_nothing_is_lost(tweets):
     def ask(example, request):
         template = request.split("Reasoning:\n")[1]
-        return {0: None, 1: template.replace("[[box 1]]", "[1, 2, 3, 4]"), 2: "Well: " + template}[len(example.text) % 3]
+        return {0: None, 1: template.replace("[[box 1]]", "[1, 2, 3, 4]"), 2: "Well: " + template}[
+            len(example.text) % 3
+        ]
 
     templates = mrsi.build_chains(tweets, ["terse"], seed=0)
     built = mrsi.build_chains(tweets, ["terse"], seed=0, ask=ask, source="mllm")
@@ -116,7 +123,9 @@ def test_rewrites_are_counted_and_nothing_is_lost(tweets):
     kept = [c for c in built.chains if c.source == "mllm"]
     assert all(c.text.startswith("Well: ") for c in kept)
     n_none = sum(len(e.text) % 3 == 0 for e in tweets)
-    n_numbers = sum(len(e.text) % 3 == 1 and any(entity.is_groundable for entity in e.entities) for e in tweets)
+    n_numbers = sum(
+        len(e.text) % 3 == 1 and any(entity.is_groundable for entity in e.entities) for e in tweets
+    )
     assert built.rejects == {"empty": 2 * n_none, "number": 2 * n_numbers}
     assert (built.n_asked, built.n_fallen_back) == (len(tweets), n_none + n_numbers)
     assert templates.n_asked == 0
@@ -146,7 +155,9 @@ def test_grpo_rows_feed_the_reward_functions(tweets):
     completions = []
     for example in tweets:
         gold = rewards.written_gold(example, "model_px", model_size=QWEN.size(example))
-        completions.append([{"role": "assistant", "content": mrsi.chains.write_answer(yardsticks.perfect(gold))}])
+        completions.append(
+            [{"role": "assistant", "content": mrsi.chains.write_answer(yardsticks.perfect(gold))}]
+        )
     columns = {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
     for function in rewards.grpo_reward_functions():
         assert function(completions=completions, **columns) == [1.0] * len(rows)

@@ -1,4 +1,6 @@
-"""Profile nano: chance weights, eight tweets, every stage. Stopped, killed, resumed, in two processes; numbers must not notice."""
+"""Profile nano: chance weights, eight tweets, every stage. Stopped, killed, resumed, in two processes;
+numbers must not notice.
+"""
 
 import json
 import multiprocessing
@@ -13,12 +15,13 @@ import psutil
 import pytest
 
 from mcr_lib.answer import parse_answer
+from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
-from mcr_lib.sources.predictions import read_predictions
-from mcr_lib.stages import backbones, training
-from mcr_lib.study import cli, config, spent, training_views
-from mcr_lib.study.artifacts import RunFolder
-from mcr_lib.study.settings import Study
+from mcr_lib.study.commands import cli
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.training import backbones, loop
 
 pytestmark = [pytest.mark.nano, pytest.mark.slow]
 
@@ -39,20 +42,31 @@ def unbroken(tmp_path_factory):
 
 
 def log(run, name):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in training.read_log(run.setting(name))]
+    return [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in loop.read_log(run.setting(name))
+    ]
 
 
 def start(arguments, folder):
-    """`mcr ...` as a process of its own, forked from one that has imported everything; what it says goes into a file."""
+    """`mcr ...` as a process of its own, forked from one that has imported everything; what it says goes into
+    a file.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mcr_lib.stages.sft", "mcr_lib.stages.cvo", "mcr_lib.study.settings"])
-    process = context.Process(target=command, args=([str(argument) for argument in arguments], str(folder / "said")))
+    context.set_forkserver_preload(
+        ["mcr_lib.training.sft", "mcr_lib.training.cvo", "mcr_lib.study.runs.settings"]
+    )
+    process = context.Process(
+        target=command, args=([str(argument) for argument in arguments], str(folder / "said"))
+    )
     process.start()
     return process
 
 
 def command(arguments, said):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell that runs the tests in the background has it ignored
     sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: PTH123, SIM115
     sys.exit(cli.main(arguments))
 
@@ -87,11 +101,16 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, t
                 pass
         os.kill(process.pid, how)
         process.join(60)
-        assert process.exitcode == (130 if how == signal.SIGINT else -signal.SIGKILL), (tmp_path / "said").read_text()
+        assert process.exitcode == (130 if how == signal.SIGINT else -signal.SIGKILL), (
+            tmp_path / "said"
+        ).read_text()
         assert json.loads((run.setting(name) / "fingerprint.json").read_text())["status"] == "begun"
         assert not (run.setting(name) / "model").exists()
         before = LINE[: LINE.index(name)]
-        assert all(json.loads((run.setting(done) / "fingerprint.json").read_text())["status"] == "done" for done in before)
+        assert all(
+            json.loads((run.setting(done) / "fingerprint.json").read_text())["status"] == "done"
+            for done in before
+        )
     process = start(arguments, tmp_path)
     process.join(100)
     assert process.exitcode == 0
@@ -100,7 +119,9 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, t
         assert log(run, name) == log(unbroken.run, name), name
         weights = "adapter_model.safetensors" if "lora" in name else "model.safetensors"
         files = [f"model/{weights}", *(["rollouts.parquet"] if "mcr" in name else [])]
-        assert [(run.setting(name) / f).read_bytes() for f in files] == [(unbroken.run.setting(name) / f).read_bytes() for f in files]
+        assert [(run.setting(name) / f).read_bytes() for f in files] == [
+            (unbroken.run.setting(name) / f).read_bytes() for f in files
+        ]
 
 
 def test_a_stage_on_a_merged_adapter_goes_on_as_if_it_had_not_stopped(unbroken, tmp_path):
@@ -130,7 +151,13 @@ def merging(unbroken, folder):
     shutil.copytree(unbroken.run.path, folder)
     settings = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
     options = {"lora_rank": 2, "max_steps": 2, "save_steps": 1, "handover": "merge"}
-    return study(folder, settings={**settings, "again": {"stage": "sft", "start": "sft-lora", "rows": "answers", "options": options}})
+    return study(
+        folder,
+        settings={
+            **settings,
+            "again": {"stage": "sft", "start": "sft-lora", "rows": "answers", "options": options},
+        },
+    )
 
 
 def of_rank(rank):
@@ -142,7 +169,10 @@ def of_rank(rank):
 @pytest.mark.server
 def test_two_processes_train_and_answer_as_one_and_the_death_of_one_is_told(unbroken, tmp_path):
     # accelerate launch --cpu would start one process without a word
-    shorter = {"sft": {**unbroken.config.sft, "max_steps": 8}, "cvo": {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0}}
+    shorter = {
+        "sft": {**unbroken.config.sft, "max_steps": 8},
+        "cvo": {**unbroken.config.cvo, "max_steps": 1, "check_groups": 0},
+    }
     told, killed_at = [], []
 
     def progress(what, done, of, figures):
@@ -152,9 +182,14 @@ def test_two_processes_train_and_answer_as_one_and_the_death_of_one_is_told(unbr
             of_rank(1).kill()
 
     asked = {**shorter, "answer_batch_size": 2, "answer_temperature": 0.7}
-    made, run = Study(config.load("nano", tmp_path, {**asked, "n_processes": 2}), progress), RunFolder(tmp_path)
+    made, run = (
+        Study(config.load("nano", tmp_path, {**asked, "n_processes": 2}), progress),
+        RunFolder(tmp_path),
+    )
     with run.locked():  # as the runner does while a notebook trains
-        with pytest.raises(UserError, match="^rank 1 of 2 was killed by SIGKILL, .* checkpoints are kept") as raised:
+        with pytest.raises(
+            UserError, match="^rank 1 of 2 was killed by SIGKILL, .* checkpoints are kept"
+        ) as raised:
             made.train("mcr")
         assert time.monotonic() - killed_at[0] < 60
         assert "\n" not in str(raised.value)
@@ -210,7 +245,9 @@ def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
     options = {row["option"]: row for row in facts["options"]}
     assert (options["beta"]["value"], options["beta"]["origin"]) == (0.04, "ms-swift")
     assert (options["batch_size"]["value"], options["batch_size"]["origin"]) == (16, "profile")
-    assert {row["option"]: row for row in unbroken.facts("mcr-lora")["options"]}["lora_rank"]["origin"] == "setting mcr-lora"
+    assert {row["option"]: row for row in unbroken.facts("mcr-lora")["options"]}["lora_rank"][
+        "origin"
+    ] == "setting mcr-lora"
     assert (facts["n_steps"], facts["n_rows"], facts["checks"]["gold_answers"]) == (4, 8, 8)
     checks = json.loads((unbroken.run.setting("mcr") / "checks.json").read_text())
     assert checks["equal_groups"] < checks["groups_sampled"] == 4
@@ -235,26 +272,16 @@ def test_curves_and_rollouts_tell_the_same_story(unbroken):
     for row in rows:
         assert row["worthless"] == (parse_answer(row["answer"], labels=labels).reason or "")
         assert row["reward"] == pytest.approx(sum(row[name] for name in names))
-        group = [other["reward"] for other in rows if (other["step"], other["group"]) == (row["step"], row["group"])]
+        group = [
+            other["reward"]
+            for other in rows
+            if (other["step"], other["group"]) == (row["step"], row["group"])
+        ]
         mean = sum(group) / 4
         spread = (sum((value - mean) ** 2 for value in group) / 3) ** 0.5
         assert row["advantage"] == pytest.approx((row["reward"] - mean) / (spread + 1e-4), abs=1e-3)
     assert max(row["reward"] for row in rows) == 5, "nothing to learn from: the test shows nothing"
     assert log(unbroken.run, "sft")[-1]["loss"] < 1 < log(unbroken.run, "sft")[0]["loss"]
-
-
-def test_tokens_spent_are_those_that_the_loss_counts_each_time_that_it_does(unbroken, tmp_path):
-    rows, by_id = unbroken.rows("sft"), {example.id: example for example in unbroken.tweets("sft")}
-    n_learned = [training_views.seen(unbroken, "sft", by_id[row["id"]], row).n_learned for row in rows]
-    sft = 24 * sum(n_learned)  # eight rows, eight an update
-    mcr = round(16 * sum(row["length"] for row in log(unbroken.run, "mcr")))
-    assert spent.token_rows(unbroken, ["base", "sft", "mcr"]) == [
-        {"setting": "base", "tokens": 0, "with its start": 0},
-        {"setting": "sft", "tokens": sft, "with its start": sft},
-        {"setting": "mcr", "tokens": mcr, "with its start": sft + mcr},
-    ]
-    with pytest.raises(UserError, match="setting sft has not been trained, so there is nothing to count; mcr run or mcr sft trains it"):
-        spent.token_rows(study(tmp_path), ["mcr"])
 
 
 def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
@@ -269,14 +296,24 @@ def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
     by_id = {json.loads(line)["id"]: line for line in lines[1:]}
     longest = sorted(asked.examples("test"), key=lambda e: -len(e.text))
     path.unlink()
-    path.with_name(path.name + ".part").write_text(lines[0] + "".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20])
+    path.with_name(path.name + ".part").write_text(
+        lines[0] + "".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20]
+    )
     assert asked.answer("mcr", "test").read_bytes() == whole
-    assert study(unbroken.run.path, answer_batch_size=2, max_new_tokens=5).answer("mcr", "test").read_bytes() != whole
+    assert (
+        study(unbroken.run.path, answer_batch_size=2, max_new_tokens=5).answer("mcr", "test").read_bytes()
+        != whole
+    )
 
 
 def test_worked_examples_bring_their_images_before_the_tweets_own(unbroken):
     dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
-    asked = study(unbroken.run.path, settings={**dumped, "shots": {"prompt": "cot-3shot"}}, answer_batch_size=4, max_new_tokens=3)
+    asked = study(
+        unbroken.run.path,
+        settings={**dumped, "shots": {"prompt": "cot-3shot"}},
+        answer_batch_size=4,
+        max_new_tokens=3,
+    )
     header, rows = read_predictions(asked.answer("shots", "test"))
     assert len(header["shots"]) == 3
     by_id = {example.id: example for example in asked.examples("test")}
@@ -327,10 +364,12 @@ def test_a_folder_or_a_model_that_is_not_what_it_was_is_told(unbroken, tmp_path,
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     with pytest.raises(UserError, match="no room in .* MB needed, 0 MB free"):
-        training._check_room(tmp_path, backbones.load(unbroken.backbone).model)
+        loop._check_room(tmp_path, backbones.load(unbroken.backbone).model)
 
 
-def test_a_disk_that_fills_up_on_the_way_is_told_and_a_bug_is_not_taken_for_it(unbroken, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_on_the_way_is_told_and_a_bug_is_not_taken_for_it(
+    unbroken, tmp_path, monkeypatch
+):
     from transformers import Trainer
 
     def fails(*arguments, **options):
@@ -351,8 +390,12 @@ def test_a_disk_that_fills_up_on_the_way_is_told_and_a_bug_is_not_taken_for_it(u
 def test_batches_that_cannot_be_shared_are_told(unbroken, tmp_path):
     options = unbroken.options("mcr")[0]
     with pytest.raises(UserError, match="batch_size 16 cannot be shared by 3 processes"):
-        training.batch_shape(options, 3)
-    few = study(tmp_path, cvo={**unbroken.config.cvo, "batch_size": 64, "check_groups": 0}, sft={**unbroken.config.sft, "max_steps": 1})
+        loop.batch_shape(options, 3)
+    few = study(
+        tmp_path,
+        cvo={**unbroken.config.cvo, "batch_size": 64, "check_groups": 0},
+        sft={**unbroken.config.sft, "max_steps": 1},
+    )
     with pytest.raises(UserError, match="num_generations 4 and 8 prompts"):
         few.train("mcr")
     assert few.is_done("sft"), "what was finished stays"

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mcr_lib.errors import UserError
-from mcr_lib.stages import generate
-from mcr_lib.study import cli, predict
+from mcr_lib.study.commands import cli, predict
+from mcr_lib.training import generate
 
 pytestmark = pytest.mark.nano
 
@@ -43,10 +43,15 @@ def photo(path, mode="RGB", size=(600, 400), **save):
 
 def test_boxes_are_in_pixels_of_the_photo(nano_folder, seen, tmp_path):
     said = ask(nano_folder, photo(tmp_path / "a.png"))
-    # 600 x 400 is shrunk 2.92 times to fit 168 x 168 pixels, then down to units of 28: 196 x 112; 84·600/196 = 257.1, 56·400/112 = 200
+    # 600 x 400 is shrunk 2.92 times to fit 168 x 168 pixels, then down to units of 28: 196 x 112; 84·600/196
+    # = 257.1, 56·400/112 = 200
     assert said["entities"][0] == {"entity": "Ada", "type": "PER", "bbox_2d": [0, 0, 257, 200]}
     assert said["entities"][1] == {"entity": "Oslo", "type": "LOC", "bbox_2d": None}
-    assert (said["image_size_px"], said["parse"], said["prompt"]) == ([600, 400], {"reason": None, "repairs": []}, "direct")
+    assert (said["image_size_px"], said["parse"], said["prompt"]) == (
+        [600, 400],
+        {"reason": None, "repairs": []},
+        "direct",
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,12 +112,22 @@ def test_what_is_no_photo_is_told(nano_folder, tmp_path, make, message):
 
 def test_the_command_prints_and_draws(nano_folder, seen, tmp_path, capsys):
     photo(tmp_path / "a.png")
-    arguments = ["predict", "--model", str(nano_folder), "--text", "Ada in Oslo", "--image", str(tmp_path / "a.png")]
+    arguments = [
+        "predict",
+        "--model",
+        str(nano_folder),
+        "--text",
+        "Ada in Oslo",
+        "--image",
+        str(tmp_path / "a.png"),
+    ]
     assert cli.main([*arguments, "--draw", str(tmp_path / "out.png")]) == 0
     assert capsys.readouterr().out == "PER    Ada: at 0, 0 to 257, 200\nLOC    Oslo: not in the image\n"
     with Image.open(tmp_path / "out.png") as drawn:
         assert drawn.size[0] / drawn.size[1] == pytest.approx(1.5, abs=0.01)
-        blue = sum(1 for pixel in drawn.convert("RGB").get_flattened_data() if pixel == (0, 114, 178))  # PER is #0072B2
+        blue = sum(
+            1 for pixel in drawn.convert("RGB").get_flattened_data() if pixel == (0, 114, 178)
+        )  # PER is #0072B2
     assert blue > 500
     assert cli.main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["entities"][0]["bbox_2d"] == [0, 0, 257, 200]

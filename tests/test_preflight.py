@@ -9,14 +9,18 @@ import yaml
 from PIL import Image
 
 from mcr_lib.schema import Example
-from mcr_lib.stages import memory
-from mcr_lib.study import cli, config, preflight_checks, preflight_command
-from mcr_lib.study.preflight_around import Around, Gpu
+from mcr_lib.study.commands import cli, preflight_command
+from mcr_lib.study.runs import config, preflight_checks
+from mcr_lib.study.runs.preflight_around import Around, Gpu
+from mcr_lib.training import memory
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
 
-PROFILES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((REPOSITORY / "notebooks" / "profiles").glob("*.yaml"))}
+PROFILES = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((REPOSITORY / "notebooks" / "profiles").glob("*.yaml"))
+}
 ON_GPU = [name for name, told in PROFILES.items() if told.get("device") == "cuda"]
 ON_TESTBED = [name for name, told in PROFILES.items() if told.get("source", "testbed") == "testbed"]
 OTHERS = ["twitter-gmner-data"]
@@ -44,7 +48,17 @@ def only(lines):
 def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
     lines = preflight_command.lines(config.load(profile, tmp_path))
     assert {line.mark for line in lines} == {"✓"}, lines
-    assert marked(lines, "✓") == {"versions", "backbone", "GPU", "data", "rows", "pixels", "batch", "memory", "disk"}
+    assert marked(lines, "✓") == {
+        "versions",
+        "backbone",
+        "GPU",
+        "data",
+        "rows",
+        "pixels",
+        "batch",
+        "memory",
+        "disk",
+    }
     assert not list(tmp_path.iterdir()), "nothing is written into the run folder"
 
 
@@ -69,7 +83,9 @@ def test_the_head_of_a_profile_tells_its_memory_and_that_it_is_an_estimate(profi
     head = (REPOSITORY / "notebooks" / "profiles" / f"{profile}.yaml").read_text()
     told = [float(gb) for gb in re.findall(r"Memory, ESTIMATED: (\d+) GB", head)]
     lines = preflight_command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path)}))
-    found = [float(re.search(r"estimated: ([\d.]+) GB", line.found)[1]) for line in lines if line.check == "memory"]
+    found = [
+        float(re.search(r"estimated: ([\d.]+) GB", line.found)[1]) for line in lines if line.check == "memory"
+    ]
     assert len(found) == sum("stage" in setting for setting in PROFILES[profile]["settings"].values()) + 1
     assert told == [pytest.approx(max(found), abs=0.7)]
     assert "NOT RUN" in head
@@ -85,7 +101,10 @@ def test_the_paper_s_numbers_are_those_of_its_profiles():
         study = Around(config.load(profile), REPOSITORY).study
         sft, cvo = study.options("mrsi")[0], study.options("mcr")[0]
         assert sft.num_train_epochs == facts["mrsi_epochs"]["value"][backbone]
-        assert (cvo.num_train_epochs, cvo.batch_size) == (facts["cvo_epochs"]["value"], facts["cvo_batch"]["value"])
+        assert (cvo.num_train_epochs, cvo.batch_size) == (
+            facts["cvo_epochs"]["value"],
+            facts["cvo_batch"]["value"],
+        )
         assert cvo.num_generations == facts["cvo_generations"]["value"]
         assert min(sft.lora_rank, cvo.lora_rank) > 0
         assert (sft.weights, sft.quantization, sft.pixels) == ("bfloat16", "none", (3136, 1_003_520))
@@ -98,9 +117,14 @@ def test_every_profile_is_tried_here():
 def test_a_profile_that_trains_nothing_needs_the_data_alone(tmp_path, gmner_dir):
     lines = preflight_command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(tmp_path)}))
     assert (marked(lines, "✗"), marked(lines, "–")) == ({"data"}, set())
-    lines = preflight_command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(gmner_dir), "splits": ["test"]}))
+    lines = preflight_command.lines(
+        config.load(*OTHERS, tmp_path, {"data_dir": str(gmner_dir), "splits": ["test"]})
+    )
     assert {line.mark for line in lines} == {"✓"}
-    assert any(line.found.endswith("of 1,500 tweets have one; nothing is trained, scores need none") for line in lines)
+    assert any(
+        line.found.endswith("of 1,500 tweets have one; nothing is trained, scores need none")
+        for line in lines
+    )
 
 
 def test_real_data_are_counted(gmner_dir, tmp_path):
@@ -125,7 +149,9 @@ def test_real_data_are_counted(gmner_dir, tmp_path):
 )
 def test_gpus_that_are_there_and_that_are_not(tmp_path, profile, needed, gpus, mark, found, todo):
     looked = around(tmp_path, profile)
-    looked.__dict__["gpus"] = gpus and [Gpu(name, int(gb * 1e9), has) for name, gb, has in gpus] if gpus is not None else None
+    looked.__dict__["gpus"] = (
+        gpus and [Gpu(name, int(gb * 1e9), has) for name, gb, has in gpus] if gpus is not None else None
+    )
     line = only(preflight_checks.gpus(looked))
     assert line.mark == mark
     assert found in line.found
@@ -157,7 +183,9 @@ def test_the_batch_is_that_which_is_stated(tmp_path):
     assert (line.mark, line.todo) == ("✗", "--set cvo.batch_size=60")
     assert "num_generations 6 does not divide" in line.found
     three = preflight_checks.run(around(tmp_path, "nano", n_processes=3))
-    assert "batch_size 8 cannot be shared by 3 processes" in next(line.found for line in three if line.check == "batch")
+    assert "batch_size 8 cannot be shared by 3 processes" in next(
+        line.found for line in three if line.check == "batch"
+    )
 
 
 def test_a_mistake_in_one_check_leaves_the_others(tmp_path):
@@ -173,7 +201,9 @@ def test_a_mistake_in_one_check_leaves_the_others(tmp_path):
 def test_another_family_and_room_for_thoughts_are_told(tmp_path, monkeypatch):
     line = only(preflight_checks.backbone(around(tmp_path, "tiny", family="qwen3-vl")))
     assert (line.mark, line.todo) == ("✗", "--set family=qwen2.5-vl")
-    monkeypatch.setattr(preflight_checks.cards, "card", lambda name: {"family": "mimo-vl", "sha256": {"a.safetensors": ""}})
+    monkeypatch.setattr(
+        preflight_checks.cards, "card", lambda name: {"family": "mimo-vl", "sha256": {"a.safetensors": ""}}
+    )
     lines = list(preflight_checks.backbone(around(tmp_path, "tiny", family="mimo-vl")))
     assert [line.mark for line in lines] == ["✓", "✗"]
     assert lines[1].found == "mimo-vl always reasons first, base gets 192 tokens"
@@ -182,10 +212,20 @@ def test_another_family_and_room_for_thoughts_are_told(tmp_path, monkeypatch):
 def test_images_past_the_budget_of_pixels_are_told(tmp_path):
     looked = around(tmp_path, "nano")
     Image.new("RGB", (4000, 40)).save(tmp_path / "thin.png")
-    thin = Example("7", "demo", "train", ("Go",), (), ("PER",), images=(str(tmp_path / "thin.png"),), image_size_px=(4000, 40))
+    thin = Example(
+        "7",
+        "demo",
+        "train",
+        ("Go",),
+        (),
+        ("PER",),
+        images=(str(tmp_path / "thin.png"),),
+        image_size_px=(4000, 40),
+    )
     looked.__dict__["tweets"] = [*looked.tweets, thin]
     line = only(preflight_checks.pixels(looked))
-    # 4000 x 40 has 160,000 pixels, most are 28,224: shrunk 2.381 times it would be 1680 x 16.8; a side has at least one unit of 28
+    # 4000 x 40 has 160,000 pixels, most are 28,224: shrunk 2.381 times it would be 1680 x 16.8; a side has at
+    # least one unit of 28
     assert (line.mark, line.todo) == ("✗", "--set max_pixels=47040, or leave the tweet out")
     assert line.found == "the image of tweet 7, 4000 x 40, becomes 1680 x 28, past max_pixels 28,224"
 
@@ -245,8 +285,16 @@ def test_an_estimate_grows_with_what_it_is_made_of():
     shape = memory.Shape(10**9, 1024, 4096, 24, 1024, 256, 50_000)
 
     def total(**more):
-        told = {"weights": "bfloat16", "lora_rank": 8, "gradient_checkpointing": True, "batch_size": 16, "per_device_batch_size": 4}
-        given = {"prompt_tokens": 500, "completion_tokens": 200, "n_processes": 1} | {k: more.pop(k) for k in list(more) if "tokens" in k}
+        told = {
+            "weights": "bfloat16",
+            "lora_rank": 8,
+            "gradient_checkpointing": True,
+            "batch_size": 16,
+            "per_device_batch_size": 4,
+        }
+        given = {"prompt_tokens": 500, "completion_tokens": 200, "n_processes": 1} | {
+            k: more.pop(k) for k in list(more) if "tokens" in k
+        }
         return memory.of_stage(shape, memory.CvoOptions(**{**told, **more}), **given).total
 
     plain = total()

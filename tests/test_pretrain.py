@@ -12,18 +12,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mcr_lib import prompts
+import architecture
+import bars
+import measure
+import pretrain
+import sight
+import tasks
+from batches import IGNORED, Batcher, cells_of
+from guide import Guide
+from mcr_lib import prompts, testbed
 from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity
-from mcr_lib.sources import testbed
-from mcr_lib.sources.testbed import drawing
-from mcr_lib.sources.testbed.world import BEINGS
-from mcr_lib.sources.twitter_gmner import LABELS
-from mcr_lib.stages import backbones, bars, pretrain, pretrain_measure, pretrain_rows, pretrain_sight, tiny
-from mcr_lib.stages.pretrain_batches import IGNORED, Batcher, cells_of
-from mcr_lib.stages.pretrain_guide import Guide
-from mcr_lib.study.cli import main
+from mcr_lib.study.commands.cli import main
+from mcr_lib.testbed import drawing
+from mcr_lib.testbed.world import BEINGS
+from mcr_lib.training import backbones
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.nano
@@ -46,7 +51,7 @@ def batcher(fresh):
 
 @pytest.fixture(scope="module")
 def some_rows():
-    return {task: list(itertools.islice(pretrain_rows.rows(task, seed=0), 40)) for task in pretrain_rows.TASKS}
+    return {task: list(itertools.islice(tasks.rows(task, seed=0), 40)) for task in tasks.TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +73,15 @@ def test_an_answer_of_two_entities_takes_few_tokens_and_comes_back_whole(fresh):
     text = write_answer(said)
     ids = fresh.processor.tokenizer.encode(text)
     assert fresh.processor.tokenizer.decode(ids) == text
-    assert len(ids) == 19  # by hand: 2 around the list, 1 opening, 5 + 6 for the first with its box, 5 for the second
+    assert (
+        len(ids) == 19
+    )  # by hand: 2 around the list, 1 opening, 5 + 6 for the first with its box, 5 for the second
 
 
 def test_every_number_and_every_word_of_a_name_is_one_token(fresh):
     tokenizer = fresh.processor.tokenizer
     for form in ("{}", " {}", ", {}"):
-        assert len(set(tiny.number_ids(tokenizer, form))) == tiny.LARGEST_NUMBER + 1
+        assert len(set(architecture.number_ids(tokenizer, form))) == architecture.LARGEST_NUMBER + 1
     for being in BEINGS:
         assert len(tokenizer.encode(being.name)) == len(being.name.split())
 
@@ -85,10 +92,14 @@ def test_a_chain_of_two_entities_in_the_terse_style_fits_64_tokens(fresh):
     from mcr_lib import chains
 
     tokenizer = fresh.processor.tokenizer
-    two = [m.example for m in itertools.islice(testbed.stream("gmner", "train"), 300) if len(m.example.entities) == 2]
+    two = [
+        m.example
+        for m in itertools.islice(testbed.stream("gmner", "train"), 300)
+        if len(m.example.entities) == 2
+    ]
     for example in two:
         chain = chains.build(example, "terse", np.random.default_rng(0))
-        think = chains.render(chain, "qwen2.5-vl", pretrain_rows.TARGET.size(example)).split("\n<answer>")[0]
+        think = chains.render(chain, "qwen2.5-vl", tasks.TARGET.size(example)).split("\n<answer>")[0]
         assert len(tokenizer.encode(think)) <= 64, think
 
 
@@ -106,15 +117,17 @@ def test_forms_of_a_word_start_alike_and_near_numbers_too(fresh):
     plain, spaced = (vectors[tokenizer.encode(text)[0]] for text in ("Solano", " Solano"))
     other = vectors[tokenizer.encode("Brandt")[0]]
     assert F.cosine_similarity(plain, spaced, dim=0) > 0.5 > abs(F.cosine_similarity(plain, other, dim=0))
-    numbers = vectors[tiny.number_ids(tokenizer, "{}")]
+    numbers = vectors[architecture.number_ids(tokenizer, "{}")]
     near, far = (F.cosine_similarity(numbers[50], numbers[k], dim=0) for k in (51, 130))
     assert near > 0.9 > far
 
 
 def test_the_processor_resizes_as_boxes_say(fresh):
     for made in itertools.islice(testbed.stream("gmner", "dev"), 12):
-        grid = fresh.processor.image_processor([drawing.draw(made.scene)], return_tensors="pt")["image_grid_thw"][0].tolist()
-        assert (14 * grid[2], 14 * grid[1]) == pretrain_rows.TARGET.size(made.example)
+        grid = fresh.processor.image_processor([drawing.draw(made.scene)], return_tensors="pt")[
+            "image_grid_thw"
+        ][0].tolist()
+        assert (14 * grid[2], 14 * grid[1]) == tasks.TARGET.size(made.example)
 
 
 def test_rows_are_what_their_task_says(some_rows):
@@ -124,7 +137,11 @@ def test_rows_are_what_their_task_says(some_rows):
     for row in some_rows["textonly"]:
         assert row.image is None
         assert all(p.box_xyxy is None for p in parse_answer(row.answer, labels=LABELS).entities)
-    said = [p for row in some_rows["where"] for p in parse_answer(row.answer, labels=LABELS, constraints=("groundable", "box")).entities]
+    said = [
+        p
+        for row in some_rows["where"]
+        for p in parse_answer(row.answer, labels=LABELS, constraints=("groundable", "box")).entities
+    ]
     assert 0.2 < sum(p.box_xyxy is None for p in said) / len(said) < 0.7
     assert {row.image is None for row in some_rows["lookup"] + some_rows["names"]} == {True}
 
@@ -133,13 +150,15 @@ def test_some_captions_name_what_only_the_picture_tells(some_rows):
     hidden = 0
     for row in some_rows["caption"]:
         text = prompts.text_of(row.chat).split("\n")[-1]
-        hidden += any(f" {p.text} " not in f" {text} " for p in parse_answer(row.answer, labels=LABELS).entities)
+        hidden += any(
+            f" {p.text} " not in f" {text} " for p in parse_answer(row.answer, labels=LABELS).entities
+        )
     assert 4 <= hidden <= 22  # 0.3 of 40, give or take three standard deviations
 
 
 def test_a_row_is_a_function_of_task_seed_and_place(some_rows):
     for task, known in some_rows.items():
-        again = next(pretrain_rows.rows(task, seed=0, start=7))
+        again = next(tasks.rows(task, seed=0, start=7))
         assert (again.chat, again.answer, again.looks) == (known[7].chat, known[7].answer, known[7].looks)
 
 
@@ -153,21 +172,32 @@ def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
 
 def test_looks_rest_on_the_cells_of_the_box_and_on_the_words(fresh, batcher):
     tokenizer = fresh.processor.tokenizer
-    row = next(row for row in pretrain_rows.rows("where", seed=0) if pretrain_rows.ABSENT in row.looks and any(map(len, row.looks)))
+    row = next(
+        row for row in tasks.rows("where", seed=0) if tasks.ABSENT in row.looks and any(map(len, row.looks))
+    )
     batch = batcher([row])
     ids = batch.inputs["input_ids"][0].tolist()
     first = ids.index(batcher.image_id)
     height, width = (side // 2 for side in batch.inputs["image_grid_thw"][0, 1:].tolist())
-    at = [k for k, id_ in enumerate(ids) if tokenizer.decode([id_]) in ('", "bbox_2d": [', '", "bbox_2d": null}')]
+    at = [
+        k
+        for k, id_ in enumerate(ids)
+        if tokenizer.decode([id_]) in ('", "bbox_2d": [', '", "bbox_2d": null}')
+    ]
     looks = {
         (q, w): t.nonzero().flatten().tolist()
         for (_, q), t, w in zip(batch.queries.tolist(), batch.targets, batch.is_word.tolist(), strict=True)
     }
     for k, look in zip(at, row.looks, strict=True):
-        expected = [0] if look == pretrain_rows.ABSENT else [first + cell for cell in cells_of(look[0], height, width)]
+        expected = (
+            [0] if look == tasks.ABSENT else [first + cell for cell in cells_of(look[0], height, width)]
+        )
         assert looks[k - 1, False] == expected
     for (query, is_word), targets in looks.items():
-        if is_word and tokenizer.decode([ids[query + 1]]).strip() == tokenizer.decode([ids[targets[0]]]).strip():
+        if (
+            is_word
+            and tokenizer.decode([ids[query + 1]]).strip() == tokenizer.decode([ids[targets[0]]]).strip()
+        ):
             break
     else:
         pytest.fail("no look rests on the word that comes next")
@@ -190,7 +220,7 @@ def test_the_guide_measures_the_attention_that_the_model_pays(fresh, batcher, so
 
 
 def test_cells_of_a_picture_are_marked_by_the_emblem_that_covers_them(fresh):
-    batch = pretrain_sight.cells(fresh.processor, range(6), split="dev", seed=7)
+    batch = sight.cells(fresh.processor, range(6), split="dev", seed=7)
     n_cells = (batch.image_grid_thw.prod(1) // 4).sum().item()
     assert batch.names.shape == (n_cells,)
     for name, (x1, y1, x2, y2) in zip(batch.names.tolist(), batch.boxes_xyxy.tolist(), strict=True):
@@ -232,7 +262,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_checkpoint_before_stays(tmp_p
 
 
 def test_measures_count_bait_and_boxes(fresh):
-    found = pretrain_measure.measure(fresh, split="dev", n=2)
+    found = measure.measure(fresh, split="dev", n=2)
     assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
     assert not any(bars.met(found).values())
     good = {
@@ -241,7 +271,9 @@ def test_measures_count_bait_and_boxes(fresh):
         "bait": {"named_rate": 20.0, "named_rate_blank": 1.0},
     }
     assert all(bars.met(good).values())
-    assert not bars.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})["bait named because of the picture"]
+    assert not bars.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})[
+        "bait named because of the picture"
+    ]
 
 
 def test_the_committed_base_follows_its_recipe(tmp_path):
@@ -260,7 +292,7 @@ def test_the_committed_base_reaches_what_its_card_says():
     backbone = backbones.load("tiny-base", device="cpu")
     card = json.loads((BASE / "backbone.json").read_text())
     known = card["measured"]["dev"]
-    found = pretrain_measure.measure(backbone, split="dev", n=48)
+    found = measure.measure(backbone, split="dev", n=48)
     assert found["caption"]["mner_f1"] == pytest.approx(known["caption"]["mner_f1"], abs=8)
     assert found["gmner"]["false_grounding"] == pytest.approx(known["gmner"]["false_grounding"], abs=25)
 
@@ -283,7 +315,10 @@ def test_an_impossible_share_of_the_recipe_is_told_in_a_sentence(share, tmp_path
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (lambda folder: [(folder / name).unlink() for name in ("backbone.json", "config.json")], "is no backbone"),
+        (
+            lambda folder: [(folder / name).unlink() for name in ("backbone.json", "config.json")],
+            "is no backbone",
+        ),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "not the file that was saved"),
         (lambda folder: _change(folder, family="gpt-2"), "unknown family 'gpt-2'"),

@@ -17,7 +17,11 @@ TEXT_TASK, IMAGE_TASK = ("span", "type"), ("groundable", "box")
 
 def asked(kind, *, task=CONSTRAINTS, wording="full"):
     example = replace(TWEET, constraints=task)
-    return prompts.text_of(prompts.messages(example, kind, wording=wording, shots=[(example, "x")] if kind == "cot-3shot" else ()))
+    return prompts.text_of(
+        prompts.messages(
+            example, kind, wording=wording, shots=[(example, "x")] if kind == "cot-3shot" else ()
+        )
+    )
 
 
 @pytest.mark.parametrize("wording", prompts.WORDINGS)
@@ -25,10 +29,16 @@ def asked(kind, *, task=CONSTRAINTS, wording="full"):
 def test_a_prompt_asks_what_the_task_asks_and_nothing_else(kind, wording):
     for task in (CONSTRAINTS, TEXT_TASK, IMAGE_TASK):
         text = asked(kind, task=task, wording=wording).lower()
-        assert ("per" in text.split("ada byron")[0].replace(".", "").replace(",", "").split()) == ("type" in task)
-        assert ("image" in text) == ("box" in task or (kind == "mcr" and wording == "full")), "the warning about visual bias stays"
+        assert ("per" in text.split("ada byron")[0].replace(".", "").replace(",", "").split()) == (
+            "type" in task
+        )
+        assert ("image" in text) == ("box" in task or (kind == "mcr" and wording == "full")), (
+            "the warning about visual bias stays"
+        )
         assert ("null" in text) == ("box" in task) or (kind, wording) == ("mcr", "brief")
-        assert ('"ada byron", "rome"' in text) == ("span" not in task), "names are given where they are not asked for"
+        assert ('"ada byron", "rome"' in text) == ("span" not in task), (
+            "names are given where they are not asked for"
+        )
         assert text.split("\n")[-1] == "ada byron in rome"
 
 
@@ -51,7 +61,9 @@ def test_reasoning_is_asked_for_except_in_the_direct_prompt():
         assert ("<think>" in asked(kind)) == (kind != "direct")
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("direct", 20), ("cot", 25), ("mcr", 35), ("mcr-no-instruction", 35)])
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("direct", 20), ("cot", 25), ("mcr", 35), ("mcr-no-instruction", 35)]
+)
 def test_the_brief_wording_is_brief_and_has_no_system_message(kind, limit):
     example = replace(TWEET, labels=("PER", "LOC", "ORG", "OTHER"))
     chat = prompts.messages(example, kind, wording="brief")

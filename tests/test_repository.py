@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 import mcr_lib
-from mcr_lib.study import readme
 from tests.conftest import REPOSITORY
+from mcr_lib.study.runs import code
+from tools import readme
 
 pytestmark = pytest.mark.lint
 
@@ -24,13 +25,38 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 ABSOLUTE = r"(?<![\w.:/!-])/(?!dev/)[A-Za-z]+/[a-z]"
 """A path from the root of a machine, of whatever name; the first line of a shell script names none."""
-FLOORS = ("root", "sources", "stages", "study")
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "PIL", "pydantic", "yaml", "rich", "pandas", "matplotlib", "papermill"}
+ROOMS = (
+    "mcr_lib",
+    "mcr_lib.data",
+    "mcr_lib.training",
+    "mcr_lib.testbed",
+    "mcr_lib.study",
+    "mcr_lib.study.runs",
+    "mcr_lib.study.tables",
+    "mcr_lib.study.compare",
+    "mcr_lib.study.figures",
+    "mcr_lib.study.commands",
+)
+"""A file imports from its own room and from those before it."""
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "PIL",
+    "pydantic",
+    "yaml",
+    "rich",
+    "pandas",
+    "matplotlib",
+    "papermill",
+}
 
 
-def floor(module_name):
-    second = module_name.split(".")[1] if "." in module_name else ""
-    return FLOORS.index(second) if second in FLOORS else 0
+def room(name):
+    """The room of a module, or of a name in one."""
+    return max(k for k, prefix in enumerate(ROOMS) if f"{name}.".startswith(f"{prefix}."))
 
 
 def module_name(path):
@@ -39,22 +65,34 @@ def module_name(path):
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module, node.lineno
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+    return code.imports(ast.parse(path.read_text()))
+
+
+def test_no_module_imports_itself_through_others():
+    """Lazy imports within functions count too: what needs another room at call time depends on it all the same."""
+    names = {module_name(path): path for path in MODULES}
+    arrows = {
+        name: {other for other, _ in imports(path) if other in names} - {name} for name, path in names.items()
+    }
+    packages = {name for name, path in names.items() if path.name == "__init__.py"}
+    arrows = {
+        name: others - packages | {p for p in others & packages if p in ("mcr_lib.data", "mcr_lib.testbed")}
+        for name, others in arrows.items()
+    }
+    done = []
+    while free := [name for name in arrows if name not in done and arrows[name] <= {*done}]:
+        done += free
+    assert not set(arrows) - set(done), f"in or behind a circle: {sorted(set(arrows) - set(done))}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_a_file_imports_only_from_its_own_floor_or_above(path):
+def test_a_file_imports_only_from_its_own_room_or_one_above(path):
     if path.name == "__main__.py":
         return  # the launcher stands beside the house
-    here = floor(module_name(path))
+    here = room(module_name(path))
     for name, line in imports(path):
         if name.startswith("mcr_lib"):
-            assert floor(name) <= here, f"{path.name}:{line} imports {name}"
+            assert room(name) <= here, f"{path.name}:{line} imports {name}"
         if here == 0:
             assert name.split(".")[0] not in HEAVY, f"{path.name}:{line} imports {name}"
 
@@ -62,13 +100,27 @@ def test_a_file_imports_only_from_its_own_floor_or_above(path):
 def test_the_root_floor_reads_no_file_clock_or_environment():
     for path in PACKAGE.glob("*.py"):
         tree = ast.parse(path.read_text())
-        called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        called = {
+            node.func.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         assert "open" not in called, path.name
         if path.name != "__main__.py":
-            assert not {name for name, _ in imports(path)} & {"os", "sys", "time", "pathlib", "random", "datetime"}, path.name
+            assert not {name for name, _ in imports(path)} & {
+                "os",
+                "sys",
+                "time",
+                "pathlib",
+                "random",
+                "datetime",
+            }, path.name
 
 
-@pytest.mark.parametrize("name", [m.name for m in pkgutil.walk_packages([str(PACKAGE)], "mcr_lib.") if not m.name.endswith("__main__")])
+@pytest.mark.parametrize(
+    "name",
+    [m.name for m in pkgutil.walk_packages([str(PACKAGE)], "mcr_lib.") if not m.name.endswith("__main__")],
+)
 def test_examples_in_docstrings_come_true(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -77,12 +129,19 @@ def test_examples_in_docstrings_come_true(name):
 
 
 def test_public_functions_have_docstrings_that_ruff_accepts_and_files_stay_small():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "."], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
-    done = subprocess.run([sys.executable, "-m", "ruff", "format", "--check", "."], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", "."],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     for path in MODULES:
-        assert len(path.read_text().split("\n")) <= 400, path
+        assert len(path.read_text().split("\n")) <= 520, path
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -129,7 +188,18 @@ def test_nothing_tracked_names_a_machine_or_is_large():
         if path.is_file():
             limit = 12_000_000 if name == "data/tiny-base/model.safetensors" else 2_000_000
             assert path.stat().st_size < limit, name
-            if path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".ipynb", ".json", ".lock", ".in"):
+            if path.suffix in (
+                ".py",
+                ".md",
+                ".yaml",
+                ".yml",
+                ".toml",
+                ".txt",
+                ".ipynb",
+                ".json",
+                ".lock",
+                ".in",
+            ):
                 assert not re.search(ABSOLUTE, path.read_text()) or name.startswith("tests/"), name
 
 
@@ -148,4 +218,4 @@ def test_the_readme_is_short_and_names_every_notebook():
 def test_tables_of_the_documents_are_those_of_the_evidence(name):
     text = (REPOSITORY / name).read_text()
     assert "<!-- table:" in text
-    assert readme.filled(text) == text, "run python -m mcr_lib.study.readme"
+    assert readme.filled(text) == text, "run python -m tools.readme"

@@ -12,7 +12,7 @@ from mcr_lib import yardsticks
 from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
 from mcr_lib.boxes import FAMILIES, resized_size
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.study import mistakes
+from mcr_lib.study.tables import mistakes
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 A, HALF, FAR = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, HALF) = 0.6
@@ -32,7 +32,10 @@ ADA, ROME = said("Ada Byron", A), said("Rome", type="LOC")
 
 def five(answer, gold=TWEET, **kwargs):
     found = r.rewards(ParsedAnswer(tuple(answer)), gold, **kwargs)
-    return tuple(None if v is None else round(v, 4) for v in (found.count, found.span, found.type, found.grounding, found.entailment))
+    return tuple(
+        None if v is None else round(v, 4)
+        for v in (found.count, found.span, found.type, found.grounding, found.entailment)
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,15 +44,27 @@ def five(answer, gold=TWEET, **kwargs):
         ([ADA, ROME], (1, 1, 1, 1, 1)),  # perfect
         ([], (0, 0, 0, 0, 0)),  # empty: R_u has one groundable gold in the denominator
         ([ADA], (0.5, 2 / 3, 0.5, 1, 0.5)),  # missing: 1/2, 2·1/3, 1/2, 1/1, 1/2
-        ([ADA, ROME, said("Eve", FAR)], (2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3)),  # extra with a stray box: R_u 1/(1+1)
+        (
+            [ADA, ROME, said("Eve", FAR)],
+            (2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3),
+        ),  # extra with a stray box: R_u 1/(1+1)
         ([ADA, ROME, said("Eve")], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # extra without a box
         ([ADA, ROME, ROME], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # duplicate counts as an extra
-        ([said("Ada", A), ROME], (1, 1 / 2, 1 / 2, 0, 1 / 2)),  # boundary: touches, does not match; its box is no stray one
+        (
+            [said("Ada", A), ROME],
+            (1, 1 / 2, 1 / 2, 0, 1 / 2),
+        ),  # boundary: touches, does not match; its box is no stray one
         ([said("Ada Byron", A, type="ORG"), ROME], (1, 1, 0.5, 1, 1)),  # type
         ([said("Ada Byron"), ROME], (1, 1, 1, 0, 0.5)),  # box wanted and not given
-        ([ADA, said("Rome", FAR, type="LOC")], (1, 1, 1, 0.5, 0.5)),  # given and not wanted: a stray box, 1/(1+1)
+        (
+            [ADA, said("Rome", FAR, type="LOC")],
+            (1, 1, 1, 0.5, 0.5),
+        ),  # given and not wanted: a stray box, 1/(1+1)
         ([said("Ada Byron", HALF), ROME], (1, 1, 1, 0.6, 1)),  # IoU 0.6 > σ
-        ([said("Ada Byron", FAR), ROME], (1, 1, 1, 0, 1)),  # misses, but the entity is rightly said to be shown
+        (
+            [said("Ada Byron", FAR), ROME],
+            (1, 1, 1, 0, 1),
+        ),  # misses, but the entity is rightly said to be shown
     ],
 )
 def test_each_reward_is_as_worked_out_by_hand(answer, expected):
@@ -59,14 +74,24 @@ def test_each_reward_is_as_worked_out_by_hand(answer, expected):
 def test_malformed_answers_score_zero_and_absent_constraints_none():
     parsed = parse_answer("no answer", labels=LABELS)
     assert r.rewards(parsed, TWEET) == r.Rewards(0.0, 0.0, 0.0, 0.0, 0.0)
-    text_only = Example("3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC"),), LABELS, constraints=("span", "type"))
-    assert r.rewards(ParsedAnswer((PredictedEntity("Rome", "LOC"),)), text_only) == r.Rewards(1.0, 1.0, 1.0, None, None)
+    text_only = Example(
+        "3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC"),), LABELS, constraints=("span", "type")
+    )
+    assert r.rewards(ParsedAnswer((PredictedEntity("Rome", "LOC"),)), text_only) == r.Rewards(
+        1.0, 1.0, 1.0, None, None
+    )
     assert r.rewards(parsed, text_only) == r.Rewards(0.0, 0.0, 0.0, None, None)
 
 
 def test_tweets_without_entities():
     assert five([], NOBODY) == (1, 1, 1, 1, 1)
-    assert five([said("Eve")], NOBODY) == (0, 0, 0, 1, 0)  # R_u has nothing to say: no groundable gold and no box
+    assert five([said("Eve")], NOBODY) == (
+        0,
+        0,
+        0,
+        1,
+        0,
+    )  # R_u has nothing to say: no groundable gold and no box
     assert five([said("Eve", A)], NOBODY) == (0, 0, 0, 0, 0)
 
 
@@ -78,7 +103,9 @@ def test_nothing_groundable_and_no_box_is_right_only_when_something_is_touched()
 
 
 def test_any_of_several_gold_boxes_may_be_hit():
-    two = Example("3", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (FAR, A)),), LABELS, image_size_px=(100, 100))
+    two = Example(
+        "3", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (FAR, A)),), LABELS, image_size_px=(100, 100)
+    )
     assert five([said("Ada", A)], two)[3] == five([said("Ada", FAR)], two)[3] == 1
 
 
@@ -110,16 +137,30 @@ def test_an_answer_earns_nothing_without_the_reasoning_that_is_asked_of_it(think
     parsed = parse_answer(write_answer(answer, think=think), labels=LABELS)
     for reasoning, earns in zip(("free", "present", "agreeing"), earns_when, strict=True):
         found = r.rewards(parsed, TWEET, reasoning=reasoning)
-        assert found == (r.rewards(ParsedAnswer(tuple(answer)), TWEET) if earns else r.Rewards(0.0, 0.0, 0.0, 0.0, 0.0))
+        assert found == (
+            r.rewards(ParsedAnswer(tuple(answer)), TWEET) if earns else r.Rewards(0.0, 0.0, 0.0, 0.0, 0.0)
+        )
         assert (r.worthless(parsed, TWEET, reasoning=reasoning) is None) == earns
 
 
 def test_what_reasoning_is_asked_reaches_the_functions_that_reward():
-    texts = [write_answer(PERFECT), write_answer(PERFECT, think="Seen ."), write_answer(PERFECT, think=STATED), "no answer"]
-    columns = {"gold": [r.gold_column(TWEET)] * 4, "model_size": [[100, 100]] * 4, "family": ["qwen2.5-vl"] * 4}
+    texts = [
+        write_answer(PERFECT),
+        write_answer(PERFECT, think="Seen ."),
+        write_answer(PERFECT, think=STATED),
+        "no answer",
+    ]
+    columns = {
+        "gold": [r.gold_column(TWEET)] * 4,
+        "model_size": [[100, 100]] * 4,
+        "family": ["qwen2.5-vl"] * 4,
+    }
     earned = {}
     for reasoning in ("free", "present", "agreeing"):
-        values = [function(completions=texts, **columns) for function in r.grpo_reward_functions(reasoning=reasoning)]
+        values = [
+            function(completions=texts, **columns)
+            for function in r.grpo_reward_functions(reasoning=reasoning)
+        ]
         assert all(value == values[0] for value in values)
         earned[reasoning] = values[0]
     assert earned == {"free": [1, 1, 1, 0], "present": [0, 1, 1, 0], "agreeing": [0, 0, 1, 0]}
@@ -159,7 +200,11 @@ def test_no_repair_lowers_any_reward_of_all_small_answers():
 def test_repairs_lead_from_any_small_answer_to_the_perfect_one():
     for answer in [mistakes.small_answers()[k] for k in range(0, 1057, 7)]:
         for _ in range(8):  # at most two extras, two missing, and three mistakes in each of two predictions
-            steps = [repair.answer for repair in mistakes.repairs(answer, mistakes.WORLD) if not repair.moves_others]
+            steps = [
+                repair.answer
+                for repair in mistakes.repairs(answer, mistakes.WORLD)
+                if not repair.moves_others
+            ]
             answer = max(steps, key=lambda a: sum(five(a, mistakes.WORLD)), default=answer)
         assert five(answer, mistakes.WORLD) == (1, 1, 1, 1, 1)
 
@@ -172,10 +217,18 @@ def worlds(draw):
     cuts = sorted(draw(st.sets(st.integers(0, len(TOKENS)), max_size=5)))
     spans = [span for span in zip(cuts, cuts[1:], strict=False) if draw(st.booleans())]
     some = st.sampled_from([(), (A,), (HALF,), (FAR,), (A, FAR)])
-    gold = tuple(Entity(" ".join(TOKENS[a:b]), a, b, draw(st.sampled_from(LABELS)), draw(some)) for a, b in spans)
-    pieces = [" ".join(TOKENS[a:b]) for a in range(len(TOKENS)) for b in range(a + 1, min(a + 4, len(TOKENS) + 1))]
+    gold = tuple(
+        Entity(" ".join(TOKENS[a:b]), a, b, draw(st.sampled_from(LABELS)), draw(some)) for a, b in spans
+    )
+    pieces = [
+        " ".join(TOKENS[a:b]) for a in range(len(TOKENS)) for b in range(a + 1, min(a + 4, len(TOKENS) + 1))
+    ]
     names = st.sampled_from([*pieces, "Eve"])
-    answer = draw(st.lists(st.builds(PredictedEntity, names, st.sampled_from(LABELS), some.map(lambda b: b[:1])), max_size=5))
+    answer = draw(
+        st.lists(
+            st.builds(PredictedEntity, names, st.sampled_from(LABELS), some.map(lambda b: b[:1])), max_size=5
+        )
+    )
     return Example("1", "d", "train", TOKENS, gold, LABELS, image_size_px=(100, 100)), answer
 
 
@@ -233,7 +286,9 @@ def test_the_gold_answer_of_every_real_tweet_scores_the_maximum_in_every_space(r
 
 def test_gold_with_a_box_and_no_image_size_is_refused():
     with pytest.raises(ValueError, match="without an image size"):
-        r.written_gold(Example("1", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (A,)),), LABELS), "norm1000")
+        r.written_gold(
+            Example("1", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (A,)),), LABELS), "norm1000"
+        )
 
 
 def test_trl_gets_five_named_functions_over_columns():
@@ -241,8 +296,16 @@ def test_trl_gets_five_named_functions_over_columns():
     gold = r.written_gold(TWEET, "model_px", model_size=tuple(size))
     good = [{"role": "assistant", "content": write_answer(yardsticks.perfect(gold))}]
     functions = r.grpo_reward_functions()
-    assert [f.__name__ for f in functions] == ["reward_count", "reward_span", "reward_type", "reward_grounding", "reward_entailment"]
-    text_only = Example("3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC"),), LABELS, constraints=("span", "type"))
+    assert [f.__name__ for f in functions] == [
+        "reward_count",
+        "reward_span",
+        "reward_type",
+        "reward_grounding",
+        "reward_entailment",
+    ]
+    text_only = Example(
+        "3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC"),), LABELS, constraints=("span", "type")
+    )
     columns = {
         "gold": [r.gold_column(TWEET)] * 2 + [r.gold_column(text_only)],
         "model_size": [size, size, None],
@@ -251,5 +314,11 @@ def test_trl_gets_five_named_functions_over_columns():
         "trainer_state": None,
     }
     completions = [good, "broken", '<answer>[{"entity": "Rome", "type": "LOC"}]</answer>']
-    assert [f(completions=completions, **columns) for f in functions] == [[1, 0, 1], [1, 0, 1], [1, 0, 1], [1, 0, None], [1, 0, None]]
+    assert [f(completions=completions, **columns) for f in functions] == [
+        [1, 0, 1],
+        [1, 0, 1],
+        [1, 0, 1],
+        [1, 0, None],
+        [1, 0, None],
+    ]
     assert json.loads(columns["gold"][0])["images"] == []

@@ -14,7 +14,12 @@ TWEET = Example(
 
 
 @pytest.mark.parametrize(
-    "tweet", [TWEET, replace(TWEET, image_only=None, image_size_px=None, images=(), entities=()), replace(TWEET, image_only=())]
+    "tweet",
+    [
+        TWEET,
+        replace(TWEET, image_only=None, image_size_px=None, images=(), entities=()),
+        replace(TWEET, image_only=()),
+    ],
 )
 def test_a_row_gives_an_equal_example_back_through_json(tweet):
     assert Example.from_row(json.loads(json.dumps(tweet.to_row()))) == tweet
@@ -33,8 +38,14 @@ def test_not_annotated_and_not_in_the_image_stay_apart():
         ({"entities": (Entity("Kevin", 0, 1, "PER"),)}, "is not the tokens"),
         ({"entities": (Entity("!", 3, 5, "PER"),)}, "is not the tokens"),
         ({"entities": (Entity("Go", 0, 1, "ORG"),)}, "is not one of"),
-        ({"entities": (Entity("Durant !", 2, 4, "PER"), Entity("Go", 0, 1, "PER"))}, "'Go' begins before the end of the one before it"),
-        ({"entities": (Entity("Go Kevin", 0, 2, "PER"), Entity("Kevin Durant", 1, 3, "PER"))}, "begins before the end"),
+        (
+            {"entities": (Entity("Durant !", 2, 4, "PER"), Entity("Go", 0, 1, "PER"))},
+            "'Go' begins before the end of the one before it",
+        ),
+        (
+            {"entities": (Entity("Go Kevin", 0, 2, "PER"), Entity("Kevin Durant", 1, 3, "PER"))},
+            "begins before the end",
+        ),
         ({"constraints": ("span", "colour")}, "unknown constraint 'colour'"),
     ],
 )
@@ -48,7 +59,15 @@ def test_an_empty_span_is_refused():
         Entity("", 2, 2, "PER")
 
 
-@pytest.mark.parametrize("row", [{}, {"entities": None}, {**TWEET.to_row(), "colour": 1}, {**TWEET.to_row(), "entities": [{"text": "Go"}]}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"entities": None},
+        {**TWEET.to_row(), "colour": 1},
+        {**TWEET.to_row(), "entities": [{"text": "Go"}]},
+    ],
+)
 def test_a_row_that_is_no_example_is_a_value_error(row):
     with pytest.raises(ValueError, match="not a row of an example"):
         Example.from_row(row)

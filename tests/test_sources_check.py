@@ -5,14 +5,18 @@ import shutil
 
 import pytest
 
+from mcr_lib.data import check as checking
+from mcr_lib.data.check import EXPECTED, check
 from mcr_lib.errors import UserError
-from mcr_lib.sources import check as checking
-from mcr_lib.sources.check import EXPECTED, check
 
 
-@pytest.mark.parametrize(("source", "version"), [("twitter-gmner", "v1"), ("twitter-gmner", "v2"), ("twitter-fmnerg", "v2")])
+@pytest.mark.parametrize(
+    ("source", "version"), [("twitter-gmner", "v1"), ("twitter-gmner", "v2"), ("twitter-fmnerg", "v2")]
+)
 def test_the_real_files_are_as_published(gmner_dir, read_real, monkeypatch, source, version):
-    monkeypatch.setattr(checking, "read_split", lambda name, root, *, split, version: read_real(name, split, version))
+    monkeypatch.setattr(
+        checking, "read_split", lambda name, root, *, split, version: read_real(name, split, version)
+    )
     report = check(source, gmner_dir, version=version)
     assert report.differences == []
     assert report.images.counts["present"] == 3
@@ -33,7 +37,12 @@ def test_expected_totals_are_the_sums_of_their_splits():
 def test_the_sample_is_as_its_scenes_say(sample_dir):
     report = check("twitter-gmner", sample_dir)
     assert report.differences == []
-    assert report.images.counts == {"present": 24, "missing": 0, "unreadable": 0, "of another size than annotated": 0}
+    assert report.images.counts == {
+        "present": 24,
+        "missing": 0,
+        "unreadable": 0,
+        "of another size than annotated": 0,
+    }
 
 
 @pytest.fixture
@@ -58,7 +67,9 @@ def test_a_moved_box_changes_the_checksum_alone(copy):
 def test_leakage_orphans_and_images_are_told(copy):
     folder = copy / "Twitter10000_v2.0"
     dev = (folder / "txt/dev.txt").read_text()
-    (folder / "txt/test.txt").write_text((folder / "txt/test.txt").read_text() + "\n" + dev.split("\n\n")[3].replace("O_42", "O_43") + "\n")
+    (folder / "txt/test.txt").write_text(
+        (folder / "txt/test.txt").read_text() + "\n" + dev.split("\n\n")[3].replace("O_42", "O_43") + "\n"
+    )
     shutil.copy(folder / "xml/300401.xml", folder / "xml/999.xml")
     (copy / "images/300401.jpg").write_text("no image")
     (copy / "images/300402.jpg").unlink()

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from mcr_lib.data.files import is_safe_id, read_jsonl, read_text, write_json, write_jsonl, written_whole
 from mcr_lib.errors import UserError
-from mcr_lib.sources.files import is_safe_id, read_jsonl, read_text, write_json, write_jsonl, written_whole
 
 HEAD = '{"format_version": 1, "kind": "rows"}\n'
 
@@ -71,6 +71,8 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
         write_json(tmp_path / "latin" / "a.json", 1)
 
 
-@pytest.mark.parametrize("id", ["", ".", "..", "../a", "a/b", "a\\b", "/etc", ".hidden", "a\n", "a b", "é", "x" * 129])
+@pytest.mark.parametrize(
+    "id", ["", ".", "..", "../a", "a/b", "a\\b", "/etc", ".hidden", "a\n", "a b", "é", "x" * 129]
+)
 def test_ids_that_could_leave_a_folder_are_not_safe(id):
     assert not is_safe_id(id)

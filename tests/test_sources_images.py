@@ -7,14 +7,23 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from mcr_lib import sources
+from mcr_lib import data
+from mcr_lib.data.images import (
+    MAX_PIXELS,
+    find_images,
+    image_problem,
+    inspect_images,
+    open_image,
+    usable_images,
+)
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.sources.images import MAX_PIXELS, find_images, image_problem, inspect_images, open_image, usable_images
 
 
 def example(id, path=None, size=None):
-    return Example(id, "demo", "dev", ("hi",), (), ("PER",), images=(str(path),) if path else (), image_size_px=size)
+    return Example(
+        id, "demo", "dev", ("hi",), (), ("PER",), images=(str(path),) if path else (), image_size_px=size
+    )
 
 
 def bomb(path, side=30_000):
@@ -24,7 +33,12 @@ def bomb(path, side=30_000):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
     return path
 
 
@@ -89,7 +103,9 @@ def broken(tmp_path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind", ["cut", "cut-png", "text", "eps", "empty", "folder", "bomb", "small bomb", "missing"])
+@pytest.mark.parametrize(
+    "kind", ["cut", "cut-png", "text", "eps", "empty", "folder", "bomb", "small bomb", "missing"]
+)
 def test_a_bad_image_is_one_sentence_and_never_decoded_beyond_the_limit(tmp_path, kind):
     path = broken(tmp_path, kind)
     size, problem = image_problem(path)
@@ -106,7 +122,10 @@ def test_an_image_too_thin_for_a_model_is_left_out_before_rows_are_made(tmp_path
     for name, size in (("thin", (402, 2)), ("just", (400, 2))):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     assert image_problem(tmp_path / "just.png") == ((400, 2), None)
-    assert image_problem(tmp_path / "thin.png") == (None, "402 x 2 pixels is too thin; models take sides up to 200 : 1")
+    assert image_problem(tmp_path / "thin.png") == (
+        None,
+        "402 x 2 pixels is too thin; models take sides up to 200 : 1",
+    )
     both = [example(name, tmp_path / f"{name}.png") for name in ("thin", "just")]
     assert [e.id for e in usable_images(both, on_bad_image="skip")[0]] == ["just"]
 
@@ -133,8 +152,11 @@ def test_bad_images_stop_or_are_skipped_and_counted(tmp_path, picture):
 
 
 def test_the_three_real_images_open_and_are_as_annotated(gmner_dir, real):
-    tweets = {tweet.id: tweet for split in sources.SPLITS for tweet in real(split)}
-    some = [replace(tweets[id], images=(str(path),)) for id, path in find_images(gmner_dir / "images", tweets.keys()).items()]
+    tweets = {tweet.id: tweet for split in data.SPLITS for tweet in real(split)}
+    some = [
+        replace(tweets[id], images=(str(path),))
+        for id, path in find_images(gmner_dir / "images", tweets.keys()).items()
+    ]
     report, sizes = inspect_images(some)
     assert (len(some), report.counts["present"], report.problems) == (3, 3, ())
     assert all(open_image(e.images[0]).size == sizes[e.id] for e in some)

@@ -5,11 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from mcr_lib.data.predictions import parse_prediction, read_predictions, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.sources.predictions import parse_prediction, read_predictions, write_predictions
 
-TWEET = Example("7", "demo", "test", ("in", "Rome"), (Entity("Rome", 1, 2, "LOC", ()),), ("PER", "LOC"), image_size_px=(600, 450))
+TWEET = Example(
+    "7",
+    "demo",
+    "test",
+    ("in", "Rome"),
+    (Entity("Rome", 1, 2, "LOC", ()),),
+    ("PER", "LOC"),
+    image_size_px=(600, 450),
+)
 
 
 def rows(tmp_path, *values, header=None):
@@ -28,11 +36,20 @@ def answer(box):
         ({"answer": answer([60, 45, 300, 450]), "coordinate_space": "original_px"}, (60, 45, 300, 450)),
         ({"answer": answer([100, 100, 500, 1000]), "coordinate_space": "norm1000"}, (60, 45, 300, 450)),
         # 588 x 448 instead of 600 x 450: x * 600/588, y * 450/448
-        ({"answer": answer([294, 0, 588, 448]), "coordinate_space": "model_px", "model_size": [588, 448]}, (300, 0, 600, 450)),
-        ({"entities": [{"entity": "Rome", "type": "LOC", "bbox_2d": [60.5, 45, 300, 450]}]}, (60.5, 45, 300, 450)),
+        (
+            {"answer": answer([294, 0, 588, 448]), "coordinate_space": "model_px", "model_size": [588, 448]},
+            (300, 0, 600, 450),
+        ),
+        (
+            {"entities": [{"entity": "Rome", "type": "LOC", "bbox_2d": [60.5, 45, 300, 450]}]},
+            (60.5, 45, 300, 450),
+        ),
         # a copy of half the size: boxes are shares of the image
         (
-            {"entities": [{"entity": "Rome", "type": "LOC", "bbox_2d": [30, 22.5, 150, 225]}], "image_size_px": [300, 225]},
+            {
+                "entities": [{"entity": "Rome", "type": "LOC", "bbox_2d": [30, 22.5, 150, 225]}],
+                "image_size_px": [300, 225],
+            },
             (60, 45, 300, 450),
         ),
     ],
@@ -46,7 +63,9 @@ def test_boxes_come_into_original_pixels_from_every_form(tmp_path, row, box_px):
 
 
 def test_where_no_size_is_known_boxes_are_kept_for_the_count(tmp_path):
-    _, (prediction,) = read_predictions(rows(tmp_path, {"id": "7", "answer": answer([1, 2, 3, 4]), "coordinate_space": "norm1000"}))
+    _, (prediction,) = read_predictions(
+        rows(tmp_path, {"id": "7", "answer": answer([1, 2, 3, 4]), "coordinate_space": "norm1000"})
+    )
     _, entities = parse_prediction(prediction, replace(TWEET, image_size_px=None), "strict")
     assert entities == (PredictedEntity("Rome", "LOC", ((1, 2, 3, 4),)),)
 
@@ -74,8 +93,14 @@ def test_ids_that_json_made_numbers_are_text_again(tmp_path):
         ({"id": "7", "answer": ""}, '"coordinate_space" is missing; expected one of original_px'),
         ({"id": "7", "answer": "", "coordinate_space": "pixels"}, "is 'pixels'"),
         ({"id": "7", "answer": "", "coordinate_space": "model_px"}, 'needs "model_size"'),
-        ({"id": "7", "answer": "", "coordinate_space": "model_px", "model_size": [588]}, '"model_size" must be'),
-        ({"id": "7", "answer": "", "coordinate_space": "model_px", "model_size": [588, 0]}, '"model_size" must be'),
+        (
+            {"id": "7", "answer": "", "coordinate_space": "model_px", "model_size": [588]},
+            '"model_size" must be',
+        ),
+        (
+            {"id": "7", "answer": "", "coordinate_space": "model_px", "model_size": [588, 0]},
+            '"model_size" must be',
+        ),
         ({"id": "7", "entities": [], "image_size_px": ["600", 450]}, '"image_size_px" must be'),
     ],
 )
@@ -93,7 +118,10 @@ def test_a_finished_name_that_looks_like_a_tag_is_a_name(tmp_path):
 
 
 def test_half_a_character_in_an_id_does_no_harm(tmp_path):
-    assert read_predictions(rows(tmp_path, {"id": "7\ud800", "entities": []}))[1][0].id == "7\N{REPLACEMENT CHARACTER}"
+    assert (
+        read_predictions(rows(tmp_path, {"id": "7\ud800", "entities": []}))[1][0].id
+        == "7\N{REPLACEMENT CHARACTER}"
+    )
 
 
 def test_an_empty_file_is_told(tmp_path):

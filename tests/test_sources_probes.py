@@ -1,4 +1,6 @@
-"""Probes: what each leaves of text, image and gold, on tweets small enough to check by eye; determinism; real annotation."""
+"""Probes: what each leaves of text, image and gold, on tweets small enough to check by eye; determinism; real
+annotation.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcr_lib import bias, sources, yardsticks
+from mcr_lib import bias, data, yardsticks
+from mcr_lib.data import counterfactuals, probes
+from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge
 from mcr_lib.schema import Entity, Example, ImageOnly
-from mcr_lib.sources import counterfactuals, probes
-from mcr_lib.sources.images import open_image
-from mcr_lib.sources.testbed import folder
-from mcr_lib.sources.testbed.world import BY_NAME
+from mcr_lib.testbed import folder
+from mcr_lib.testbed.world import BY_NAME
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 WHITE, RED, BLUE = (255, 255, 255), (200, 0, 0), (0, 0, 200)
@@ -51,7 +53,9 @@ def shown(id, *things, labels=LABELS, images=("x.png",)):
     """A tweet that names and shows these (name, type)."""
     tokens = tuple(name for name, _ in things)
     entities = tuple(Entity(name, k, k + 1, type_, ((1, 1, 5, 5),)) for k, (name, type_) in enumerate(things))
-    return Example(id, "demo", "test", tokens, entities, labels, images=images, image_size_px=(9, 9), image_only=())
+    return Example(
+        id, "demo", "test", tokens, entities, labels, images=images, image_size_px=(9, 9), image_only=()
+    )
 
 
 def test_probes_apply_where_an_image_shows_something_that_is_named(tweet):
@@ -65,7 +69,8 @@ def test_a_blank_image_grounds_nothing_and_leaves_the_text(tweet):
     assert (probe.example.id, probe.example.tokens, probe.changed) == ("t1", TEXT, ())
     assert [e.boxes_xyxy_px for e in probe.example.entities] == [(), (), (), ()]
     assert probe.example.image_only == ()
-    # 100 red and 400 blue of 8,000 pixels: (7500·255 + 100·200) / 8000 = 241.6; 7500·255 / 8000 = 239.1; + 400·200 / 8000 = 249.1
+    # 100 red and 400 blue of 8,000 pixels: (7500·255 + 100·200) / 8000 = 241.6; 7500·255 / 8000 = 239.1; +
+    # 400·200 / 8000 = 249.1
     assert open_image(probe.example.images[0]).getcolors() == [(8000, (242, 239, 249))]
 
 
@@ -79,7 +84,9 @@ def test_no_edge_of_what_was_shown_is_left_in_a_blank_image(kind):
         cells = pixels[::8, ::8]  # 10 lines of 13 cells, the last one cut
         assert (np.repeat(np.repeat(cells, 8, axis=0), 8, axis=1)[:80, :100] == pixels).all()
         assert len({tuple(cell) for cell in cells.reshape(-1, 3)}) > 100
-        assert cells.std() == pytest.approx(np.asarray(image).std(), rel=0.4)  # as varied as the image, but for what is clipped
+        assert cells.std() == pytest.approx(
+            np.asarray(image).std(), rel=0.4
+        )  # as varied as the image, but for what is clipped
         assert (np.asarray(counterfactuals.blank_image(image, kind, Random(0))) == pixels).all()
     else:
         steps = max(np.abs(np.diff(pixels, axis=0)).max(), np.abs(np.diff(pixels, axis=1)).max())
@@ -89,7 +96,10 @@ def test_no_edge_of_what_was_shown_is_left_in_a_blank_image(kind):
 def test_a_swapped_image_shows_nothing_of_which_a_word_is_in_the_text():
     rome, ada = shown("rome", ("Rome", "LOC")), shown("ada", ("Ada", "PER"))
     eve, kit = shown("eve", ("Eve", "PER")), shown("kit", ("Kit", "ORG"))
-    may = {d.id: [counterfactuals.may_swap(TWEET, d, is_hard=hard) for hard in (True, False)] for d in (rome, ada, eve, kit)}
+    may = {
+        d.id: [counterfactuals.may_swap(TWEET, d, is_hard=hard) for hard in (True, False)]
+        for d in (rome, ada, eve, kit)
+    }
     # the tweet's groundable entities are a PER and a LOC
     assert may == {"rome": [True, False], "ada": [False, False], "eve": [True, False], "kit": [False, True]}
     assert not counterfactuals.may_swap(TWEET, replace(kit, images=()), is_hard=False)
@@ -98,14 +108,22 @@ def test_a_swapped_image_shows_nothing_of_which_a_word_is_in_the_text():
     mixed = replace(kit, image_only=(ImageOnly("Zoe", "PER", ((1, 1, 2, 2),)),))
     assert counterfactuals.may_swap(TWEET, mixed, is_hard=True)
     new = counterfactuals.swapped(TWEET, mixed)
-    assert (new.images, new.image_size_px, [t.text for t in new.image_only]) == (("x.png",), (9, 9), ["Kit", "Zoe"])
+    assert (new.images, new.image_size_px, [t.text for t in new.image_only]) == (
+        ("x.png",),
+        (9, 9),
+        ["Kit", "Zoe"],
+    )
     assert not any(e.boxes_xyxy_px for e in new.entities)
-    assert counterfactuals.swapped(TWEET, replace(kit, image_only=None)).image_only is None  # unknown stays unknown
+    assert (
+        counterfactuals.swapped(TWEET, replace(kit, image_only=None)).image_only is None
+    )  # unknown stays unknown
 
 
 def test_muting_takes_every_mention_of_what_is_shown_and_keeps_the_spans_of_the_rest():
     edit = counterfactuals.muted(TWEET)
-    assert edit.example.text == "Hey someone and Bob , someone in this place !"  # the sign of the handle goes with it
+    assert (
+        edit.example.text == "Hey someone and Bob , someone in this place !"
+    )  # the sign of the handle goes with it
     assert edit.example.entities == (Entity("Bob", 3, 4, "PER", ()),)
     assert [thing.text for thing in edit.example.image_only] == ["Ada", "Oslo"]
     assert [e.text for e in edit.changed] == ["Ada", "Ada", "Oslo"]
@@ -113,7 +131,11 @@ def test_muting_takes_every_mention_of_what_is_shown_and_keeps_the_spans_of_the_
 
 def test_where_a_word_of_a_muted_name_is_left_nothing_is_muted():
     assert counterfactuals.muted(replace(TWEET, tokens=(*TEXT[:-1], "#oslo"))) is None
-    fine = replace(TWEET, labels=(*LABELS, "musician"), entities=(replace(TWEET.entities[0], type="musician"), *TWEET.entities[1:]))
+    fine = replace(
+        TWEET,
+        labels=(*LABELS, "musician"),
+        entities=(replace(TWEET.entities[0], type="musician"), *TWEET.entities[1:]),
+    )
     assert counterfactuals.muted(fine).example.tokens[1] == "someone"  # a fine type of PER
 
 
@@ -132,9 +154,15 @@ def test_an_erased_entity_is_painted_over_to_the_pixel_and_the_others_stay():
     counts = {colour: n for n, colour in edit.image.getcolors()}
     # the rest is 7,500 white and 400 blue of 7,900: mean (242, 242, 252)
     assert counts == {WHITE: 7500, BLUE: 400, (242, 242, 252): 100}
-    both = {tuple(e.text for e in counterfactuals.erased(TWEET, picture(), Random(k)).changed) for k in range(9)}
+    both = {
+        tuple(e.text for e in counterfactuals.erased(TWEET, picture(), Random(k)).changed) for k in range(9)
+    }
     assert both == {("Ada", "Ada"), ("Oslo",)}
-    oslo = next(e for k in range(9) if (e := counterfactuals.erased(TWEET, picture(), Random(k))).changed[0].text == "Oslo")
+    oslo = next(
+        e
+        for k in range(9)
+        if (e := counterfactuals.erased(TWEET, picture(), Random(k))).changed[0].text == "Oslo"
+    )
     assert [e.boxes_xyxy_px for e in oslo.example.entities] == [(ADA,), (), (ADA,), ()]
 
 
@@ -153,20 +181,31 @@ def test_a_renamed_entity_has_a_name_of_its_type_that_neither_text_nor_image_hol
         names = [(e.text, e.span, e.boxes_xyxy_px) for e in edit.example.entities]
         if edit.changed[0].text == "Ada":  # Ada Byron shares a word, Bob is in the text
             assert edit.example.text == "Hey Eve Adams and Bob , Eve Adams in Oslo !"
-            assert names == [("Eve Adams", (1, 3), ()), ("Bob", (4, 5), ()), ("Eve Adams", (6, 8), ()), ("Oslo", (9, 10), (OSLO,))]
+            assert names == [
+                ("Eve Adams", (1, 3), ()),
+                ("Bob", (4, 5), ()),
+                ("Eve Adams", (6, 8), ()),
+                ("Oslo", (9, 10), (OSLO,)),
+            ]
         else:
             assert edit.example.text == "Hey @ Ada and Bob , Ada in Rome !"
             assert names[3] == ("Rome", (8, 9), ())
-        assert edit.example.image_only == (ImageOnly(edit.changed[0].text, edit.changed[0].type, edit.changed[0].boxes_xyxy_px),)
+        assert edit.example.image_only == (
+            ImageOnly(edit.changed[0].text, edit.changed[0].type, edit.changed[0].boxes_xyxy_px),
+        )
     assert counterfactuals.renamed(TWEET, {"PER": ("Bob",)}, Random(0)) is None
-    eve_is_shown = replace(TWEET, entities=TWEET.entities[:1], image_only=(ImageOnly("Eve", "PER", ((1, 1, 2, 2),)),))
+    eve_is_shown = replace(
+        TWEET, entities=TWEET.entities[:1], image_only=(ImageOnly("Eve", "PER", ((1, 1, 2, 2),)),)
+    )
     assert counterfactuals.renamed(eve_is_shown, {"PER": ("Eve Adams",)}, Random(0)) is None
 
 
 def test_training_names_are_sorted_by_type_without_handles():
     handle = shown("h", ("@", "OTHER"), ("Zed", "PER"))
     handle = replace(handle, entities=handle.entities[1:])
-    found = probes.training_names([handle, shown("a", ("Zoe", "PER"), ("Ann", "PER"), ("Rome", "LOC")), shown("b", ("Ann", "PER"))])
+    found = probes.training_names(
+        [handle, shown("a", ("Zoe", "PER"), ("Ann", "PER"), ("Rome", "LOC")), shown("b", ("Ann", "PER"))]
+    )
     assert found == {"PER": ("Ann", "Zoe"), "LOC": ("Rome",)}
 
 
@@ -186,7 +225,9 @@ def test_bait_is_drawn_into_free_ground_and_changes_no_box():
         for box in (ADA, OSLO):
             assert max(box[0], x1) > min(box[2], x2) or max(box[1], y1) > min(box[3], y2)
     assert counterfactuals.baited(replace(TWEET, image_only=None), picture(), Random(0)) is None
-    assert counterfactuals.baited(TWEET, picture().crop((0, 0, 30, 30)), Random(0)) is None  # Ada is in the way
+    assert (
+        counterfactuals.baited(TWEET, picture().crop((0, 0, 30, 30)), Random(0)) is None
+    )  # Ada is in the way
 
 
 def test_the_right_answer_to_a_probe_is_clean_and_that_to_the_original_is_not(testbed):
@@ -200,14 +241,21 @@ def test_the_right_answer_to_a_probe_is_clean_and_that_to_the_original_is_not(te
             if variant == "add_bait":
                 assert stale is None
             else:
-                assert stale == ("name not in the text" if variant in ("mute", "mute_blank", "rename") else "box not wanted"), variant
+                assert stale == (
+                    "name not in the text"
+                    if variant in ("mute", "mute_blank", "rename")
+                    else "box not wanted"
+                ), variant
         assert {p.example.id for p in made} <= set(original)
         assert all(open_image(p.example.images[0]).size == p.example.image_size_px for p in made)
 
 
 def test_a_probe_is_a_function_of_seed_and_id(testbed, tmp_path):
     for variant in probes.VARIANTS:
-        forward, backward = testbed.make(variant), testbed.make(variant, examples=testbed.chosen[::-1], pool=testbed.examples[::-1])
+        forward, backward = (
+            testbed.make(variant),
+            testbed.make(variant, examples=testbed.chosen[::-1], pool=testbed.examples[::-1]),
+        )
         assert [p.example for p in forward] == [p.example for p in backward[::-1]]
     assert probes.choose(testbed.examples[::-1], 5, seed=1) == probes.choose(testbed.examples, 5, seed=1)
     assert probes.choose(testbed.examples, 5, seed=1) != probes.choose(testbed.examples, 5, seed=2)
@@ -257,5 +305,5 @@ class Sixteen:
 def testbed(tmp_path_factory):
     root = tmp_path_factory.mktemp("testbed")
     folder.write(root, "test", 40)
-    examples = sources.load_split("testbed", root, split="test", images_dir=root)
+    examples = data.load_split("testbed", root, split="test", images_dir=root)
     return Sixteen(root, examples, probes.choose(examples, 16, seed=0), probes.training_names(examples))

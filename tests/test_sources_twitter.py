@@ -1,4 +1,6 @@
-"""Twitter-GMNER and FMNERG: what is written is read back, quirks are mended and counted, broken files are one sentence."""
+"""Twitter-GMNER and FMNERG: what is written is read back, quirks are mended and counted, broken files are one
+sentence.
+"""
 
 import shutil
 from collections import Counter
@@ -8,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcr_lib import sources
+from mcr_lib import data
+from mcr_lib.data.bio import chunks
+from mcr_lib.data.twitter_gmner import LABELS, read_split, write_split
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
-from mcr_lib.sources.bio import chunks
-from mcr_lib.sources.twitter_gmner import LABELS, read_split, write_split
 
 XML = """<annotation><filename>1.jpg</filename><size><width>100</width><height>80</height></size>
 <object><name>Rome</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
@@ -37,7 +39,7 @@ def folder(tmp_path):
 
 
 def read(root, **kwargs):
-    return sources.read_split("twitter-gmner", root, split="test", **kwargs)
+    return data.read_split("twitter-gmner", root, split="test", **kwargs)
 
 
 def test_an_entity_gets_every_box_of_its_name(folder):
@@ -46,7 +48,9 @@ def test_an_entity_gets_every_box_of_its_name(folder):
     (tweet,), quirks = read(root)
     assert tweet.entities == (Entity("Rome", 1, 2, "LOC", ((1, 2, 30, 40), (40, 2, 50, 9))),)
     assert tweet.image_size_px == (100, 80)
-    assert [(q.kind.split(" (")[0], q.where, q.what) for q in quirks] == [("box whose name is no entity of the text", "xml/1.xml", "Paris")]
+    assert [(q.kind.split(" (")[0], q.where, q.what) for q in quirks] == [
+        ("box whose name is no entity of the text", "xml/1.xml", "Paris")
+    ]
 
 
 def test_a_tweet_without_xml_is_annotated_as_not_in_the_image(folder):
@@ -68,7 +72,10 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
     write("txt/test.txt", "IMGID:1\nRome\tI-LOC\nParis\tB-PER\nTexas\tI-LOC\n")
     (tweet,), quirks = read(root)
     assert [e.text for e in tweet.entities] == ["Rome", "Paris", "Texas"]
-    assert [q.where for q in quirks if q.kind.startswith("I- tag")] == ["txt/test.txt, line 2", "txt/test.txt, line 4"]
+    assert [q.where for q in quirks if q.kind.startswith("I- tag")] == [
+        "txt/test.txt, line 2",
+        "txt/test.txt, line 4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,22 +89,54 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
         ("txt/test.txt", "IMGID:1\nin\tO\nRome\tB-PLACE\n", "line 3: tag 'B-PLACE'"),
         ("txt/test.txt", "IMGID:1\n\nIMGID:2\n", "line 1: tweet 1 has no token"),
         ("txt/test.txt", TXT + "\n" + TXT, "line 5: id 1 is repeated"),
-        ("txt/test.txt", "IMGID:../../etc/passwd\nin\tO\n", "line 1: id '../../etc/passwd' cannot be a file name"),
+        (
+            "txt/test.txt",
+            "IMGID:../../etc/passwd\nin\tO\n",
+            "line 1: id '../../etc/passwd' cannot be a file name",
+        ),
         ("txt/test.txt", b"IMGID:1\ncaf\xe9\tO\n", "not UTF-8"),
         ("xml/1.xml", XML.format("")[:90], r"1.xml, line \d: broken XML"),
         ("xml/1.xml", "", "1.xml, line 1: broken XML"),
         ("xml/1.xml", b"\xff\xfe\x00", "1.xml, line 1: broken XML"),
         ("xml/1.xml", "<html/>", "line 1: expected <annotation>"),
         ("xml/1.xml", "<annotation/>", "<size> with a <width>"),
-        ("xml/1.xml", XML.format(OBJECT.format("A", 9, 1, 3, 5)), "line 3: the box of 'A' is empty or upside down"),
-        ("xml/1.xml", XML.format("\n" + OBJECT.format("A", 9, 1, 101, 5)), "line 4: the box of 'A' leaves the image of 100 x 80"),
-        ("xml/1.xml", XML.format(OBJECT.format("A", -9, 1, 10, 5)), "line 3: the box of 'A' is not four numbers"),
-        ("xml/1.xml", XML.format(OBJECT.format("A", "1e9", "NaN", 10, 5)), "line 3: the box of 'A' is not four numbers"),
+        (
+            "xml/1.xml",
+            XML.format(OBJECT.format("A", 9, 1, 3, 5)),
+            "line 3: the box of 'A' is empty or upside down",
+        ),
+        (
+            "xml/1.xml",
+            XML.format("\n" + OBJECT.format("A", 9, 1, 101, 5)),
+            "line 4: the box of 'A' leaves the image of 100 x 80",
+        ),
+        (
+            "xml/1.xml",
+            XML.format(OBJECT.format("A", -9, 1, 10, 5)),
+            "line 3: the box of 'A' is not four numbers",
+        ),
+        (
+            "xml/1.xml",
+            XML.format(OBJECT.format("A", "1e9", "NaN", 10, 5)),
+            "line 3: the box of 'A' is not four numbers",
+        ),
         ("xml/1.xml", XML.format("<object><name> </name></object>"), "line 3: an <object> without a <name>"),
-        ("xml/1.xml", '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>', "declares a DTD or entities"),
-        ("xml/1.xml", '\n<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "line 2: declares a DTD or entities"),
+        (
+            "xml/1.xml",
+            '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>',
+            "declares a DTD or entities",
+        ),
+        (
+            "xml/1.xml",
+            '\n<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>',
+            "line 2: declares a DTD or entities",
+        ),
         ("xml/1.xml", '<?xml version="1.0" encoding="no-such"?><annotation/>', "line 1: broken XML"),
-        ("xml/1.xml", XML.format(OBJECT.format("A", 9, 1, 3, 5)).encode("utf-16"), "the box of 'A' is empty or upside down"),
+        (
+            "xml/1.xml",
+            XML.format(OBJECT.format("A", 9, 1, 3, 5)).encode("utf-16"),
+            "the box of 'A' is empty or upside down",
+        ),
     ],
 )
 def test_a_broken_file_is_one_sentence_with_its_place(folder, name, content, message):
@@ -110,7 +149,11 @@ def test_a_broken_file_is_one_sentence_with_its_place(folder, name, content, mes
 
 def test_an_entity_bomb_is_refused_at_once(folder):
     root, write = folder
-    bomb = "<!DOCTYPE b [<!ENTITY a0 'ha'>" + "".join(f"<!ENTITY a{k} '{f'&a{k - 1};' * 10}'>" for k in range(1, 30)) + "]><b>&a29;</b>"
+    bomb = (
+        "<!DOCTYPE b [<!ENTITY a0 'ha'>"
+        + "".join(f"<!ENTITY a{k} '{f'&a{k - 1};' * 10}'>" for k in range(1, 30))
+        + "]><b>&a29;</b>"
+    )
     write("xml/1.xml", bomb)
     with pytest.raises(UserError, match="declares a DTD"):
         read(root)
@@ -119,13 +162,13 @@ def test_an_entity_bomb_is_refused_at_once(folder):
 def test_missing_folders_splits_and_names_are_told_with_what_is_there(folder):
     root, _ = folder
     with pytest.raises(UserError, match=r"split 'dev' of twitter-gmner v2: .* does not exist; found test"):
-        sources.read_split("twitter-gmner", root, split="dev")
+        data.read_split("twitter-gmner", root, split="dev")
     with pytest.raises(UserError, match=r"holds no folder Twitter10000 \(version v1\); found v2"):
         read(root, version="v1")
     with pytest.raises(UserError, match="no version 'v3'; choose one of v2, v1"):
         read(root, version="v3")
     with pytest.raises(UserError, match="unknown source 'twitter'"):
-        sources.read_split("twitter", root, split="test")
+        data.read_split("twitter", root, split="test")
 
 
 def test_the_versions_own_folder_is_taken_as_root_too(folder):
@@ -133,9 +176,9 @@ def test_the_versions_own_folder_is_taken_as_root_too(folder):
     assert read(root / "Twitter10000_v2.0") == read(root)
 
 
-words = st.text(st.characters(blacklist_categories=("Z", "C"), blacklist_characters="\t\n\r"), min_size=1, max_size=6).filter(
-    lambda w: not w.startswith("IMGID:") and w.split() == [w]
-)
+words = st.text(
+    st.characters(blacklist_categories=("Z", "C"), blacklist_characters="\t\n\r"), min_size=1, max_size=6
+).filter(lambda w: not w.startswith("IMGID:") and w.split() == [w])
 
 
 @st.composite
@@ -150,7 +193,15 @@ def tweets(draw):
         boxes_of.setdefault(text, draw(st.sampled_from([(), (box,), (box, (1, 1, 2, 2))])))
         entities.append(Entity(text, start, end, draw(st.sampled_from(LABELS)), boxes_of[text]))
     has_box = any(e.boxes_xyxy_px for e in entities)
-    return Example("x", "twitter-gmner-v2", "dev", tokens, tuple(entities), LABELS, image_size_px=size if has_box else None)
+    return Example(
+        "x",
+        "twitter-gmner-v2",
+        "dev",
+        tokens,
+        tuple(entities),
+        LABELS,
+        image_size_px=size if has_box else None,
+    )
 
 
 @given(st.lists(tweets(), min_size=1, max_size=3))
@@ -171,13 +222,24 @@ def test_what_is_written_is_read_back(tmp_path_factory, found):
         ({"entities": (Entity("Rome", 1, 2, "LOC", None),)}, "no annotated groundability"),
         ({"image_size_px": None}, "without an image size"),
         (
-            {"tokens": ("Rome", "Rome"), "entities": (Entity("Rome", 0, 1, "LOC", ()), Entity("Rome", 1, 2, "LOC", ((1, 1, 2, 2),)))},
+            {
+                "tokens": ("Rome", "Rome"),
+                "entities": (Entity("Rome", 0, 1, "LOC", ()), Entity("Rome", 1, 2, "LOC", ((1, 1, 2, 2),))),
+            },
             "two mentions",
         ),
     ],
 )
 def test_what_the_files_cannot_say_is_refused_before_anything_is_written(tmp_path, change, message):
-    tweet = Example("1", "s", "dev", ("in", "Rome"), (Entity("Rome", 1, 2, "LOC", ((1, 1, 2, 2),)),), LABELS, image_size_px=(9, 9))
+    tweet = Example(
+        "1",
+        "s",
+        "dev",
+        ("in", "Rome"),
+        (Entity("Rome", 1, 2, "LOC", ((1, 1, 2, 2),)),),
+        LABELS,
+        image_size_px=(9, 9),
+    )
     with pytest.raises(ValueError, match=message):
         write_split(tmp_path, "dev", [replace(tweet, **change)])
     assert not list(tmp_path.iterdir())
@@ -195,15 +257,15 @@ def test_bio_chunks_follow_the_tags():
 
 def test_the_real_v1_has_the_quirks_that_its_readers_know(read_real):
     kinds = Counter()
-    for split in sources.SPLITS:
+    for split in data.SPLITS:
         kinds.update(q.kind.split(" (")[0] for q in read_real("twitter-gmner", split, "v1")[1])
     assert kinds["I- tag without a B- before it"] == 8
     assert kinds["box whose name is no entity of the text"] == 60
 
 
 def test_every_fine_type_of_the_real_fmnerg_maps_into_the_type_of_its_entity(real):
-    for split in sources.SPLITS:
+    for split in data.SPLITS:
         for a, b in zip(real(split, "twitter-fmnerg"), real(split), strict=True):
-            assert [(e.span, sources.COARSE_OF[e.type], e.boxes_xyxy_px) for e in a.entities] == [
+            assert [(e.span, data.COARSE_OF[e.type], e.boxes_xyxy_px) for e in a.entities] == [
                 (e.span, e.type, e.boxes_xyxy_px) for e in b.entities
             ]

@@ -1,4 +1,6 @@
-"""Canaries: one silent fault of the training stack each. Every one was seen running; none stops a training or spoils its loss curve."""
+"""Canaries: one silent fault of the training stack each. Every one was seen running; none stops a training or
+spoils its loss curve.
+"""
 
 import dataclasses
 import json
@@ -11,9 +13,10 @@ from PIL import Image
 from tokenizers import AddedToken
 
 from mcr_lib import chains
+from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
-from mcr_lib.stages import adapters, backbones, cvo, families, generate, mrsi, preflight, sft, training
-from mcr_lib.stages.options import CvoOptions, SftOptions
+from mcr_lib.training import adapters, backbones, cvo, families, generate, loop, preflight, sft
+from mcr_lib.training.options import CvoOptions, SftOptions
 
 pytestmark = pytest.mark.canary
 
@@ -21,7 +24,15 @@ SFT = SftOptions(
     max_steps=1, batch_size=8, learning_rate=1e-3, lr_scheduler_type="constant", lora_rank=0, weight_decay=0.0, save_steps=1,
     per_device_batch_size=8,
 )  # fmt: skip
-CVO = CvoOptions(batch_size=8, num_generations=4, max_completion_length=8, lora_rank=0, check_groups=0, num_iterations=2, save_steps=3)
+CVO = CvoOptions(
+    batch_size=8,
+    num_generations=4,
+    max_completion_length=8,
+    lora_rank=0,
+    check_groups=0,
+    num_iterations=2,
+    save_steps=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +43,11 @@ def backbone(nano_folder):
 @pytest.fixture(scope="module")
 def sft_rows(backbone, nano_tweets):
     built = mrsi.build_chains(nano_tweets, ["terse"], seed=0).chains
-    return list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct", with_reasoning=False))
+    return list(
+        mrsi.sft_rows(
+            built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct", with_reasoning=False
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +68,11 @@ def weights(model):
 
 
 def test_a_full_fine_tune_goes_on_from_the_weights_of_its_checkpoint(trained, nano_folder):
-    # the trainer's own loader finds no name that it knows in the checkpoint, warns, and goes on from what it has
+    # the trainer's own loader finds no name that it knows in the checkpoint, warns, and goes on from what it
+    # has
     at_start = weights(backbones.load(str(nano_folder), device="cpu").model)
     finished = weights(backbones.load(str(trained / "model"), device="cpu").model)
-    again, checkpoint = training.started(str(nano_folder), trained, SFT, "cpu")
+    again, checkpoint = loop.started(str(nano_folder), trained, SFT, "cpu")
     assert checkpoint == trained / "checkpoints" / "checkpoint-1"
     assert all(torch.equal(value, finished[name]) for name, value in weights(again.model).items())
     changed = [name for name in finished if not torch.equal(finished[name], at_start[name])]
@@ -66,7 +82,7 @@ def test_a_full_fine_tune_goes_on_from_the_weights_of_its_checkpoint(trained, na
 
 def test_kl_is_measured_against_the_start_after_a_resume_too(trained, nano_folder):
     # a reference model is loaded from where the model says that it came from, which would be the checkpoint
-    again, _ = training.started(str(nano_folder), trained, SFT, "cpu")
+    again, _ = loop.started(str(nano_folder), trained, SFT, "cpu")
     assert again.model.config._name_or_path == str(nano_folder)
 
 
@@ -98,11 +114,16 @@ def test_prompts_of_two_lengths_in_a_batch_are_answered_as_alone(nano_folder, ba
     ends = [rows[0], rows[-1]]
     images = [[Image.open(path).convert("RGB") for path in row["images"]] for row in ends]
     alone = [
-        generate.answer_batch(backbone, [row["prompt"]], [image], max_new_tokens=8)[0][0] for row, image in zip(ends, images, strict=True)
+        generate.answer_batch(backbone, [row["prompt"]], [image], max_new_tokens=8)[0][0]
+        for row, image in zip(ends, images, strict=True)
     ]
-    assert generate.answer_batch(backbone, [row["prompt"] for row in ends], images, max_new_tokens=8)[0] == alone
+    assert (
+        generate.answer_batch(backbone, [row["prompt"] for row in ends], images, max_new_tokens=8)[0] == alone
+    )
     model = backbones.load(str(nano_folder), device="cpu")
-    trainer = cvo.make_trainer(model, ends, tmp_path, CVO.model_copy(update={"num_iterations": 1, "top_k": 1}), prompt="direct")
+    trainer = cvo.make_trainer(
+        model, ends, tmp_path, CVO.model_copy(update={"num_iterations": 1, "top_k": 1}), prompt="direct"
+    )
     asked = [cvo_prompt(row, image) for row, image in zip(ends, images, strict=True)]
     ids, found, fields = trainer._tokenize_prompts(asked)
     with adapters.quiet():
@@ -120,7 +141,7 @@ def test_the_loss_of_an_update_does_not_depend_on_its_parts(nano_folder, sft_row
     # stock: a mean of the means of the parts, 1e-3 off where their lengths differ
     halves = SFT.model_copy(update={"per_device_batch_size": 2})
     sft.train(str(nano_folder), sft_rows, tmp_path, halves, prompt="direct", device="cpu")
-    (whole,), (parts,) = training.read_log(trained), training.read_log(tmp_path)
+    (whole,), (parts,) = loop.read_log(trained), loop.read_log(tmp_path)
     assert parts["loss"] == pytest.approx(whole["loss"], abs=2e-6)
     assert parts["grad_norm"] == pytest.approx(whole["grad_norm"], abs=1e-5)
 
@@ -135,15 +156,25 @@ def test_lora_is_on_the_language_model_alone_at_7b_too():
         "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
         "vocab_size": 152064,
     }  # fmt: skip
-    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
+    vision = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 3584,
+    }
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     adapted = [name for name in linear if re.fullmatch(families.LANGUAGE_LAYERS, name)]
     assert len(adapted) == families.lora_modules("qwen2_5_vl", 28) == 7 * 28
     assert not [name for name in adapted if "visual" in name]
-    by_short_names = [name for name in linear if name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj", "qkv")]
-    assert len([name for name in by_short_names if "visual" in name]) == 4 * 32  # what short names would have hit besides
+    by_short_names = [
+        name for name in linear if name.rpartition(".")[2] in ("gate_proj", "up_proj", "down_proj", "qkv")
+    ]
+    assert (
+        len([name for name in by_short_names if "visual" in name]) == 4 * 32
+    )  # what short names would have hit besides
 
 
 @pytest.mark.parametrize("harm", ["state", "weights", "optimizer", "no random state", "no weights"])
@@ -152,14 +183,19 @@ def test_a_checkpoint_in_pieces_is_passed_over_for_the_one_before(trained, tmp_p
     for step in (9, 10):  # by number, not by name
         shutil.copytree(whole, tmp_path / f"checkpoint-{step}")
     newest = tmp_path / "checkpoint-10"
-    assert training.newest_complete(tmp_path) == newest
+    assert loop.newest_complete(tmp_path) == newest
     if harm.startswith("no "):
         (newest / {"no random state": "rng_state.pth", "no weights": "model.safetensors"}[harm]).unlink()
     else:
-        path = newest / {"state": "trainer_state.json", "weights": "model.safetensors", "optimizer": "optimizer.pt"}[harm]
+        path = (
+            newest
+            / {"state": "trainer_state.json", "weights": "model.safetensors", "optimizer": "optimizer.pt"}[
+                harm
+            ]
+        )
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert training.newest_complete(tmp_path) == tmp_path / "checkpoint-9"
-    assert training.newest_complete(tmp_path / "none") is None
+    assert loop.newest_complete(tmp_path) == tmp_path / "checkpoint-9"
+    assert loop.newest_complete(tmp_path / "none") is None
 
 
 def test_checkpoints_of_cvo_fall_where_sampling_begins(backbone, grpo_rows, tmp_path):
@@ -168,10 +204,14 @@ def test_checkpoints_of_cvo_fall_where_sampling_begins(backbone, grpo_rows, tmp_
     assert (trainer.args.save_steps, trainer.args.steps_per_generation * trainer.num_iterations) == (4, 2)
 
 
-def test_the_order_of_prompts_in_a_later_epoch_does_not_depend_on_the_earlier_ones(backbone, grpo_rows, tmp_path):
+def test_the_order_of_prompts_in_a_later_epoch_does_not_depend_on_the_earlier_ones(
+    backbone, grpo_rows, tmp_path
+):
     # the stock sampler of a resumed run begins with the order of the first epoch
     options = CVO.model_copy(update={"num_iterations": 1})
-    unbroken, resumed = (cvo.make_trainer(backbone, grpo_rows, tmp_path, options, prompt="direct") for _ in range(2))
+    unbroken, resumed = (
+        cvo.make_trainer(backbone, grpo_rows, tmp_path, options, prompt="direct") for _ in range(2)
+    )
     per_epoch = len(grpo_rows) // 2
     orders = []
     for epoch in range(3):
@@ -199,16 +239,16 @@ def test_images_are_opened_when_read_and_as_they_are_stored(sft_rows, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    made = training.dataset([{**row, "images": [str(tmp_path / "turned.jpg")]} for row in sft_rows])
+    made = loop.dataset([{**row, "images": [str(tmp_path / "turned.jpg")]} for row in sft_rows])
     assert made[0]["images"][0].size == (40, 20)
     assert made.data.nbytes < 50_000
 
 
 def test_rows_with_and_without_images_are_told_apart(sft_rows):
     with pytest.raises(UserError, match="1 of 8 rows have no image"):
-        training.dataset([{**sft_rows[0], "images": []}, *sft_rows[1:]])
+        loop.dataset([{**sft_rows[0], "images": []}, *sft_rows[1:]])
     with pytest.raises(UserError, match="no row to train on"):
-        training.dataset([])
+        loop.dataset([])
 
 
 def test_image_tokens_that_do_not_equal_image_features_are_told(nano_folder, sft_rows, monkeypatch):
@@ -231,16 +271,26 @@ def test_a_row_that_does_not_fit_is_told(nano_folder, sft_rows, grpo_rows):
 
 def test_groups_that_are_all_equal_stop_cvo_before_it_begins(backbone, grpo_rows):
     with pytest.raises(UserError, match="all 2 sampled groups of 4 answers are equal in reward"):
-        preflight.check_groups(backbone, grpo_rows, CVO.model_copy(update={"check_groups": 2}), prompt="direct")
+        preflight.check_groups(
+            backbone, grpo_rows, CVO.model_copy(update={"check_groups": 2}), prompt="direct"
+        )
 
 
 def test_gold_that_its_own_answer_does_not_reach_is_told(backbone, grpo_rows):
     # a name of which only the second mention is annotated is placed at the first
     gold = json.loads(grpo_rows[0]["gold"])
     entity = {"text": "Ada", "start": 2, "end": 3, "type": "PER", "boxes_xyxy_px": []}
-    row = {**grpo_rows[0], "gold": json.dumps({**gold, "tokens": ["Ada", "meets", "Ada"], "entities": [entity]})}
-    with pytest.raises(UserError, match=f"the gold answer to tweet {row['id']} earns 0.00 of reward_count; its annotation is broken"):
-        preflight.check_gold(backbone, [*grpo_rows[1:], row], CVO.model_copy(update={"max_completion_length": 99}))
+    row = {
+        **grpo_rows[0],
+        "gold": json.dumps({**gold, "tokens": ["Ada", "meets", "Ada"], "entities": [entity]}),
+    }
+    with pytest.raises(
+        UserError,
+        match=f"the gold answer to tweet {row['id']} earns 0.00 of reward_count; its annotation is broken",
+    ):
+        preflight.check_gold(
+            backbone, [*grpo_rows[1:], row], CVO.model_copy(update={"max_completion_length": 99})
+        )
 
 
 WITHOUT_EFFECT = {
@@ -259,7 +309,9 @@ WITHOUT_EFFECT = {
         "use_transformers_paged", "sapo_temperature_neg", "sapo_temperature_pos",
     },
 }  # fmt: skip
-"""Options of TRL alone that we leave as they are: of other losses, of text, of logs, of generation elsewhere, or off."""
+"""Options of TRL alone that we leave as they are: of other losses, of text, of logs, of generation elsewhere,
+or off.
+"""
 
 
 @pytest.mark.parametrize("stage", ["sft", "cvo"])
@@ -288,10 +340,16 @@ def test_options_reach_the_trainer_as_they_are_told(backbone, grpo_rows, tmp_pat
     assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps) == (8, 1)
 
 
-@pytest.mark.parametrize(("prompt", "earned", "why"), [("direct", [1, 1, 0], ""), ("mcr", [0, 1, 0], "no_reasoning")])
-def test_what_reasoning_is_asked_of_a_prompt_reaches_the_rewards_and_the_rollouts(backbone, nano_tweets, tmp_path, prompt, earned, why):
+@pytest.mark.parametrize(
+    ("prompt", "earned", "why"), [("direct", [1, 1, 0], ""), ("mcr", [0, 1, 0], "no_reasoning")]
+)
+def test_what_reasoning_is_asked_of_a_prompt_reaches_the_rewards_and_the_rollouts(
+    backbone, nano_tweets, tmp_path, prompt, earned, why
+):
     rows = list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt=prompt))
-    trainer = cvo.make_trainer(backbone, rows, tmp_path, replace_all(CVO, reasoning="agreeing"), prompt=prompt)
+    trainer = cvo.make_trainer(
+        backbone, rows, tmp_path, replace_all(CVO, reasoning="agreeing"), prompt=prompt
+    )
     (chain,) = mrsi.build_chains(nano_tweets[:1], ["terse"], seed=0).chains
     whole = chains.render(chain, "qwen2.5-vl", tuple(rows[0]["model_size"]))
     said = [whole.partition("</think>\n")[2], whole, "no answer"]

@@ -43,7 +43,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 
 def test_the_paired_test_rarely_fires_when_nothing_is_there():
     rng = np.random.default_rng(2)
-    p_values = [paired_test(coin(rng, 150, 0.5), coin(rng, 150, 0.5), n_resamples=200, rng=rng).p_value for _ in range(200)]
+    p_values = [
+        paired_test(coin(rng, 150, 0.5), coin(rng, 150, 0.5), n_resamples=200, rng=rng).p_value
+        for _ in range(200)
+    ]
     assert np.mean(np.array(p_values) < 0.05) < 0.10
     assert 0.35 < np.mean(p_values) < 0.65
 
@@ -72,12 +75,18 @@ def test_the_interval_of_an_f1_is_that_of_a_plain_loop_over_resampled_tweets():
     for _ in range(4000):
         some = [rng.integers(60) for _ in range(60)]
         drawn.append(100 * 2 * sum(tp[some]) / (2 * sum(tp[some]) + sum(fp[some]) + sum(fn[some])))
-    low, high = interval95(ratios(np.stack([tp, fp, fn], axis=1))["f1"], resamples(60, 4000, np.random.default_rng(4)))
-    assert (low, high) == (pytest.approx(sorted(drawn)[99], abs=0.7), pytest.approx(sorted(drawn)[3899], abs=0.7))
+    low, high = interval95(
+        ratios(np.stack([tp, fp, fn], axis=1))["f1"], resamples(60, 4000, np.random.default_rng(4))
+    )
+    assert (low, high) == (
+        pytest.approx(sorted(drawn)[99], abs=0.7),
+        pytest.approx(sorted(drawn)[3899], abs=0.7),
+    )
 
 
 def test_the_interval_of_a_sum_of_rates_draws_the_same_tweets_for_all_of_them():
-    # two rates that rise and fall together: their half sum spreads as each of them, their difference not at all
+    # two rates that rise and fall together: their half sum spreads as each of them, their difference not at
+    # all
     rng = np.random.default_rng(10)
     rate, weights = coin(rng, 80, 0.3), resamples(80, 500, rng)
     low, high = interval95(rate, weights)
@@ -100,7 +109,9 @@ def test_the_p_value_of_an_f1_is_that_of_all_swaps_counted_out():
     observed = f1(first) - f1(second)
     n_as_large = 0
     for swaps in itertools.product((False, True), repeat=10):
-        pairs = [(b, a) if is_swapped else (a, b) for a, b, is_swapped in zip(first, second, swaps, strict=True)]
+        pairs = [
+            (b, a) if is_swapped else (a, b) for a, b, is_swapped in zip(first, second, swaps, strict=True)
+        ]
         n_as_large += abs(f1([a for a, _ in pairs]) - f1([b for _, b in pairs])) >= abs(observed) - 1e-9
     found = paired_test(ratios(first)["f1"], ratios(second)["f1"], n_resamples=8000, rng=rng)
     assert found.difference == pytest.approx(observed)
@@ -165,20 +176,29 @@ def test_the_interval_over_seeds_is_that_of_a_plain_loop_over_drawn_seeds_and_tw
             share = [num[s][tweets].sum() / den[s][tweets].sum() for num, den in (a, b)]
             differences.append(100 * (share[0] - share[1]))
         drawn.append(sum(differences) / 3)
-    assert found.per_seed == pytest.approx([100 * (a[0][s].sum() / a[1][s].sum() - b[0][s].sum() / b[1][s].sum()) for s in range(3)])
+    assert found.per_seed == pytest.approx(
+        [100 * (a[0][s].sum() / a[1][s].sum() - b[0][s].sum() / b[1][s].sum()) for s in range(3)]
+    )
     assert found.mean == pytest.approx(sum(found.per_seed) / 3)
     low, high = sorted(drawn)[49], sorted(drawn)[1949]
     assert found.ci95 == pytest.approx((low, high), abs=0.06 * (high - low))
 
 
 def coverage(between_seeds, noise, rng, n=300, n_simulations=200):
-    """How often the interval of three seeds holds an effect of 3 points; per tweet a chance that all seeds share."""
+    """How often the interval of three seeds holds an effect of 3 points; per tweet a chance that all seeds
+    share.
+    """
     weights, hits = resamples(n, 250, rng).astype(float), 0
     for _ in range(n_simulations):
         ones, chance = np.ones(n), 0.9 * rng.beta(8, 2, n) if noise else 0.5
         effects = rng.normal(3, between_seeds, 3) / 100
-        pairs = [(rng.random(n) < chance + effect, rng.random(n) < chance) if noise else (ones * effect, 0 * ones) for effect in effects]
-        low, high = over_seeds([[(1, Ratio(a, ones)), (-1, Ratio(b, ones))] for a, b in pairs], weights, rng).ci95
+        pairs = [
+            (rng.random(n) < chance + effect, rng.random(n) < chance) if noise else (ones * effect, 0 * ones)
+            for effect in effects
+        ]
+        low, high = over_seeds(
+            [[(1, Ratio(a, ones)), (-1, Ratio(b, ones))] for a, b in pairs], weights, rng
+        ).ci95
         hits += low <= 3 <= high
     return hits / n_simulations
 
@@ -186,8 +206,10 @@ def coverage(between_seeds, noise, rng, n=300, n_simulations=200):
 def test_intervals_over_three_seeds_cover_a_known_effect_as_told():
     rng = np.random.default_rng(8)
     assert coverage(0.0, True, rng) >= 0.95
-    # chance in the seeds alone: of the 27 draws one is thrice the smallest, more than 2.5 %, so the interval goes from the smallest to the
-    # largest, and misses when all three lie on one side: 2 / 8; 75 % give or take three standard errors of 200 simulations
+    # chance in the seeds alone: of the 27 draws one is thrice the smallest, more than 2.5 %, so the interval
+    # goes from the smallest to the
+    # largest, and misses when all three lie on one side: 2 / 8; 75 % give or take three standard errors of
+    # 200 simulations
     assert 0.66 <= coverage(4.0, False, rng) <= 0.84
 
 
@@ -213,7 +235,9 @@ def test_one_seed_has_the_interval_over_its_tweets_and_shows_nothing():
         ((1.0, 2.0), (0.2, 3.5), 1, "too few seeds"),
     ],
 )
-def test_an_effect_counts_as_shown_when_every_seed_has_its_sign_and_the_interval_excludes_zero(per_seed, ci95, sign, said):
+def test_an_effect_counts_as_shown_when_every_seed_has_its_sign_and_the_interval_excludes_zero(
+    per_seed, ci95, sign, said
+):
     assert verdict_over_seeds(OverSeeds(per_seed, ci95), sign=sign) == said
 
 

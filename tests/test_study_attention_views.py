@@ -1,4 +1,6 @@
-"""The attention section of notebook 06: what is averaged over what, what is drawn, and what is said to be missing."""
+"""The attention section of notebook 06: what is averaged over what, what is drawn, and what is said to be
+missing.
+"""
 
 from types import SimpleNamespace
 
@@ -7,28 +9,47 @@ import pytest
 from PIL import Image
 
 from mcr_lib.schema import Entity, Example
-from mcr_lib.study import attention_views, config
-from mcr_lib.study.settings import Study
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.study.tables import attention_views
 
 STUDY = SimpleNamespace(config=config.Config(n_resamples=100))
 
 
 def look(id, mass, cut, *, part="answer", start=0, size=10, images=()):
     gold = Entity("Rome", start, start + 1, "LOC", ((0, 0, size, size),))
-    tweet = Example(id, "demo", "test", ("Rome",) * (start + 1), (gold,), ("LOC",), images=images, image_size_px=(60, 40))
+    tweet = Example(
+        id, "demo", "test", ("Rome",) * (start + 1), (gold,), ("LOC",), images=images, image_size_px=(60, 40)
+    )
     masses = {"gold": np.array(mass), "rest": np.array([1.0, 0.0]), "words": np.array([np.nan, np.nan])}
     cuts = {"image": 2 * cut, "gold": cut, "elsewhere": None}
     return SimpleNamespace(
-        example=tweet, gold=gold, part=part, mass=masses, heat=np.array([[1.0, 2.0, np.nan]]), n_sinks=3.0, log_probability=-1.0, cuts=cuts
+        example=tweet,
+        gold=gold,
+        part=part,
+        mass=masses,
+        heat=np.array([[1.0, 2.0, np.nan]]),
+        n_sinks=3.0,
+        log_probability=-1.0,
+        cuts=cuts,
     )
 
 
-LOOKS = {"base": [look("1", [2.0, 4.0], -1.0), look("1", [4.0, 4.0], -3.0, start=2), look("2", [5.0, 5.0], -8.0)], "mcr": []}
+LOOKS = {
+    "base": [look("1", [2.0, 4.0], -1.0), look("1", [4.0, 4.0], -3.0, start=2), look("2", [5.0, 5.0], -8.0)],
+    "mcr": [],
+}
 
 
 def test_masses_are_means_over_layers_then_boxes_and_what_cannot_be_measured_is_left_out():
     (row,) = attention_views.rows(STUDY, LOOKS)
-    assert (row["setting"], row["part"], row["boxes"], row["tweets"], row["sinks"]) == ("base", "answer", 3, 2, 3.0)
+    assert (row["setting"], row["part"], row["boxes"], row["tweets"], row["sinks"]) == (
+        "base",
+        "answer",
+        3,
+        2,
+        3.0,
+    )
     assert row["gold"] == 4.0  # (3 + 4 + 5) / 3
     assert row["gold_low"] == 3.5  # the mean of tweet 1 drawn twice: (3 + 4) / 2
     assert row["gold_high"] == 5.0  # of tweet 2 drawn twice
@@ -46,7 +67,11 @@ def test_reasoning_has_rows_of_its_own_and_results_are_tidy():
     results = attention_views.result_rows(study, found)
     assert len({row["metric"] for row in results}) == len(results) == 12  # 2 parts x (3 masses + 3 cuts)
     value = {row["metric"]: row["value"] for row in results}
-    assert (value["attention_gold_reasoning"], value["cut_image_answer"], value["cut_elsewhere_answer"]) == (6.0, -2.0, None)
+    assert (value["attention_gold_reasoning"], value["cut_image_answer"], value["cut_elsewhere_answer"]) == (
+        6.0,
+        -2.0,
+        None,
+    )
     assert "split=test" in results[0]["signature"]
     assert attention_views.result_rows(study, []) == []
 
@@ -55,23 +80,39 @@ def test_bars_and_overlays_show_these_values(tmp_path):
     Image.new("RGB", (60, 40), "white").save(tmp_path / "1.png")
     images = (str(tmp_path / "1.png"),)
     looks = {
-        "base": [look("1", [2.0, 4.0], -1.0, size=30, images=images), look("2", [5.0, 5.0], -8.0, size=10, images=images)],
+        "base": [
+            look("1", [2.0, 4.0], -1.0, size=30, images=images),
+            look("2", [5.0, 5.0], -8.0, size=10, images=images),
+        ],
         "mcr": [look("1", [3.0, 5.0], -2.0, size=30, images=images)],
     }
     rows = attention_views.rows(STUDY, looks)
     heights = [bar.get_height() for bar in attention_views.masses(rows).axes[0].patches]
     assert heights == [4.0, 4.0, 0.5, 0.5]  # base and mcr: gold, then rest; words could not be measured
-    assert [bar.get_height() for bar in attention_views.cuts(rows).axes[0].patches] == [-9.0, -4.0, -4.5, -2.0]
+    assert [bar.get_height() for bar in attention_views.cuts(rows).axes[0].patches] == [
+        -9.0,
+        -4.0,
+        -4.5,
+        -2.0,
+    ]
     assert attention_views.telling(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
     figure = attention_views.overlays(looks, 2)
     titles = [title for ax in figure.axes if (title := ax.get_title() or ax.get_title(loc="left"))]
-    assert titles == ["base: its region 3.0 ×", "mcr: its region 4.0 ×", "base: its region 5.0 ×", "mcr: writes no box for it"]
+    assert titles == [
+        "base: its region 3.0 ×",
+        "mcr: its region 4.0 ×",
+        "base: its region 5.0 ×",
+        "mcr: writes no box for it",
+    ]
     assert [row["heat"] for row in attention_views.drawn_rows(looks, 1)][0][0][:2] == [1.0, 2.0]
 
 
 @pytest.mark.canary
 def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path):
-    sizes, settings = {"train": 2, "dev": 2, "test": 6}, {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "half": {"view": "text"}}
+    sizes, settings = (
+        {"train": 2, "dev": 2, "test": 6},
+        {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "half": {"view": "text"}},
+    )
     given = {
         "testbed_sizes": sizes,
         "splits": ["train", "dev", "test"],
@@ -85,10 +126,15 @@ def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path)
     study.answer("base")
     looks = attention_views.looks(study)
     assert set(looks) == {"base"}
-    assert {look.example.id for look in looks["base"]} <= {example.id for example in attention_views.chosen(study)}
+    assert {look.example.id for look in looks["base"]} <= {
+        example.id for example in attention_views.chosen(study)
+    }
     text = attention_views.told(study, looks)
     assert f"base: {len(looks['base'])} boxes in the answer" in text
     assert "sft: left out" in text
     assert "half" not in text
     none = Study(config.load("tiny", tmp_path, {**given, "attention_examples": 0}))
-    assert (attention_views.looks(none), attention_views.told(none, {})) == ({}, "attention_examples is 0: nothing is looked at")
+    assert (attention_views.looks(none), attention_views.told(none, {})) == (
+        {},
+        "attention_examples is 0: nothing is looked at",
+    )

@@ -9,13 +9,15 @@ import pytest
 from mcr_lib import bias, yardsticks
 from mcr_lib.answer import write_answer
 from mcr_lib.boxes import largest
+from mcr_lib.data import probes
+from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity, checksum
-from mcr_lib.sources import probes
-from mcr_lib.sources.predictions import finished_row, write_predictions
-from mcr_lib.study import bias_cases, bias_found, bias_views, compared, config, plots_bias
-from mcr_lib.study.artifacts import RunFolder
-from mcr_lib.study.settings import Study
+from mcr_lib.study.figures import plots_bias
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.study.tables import bias_cases, bias_found, bias_views, compared
 
 N = 6
 PROFILE = """
@@ -49,7 +51,9 @@ def data_of(examples):
 
 
 def beyond(study, example):
-    """Three names that the text of a tweet lacks: of its bait or else of a training tweet, of a training tweet, and of nobody."""
+    """Three names that the text of a tweet lacks: of its bait or else of a training tweet, of a training
+    tweet, and of nobody.
+    """
     trained_on = [e.text for tweet in study.examples("train") for e in tweet.entities]
     others = [name for name in trained_on if bias.wording(name, example.tokens) == "invented"]
     bait = [shown.text for shown in example.image_only]
@@ -66,12 +70,20 @@ def found(study, made):
     """One setting is always right; the other answers every probe as it would answer the tweet that it was."""
     test = study.examples("test")
     original = {example.id: example for example in test}
-    for name, rule in (("perfect", yardsticks.perfect), ("stale", lambda e: yardsticks.perfect(original[e.id]))):
+    for name, rule in (
+        ("perfect", yardsticks.perfect),
+        ("stale", lambda e: yardsticks.perfect(original[e.id])),
+    ):
         answer(study, f"{name}.test", test, rule)
         for variant, some in made.items():
             answer(study, f"{name}.test.{variant}", [p.example for p in some], rule)
     answer(study, "perfect.dev", study.examples("dev"), yardsticks.perfect)
-    answer(study, "stale.dev", study.examples("dev"), lambda e: [PredictedEntity(name, "PER", ()) for name in beyond(study, e)])
+    answer(
+        study,
+        "stale.dev",
+        study.examples("dev"),
+        lambda e: [PredictedEntity(name, "PER", ()) for name in beyond(study, e)],
+    )
     return bias_found.find(study)
 
 
@@ -98,7 +110,12 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
     for (name, probe), row in rows.items():
         n = N if probe == "all" else len(made[row["worst"] or probe])
         n_clean = n if name == "perfect" or probe == "add_bait" else 0
-        assert (row["tweets"], row["right"], row["clean"], row["consistency"]) == (n, n, n_clean, 100.0 * (n_clean > 0))
+        assert (row["tweets"], row["right"], row["clean"], row["consistency"]) == (
+            n,
+            n,
+            n_clean,
+            100.0 * (n_clean > 0),
+        )
         assert row["ci_low"] == row["ci_high"] == row["consistency"]  # all resamples are alike
         first = "name not in the text" if probe in ("mute", "rename") else "box not wanted"
         if probe != "all":
@@ -112,17 +129,30 @@ def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found,
     dev = study.examples("dev")
     n_baited = sum(bool(e.image_only) for e in dev)
     assert 0 < n_baited < len(dev)
-    told = {"n_count": 24, "n_predictions": 24, "image only": n_baited, "trained on": 16 - n_baited, "neither": 8}
+    told = {
+        "n_count": 24,
+        "n_predictions": 24,
+        "image only": n_baited,
+        "trained on": 16 - n_baited,
+        "neither": 8,
+    }
     assert rows["dev", "stale"] == {"name": "stale", "split": "dev", **told}
-    assert all(row["n_count"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale"))
-    results = {(r["split"], r["setting"], r["metric"]): r for r in bias_views.result_rows(found, told_of(found))}
+    assert all(
+        row["n_count"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale")
+    )
+    results = {
+        (r["split"], r["setting"], r["metric"]): r for r in bias_views.result_rows(found, told_of(found))
+    }
     row = results["dev", "stale", "n_count_image_only"]
     assert (row["value"], row["n"]) == (n_baited, 8)
     assert f"data={data_of(dev)}" in row["signature"]
     assert "split=dev" in row["signature"]
     assert f"data={data_of(found.examples)}" in results["test", "stale", "n_count_neither"]["signature"]
     figure = plots_bias.invented(list(rows.values()))
-    assert [ax.get_title("left") or ax.get_title() for ax in figure.axes] == ["test", "dev"]  # where the style of figures puts it
+    assert [ax.get_title("left") or ax.get_title() for ax in figure.axes] == [
+        "test",
+        "dev",
+    ]  # where the style of figures puts it
     assert [text.get_text() for text in figure.axes[1].texts] == ["0", "24"]
 
 
@@ -134,7 +164,11 @@ def test_the_worst_blank_image_is_told(study, found, made):
     answers = bias_found.read(noise, study.run.predictions("other"), found.config)
     probed = {"perfect": {**found.probed["perfect"], "blank_noise": answers}}
     rows = {row["probe"]: row for row in bias_views.consistency_rows(replace(found, probed=probed))}
-    assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == ("blank_noise", 50.0, 3)
+    assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == (
+        "blank_noise",
+        50.0,
+        3,
+    )
     assert (rows["all"]["consistency"], rows["all"]["box not wanted"]) == (50.0, 3)
     assert rows["blank"]["ci_low"] < 50 < rows["blank"]["ci_high"]
     del probed["perfect"]["blank_blur"]
@@ -148,15 +182,25 @@ def test_what_was_wrong_before_is_not_counted(found):
     assert "none\nright" in [text.get_text() for text in plots_bias.consistency(rows).axes[0].texts]
 
 
-def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_silences_them(found, study, made):
-    # "perfect" names nothing that is not in the text; "stale" names it at the blank image too: the image causes neither
+def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_silences_them(
+    found, study, made
+):
+    # "perfect" names nothing that is not in the text; "stale" names it at the blank image too: the image
+    # causes neither
     rows = {(row["name"], row["text"]): row for row in bias_views.image_caused_rows(found)}
     assert {row["difference"] for row in rows.values()} == {0.0}
     muted = rows["stale", "muted"]
     assert muted["n_count real"] == muted["n_count blank"] > 0
     # a setting that reads the old names off the image: stale at the real one, perfect at the blank one
-    looking = {"looking": {"mute": found.probed["stale"]["mute"], "mute_blank": found.probed["perfect"]["mute_blank"]}}
-    (row,) = bias_views.image_caused_rows(replace(found, answers={"looking": found.answers["perfect"]}, probed=looking))
+    looking = {
+        "looking": {
+            "mute": found.probed["stale"]["mute"],
+            "mute_blank": found.probed["perfect"]["mute_blank"],
+        }
+    }
+    (row,) = bias_views.image_caused_rows(
+        replace(found, answers={"looking": found.answers["perfect"]}, probed=looking)
+    )
     n_muted = sum(len(p.changed) for p in made["mute"])
     n_named = sum(len(e.entities) for e in found.examples if e.id in {p.example.id for p in made["mute"]})
     assert (row["text"], row["n_count real"], row["n_count blank"]) == ("muted", n_muted, 0)
@@ -169,13 +213,20 @@ def test_old_boxes_and_old_names_after_renaming(study, found, made):
     box = {id: largest(p.changed[0].boxes_xyxy_px) for id, p in some.items()}
 
     def keeps_the_box(example):
-        new = {e.text for e in example.entities} - {e.text for e in next(x for x in found.examples if x.id == example.id).entities}
-        return [replace(p, boxes_xyxy=(box[example.id],)) if p.text in new else p for p in yardsticks.perfect(example)]
+        new = {e.text for e in example.entities} - {
+            e.text for e in next(x for x in found.examples if x.id == example.id).entities
+        }
+        return [
+            replace(p, boxes_xyxy=(box[example.id],)) if p.text in new else p
+            for p in yardsticks.perfect(example)
+        ]
 
     tweets = [p.example for p in made["rename"]]
     answer(study, "keeps.test.rename", tweets, keeps_the_box)
     keeps = bias_found.read(tweets, study.run.predictions("keeps.test.rename"), found.config)
-    rows = bias_views.rename_rows(replace(found, probed={"keeps": {"rename": keeps}, "stale": found.probed["stale"]}))
+    rows = bias_views.rename_rows(
+        replace(found, probed={"keeps": {"rename": keeps}, "stale": found.probed["stale"]})
+    )
     n = len(tweets)
     assert [(row["name"], row["sign"], row["count"], row["share"]) for row in rows] == [
         ("keeps", "old box", n, 100.0), ("keeps", "old name", 0, 0.0), ("stale", "old box", 0, 0.0), ("stale", "old name", n, 100.0),
@@ -184,11 +235,20 @@ def test_old_boxes_and_old_names_after_renaming(study, found, made):
 
 def test_blind_rules_stand_below_the_settings_on_all_and_on_hard_entities(found):
     rows = bias_views.grounding_rows(found)
-    assert [row["name"] for row in rows if row["entities"] == "all"] == ["perfect", "stale", *yardsticks.BLIND]
+    assert [row["name"] for row in rows if row["entities"] == "all"] == [
+        "perfect",
+        "stale",
+        *yardsticks.BLIND,
+    ]
     never = next(row for row in rows if row["name"] == "never a box" and row["entities"] == "all")
     entities = [e for x in found.examples for e in x.entities]
     n_absent = sum(not e.is_groundable for e in entities)
-    assert (never["n_rec"], never["false_grounding"], never["missed_grounding"], never["balanced_accuracy"]) == (100.0, 0.0, 100.0, 50.0)
+    assert (
+        never["n_rec"],
+        never["false_grounding"],
+        never["missed_grounding"],
+        never["balanced_accuracy"],
+    ) == (100.0, 0.0, 100.0, 50.0)
     assert never["n_pre"] == pytest.approx(100 * n_absent / len(entities), abs=0.01)
     perfect = next(row for row in rows if row["name"] == "perfect")
     assert (perfect["n_f1"], perfect["n_f1_low"], perfect["balanced_accuracy"]) == (100.0, 100.0, 100.0)
@@ -201,15 +261,25 @@ def test_reasoning_that_says_something_else_is_not_faithful(study, found):
     true = write_answer(said, think=f'"{entity.text}" : {entity.type} , not shown ;')
     false = write_answer(said, think=f'"{entity.text}" : {entity.type} , shown at [1, 2, 3, 4] ;')
     others = [e for e in found.examples if e.id != example.id]
-    rows = [{"id": example.id, "answer": true}, {"id": others[0].id, "answer": false}, {"id": others[1].id, "answer": "nothing"}]
-    write_predictions(study.run.predictions("r"), [{**row, "coordinate_space": "original_px"} for row in rows])
+    rows = [
+        {"id": example.id, "answer": true},
+        {"id": others[0].id, "answer": false},
+        {"id": others[1].id, "answer": "nothing"},
+    ]
+    write_predictions(
+        study.run.predictions("r"), [{**row, "coordinate_space": "original_px"} for row in rows]
+    )
     three = [example, *others[:2]]
     answers = bias_found.read(three, study.run.predictions("r"), found.config)
-    (row,) = bias_views.faithful_rows(replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]}))
+    (row,) = bias_views.faithful_rows(
+        replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]})
+    )
     assert (row["name"], row["answers"], row["faithful"], row["share"]) == ("r", 3, 1, 33.33)
     assert (row["foreign_slot"], row["unread"]) == (1, 1)
     asked = replace(found.answers["perfect"], asked="mcr")  # answers without the reasoning that was asked for
-    (row,) = bias_views.faithful_rows(replace(found, answers={"r": asked, "direct": replace(asked, asked="direct")}))
+    (row,) = bias_views.faithful_rows(
+        replace(found, answers={"r": asked, "direct": replace(asked, asked="direct")})
+    )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
     plots_bias.faithful([row])
 
@@ -230,7 +300,12 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
     assert {tuple(row) for row in results} == {compared.RESULT_COLUMNS}
     metrics = {metric for *_, metric in keys}
     wanted = "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate image_caused_n_rate_muted"
-    assert set(f"{wanted} renamed_old_box renamed_old_name wrong_box_another_entity pairs_that_share_a_box".split()) <= metrics
+    assert (
+        set(
+            f"{wanted} renamed_old_box renamed_old_name wrong_box_another_entity pairs_that_share_a_box".split()
+        )
+        <= metrics
+    )
     erase = next(row for row in results if row["metric"] == "consistency_erase" and row["setting"] == "stale")
     assert (erase["value"], erase["n"], erase["split"]) == (0.0, N, "test")
     assert f"probe=erase:{checksum([p.example for p in found.probes['erase']])}" in erase["signature"]
@@ -249,8 +324,14 @@ def test_figures_tell_both_counts_and_every_name(found):
     cells = [text.get_text() for text in plots_bias.consistency(told["consistency"]).axes[0].texts]
     assert f"100 %\n{N} of {N}" in cells
     assert f"0 %\n0 of {N}" in cells
-    figure = plots_bias.rates(told["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t")
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == ["perfect", "stale", "rule: never a box"]
+    figure = plots_bias.rates(
+        told["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t"
+    )
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == [
+        "perfect",
+        "stale",
+        "rule: never a box",
+    ]
     assert "n = 30" in figure.get_suptitle()
     n_hard = sum(any(bias.is_hard(e, entity) for entity in e.entities) for e in found.examples)
     assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
@@ -260,9 +341,21 @@ def test_figures_tell_both_counts_and_every_name(found):
     assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
     assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
     naming = plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0]
-    assert [label.get_text() for label in naming.get_yticklabels()] == ["perfect", "stale", *(f"rule: {rule}" for rule in yardsticks.BLIND)]
+    assert [label.get_text() for label in naming.get_yticklabels()] == [
+        "perfect",
+        "stale",
+        *(f"rule: {rule}" for rule in yardsticks.BLIND),
+    ]
     assert {text.get_text().split(" of ")[0] for text in naming.texts} == {"N-Count 0"}
-    silent = {"name": "base", "kind": "setting", "n_count": 0, "n_predictions": 0, "n_rate": None, "n_rate_low": None, "n_rate_high": None}
+    silent = {
+        "name": "base",
+        "kind": "setting",
+        "n_count": 0,
+        "n_predictions": 0,
+        "n_rate": None,
+        "n_rate_low": None,
+        "n_rate_high": None,
+    }
     assert [text.get_text() for text in plots_bias.naming([silent], n=30).axes[0].texts] == ["no prediction"]
     assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
 
@@ -276,8 +369,20 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
         path.unlink()
         erase.unlink()
         dev.unlink()
-        answer(study, "perfect.test.swap_easy", [p.example for p in made["swap_easy"]], yardsticks.perfect, data="testbed-v1:0123456789ab")
-        answer(study, "perfect.test.swap_hard", [p.example for p in made["swap_hard"]], yardsticks.perfect, data=None)
+        answer(
+            study,
+            "perfect.test.swap_easy",
+            [p.example for p in made["swap_easy"]],
+            yardsticks.perfect,
+            data="testbed-v1:0123456789ab",
+        )
+        answer(
+            study,
+            "perfect.test.swap_hard",
+            [p.example for p in made["swap_hard"]],
+            yardsticks.perfect,
+            data=None,
+        )
         again = bias_found.find(study)
         assert list(again.answers) == ["perfect"]
         assert set(made) - set(again.probed["perfect"]) == {"erase", "swap_easy", "swap_hard"}
@@ -306,7 +411,10 @@ def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_pat
     other = Study(config.load(study.loaded.profile, study.loaded.folder, told))
     rows = [finished_row(e, yardsticks.perfect(e)) for e in found.examples]
     write_predictions(tmp_path / "mine.jsonl", rows)  # a file of one's own need not name its data
-    write_predictions(tmp_path / "mine.erase.jsonl", [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]])
+    write_predictions(
+        tmp_path / "mine.erase.jsonl",
+        [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]],
+    )
     again = bias_found.find(other)
     assert (list(again.answers), list(again.probed["predictions"])) == (["predictions"], ["erase"])
     assert again.missing[0] == f"predictions: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
@@ -318,7 +426,9 @@ def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_pat
         f"predictions: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
     ]
     write_predictions(tmp_path / "mine.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows])
-    assert bias_found.find(other).missing == [f"predictions: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"]
+    assert bias_found.find(other).missing == [
+        f"predictions: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"
+    ]
 
 
 def test_without_probes_and_answers_there_is_nothing_to_draw(study):
@@ -338,7 +448,8 @@ def test_an_unknown_probe_is_refused_by_the_configuration(study):
 
 def test_hand_made_shortcuts_are_noticed_by_their_own_measure():
     rows = {row["answer"]: row for row in bias_cases.rows()}
-    # textual: one of one absent entity is boxed; visual: one of two names is not in the text, F1 2·1 / (2·1 + 1)
+    # textual: one of one absent entity is boxed; visual: one of two names is not in the text, F1 2·1 / (2·1 +
+    # 1)
     textual, visual = rows["textual: named, so boxed"], rows["visual: shown, so named"]
     assert (textual["false grounding"], textual["N-Rec"], textual["N-Count"], textual["wrong box shows"]) == (
         "100",
@@ -349,4 +460,9 @@ def test_hand_made_shortcuts_are_noticed_by_their_own_measure():
     assert (visual["false grounding"], visual["N-Count"], visual["GMNER F1"]) == ("–", 1, "67")
     # never a box: "absent" said of both, right of one: N-Pre 1/2, N-Rec 1/1
     blind = rows["textual: rule: never a box"]
-    assert (blind["N-Pre"], blind["N-Rec"], blind["N-F1"], blind["missed grounding"]) == ("50", "100", "67", "100")
+    assert (blind["N-Pre"], blind["N-Rec"], blind["N-F1"], blind["missed grounding"]) == (
+        "50",
+        "100",
+        "67",
+        "100",
+    )

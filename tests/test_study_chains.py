@@ -11,12 +11,14 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from mcr_lib import sources, statements
+from mcr_lib import data, statements
+from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.stages import mrsi
-from mcr_lib.study import cases, chains_command, cli, injection, mistakes, plots_chains
-from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.commands import chains_command, cli
+from mcr_lib.study.figures import plots_chains
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
 
 QWEN = mrsi.Target("qwen2.5-vl", 3136, 10**6)
@@ -30,17 +32,22 @@ def _close_figures():
 
 @pytest.fixture(scope="module")
 def tweets(sample_dir):
-    return sources.load_split("twitter-gmner", sample_dir, split="train", images_dir=sample_dir)
+    return data.load_split("twitter-gmner", sample_dir, split="train", images_dir=sample_dir)
 
 
-# mistakes ----------------------------------------------------------------------------------------------------------------------------
+# mistakes
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_each_planted_error_is_the_one_asked_for():
     said = statements.of_example(cases.TWEET)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        [wrong] = {(a.name, b.type) for a, b in zip(said, mistakes.plant("wrong type", said, cases.TWEET, rng), strict=True) if a != b}
+        [wrong] = {
+            (a.name, b.type)
+            for a, b in zip(said, mistakes.plant("wrong type", said, cases.TWEET, rng), strict=True)
+            if a != b
+        }
         assert wrong[1] in cases.TWEET.labels
         assert len(mistakes.plant("dropped entity", said, cases.TWEET, rng)) == 1
         added = mistakes.plant("added entity", said, cases.TWEET, rng)
@@ -63,7 +70,9 @@ def test_repairs_of_an_answer_with_one_mistake_lead_to_the_perfect_one():
         "untouching one dropped": (*perfect, PredictedEntity("Eve", "PER")),
         "missing entity added": (perfect[0],),
     }.items():
-        assert perfect in [repair.answer for repair in mistakes.repairs(wrong, mistakes.WORLD) if repair.kind == kind], kind
+        assert perfect in [
+            repair.answer for repair in mistakes.repairs(wrong, mistakes.WORLD) if repair.kind == kind
+        ], kind
     assert list(mistakes.repairs(perfect, mistakes.WORLD)) == []
 
 
@@ -75,7 +84,8 @@ def test_a_repair_that_takes_anothers_words_is_marked():
     assert first.moves_others
 
 
-# tables ------------------------------------------------------------------------------------------------------------------------------
+# tables
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_claims_are_told_per_constraint():
@@ -108,7 +118,13 @@ def test_no_repair_in_the_table_lowers_a_reward_and_each_raises_its_own():
     rows = {row["mended"]: row for row in injection.repair_rows(1)}
     assert set(rows) == set(mistakes.MENDED)
     assert all(row["lower some reward"] == 0 < row["repairs"] for row in rows.values())
-    for kind, reward in (("type", "R_t"), ("boundary", "R_s"), ("groundability", "R_e"), ("box", "R_u"), ("missing entity added", "R_c")):
+    for kind, reward in (
+        ("type", "R_t"),
+        ("boundary", "R_s"),
+        ("groundability", "R_e"),
+        ("box", "R_u"),
+        ("missing entity added", "R_c"),
+    ):
         assert rows[kind][f"raise {reward}"] == rows[kind]["repairs"], kind
 
 
@@ -140,15 +156,34 @@ def test_shares_of_d1_and_d2_are_of_their_own_entities():
 
 def test_gold_answers_reach_the_maximum_on_every_task(tweets):
     text_only = [
-        replace(e, constraints=("span", "type"), entities=tuple(replace(x, boxes_xyxy_px=None) for x in e.entities)) for e in tweets
+        replace(
+            e,
+            constraints=("span", "type"),
+            entities=tuple(replace(x, boxes_xyxy_px=None) for x in e.entities),
+        )
+        for e in tweets
     ]
-    grounding = [replace(e, constraints=("groundable", "box"), entities=tuple(replace(x, type=None) for x in e.entities)) for e in tweets]
+    grounding = [
+        replace(
+            e, constraints=("groundable", "box"), entities=tuple(replace(x, type=None) for x in e.entities)
+        )
+        for e in tweets
+    ]
     assert injection.gold_answers_reach_the_maximum([*tweets, *text_only, *grounding], QWEN)
 
 
 def test_odd_images_come_first_and_none_without_image_or_box():
     def sized(id, size, images=("x.jpg",), boxes=((1, 1, 2, 2),)):
-        return Example(id, "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", boxes),), ("PER",), images=images, image_size_px=size)
+        return Example(
+            id,
+            "d",
+            "train",
+            ("Ada",),
+            (Entity("Ada", 0, 1, "PER", boxes),),
+            ("PER",),
+            images=images,
+            image_size_px=size,
+        )
 
     some = [
         sized("a", (280, 280)),
@@ -160,7 +195,8 @@ def test_odd_images_come_first_and_none_without_image_or_box():
     assert [e.id for e in injection.oddest(some, 9)] == ["c", "b", "a"]
 
 
-# pictures ----------------------------------------------------------------------------------------------------------------------------
+# pictures
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def rectangles(ax):
@@ -199,27 +235,50 @@ def test_every_figure_draws(tweets):
     assert counts == [len(tweets)] * len(STYLES)  # nobody falls off the right edge
 
 
-# files -------------------------------------------------------------------------------------------------------------------------------
+# files
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_what_the_notebook_writes_is_read_back(tweets, tmp_path):
     d1, d2 = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)
     built = mrsi.build_chains(d1, seed=0)
     lines = injection.write_all(RunFolder(tmp_path), d1, d2, built)
-    assert [line.split(":")[0] for line in lines] == ["d1.jsonl", "d2.jsonl", "template.jsonl", "rejects.json"]
+    assert [line.split(":")[0] for line in lines] == [
+        "d1.jsonl",
+        "d2.jsonl",
+        "template.jsonl",
+        "rejects.json",
+    ]
     assert mrsi.read_chains(RunFolder(tmp_path).chains("template"), d1) == built.chains
 
 
 def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp_path, capsys):
     for name in ("a", "b"):
-        assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / name), "--d1-share", "1"]) == 0
+        assert (
+            cli.main(
+                [
+                    "chains",
+                    "build",
+                    "--root",
+                    str(sample_dir),
+                    "--out",
+                    str(tmp_path / name),
+                    "--d1-share",
+                    "1",
+                ]
+            )
+            == 0
+        )
     assert "90 chains, all verified: 10 text-first" in capsys.readouterr().out
     for name in ("chains.jsonl", "README.md", "checksums.txt"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     for line in (tmp_path / "a" / "checksums.txt").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest() == digest
-    assert "90 chains about 10 tweets (17 entities, 14 of them in the image)" in (tmp_path / "a" / "README.md").read_text()
+    assert (
+        "90 chains about 10 tweets (17 entities, 14 of them in the image)"
+        in (tmp_path / "a" / "README.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,8 +291,13 @@ def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp
         (["--split", "deev"], "deev"),
     ],
 )
-def test_a_mistake_of_chains_build_is_one_sentence_and_writes_nothing(sample_dir, tmp_path, capsys, arguments, message):
-    assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out"), *arguments]) == 2
+def test_a_mistake_of_chains_build_is_one_sentence_and_writes_nothing(
+    sample_dir, tmp_path, capsys, arguments, message
+):
+    assert (
+        cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out"), *arguments])
+        == 2
+    )
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

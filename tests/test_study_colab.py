@@ -1,4 +1,6 @@
-"""Colab: the cell does nothing elsewhere and the right things there; what it installs fits beside what Colab brings."""
+"""Colab: the cell does nothing elsewhere and the right things there; what it installs fits beside what Colab
+brings.
+"""
 
 import json
 import os
@@ -14,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from mcr_lib.errors import UserError
-from mcr_lib.study import colab
 from tests.conftest import REPOSITORY
+from tools import colab
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "tiny", "run": "outputs/tiny", "overrides": {}}
@@ -24,7 +26,9 @@ GIB = 1024  # MiB, as the driver counts
 
 @pytest.fixture
 def ran(monkeypatch, tmp_path):
-    """A machine as Colab: what is run, with which constraints, and where it stands; `memory_mib` and `pip_error` may be set."""
+    """A machine as Colab: what is run, with which constraints, and where it stands; `memory_mib` and
+    `pip_error` may be set.
+    """
     seen = SimpleNamespace(commands=[], pins=[], folders=[], mounted=[], memory_mib=None, pip_error="")
 
     def run(command, **kwargs):
@@ -85,11 +89,21 @@ def test_everything_installed_is_held_but_what_is_replaced():
 
 @pytest.mark.parametrize(
     ("memory_mib", "profile"),  # as drivers tell: none, K80, T4, L4, A100 40 GB, A100 80 GB, H100
-    [(None, "tiny"), (11441, "tiny"), (15360, "colab-t4"), (23034, "1x24g"), (40960, "1x24g"), (81920, "1x80g"), (81559, "1x80g")],
+    [
+        (None, "tiny"),
+        (11441, "tiny"),
+        (15360, "colab-t4"),
+        (23034, "1x24g"),
+        (40960, "1x24g"),
+        (81920, "1x80g"),
+        (81559, "1x80g"),
+    ],
 )
 def test_the_profile_is_that_of_the_gpu_where_the_data_are(ran, tmp_path, memory_mib, profile):
     ran.memory_mib = memory_mib
-    assert colab.set_up("tiny", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[0] == "tiny"  # no data there
+    assert (
+        colab.set_up("tiny", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[0] == "tiny"
+    )  # no data there
     (tmp_path / "data" / "twitter-gmner" / "Twitter10000_v2.0").mkdir(parents=True)
     found = colab.set_up("tiny", "outputs/tiny", {}, on_drive=False, clone=tmp_path)
     assert found[:3] == (profile, f"outputs/{profile}", {})
@@ -108,8 +122,17 @@ def test_one_switch_puts_run_and_data_on_drive_also_when_the_cell_is_run_again(r
     without = colab.set_up("tiny", "outputs/tiny", {"seed": 3}, on_drive=True, clone=tmp_path)[:3]
     assert without == ("tiny", str(home / "outputs" / "tiny"), {"seed": 3})
     (home / "twitter-gmner" / "Twitter10000_v2.0").mkdir(parents=True)
-    expected = ("colab-t4", str(home / "outputs" / "colab-t4"), {"seed": 3, "data_dir": str(home / "twitter-gmner")})
-    for given in (("tiny", "outputs/tiny", {"seed": 3}), without, expected, ("colab-t4", "outputs/tiny", {"seed": 3})):
+    expected = (
+        "colab-t4",
+        str(home / "outputs" / "colab-t4"),
+        {"seed": 3, "data_dir": str(home / "twitter-gmner")},
+    )
+    for given in (
+        ("tiny", "outputs/tiny", {"seed": 3}),
+        without,
+        expected,
+        ("colab-t4", "outputs/tiny", {"seed": 3}),
+    ):
         assert colab.set_up(*given, on_drive=True, clone=tmp_path)[:3] == expected, given
     assert set(ran.mounted) == {str(tmp_path)}
 
@@ -125,30 +148,42 @@ def test_a_backbone_that_is_not_here_is_told_with_the_cell_that_brings_it(ran, t
     (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("0" * 40)
-    assert colab.set_up("1x80g", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3] == "profile 1x80g, as given"
+    assert (
+        colab.set_up("1x80g", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3]
+        == "profile 1x80g, as given"
+    )
 
 
 def test_a_profile_and_a_run_that_were_given_are_kept(ran, tmp_path):
     ran.memory_mib = 80 * GIB
-    assert colab.set_up("smoke", "outputs/mine", {}, on_drive=False, clone=tmp_path)[:2] == ("smoke", "outputs/mine")
+    assert colab.set_up("smoke", "outputs/mine", {}, on_drive=False, clone=tmp_path)[:2] == (
+        "smoke",
+        "outputs/mine",
+    )
 
 
 def test_pip_that_finds_no_way_and_a_package_already_loaded_are_one_sentence(ran, tmp_path, monkeypatch):
     ran.pip_error = "WARNING: x\nERROR: No matching distribution found for trl"
-    with pytest.raises(UserError, match=r"pip could not install what is missing \(ERROR: No matching .* for trl\); this was made for the"):
+    with pytest.raises(
+        UserError,
+        match=r"pip could not install what is missing \(ERROR: No matching .* for trl\); this was made for the",
+    ):
         colab.install(tmp_path)
     ran.pip_error, versions = "", iter(["18.1.0", "26.0.1"])
     monkeypatch.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
     monkeypatch.delitem(sys.modules, "datasets", raising=False)
     monkeypatch.setattr(colab.importlib.metadata, "version", lambda name: next(versions))
-    with pytest.raises(UserError, match="pyarrow was loaded before it was replaced; choose Runtime, Restart session and run all"):
+    with pytest.raises(
+        UserError,
+        match="pyarrow was loaded before it was replaced; choose Runtime, Restart session and run all",
+    ):
         colab.install(tmp_path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_every_notebook_has_the_badge_and_the_same_cell_after_its_parameters(path):
     notebook = json.loads(path.read_text())
-    assert colab.with_colab(notebook, path.stem) == notebook, "run python -m mcr_lib.study.colab"
+    assert colab.with_colab(notebook, path.stem) == notebook, "run python -m tools.colab"
     assert colab.badge(path.stem) in "".join(notebook["cells"][0]["source"])
     assert colab.badge(path.stem) in (REPOSITORY / "README.md").read_text()
 
@@ -162,7 +197,8 @@ def test_a_notebook_gains_badge_and_cell_once():
     assert colab.with_colab(once, "01_t") == once
 
 
-# --- what is installed beside what Colab brings: its own list of versions, and what pip resolved against it ------------------------------
+# --- what is installed beside what Colab brings: its own list of versions, and what pip resolved against it
+# ------------------------------
 
 
 def pins(name):
@@ -172,23 +208,39 @@ def pins(name):
 
 def required(*extras):
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    rows = project["dependencies"] + [row for extra in extras for row in project["optional-dependencies"][extra]]
+    rows = project["dependencies"] + [
+        row for extra in extras for row in project["optional-dependencies"][extra]
+    ]
     return {requirement.name: requirement for requirement in map(Requirement, rows)}
 
 
 def test_the_ranges_of_the_project_admit_what_colab_brings_but_datasets():
     brought = pins("colab-constraints.txt")
-    refused = {name for name, needed in required("train").items() if name in brought and brought[name][0] not in needed.specifier}
+    refused = {
+        name
+        for name, needed in required("train").items()
+        if name in brought and brought[name][0] not in needed.specifier
+    }
     assert refused == {"datasets"}
     assert set(required("train")) - set(brought) == {"trl"}
     assert brought["torch"][0].release[:2] == (2, 11)
-    for name in ("matplotlib", "seaborn", "pandas", "nbformat", "nbconvert"):  # of the notebooks, which Colab has
+    for name in (
+        "matplotlib",
+        "seaborn",
+        "pandas",
+        "nbformat",
+        "nbconvert",
+    ):  # of the notebooks, which Colab has
         assert brought[name][0] in required("notebooks")[name].specifier
 
 
 def test_pip_resolved_with_everything_held_but_what_the_cell_replaces():
     brought, resolved = pins("colab-constraints.txt"), pins("colab-resolved.txt")
     changed = {name for name, (version, _) in resolved.items() if brought.get(name, (None,))[0] != version}
-    assert changed == {*colab.REPLACED, "trl", "bitsandbytes"} == {name for name, (_, note) in resolved.items() if note}
+    assert (
+        changed
+        == {*colab.REPLACED, "trl", "bitsandbytes"}
+        == {name for name, (_, note) in resolved.items() if note}
+    )
     for name, needed in required("train").items():
         assert resolved[name][0] in needed.specifier, name

@@ -5,11 +5,13 @@ import csv
 import numpy as np
 import pytest
 
-from mcr_lib import metrics, sources, yardsticks
+from mcr_lib import data, metrics, yardsticks
+from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.schema import CONSTRAINTS, PredictedEntity
-from mcr_lib.sources.predictions import finished_row, write_predictions
-from mcr_lib.study import cases, compared, config, plots_training, scoring
-from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.figures import plots_training
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.tables import cases, compared, scoring
 
 CONFIG = config.Config(n_resamples=100)
 
@@ -29,7 +31,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def tweets(sample_dir):
-    return sources.load_split("twitter-gmner", sample_dir, split="test")
+    return data.load_split("twitter-gmner", sample_dir, split="test")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,9 @@ def test_each_mistake_is_counted_as_what_it_is(name):
 
 
 def test_a_word_of_the_text_that_names_nothing_is_no_invented_name():
-    counts = compared.error_kinds([metrics.judge(cases.TWEET, [PredictedEntity("enters", "PER"), PredictedEntity("Oslo", "LOC")])])
+    counts = compared.error_kinds(
+        [metrics.judge(cases.TWEET, [PredictedEntity("enters", "PER"), PredictedEntity("Oslo", "LOC")])]
+    )
     assert (counts["no entity"], counts["name not in the text"], counts["left out"]) == (1, 1, 2)
 
 
@@ -81,12 +85,17 @@ def test_a_wrong_region_counts_before_a_wrong_type():
 def test_kinds_of_errors_add_up_to_gold_and_predictions_and_agree_with_the_scorer(tweets):
     rng = np.random.default_rng(0)
     for accuracy in (0.3, 0.6, 0.9):
-        answers = [metrics.judge(e, yardsticks.degrade(e, dict.fromkeys(CONSTRAINTS, accuracy), rng)) for e in tweets]
+        answers = [
+            metrics.judge(e, yardsticks.degrade(e, dict.fromkeys(CONSTRAINTS, accuracy), rng)) for e in tweets
+        ]
         counts = compared.error_kinds(answers)
         assert sum(counts[kind] for kind in compared.GOLD_KINDS) == sum(len(e.entities) for e in tweets)
         assert counts["right"] == sum(metrics.outcome(j, "gmner").tp.total() for j in answers)
         explained = sum(len(j.pairing.matches) + len(j.pairing.touches) for j in answers)
-        assert sum(counts[kind] for kind in compared.EXTRA_KINDS) == sum(len(j.effective) for j in answers) - explained
+        assert (
+            sum(counts[kind] for kind in compared.EXTRA_KINDS)
+            == sum(len(j.effective) for j in answers) - explained
+        )
 
 
 def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path):
@@ -103,12 +112,21 @@ def test_results_are_tidy_one_row_per_setting_split_and_metric(reports, tmp_path
     assert {key[:2] for key in keys} == {("perfect", "dev"), ("perfect", "test"), ("blind", "test")}
     wanted = "gmner_f1 mner_f1 eeg_f1 n_pre n_rec n_f1 n_count n_rate false_grounding missed_grounding balanced_accuracy unread"
     assert set(wanted.split()) <= {key[2] for key in keys}
-    # the sample's test split names 17 entities in 8 tweets; never a box: false grounding 0, missed grounding 100 by construction
+    # the sample's test split names 17 entities in 8 tweets; never a box: false grounding 0, missed grounding
+    # 100 by construction
     assert found["blind", "test", "false_grounding"]["value"] == "0.0"
     assert found["blind", "test", "missed_grounding"]["value"] == "100.0"
-    assert found["perfect", "test", "gmner_f1"]["value"] == found["perfect", "test", "gmner_f1"]["ci_low"] == "100.0"
+    assert (
+        found["perfect", "test", "gmner_f1"]["value"]
+        == found["perfect", "test", "gmner_f1"]["ci_low"]
+        == "100.0"
+    )
     balanced = found["blind", "test", "balanced_accuracy"]
-    assert (balanced["value"], balanced["ci_low"], balanced["ci_high"]) == ("50.0", "50.0", "50.0")  # in every resample
+    assert (balanced["value"], balanced["ci_low"], balanced["ci_high"]) == (
+        "50.0",
+        "50.0",
+        "50.0",
+    )  # in every resample
     assert {row["seed"] for row in rows} == {"7"}
     assert {row["n"] for row in rows} == {"8"}
     assert "split=test" in found["blind", "test", "n_count"]["signature"]
@@ -122,17 +140,30 @@ def test_dev_stands_beside_test_and_every_number_has_its_interval(reports):
     alone = compared.score_rows({"dev": {}, "test": reports})
     assert [row["GMNER, dev"] for row in alone] == ["–", "–"]
     perfect, blind, *rules = compared.bias_rows(reports)
-    assert (blind["setting"], blind["missed grounding"], blind["N-Count"]) == ("blind", "100.0\n(100.0\u00a0to\u00a0100.0)", 0)
+    assert (blind["setting"], blind["missed grounding"], blind["N-Count"]) == (
+        "blind",
+        "100.0\n(100.0\u00a0to\u00a0100.0)",
+        0,
+    )
     assert perfect["N-F1"].startswith("100.0")
-    assert [rule["setting"] for rule in rules] == ["(never a box)", "(whole image iff PER)", "(whole image iff first PER)"]
+    assert [rule["setting"] for rule in rules] == [
+        "(never a box)",
+        "(whole image iff PER)",
+        "(whole image iff first PER)",
+    ]
     assert blind["N-F1"].startswith(rules[0]["N-F1"])  # the setting is that rule
     assert compared.bias_rows({}) == []
 
 
 def test_every_two_settings_are_tested_the_later_minus_the_earlier(tweets):
-    by_setting = {"blind": judged(tweets, yardsticks.YARDSTICKS["never a box"]), "perfect": judged(tweets, yardsticks.perfect)}
+    by_setting = {
+        "blind": judged(tweets, yardsticks.YARDSTICKS["never a box"]),
+        "perfect": judged(tweets, yardsticks.perfect),
+    }
     (row,) = compared.pair_rows(by_setting, CONFIG)
-    blind_f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in by_setting["blind"]]))["f1"].percent
+    blind_f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in by_setting["blind"]]))[
+        "f1"
+    ].percent
     assert (row["pair"], row["difference"]) == ("perfect − blind", round(100 - blind_f1, 2))
     assert row["ci_low"] > 0
     assert len(compared.pair_rows({**by_setting, "again": by_setting["blind"]}, CONFIG)) == 3
@@ -152,7 +183,9 @@ def test_scores_and_errors_that_differ_are_noticed(reports, tweets):
     rows = compared.error_rows({"perfect": judged(tweets, yardsticks.perfect)})
     assert compared.is_consistent(reports, rows, len(tweets))
     assert not compared.is_consistent(reports, rows, len(tweets) + 1)
-    assert not compared.is_consistent(reports, [{**rows[0], "right": rows[0]["right"] - 1, "left out": 1}], len(tweets))
+    assert not compared.is_consistent(
+        reports, [{**rows[0], "right": rows[0]["right"] - 1, "left out": 1}], len(tweets)
+    )
 
 
 def test_dev_stands_beside_the_scored_split_where_there_is_one():
@@ -160,7 +193,9 @@ def test_dev_stands_beside_the_scored_split_where_there_is_one():
     assert compared.splits(config.Config(splits=("train", "test"))) == ["test"]
     assert compared.splits(config.Config(eval_split="dev")) == ["dev"]
     named = ("test", "dev", "test_unseen", "test_adversarial")
-    assert compared.splits(config.Config(answer_splits=named, splits=("train", "dev", "test", "test_unseen"))) == [
+    assert compared.splits(
+        config.Config(answer_splits=named, splits=("train", "dev", "test", "test_unseen"))
+    ) == [
         "dev",
         "test_unseen",
         "test",

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mcr_lib.errors import UserError
-from mcr_lib.study import config
+from mcr_lib.study.runs import config
 from tests.conftest import REPOSITORY
 
 PROFILES = sorted((REPOSITORY / "notebooks" / "profiles").glob("*.yaml"))
@@ -27,11 +27,22 @@ def test_one_option_is_replaced_beside_those_of_the_profile():
     loaded = config.load("1x80g", "outputs/x", given)
     assert loaded.config.cvo == {**of_profile["cvo"], "beta": 0.1, "use_vllm": True}
     assert loaded.config.settings["mcr"].options == {"sigma": 0.3}
-    assert (loaded.config.settings["mcr"].start, sorted(loaded.config.settings)) == ("mrsi", sorted(of_profile["settings"]))
-    assert {key for key, origin in loaded.origins.items() if origin == "override"} == {"cvo", "settings", "seed"}
+    assert (loaded.config.settings["mcr"].start, sorted(loaded.config.settings)) == (
+        "mrsi",
+        sorted(of_profile["settings"]),
+    )
+    assert {key for key, origin in loaded.origins.items() if origin == "override"} == {
+        "cvo",
+        "settings",
+        "seed",
+    }
     whole = config.load("1x80g", "outputs/x", {"cvo": {"beta": 0.1}, "cvo.epsilon": 0.3})
     assert whole.config.cvo == {"beta": 0.1, "epsilon": 0.3}
-    for key, message in (("cov.beta", "unknown key 'cov'"), ("cvo.betta", "unknown option 'betta' of cvo"), ("seed.x", "seed is {'x'")):
+    for key, message in (
+        ("cov.beta", "unknown key 'cov'"),
+        ("cvo.betta", "unknown option 'betta' of cvo"),
+        ("seed.x", "seed is {'x'"),
+    ):
         with pytest.raises(UserError, match=message):
             config.load("1x80g", "outputs/x", {key: 1})
 

@@ -1,15 +1,25 @@
-"""REPRODUCING.md: every table and figure of the paper, with commands that the command line and the profiles take."""
+"""REPRODUCING.md: every table and figure of the paper, with commands that the command line and the profiles
+take.
+"""
 
 import re
 import shlex
 
 import pytest
 
-from mcr_lib.study import cli, config, runner
-from mcr_lib.study.facts import all_facts, reproduction
+from mcr_lib.study.commands import cli
+from mcr_lib.study.runs import config, runner
+from mcr_lib.study.tables.facts import all_facts, reproduction
 from tests.conftest import REPOSITORY
 
-STATUSES = {"reproduced", "differs", "mechanism shown on the testbed", "published by others", "unknown to us", "not run"}
+STATUSES = {
+    "reproduced",
+    "differs",
+    "mechanism shown on the testbed",
+    "published by others",
+    "unknown to us",
+    "not run",
+}
 ROWS = reproduction()
 COMMANDS = sorted({row["command"] for row in ROWS if row["command"]})
 
@@ -30,7 +40,9 @@ def test_a_row_says_how_far_it_has_come_and_what_is_missing():
         assert ("missing" in row) == (row["status"] == "not run"), row
         assert {"what", "command", "hardware", "hours", "expected"} <= set(row)
         if row["command"] and "tiny" in row["command"]:
-            assert row["status"] not in ("reproduced", "differs"), "a run on the testbed says nothing of the paper's rows"
+            assert row["status"] not in ("reproduced", "differs"), (
+                "a run on the testbed says nothing of the paper's rows"
+            )
 
 
 def test_the_document_shows_the_rows_with_the_values_of_the_facts():
@@ -47,7 +59,9 @@ def test_a_command_is_taken_by_the_command_line_and_the_profile(command, tmp_pat
     given = cli._parser().parse_args(arguments)
     loaded = config.load(given.profile, tmp_path, config.parse_set(given.pairs))
     assert loaded.config.settings
-    assert len(runner._chosen(runner.find_notebooks(loaded.config.notebooks), given.only, given.start_from)) == (len(given.only) or 6)
+    assert len(
+        runner._chosen(runner.find_notebooks(loaded.config.notebooks), given.only, given.start_from)
+    ) == (len(given.only) or 6)
 
 
 DOCUMENTS = [
@@ -60,7 +74,10 @@ DOCUMENTS = [
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_a_document_names_are_there(path):
-    named = re.findall(r"`((?:docs|data|mcr_lib|notebooks|tests|stages|study)/[\w./-]+\.(?:md|py|yaml|txt|png))[`:]", path.read_text())
+    named = re.findall(
+        r"`((?:docs|data|mcr_lib|notebooks|tests|stages|study)/[\w./-]+\.(?:md|py|yaml|txt|png))[`:]",
+        path.read_text(),
+    )
     for name in named:
         assert (REPOSITORY / name).exists() or (REPOSITORY / "mcr_lib" / name).exists(), name
     assert named or path.name == "families.md"

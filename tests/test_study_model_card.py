@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mcr_lib.schema import FORMAT_VERSION
-from mcr_lib.study import compared, model_card
-from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.runs import model_card
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.tables import compared
 
 FACTS = {
     "fingerprint": "0123456789ab", "n_rows": 3500, "n_steps": 437, "n_processes": 4, "seconds": 3600.4,
@@ -60,7 +61,10 @@ def test_the_base_of_an_adapter_may_be_another_setting(run):
     base = {"folder": "../../sft/model", "family": "qwen2.5-vl", "weights": "ba9876543210"}
     (run.setting("mrsi") / "model" / "backbone.json").write_text(json.dumps({**CARD, "base": base}))
     assert "| base | ../../sft/model, weights ba9876543210 |" in written(run)
-    whole = {**{key: value for key, value in CARD.items() if key not in ("base", "coordinate_space")}, "kind": "backbone"}
+    whole = {
+        **{key: value for key, value in CARD.items() if key not in ("base", "coordinate_space")},
+        "kind": "backbone",
+    }
     (run.setting("mrsi") / "model" / "backbone.json").write_text(json.dumps(whole))
     text = written(run)
     assert "library_name: transformers" in text
@@ -70,7 +74,14 @@ def test_the_base_of_an_adapter_may_be_another_setting(run):
 def test_scores_come_into_the_card_when_they_are_there_and_only_its_own(run):
     written(run)
     written(run, "other")
-    head = {"split": "dev", "seed": 0, "ci_low": 60.1, "ci_high": 64.0, "n": 1500, "signature": "scorer=definition|split=dev"}
+    head = {
+        "split": "dev",
+        "seed": 0,
+        "ci_low": 60.1,
+        "ci_high": 64.0,
+        "n": 1500,
+        "signature": "scorer=definition|split=dev",
+    }
     rows = [
         {**head, "setting": "mrsi", "metric": "gmner_f1", "value": 62.05}, {**head, "setting": "mrsi", "metric": "gmner_p", "value": 1},
         {**head, "setting": "mrsi", "metric": "n_rate", "value": 2.5, "ci_low": None, "ci_high": None},

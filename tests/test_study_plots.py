@@ -12,7 +12,8 @@ from PIL import Image
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.study import plots, tables
+from mcr_lib.study.figures import plots
+from mcr_lib.study.tables import tables
 
 
 @pytest.fixture
@@ -25,7 +26,15 @@ def ax():
 @pytest.fixture
 def tweet() -> Example:
     entities = (Entity("Mira Solt", 0, 2, "PER", ((10, 10, 60, 90),)), Entity("Velmo", 3, 4, "LOC", ()))
-    return Example("7", "demo", "test", ("Mira", "Solt", "in", "Velmo", "$", "😀"), entities, ("PER", "LOC"), image_size_px=(120, 100))
+    return Example(
+        "7",
+        "demo",
+        "test",
+        ("Mira", "Solt", "in", "Velmo", "$", "😀"),
+        entities,
+        ("PER", "LOC"),
+        image_size_px=(120, 100),
+    )
 
 
 def rectangles(ax):
@@ -33,7 +42,9 @@ def rectangles(ax):
 
 
 def test_gold_boxes_are_solid_and_predicted_boxes_dashed(ax, tweet):
-    plots.draw_example(ax, tweet, Image.new("RGB", (120, 100)), [PredictedEntity("Mira Solt", "PER", ((12, 10, 62, 90),))])
+    plots.draw_example(
+        ax, tweet, Image.new("RGB", (120, 100)), [PredictedEntity("Mira Solt", "PER", ((12, 10, 62, 90),))]
+    )
     drawn = rectangles(ax)
     assert (10, 10, 50, 80, "solid") in drawn
     assert any(rectangle[:4] == (12, 10, 50, 80) and rectangle[4] != "solid" for rectangle in drawn)
@@ -48,7 +59,13 @@ def test_a_tweet_without_an_image_is_still_drawn_with_its_text(ax, tweet):
 
 def test_stacked_bars_reach_the_sum_of_their_parts(ax):
     rows = [{"type": "PER", "yes": 3, "no": 4}]
-    plots.stacked_bars(ax, rows, x="type", parts={"in the image": "yes", "not in the image": "no"}, colours=plots.GROUNDABLE_COLOURS)
+    plots.stacked_bars(
+        ax,
+        rows,
+        x="type",
+        parts={"in the image": "yes", "not in the image": "no"},
+        colours=plots.GROUNDABLE_COLOURS,
+    )
     assert max(y + h for _, y, _, h, _ in rectangles(ax)) == 7
     assert min(y for _, y, _, _, _ in rectangles(ax)) == 0
 
@@ -73,12 +90,21 @@ def test_score_bars_carry_the_interval_of_the_table(ax):
 
 
 def test_yardsticks_are_sorted_and_labelled(ax):
-    plots.yardstick_bars(ax, {"never a box": 58.87, "full image iff PER": 53.13}, highlight={"mine": 70.0}, n=1500)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["full image iff PER", "never a box", "mine"]
+    plots.yardstick_bars(
+        ax, {"never a box": 58.87, "full image iff PER": 53.13}, highlight={"mine": 70.0}, n=1500
+    )
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "full image iff PER",
+        "never a box",
+        "mine",
+    ]
 
 
 def test_degradation_draws_a_line_per_accuracy_through_the_mean(ax):
-    rows = [{"accuracy": "box", "level": level, "f1": f1} for level, f1 in [(0.5, 60), (0.5, 62), (1.0, 100), (1.0, 100)]]
+    rows = [
+        {"accuracy": "box", "level": level, "f1": f1}
+        for level, f1 in [(0.5, 60), (0.5, 62), (1.0, 100), (1.0, 100)]
+    ]
     plots.degradation(ax, rows, reference=("paper", 70.6))
     (line,) = [line for line in ax.lines if line.get_label() == "box"]
     assert list(line.get_xdata()) == [50, 100]
@@ -90,7 +116,9 @@ def test_save_writes_a_picture_and_the_values_it_shows(tmp_path, ax):
     path = plots.save(ax.figure, tmp_path / "figures", "counts", [{"type": "PER", "n": 3}])
     with Image.open(path) as picture:
         assert picture.size[0] > 100
-    assert list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines())) == [{"type": "PER", "n": "3"}]
+    assert list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines())) == [
+        {"type": "PER", "n": "3"}
+    ]
     assert sorted(p.name for p in path.parent.iterdir()) == ["counts.csv", "counts.png"]
 
 

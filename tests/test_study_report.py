@@ -6,11 +6,12 @@ import re
 import pytest
 from PIL import Image
 
+from mcr_lib.data.files import write_json
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
-from mcr_lib.sources.files import write_json
-from mcr_lib.study import compared, config, report, training_views
-from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.runs import config, report
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.tables import compared, training_views
 from tests.conftest import REPOSITORY
 
 
@@ -27,13 +28,29 @@ def folder(loaded):
     for name in ("05_settings", "01_types"):
         Image.new("RGB", (300, 30)).save(run.figures / f"{name}.png")
     pairs = [{"pair": "mcr − sft", "verdict": "<script>alert(1)</script>"}]
-    scores, bias = [{"setting": "mrsi", "GMNER, test": "48.1 (45.0 – 51.0)"}], [{"setting": "mrsi", "N-F1": "77.7"}]
+    scores, bias = (
+        [{"setting": "mrsi", "GMNER, test": "48.1 (45.0 – 51.0)"}],
+        [{"setting": "mrsi", "N-F1": "77.7"}],
+    )
     told = {"scores": scores, "bias": bias, "pairs": pairs, "note": training_views.TESTBED_NOTE}
     compared.write(run, {}, told, seed=0)
-    facts = {"status": "done", "setting": {"stage": "sft"}, "n_rows": 8, "n_steps": 36, "seconds": 12.5, "peak_memory_mb": 900.0}
-    write_json(run.setting("mrsi") / "fingerprint.json", {"format_version": FORMAT_VERSION, "fingerprint": "abc", **facts})
+    facts = {
+        "status": "done",
+        "setting": {"stage": "sft"},
+        "n_rows": 8,
+        "n_steps": 36,
+        "seconds": 12.5,
+        "peak_memory_mb": 900.0,
+    }
+    write_json(
+        run.setting("mrsi") / "fingerprint.json",
+        {"format_version": FORMAT_VERSION, "fingerprint": "abc", **facts},
+    )
     notebooks = {"05_evaluation": {"status": "done", "seconds": 61.0, "started": "2026-01-01"}}
-    write_json(run.manifest, {"format_version": FORMAT_VERSION, "notebooks": notebooks, "commit": "0123456789abcdef", "n_cpus": 2})
+    write_json(
+        run.manifest,
+        {"format_version": FORMAT_VERSION, "notebooks": notebooks, "commit": "0123456789abcdef", "n_cpus": 2},
+    )
     return run
 
 
@@ -41,7 +58,10 @@ def test_the_page_holds_scores_figures_training_and_origins_and_needs_nothing_be
     page = report.write(loaded).read_text()
     assert folder.report.is_file()
     assert all(f"<td>{number}</td>" in page for number in ("48.1 (45.0 – 51.0)", "77.7"))
-    assert "<td>mrsi</td><td>the backbone</td><td>sft</td><td>8</td><td>36</td><td>12.5</td><td>900.0</td><td>abc</td>" in page
+    assert (
+        "<td>mrsi</td><td>the backbone</td><td>sft</td><td>8</td><td>36</td><td>12.5</td><td>900.0</td><td>abc</td>"
+        in page
+    )
     assert page.count("<img") == 2
     assert page.count("src='data:image/png;base64,") == 2
     assert not re.search(r"(src|href)=['\"](?!data:)", page)
@@ -92,7 +112,11 @@ def test_every_caption_belongs_to_a_figure_that_a_notebook_writes_and_every_such
 
 def test_figures_of_bias_that_compare_settings_say_what_would_be_seen_if_mcr_did_not_help():
     compare = set(report.SECTIONS["Bias"]) - {"06_cases", "06_probes"}  # these two show tweets, no setting
-    assert [name for name in compare if not re.search(r"\. If .+ not help|\. If .+ did not come from", report.CAPTIONS[name])] == []
+    assert [
+        name
+        for name in compare
+        if not re.search(r"\. If .+ not help|\. If .+ did not come from", report.CAPTIONS[name])
+    ] == []
     above, seen = "", set()
     for cell in json.loads((REPOSITORY / "notebooks" / "06_bias_analysis.ipynb").read_text())["cells"]:
         source = "".join(cell["source"])

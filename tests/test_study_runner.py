@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from mcr_lib.errors import UserError
-from mcr_lib.study import artifacts, config, report, runner
-from mcr_lib.study.artifacts import RunFolder
+from mcr_lib.study.runs import artifacts, config, report, runner
+from mcr_lib.study.runs.artifacts import RunFolder
 from tests.conftest import REPOSITORY
 
 HEAD = 'profile = "mine"\nrun = ""\noverrides = {}'
@@ -25,7 +25,10 @@ WRITE = "from pathlib import Path\nwith Path(run, 'log').open('a') as f: f.write
 def notebook(folder, name, *cells, tag="parameters"):
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (HEAD, *cells)])
     nb.cells[0].metadata["tags"] = [tag]
-    nb.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+    nb.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
     nbformat.write(nb, folder / "notebooks" / f"{name}.ipynb")
 
 
@@ -55,7 +58,12 @@ def test_notebooks_run_in_order_then_are_skipped_until_something_changes(reposit
     code, _, log = run(repository)
     assert (code, log) == (0, ["first", "second"])
     folder = RunFolder(repository / "out")
-    assert sorted(p.name for p in folder.notebooks.iterdir()) == ["01_first.html", "01_first.ipynb", "02_second.html", "02_second.ipynb"]
+    assert sorted(p.name for p in folder.notebooks.iterdir()) == [
+        "01_first.html",
+        "01_first.ipynb",
+        "02_second.html",
+        "02_second.ipynb",
+    ]
     manifest = artifacts.read_manifest(folder)
     assert manifest["parameters"]["seed"] == {"value": 1, "origin": "profile mine"}
     assert [entry["status"] for entry in manifest["notebooks"].values()] == ["done", "done"]
@@ -73,14 +81,18 @@ def test_notebooks_run_in_order_then_are_skipped_until_something_changes(reposit
 
 
 def test_the_manifest_holds_checksums_of_tweets_and_weights(repository):
-    (repository / "notebooks" / "profiles" / "mine.yaml").write_text("settings: {base: {}, sft: {stage: sft}}\n")
-    write = "import json\nfrom pathlib import Path\nfrom mcr_lib.sources.files import write_json, write_jsonl\n"
+    (repository / "notebooks" / "profiles" / "mine.yaml").write_text(
+        "settings: {base: {}, sft: {stage: sft}}\n"
+    )
+    write = "import json\nfrom pathlib import Path\nfrom mcr_lib.data.files import write_json, write_jsonl\n"
     write += "write_jsonl(Path(run, 'data', 'test.jsonl'), [{'id': '1'}], kind='examples', checksum='abc')\n"
     write += "write_json(Path(run, 'settings', 'sft', 'model', 'backbone.json'), {'sha256': {'a.safetensors': '12', 'config.json': '34'}})"
     notebook(repository, "01_first", write)
     run(repository, only=["01"])
     found = artifacts.read_manifest(RunFolder(repository / "out"))["checksums"]
-    base = json.loads((REPOSITORY / "data" / "tiny-base" / "backbone.json").read_text())["sha256"]["model.safetensors"]
+    base = json.loads((REPOSITORY / "data" / "tiny-base" / "backbone.json").read_text())["sha256"][
+        "model.safetensors"
+    ]
     assert found["data"] == {"test": "abc"}
     assert found["weights"] == {"backbone": {"model.safetensors": base}, "sft": {"a.safetensors": "12"}}
 
@@ -88,7 +100,9 @@ def test_the_manifest_holds_checksums_of_tweets_and_weights(repository):
 def test_a_notebook_runs_again_after_one_before_it_did(repository):
     run(repository)
     artifacts_before = artifacts.read_manifest(RunFolder(repository / "out"))["notebooks"]
-    artifacts_before["01_first"]["started"] = "2000-01-01T00:00:00+00:00"  # stamps count seconds; this run was longer ago
+    artifacts_before["01_first"]["started"] = (
+        "2000-01-01T00:00:00+00:00"  # stamps count seconds; this run was longer ago
+    )
     manifest = artifacts.read_manifest(RunFolder(repository / "out")) | {"notebooks": artifacts_before}
     artifacts.write_manifest(RunFolder(repository / "out"), manifest)
     assert run(repository)[2] == ["first", "second", "second"]
@@ -105,7 +119,11 @@ def test_a_run_that_was_killed_or_interrupted_is_not_taken_for_done(repository, 
         code, said, _ = run(repository, overrides={"seed": 2})
     assert (code, "interrupted in 01_first" in said) == (130, True)
     assert list(artifacts.read_manifest(RunFolder(repository / "out"))["notebooks"]) == ["02_second"]
-    assert run(repository)[2][:3] == ["first", "second", "first"]  # its files may be half those of the other seed
+    assert run(repository)[2][:3] == [
+        "first",
+        "second",
+        "first",
+    ]  # its files may be half those of the other seed
 
 
 def test_a_failing_cell_is_told_in_a_few_lines_and_the_rest_waits(repository):
@@ -154,10 +172,13 @@ def test_mistakes_before_anything_runs_are_told(repository):
 
 
 def test_a_run_folder_serves_one_process_and_is_free_when_that_is_killed(tmp_path):
-    hold = "import sys, time, pathlib; from mcr_lib.study.artifacts import RunFolder\n"
+    hold = "import sys, time, pathlib; from mcr_lib.study.runs.artifacts import RunFolder\n"
     hold += "with RunFolder(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [sys.executable, "-c", hold, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert process.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=f"in use by process {process.pid}"), RunFolder(tmp_path).locked():
@@ -170,7 +191,8 @@ def test_a_run_folder_serves_one_process_and_is_free_when_that_is_killed(tmp_pat
 
 
 def test_a_run_folder_is_locked_also_where_there_is_no_fcntl(tmp_path):
-    # as on Windows: fcntl cannot be imported, msvcrt locks a byte at the file's position and says PermissionError where it is locked
+    # as on Windows: fcntl cannot be imported, msvcrt locks a byte at the file's position and says
+    # PermissionError where it is locked
     code = """if True:
         import os, pathlib, subprocess, sys, types
         def locking(descriptor, mode, n):
@@ -181,7 +203,7 @@ def test_a_run_folder_is_locked_also_where_there_is_no_fcntl(tmp_path):
         held = []
         sys.modules["fcntl"], sys.modules["msvcrt"] = None, types.SimpleNamespace(LK_NBLCK=2, locking=locking)
         from mcr_lib.errors import UserError
-        from mcr_lib.study.artifacts import RunFolder
+        from mcr_lib.study.runs.artifacts import RunFolder
         folder = RunFolder(pathlib.Path(sys.argv[1]))
         with folder.locked():
             print(held, (folder.path / "lock").read_text() == f"{os.getpid()}\\n")
@@ -191,7 +213,9 @@ def test_a_run_folder_is_locked_also_where_there_is_no_fcntl(tmp_path):
                 print(str(error).replace(str(os.getpid()), "N"))
     """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first == f"[(2, 1, {2**30})] True"
@@ -236,7 +260,9 @@ def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
         assert (folder.notebooks / path.name).with_suffix(".html").stat().st_size > 100_000
     for png in folder.figures.glob("*.png"):
         assert png.with_suffix(".csv").is_file()
-    assert set(report.CAPTIONS) <= {png.stem for png in folder.figures.glob("*.png")}, "smoke leaves a picture out"
+    assert set(report.CAPTIONS) <= {png.stem for png in folder.figures.glob("*.png")}, (
+        "smoke leaves a picture out"
+    )
     page = folder.report.read_text()
     assert page.count("<figure>") == len(list(folder.figures.glob("*.png")))
     settings = list(config.load("smoke", tmp_path).config.settings)

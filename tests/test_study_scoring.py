@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from mcr_lib import sources, yardsticks
+from mcr_lib import data, yardsticks
 from mcr_lib.answer import DEFECTS
+from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
-from mcr_lib.sources.predictions import write_predictions
-from mcr_lib.study.cases import defect_rows
-from mcr_lib.study.scoring import score_file
+from mcr_lib.study.tables.cases import defect_rows
+from mcr_lib.study.tables.scoring import score_file
 
 
 def entities(answer):
@@ -23,7 +23,7 @@ def write(path, examples, rule=yardsticks.perfect):
 
 @pytest.fixture(scope="module")
 def examples(sample_dir):
-    return sources.load_split("twitter-gmner", sample_dir, split="test")
+    return data.load_split("twitter-gmner", sample_dir, split="test")
 
 
 def score(sample_dir, path, **kwargs):
@@ -42,16 +42,22 @@ def test_a_perfect_file_scores_a_hundred_in_everything(sample_dir, examples, tmp
             "ci95_r": [100.0, 100.0],
         }
     textual = result["textual_bias"]
-    assert (textual["n_f1"], textual["false_grounding"], textual["missed_grounding"], textual["balanced_accuracy"]) == (100, 0, 0, 100)
+    assert (
+        textual["n_f1"],
+        textual["false_grounding"],
+        textual["missed_grounding"],
+        textual["balanced_accuracy"],
+    ) == (100, 0, 0, 100)
     assert (result["visual_bias"]["n_count"], result["visual_bias"]["altered"]) == (0, 0)
 
 
 def test_the_sample_predictions_score_as_worked_out_by_hand(sample_dir):
     """Read leniently, of 17 gold entities and 15 predictions 8 are right in all.
 
-    300401 perfect: 2 of 2. 300402 two short names: 0. 300403 the second type wrong: 1. O_51 three entities, the two that are not in the
-    image boxed: 1. O_52 nobody: 0 of 0. 16_07_01_5 the tower's box left out: 2 of 3 (film; and Odo Brandt, rightly none).
-    16_07_01_6 the radio right, a name that the text lacks: 1. 300404 cut in the second item: 1 of 1 read.
+    300401 perfect: 2 of 2. 300402 two short names: 0. 300403 the second type wrong: 1. O_51 three entities,
+    the two that are not in the image boxed: 1. O_52 nobody: 0 of 0. 16_07_01_5 the tower's box left out: 2 of
+    3 (film; and Odo Brandt, rightly none). 16_07_01_6 the radio right, a name that the text lacks: 1. 300404
+    cut in the second item: 1 of 1 read.
     """
     result = score(sample_dir, sample_dir / "predictions.jsonl", parse="lenient")
     assert (result["gmner"]["p"], result["gmner"]["r"]) == (round(100 * 8 / 15, 2), round(100 * 8 / 17, 2))
@@ -62,7 +68,10 @@ def test_the_sample_predictions_score_as_worked_out_by_hand(sample_dir):
     assert result["visual_bias"]["n_count"] == 1
     strict = score(sample_dir, sample_dir / "predictions.jsonl")
     assert strict["parse"]["failed_by_reason"] == {"code_fence": 1, "unclosed_answer": 1}
-    assert (strict["gmner"]["r"], strict["other_parse"]["gmner_f1"]) == (round(100 * 6 / 17, 2), result["gmner"]["f1"])
+    assert (strict["gmner"]["r"], strict["other_parse"]["gmner_f1"]) == (
+        round(100 * 6 / 17, 2),
+        result["gmner"]["f1"],
+    )
 
 
 def test_unknown_repeated_and_missing_ids_are_told(sample_dir, examples, tmp_path):
@@ -76,12 +85,14 @@ def test_unknown_repeated_and_missing_ids_are_told(sample_dir, examples, tmp_pat
         "missing": (1, [examples[-1].id]),
     }
     n_gold = sum(len(e.entities) for e in examples)
-    n_left = n_gold - len(examples[-1].entities)  # a missing id is an empty answer; of a repeated one the last row counts
+    n_left = n_gold - len(
+        examples[-1].entities
+    )  # a missing id is an empty answer; of a repeated one the last row counts
     assert (result["gmner"]["p"], result["gmner"]["r"]) == (100.0, round(100 * n_left / n_gold, 2))
 
 
 def test_a_file_for_another_split_is_told(sample_dir, tmp_path):
-    dev = sources.load_split("twitter-gmner", sample_dir, split="dev")
+    dev = data.load_split("twitter-gmner", sample_dir, split="dev")
     with pytest.raises(UserError, match="none of its 6 ids is in the test split of twitter-gmner-v2"):
         score(sample_dir, write(tmp_path / "p.jsonl", dev))
 
@@ -101,7 +112,11 @@ def test_the_result_is_json_and_the_same_for_the_same_seed(sample_dir):
 
 
 def test_the_ids_of_the_other_file_are_told_too(sample_dir, examples, tmp_path):
-    result = score(sample_dir, write(tmp_path / "p.jsonl", examples), compare=write(tmp_path / "half.jsonl", examples[::2]))
+    result = score(
+        sample_dir,
+        write(tmp_path / "p.jsonl", examples),
+        compare=write(tmp_path / "half.jsonl", examples[::2]),
+    )
     assert result["compare"]["with"] == "half.jsonl"
     assert result["compare"]["ids"]["missing"]["count"] == 4
     assert result["ids"]["missing"]["count"] == 0

@@ -1,4 +1,6 @@
-"""Runs of several seeds merged: what is measured, refused and missing, and that nothing but the evidence is needed afterwards."""
+"""Runs of several seeds merged: what is measured, refused and missing, and that nothing but the evidence is
+needed afterwards.
+"""
 
 import json
 import shutil
@@ -7,14 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mcr_lib import bias, metrics, sources, yardsticks
+from mcr_lib import bias, data, metrics, yardsticks
+from mcr_lib.data.files import write_json
+from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
-from mcr_lib.sources.files import write_json
-from mcr_lib.sources.predictions import finished_row, write_predictions
-from mcr_lib.study import cli, config, kept, plots_seeds, prepare, readme, seeds, seeds_merge, seeds_tables, setting
-from mcr_lib.study.artifacts import RunFolder
-from mcr_lib.study.seeds import Evidence
+from mcr_lib.study.commands import cli
+from mcr_lib.study.compare import seeds, seeds_merge, seeds_tables
+from mcr_lib.study.compare.seeds import Evidence
+from mcr_lib.study.figures import plots_seeds
+from mcr_lib.study.runs import config, kept, prepare, setting
+from mcr_lib.study.runs.artifacts import RunFolder
+from tools import readme
 
 SETTINGS = {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "mcr": {"stage": "cvo", "start": "sft"}}
 RATES = {"base": 0.5, "sft": 0.7, "mcr": 0.95}
@@ -23,11 +29,17 @@ RATES = {"base": 0.5, "sft": 0.7, "mcr": 0.95}
 
 @pytest.fixture(scope="module")
 def tweets(sample_dir):
-    return {split: sources.load_split("twitter-gmner", sample_dir, split=split) for split in ("dev", "test")}
+    return {split: data.load_split("twitter-gmner", sample_dir, split=split) for split in ("dev", "test")}
 
 
 def answered(path, name, tweets, seed, rule, *, split, **header):
-    told = {"setting": name, "seed": seed, "split": split, "data": f"{tweets[0].source}:{checksum(tweets)}", "prompt": "direct"}
+    told = {
+        "setting": name,
+        "seed": seed,
+        "split": split,
+        "data": f"{tweets[0].source}:{checksum(tweets)}",
+        "prompt": "direct",
+    }
     write_predictions(path, [finished_row(e, rule(e)) for e in tweets], **told, **header)
 
 
@@ -50,13 +62,24 @@ def make_run(folder, seed, tweets, sample_dir, **overrides):
     run = RunFolder(folder)
     folder.mkdir(parents=True)
     run.profile.write_text(config.as_yaml(loaded))
-    write_json(run.manifest, {"format_version": FORMAT_VERSION, "notebooks": {}, "profile": "tiny", "seed": seed, "commit": "c0ffee"})
+    write_json(
+        run.manifest,
+        {
+            "format_version": FORMAT_VERSION,
+            "notebooks": {},
+            "profile": "tiny",
+            "seed": seed,
+            "commit": "c0ffee",
+        },
+    )
     probed = [blank(example) for example in tweets["test"]]
     prepare.write_examples(run, {**tweets, "test.blank_mean": probed})
     for name in loaded.config.settings:
         for split, some in tweets.items():
             rng = np.random.default_rng([seed, list(RATES).index(name), len(split)])
-            rule = lambda e, name=name, rng=rng: yardsticks.degrade(e, dict.fromkeys(CONSTRAINTS, RATES[name]), rng)  # noqa: E731
+            rule = lambda e, name=name, rng=rng: yardsticks.degrade(
+                e, dict.fromkeys(CONSTRAINTS, RATES[name]), rng
+            )
             answered(run.predictions(f"{name}.{split}"), name, some, seed, rule, split=split)
         invent = [PredictedEntity("Nobody Here", "PER")] if name == "base" else []
         rule = lambda e, invent=invent: [*yardsticks.perfect(e), *invent]  # noqa: E731
@@ -76,7 +99,9 @@ def evidence(runs):
 
 
 def row(scores, setting, split, metric):
-    (found,) = [r for r in scores["rows"] if (r["setting"], r["split"], r["metric"]) == (setting, split, metric)]
+    (found,) = [
+        r for r in scores["rows"] if (r["setting"], r["split"], r["metric"]) == (setting, split, metric)
+    ]
     return found
 
 
@@ -103,17 +128,31 @@ def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets
     real = row(scores, "base", "test", "n_rate")["per_seed"]["1"]
     # base invents one name per tweet at a blank image, beside all gold ones: n_tweets / (n_gold + n_tweets)
     at_blank = 100 * len(tweets["test"]) / (n_gold + len(tweets["test"]))
-    assert row(scores, "base", "test", "image_caused_n_rate")["per_seed"]["1"] == pytest.approx(real - at_blank, abs=0.01)
-    assert row(scores, "sft", "test", "image_caused_n_rate")["per_seed"]["1"] == row(scores, "sft", "test", "n_rate")["per_seed"]["1"]
-    assert set(row(scores, "mcr", "test", "consistency")["per_seed"].values()) == {100.0}  # perfect after the probe
-    assert set(row(scores, "base", "test", "consistency")["per_seed"].values()) == {0.0}  # a name beyond the text in each
+    assert row(scores, "base", "test", "image_caused_n_rate")["per_seed"]["1"] == pytest.approx(
+        real - at_blank, abs=0.01
+    )
+    assert (
+        row(scores, "sft", "test", "image_caused_n_rate")["per_seed"]["1"]
+        == row(scores, "sft", "test", "n_rate")["per_seed"]["1"]
+    )
+    assert set(row(scores, "mcr", "test", "consistency")["per_seed"].values()) == {
+        100.0
+    }  # perfect after the probe
+    assert set(row(scores, "base", "test", "consistency")["per_seed"].values()) == {
+        0.0
+    }  # a name beyond the text in each
     assert not [r for r in scores["rows"] if r["split"] == "dev" and r["metric"] == "consistency"]
 
 
 def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric(evidence):
     scores = seeds.summary(evidence, ("mcr", "base"), n_resamples=200)
     primary = scores["primary"]
-    assert (primary["first"], primary["second"], primary["split"], primary["metric"]) == ("mcr", "base", "test", "gmner_f1")
+    assert (primary["first"], primary["second"], primary["split"], primary["metric"]) == (
+        "mcr",
+        "base",
+        "test",
+        "gmner_f1",
+    )
     a, b = (row(scores, name, "test", "gmner_f1")["per_seed"] for name in ("mcr", "base"))
     assert primary["per_seed"] == pytest.approx({seed: a[seed] - b[seed] for seed in a}, abs=0.011)
     assert (primary["verdict"], primary["n_agreeing"]) == ("shown", 3)
@@ -131,19 +170,27 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
     scores = seeds.summary(evidence, n_resamples=100)
     there = {what: pair for what, pair in seeds.ISOLATES.items() if set(pair) <= set(SETTINGS)}
     assert {row["isolates"]: (row["first"], row["second"]) for row in scores["isolated"]} == there
-    assert {"the method", "plain fine-tuning"} <= set(there) < set(seeds.ISOLATES), "pairs that no run has are left out"
+    assert {"the method", "plain fine-tuning"} <= set(there) < set(seeds.ISOLATES), (
+        "pairs that no run has are left out"
+    )
     tested = seeds.summary(evidence, ("mcr", "base"), n_resamples=100)["comparisons"]
     for found in (r for r in scores["isolated"] if r["isolates"] == "the method"):
         same = next(r for r in tested if (r["split"], r["metric"]) == (found["split"], found["metric"]))
         assert found["per_seed"] == same["per_seed"]
-        assert (found["mean"], found["ci_low"], found["ci_high"]) == (same["mean"], same["ci_low"], same["ci_high"])
+        assert (found["mean"], found["ci_low"], found["ci_high"]) == (
+            same["mean"],
+            same["ci_low"],
+            same["ci_high"],
+        )
         assert "verdict" not in found
     head, _, *rows = seeds_tables.isolated_table(scores).split("\n")
     assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "N-Rate", "false grounding"]
     assert rows[-3] == ""
     assert "Described, not tested" in rows[-2]
     (method,) = [row for row in rows if row.startswith("| the method |")]
-    assert method.startswith(f"| the method | mcr − base | 3 | {seeds_tables._signed(next(r for r in tested if r['split'] == 'test'))} |")
+    assert method.startswith(
+        f"| the method | mcr − base | 3 | {seeds_tables._signed(next(r for r in tested if r['split'] == 'test'))} |"
+    )
 
 
 def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sample_dir):
@@ -152,7 +199,9 @@ def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sa
     (folder / "predictions" / "mcr.test.jsonl").unlink()
     cut = folder / "predictions" / "sft.test.jsonl"
     cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:-1]))
-    some = make_run(tmp_path / "four", 4, tweets, sample_dir, settings={name: SETTINGS[name] for name in ("base", "sft")})
+    some = make_run(
+        tmp_path / "four", 4, tweets, sample_dir, settings={name: SETTINGS[name] for name in ("base", "sft")}
+    )
     found = seeds_merge.merge([runs[0], folder, some])
     assert found.head["missing"] == [
         f"seed 2: 1 of {len(tweets['test'])} answers of sft to test; they count as empty",
@@ -181,7 +230,10 @@ def test_several_folders_may_hold_settings_of_one_seed(runs, tmp_path, tweets, s
 
 
 def test_seeds_may_have_other_tweets(runs, tmp_path, tweets, sample_dir):
-    renamed = {split: [replace(example, id=f"other_{example.id}") for example in some] for split, some in tweets.items()}
+    renamed = {
+        split: [replace(example, id=f"other_{example.id}") for example in some]
+        for split, some in tweets.items()
+    }
     found = seeds_merge.merge([runs[0], make_run(tmp_path / "other", 2, renamed, sample_dir)])
     assert found.n_tweets == {split: 2 * len(some) for split, some in tweets.items()}
     assert seeds.summary(found, n_resamples=100)["primary"]["n_seeds"] == 2
@@ -200,9 +252,13 @@ def broken(folder, what, tweets):
     elif what == "header":
         predictions.write_text(predictions.read_text().replace('"seed": 2', '"seed": 7', 1))
     elif what == "signature":
-        predictions.write_text(predictions.read_text().replace('"data": "twitter-gmner', '"data": "twitter-gmner-v0', 1))
+        predictions.write_text(
+            predictions.read_text().replace('"data": "twitter-gmner', '"data": "twitter-gmner-v0', 1)
+        )
     elif what == "probes":
-        profile.write_text(profile.read_text().replace('probes: ["blank_mean"]', 'probes: ["blank_mean", "erase"]'))
+        profile.write_text(
+            profile.read_text().replace('probes: ["blank_mean"]', 'probes: ["blank_mean", "erase"]')
+        )
     elif what == "profile":
         profile.unlink()
 
@@ -232,15 +288,25 @@ def test_runs_that_do_not_belong_together_are_refused_in_a_sentence(runs, tmp_pa
 
 
 def trained(folder, *, base, **changes):
-    """Tell of each setting of a run what it was made from, as training does, and of each answer by which model it was given."""
+    """Tell of each setting of a run what it was made from, as training does, and of each answer by which
+    model it was given.
+    """
     run, c = RunFolder(folder), config.load(str(folder / "profile.yaml"), folder).config
     model = {"backbone": base}
     for name, one in c.settings.items():
         model[name] = model[one.start] if one.stage == "none" else f"{name}-{c.seed}"
         if one.stage != "none":
             options = setting.stage_options(one, getattr(c, one.stage), name=name, of_run={"seed": c.seed})
-            told = {"setting": one.model_dump(mode="json", exclude_defaults=True), "options": options[0].told(options[1])}
-            told |= {"fingerprint": model[name], "start": model[one.start], "status": "done", **changes.get(name, {})}
+            told = {
+                "setting": one.model_dump(mode="json", exclude_defaults=True),
+                "options": options[0].told(options[1]),
+            }
+            told |= {
+                "fingerprint": model[name],
+                "start": model[one.start],
+                "status": "done",
+                **changes.get(name, {}),
+            }
             write_json(run.setting(name) / kept.FINGERPRINT, {"format_version": FORMAT_VERSION, **told})
         for path in (folder / "predictions").glob(f"{name}.*"):
             head, rest = path.read_text().split("\n", 1)
@@ -271,9 +337,14 @@ def test_runs_whose_models_are_those_of_the_profile_and_come_from_one_backbone_a
     ],
 )
 def test_answers_of_a_model_that_the_profile_does_not_describe_are_refused(two, change):
-    """A run that was begun again with other options and stopped on the way holds the new profile beside the old answers."""
+    """A run that was begun again with other options and stopped on the way holds the new profile beside the
+    old answers.
+    """
     trained(two[0], base="b0", sft=change)
-    with pytest.raises(UserError, match="the model of sft is not the one that these answers and the profile are of; run mcr run again"):
+    with pytest.raises(
+        UserError,
+        match="the model of sft is not the one that these answers and the profile are of; run mcr run again",
+    ):
         seeds_merge.merge(two)
 
 
@@ -286,7 +357,10 @@ def test_models_of_a_start_that_was_made_anew_are_refused(two):
 def test_runs_from_two_backbones_of_one_name_are_refused(two):
     for folder, base in zip(two, ("b0", "b1"), strict=True):
         trained(folder, base=base)
-    with pytest.raises(UserError, match="2: its settings start from other weights than those of .*1, though both call them tiny-base"):
+    with pytest.raises(
+        UserError,
+        match="2: its settings start from other weights than those of .*1, though both call them tiny-base",
+    ):
         seeds_merge.merge(two)
 
 
@@ -295,11 +369,21 @@ def test_names_that_the_image_causes_where_the_text_is_muted_are_measured_apart(
     run, probed = RunFolder(folder), [blank(example) for example in tweets["test"]]
     prepare.write_examples(run, {"test.mute": probed, "test.mute_blank": probed[1:]})
     invent = [PredictedEntity("Nobody Here", "PER")]
-    answered(run.predictions("base.test.mute"), "base", probed, 1, lambda e: [*yardsticks.perfect(e), *invent], split="test")
+    answered(
+        run.predictions("base.test.mute"),
+        "base",
+        probed,
+        1,
+        lambda e: [*yardsticks.perfect(e), *invent],
+        split="test",
+    )
     answered(run.predictions("base.test.mute_blank"), "base", probed[1:], 1, yardsticks.perfect, split="test")
     found = seeds_merge.merge([folder])
     (terms,) = [terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_n_rate_muted"]
-    n, n_gold = len(probed) - 1, sum(len(example.entities) for example in probed[1:])  # of the tweets that have both
+    n, n_gold = (
+        len(probed) - 1,
+        sum(len(example.entities) for example in probed[1:]),
+    )  # of the tweets that have both
     assert seeds._value(terms) == pytest.approx(100 * n / (n_gold + n))
 
 
@@ -315,7 +399,9 @@ def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
         "seed 1: no answers of sft to test.erase",
         "seed 1: no consistency of sft, which takes answers to all probes",
     ]
-    assert not [row for row in seeds.summary(found, n_resamples=100)["comparisons"] if row["metric"] == "consistency"]
+    assert not [
+        row for row in seeds.summary(found, n_resamples=100)["comparisons"] if row["metric"] == "consistency"
+    ]
 
 
 def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
@@ -339,12 +425,16 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     dots = {round(float(x), 2) for collection in test.collections for x, _ in collection.get_offsets()}
     rows = [row(scores, name, "test", "gmner_f1") for name in SETTINGS]
     assert dots == {value for r in rows for value in r["per_seed"].values()}
-    assert [list(line.get_xdata()) for line in test.lines] == [v for r in rows for v in ([r["ci_low"], r["ci_high"]], [r["mean"]])]
+    assert [list(line.get_xdata()) for line in test.lines] == [
+        v for r in rows for v in ([r["ci_low"], r["ci_high"]], [r["mean"]])
+    ]
     pair = plots_seeds.differences(scores)
     filled = {line.get_markerfacecolor() for line in pair.axes[1].lines if line.get_marker() == "o"}
     assert {"#0072B2"} <= filled  # GMNER F1 is shown to be better
     none = {**scores, "comparisons": [{**row, "mean": 0.0} for row in scores["comparisons"]]}
-    assert not {"#0072B2", "#D55E00"} & {line.get_color() for line in plots_seeds.differences(none).axes[1].lines}
+    assert not {"#0072B2", "#D55E00"} & {
+        line.get_color() for line in plots_seeds.differences(none).axes[1].lines
+    }
     labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
     assert (labels[0], labels[3]) == ("GMNER F1 (more is better)", "image-caused N-Rate (less is better)")
     assert plots_seeds.values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
@@ -358,7 +448,9 @@ def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
     assert seeds_tables.verdict(scores) in said
     pictures = {f"{stem}.{end}" for stem in ("settings", "differences") for end in ("png", "csv")}
     assert {path.name for path in out.iterdir()} == {"evidence.json.gz", "scores.json"} | pictures
-    assert scores == json.loads(json.dumps(seeds.summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100)))
+    assert scores == json.loads(
+        json.dumps(seeds.summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100))
+    )
     assert seeds_tables.CONTROLLED not in said  # real tweets
     assert seeds_tables.CONTROLLED in seeds_tables.settings_table({**scores, "source": "testbed"})
     assert cli.main(["compare", str(runs[0]), "--pair", "mcr", "mrsi", "--out", str(out)]) == 2
@@ -375,4 +467,7 @@ def test_tables_of_documents_are_those_of_committed_scores(evidence, tmp_path, m
     assert seeds_tables.settings_table(scores) in filled
     assert seeds_tables.verdict(scores) in filled
     primary = scores["primary"]
-    assert f"| GMNER F1, test (primary) | {primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f}) |" in filled
+    assert (
+        f"| GMNER F1, test (primary) | {primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f}) |"
+        in filled
+    )

@@ -5,22 +5,11 @@ import sys
 
 import pytest
 
+from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.stages import mrsi
-from mcr_lib.stages.options import OURS, WITHOUT_EFFECT, CvoOptions, SftOptions, options_of
-from mcr_lib.study import artifacts
-from mcr_lib.study.setting import Setting, check, lineage, stage_options
-
-
-def test_comments_docstrings_and_layout_are_no_part_of_the_code(tmp_path):
-    path, prints = tmp_path / "a.py", []
-    plain = "def f(x):\n    return x + 1\n"
-    told = '"""Says what it is."""\n\n\ndef f(x):\n    """Adds."""\n    # one\n    return (\n        x + 1\n    )\n'
-    for text in (plain, told, plain.replace("1", "2")):
-        path.write_text(text)
-        prints.append(artifacts.meaning_fingerprint([path]))
-    assert prints[0] == prints[1] != prints[2]
+from mcr_lib.study.runs.setting import Setting, check, lineage, stage_options
+from mcr_lib.training.options import OURS, WITHOUT_EFFECT, CvoOptions, SftOptions, options_of
 
 
 def test_every_option_tells_its_origin():
@@ -28,8 +17,14 @@ def test_every_option_tells_its_origin():
         assert {row["origin"] for row in kind().told()} <= {"paper", "ms-swift", "TRL", "ours"}
     options = {row["option"]: row for row in CvoOptions().told()}
     # known of the paper: 2 epochs, batch 64, 8 generations
-    assert [options[name]["value"] for name in ("num_train_epochs", "batch_size", "num_generations")] == [2.0, 64, 8]
-    assert {options[name]["origin"] for name in ("num_train_epochs", "batch_size", "num_generations")} == {"paper"}
+    assert [options[name]["value"] for name in ("num_train_epochs", "batch_size", "num_generations")] == [
+        2.0,
+        64,
+        8,
+    ]
+    assert {options[name]["origin"] for name in ("num_train_epochs", "batch_size", "num_generations")} == {
+        "paper"
+    }
     # where TRL's defaults differ: KL weight 0, dapo, temperature 1
     assert [options[name]["value"] for name in ("beta", "loss_type", "temperature")] == [0.04, "grpo", 0.9]
 
@@ -46,7 +41,10 @@ def test_a_setting_departs_from_the_profile_and_the_profile_from_the_defaults():
     options, origins = stage_options(setting, {"beta": 0.2, "epsilon": 0.3}, name="mcr", of_run={"seed": 7})
     assert (options.beta, options.epsilon, options.seed, options.temperature) == (0.1, 0.3, 7, 0.9)
     assert origins == {"seed": "run", "beta": "setting mcr", "epsilon": "profile"}
-    assert stage_options(Setting(stage="sft", options={"seed": 3}), {}, name="a", of_run={"seed": 7})[0].seed == 3
+    assert (
+        stage_options(Setting(stage="sft", options={"seed": 3}), {}, name="a", of_run={"seed": 7})[0].seed
+        == 3
+    )
 
 
 def test_a_line_of_settings_is_told_from_its_first():
@@ -55,14 +53,17 @@ def test_a_line_of_settings_is_told_from_its_first():
     with pytest.raises(UserError, match="unknown setting 'd'; settings has c, b, a"):
         lineage(settings, "d")
     check(settings, {"sft": {"lora_rank": 4}}, "mine.yaml")
-    with pytest.raises(UserError, match="mine.yaml: cvo: unknown option 'lora_rnak' of cvo .did you mean lora_rank"):
+    with pytest.raises(
+        UserError, match="mine.yaml: cvo: unknown option 'lora_rnak' of cvo .did you mean lora_rank"
+    ):
         check(settings, {"cvo": {"lora_rnak": 4}}, "mine.yaml")
     with pytest.raises(UserError, match="unknown style 'sonnet'"):
         check({"a": Setting(stage="sft", styles=("sonnet",))}, {}, "mine.yaml")
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("num_generations", 1), ("sigma", 1.0), ("temperature", 0), ("reward_weights", [1, 1]), ("beta", -1)]
+    ("name", "value"),
+    [("num_generations", 1), ("sigma", 1.0), ("temperature", 0), ("reward_weights", [1, 1]), ("beta", -1)],
 )
 def test_a_value_that_an_option_does_not_take_is_told(name, value):
     with pytest.raises(UserError, match=f"^here: {name} of cvo is ") as raised:
@@ -71,13 +72,18 @@ def test_a_value_that_an_option_does_not_take_is_told(name, value):
 
 
 def test_vllm_in_the_trainers_own_process_is_refused_with_the_reason():
-    with pytest.raises(UserError, match="^here: vllm_mode of cvo is 'colocate': in the trainer's own process .* image tokens twice"):
+    with pytest.raises(
+        UserError,
+        match="^here: vllm_mode of cvo is 'colocate': in the trainer's own process .* image tokens twice",
+    ):
         options_of("cvo", {"use_vllm": True, "vllm_mode": "colocate"}, "here")
 
 
 def test_where_a_server_is_does_not_change_what_is_made():
     assert {name for name in CvoOptions.model_fields if name.startswith("vllm_server")} < set(WITHOUT_EFFECT)
-    assert not {"use_vllm", "vllm_importance_sampling_mode", "vllm_importance_sampling_correction"} & set(WITHOUT_EFFECT)
+    assert not {"use_vllm", "vllm_importance_sampling_mode", "vllm_importance_sampling_correction"} & set(
+        WITHOUT_EFFECT
+    )
 
 
 def test_the_same_share_of_tweets_has_nothing_to_do_with_d1():
@@ -90,5 +96,5 @@ def test_the_same_share_of_tweets_has_nothing_to_do_with_d1():
 
 
 def test_settings_are_read_without_loading_a_model():
-    code = "import sys; import mcr_lib.study.settings, mcr_lib.study.config; sys.exit('torch' in sys.modules)"
+    code = "import sys; import mcr_lib.study.runs.settings, mcr_lib.study.runs.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

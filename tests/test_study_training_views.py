@@ -1,4 +1,6 @@
-"""What notebooks 03 and 04 show: rows and their labels, options, hand-made and kept rollouts, curves, progress."""
+"""What notebooks 03 and 04 show: rows and their labels, options, hand-made and kept rollouts, curves,
+progress.
+"""
 
 import io
 import json
@@ -12,12 +14,14 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from mcr_lib.answer import write_answer
+from mcr_lib.data import mrsi
+from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
-from mcr_lib.sources.files import write_jsonl
-from mcr_lib.stages import mrsi
-from mcr_lib.study import cases, config, plots_training, rollout_views, training_views
-from mcr_lib.study.settings import Study
-from mcr_lib.study.stage_commands import teller
+from mcr_lib.study.commands.stage_commands import teller
+from mcr_lib.study.figures import plots_training
+from mcr_lib.study.runs import config
+from mcr_lib.study.runs.settings import Study
+from mcr_lib.study.tables import cases, rollout_views, training_views
 from mcr_lib.yardsticks import perfect
 
 SETTINGS = {
@@ -37,22 +41,30 @@ def _close_figures():
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, nano_folder):
     """Four settings of profile nano, none of them trained; the backbone's processor alone is read."""
-    made = Study(config.load("nano", tmp_path_factory.mktemp("run"), {"settings": SETTINGS, "backbone": str(nano_folder)}))
+    made = Study(
+        config.load(
+            "nano", tmp_path_factory.mktemp("run"), {"settings": SETTINGS, "backbone": str(nano_folder)}
+        )
+    )
     made.__dict__["target"] = mrsi.Target("qwen2.5-vl", 112 * 112, 168 * 168, "brief")
     return made
 
 
-# hand-made rollouts ------------------------------------------------------------------------------------------------------------------
+# hand-made rollouts
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_rewards_and_advantages_of_the_four_rollouts_are_those_worked_out_by_hand():
     rows = {row["rollout"]: row for row in rollout_views.hand_made_rows()}
-    # textual bias: the place gets a stray box: R_u = 1 / (1 + 1), one of two groundabilities right; the text is perfect
+    # textual bias: the place gets a stray box: R_u = 1 / (1 + 1), one of two groundabilities right; the text
+    # is perfect
     textual = rows["box not wanted (textual bias)"]
     assert [textual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e", "R")] == [1, 1, 1, 0.5, 0.5, 4]
     # visual bias: three names for two: 2/3, 2·2/5, 2/3, 1/2, 2/3
     visual = rows["name not in the text (visual bias)"]
-    assert [visual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e")] == pytest.approx([2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3])
+    assert [visual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e")] == pytest.approx(
+        [2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3]
+    )
     assert rows["malformed"]["R"] == 0
     # mean (5 + 4 + 3.3 + 0) / 4 = 3.075; spread² = (1.925² + 0.925² + 0.225² + 3.075²) / 3 = 4.6892
     assert rows["perfect"]["advantage"] == pytest.approx(1.925 / (4.6892**0.5 + 1e-4), abs=1e-4)
@@ -69,12 +81,15 @@ def test_rewards_of_the_text_alone_do_not_see_the_textual_shortcut():
     assert rows[0]["R"] == rows[1]["R"] == 3 > rows[2]["R"]
 
 
-# rollouts that training kept ---------------------------------------------------------------------------------------------------------
+# rollouts that training kept
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def rollouts(study):
-    """Two updates of two groups of two: in update 1 right against empty and equal; in update 2 right against unreadable, and equal."""
+    """Two updates of two groups of two: in update 1 right against empty and equal; in update 2 right against
+    unreadable, and equal.
+    """
     names = ("count", "span", "type", "grounding", "entailment")
     tweets = [e for e in study.examples("train") if any(entity.boxes_xyxy_px for entity in e.entities)][:2]
     rows = []
@@ -83,12 +98,28 @@ def rollouts(study):
             advantages = rollout_views.advantages(values)
             for value, advantage in zip(values, advantages, strict=True):
                 said = gold_answer(study, example) if value else worse
-                head = {"step": step, "group": group, "id": example.id, "answer": said, "worthless": "" if value else reason}
-                rows.append(head | {"n_tokens": 9, **dict.fromkeys(names, value / 5), "reward": float(value), "advantage": advantage})
+                head = {
+                    "step": step,
+                    "group": group,
+                    "id": example.id,
+                    "answer": said,
+                    "worthless": "" if value else reason,
+                }
+                rows.append(
+                    head
+                    | {
+                        "n_tokens": 9,
+                        **dict.fromkeys(names, value / 5),
+                        "reward": float(value),
+                        "advantage": advantage,
+                    }
+                )
     folder = study.run.setting("mcr")
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(folder / "rollouts.parquet")
-    log = [{"step": step, "equal_groups": 0.5, "truncated": 0.25, "reward": 3.75, "kl": 0.1} for step in (1, 2)]
+    log = [
+        {"step": step, "equal_groups": 0.5, "truncated": 0.25, "reward": 3.75, "kl": 0.1} for step in (1, 2)
+    ]
     write_jsonl(folder / "log.jsonl", log, kind="log")
     return rollout_views.read(study, ["mcr"])
 
@@ -104,9 +135,14 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, ro
     assert [(g.step, [row["reward"] for row in g.rows]) for g in (first, last)] == [(1, [5, 0]), (2, [5, 0])]
     best, worst = first.judged
     assert worst.predictions == ()
-    for pred, gold in best.matched:  # written in pixels of the resized image, read back in those of the original
+    for (
+        pred,
+        gold,
+    ) in best.matched:  # written in pixels of the resized image, read back in those of the original
         if gold.boxes_xyxy_px:
-            assert pred.box_xyxy == pytest.approx(max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1])), abs=2)
+            assert pred.box_xyxy == pytest.approx(
+                max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1])), abs=2
+            )
     assert rollout_views.told([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
     figure = plots_training.rollouts([first, last])
     assert sum(ax.axison for ax in figure.axes) == 4
@@ -125,26 +161,40 @@ def test_a_perfect_answer_earns_what_its_reasoning_allows():
 
 def test_shares_of_unread_answers_are_per_update_and_reasons_are_told(study, rollouts):
     rows = rollout_views.health_rows(rollouts, training_views.curve_rows(study, ["mcr"]))
-    assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [(1, 50, 25, 0), (2, 50, 25, 25)]
-    assert {row["reason"]: row["last third"] for row in rollout_views.reason_rows(rollouts)} == {"may earn": 3, "no_answer_tag": 1}
+    assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [
+        (1, 50, 25, 0),
+        (2, 50, 25, 25),
+    ]
+    assert {row["reason"]: row["last third"] for row in rollout_views.reason_rows(rollouts)} == {
+        "may earn": 3,
+        "no_answer_tag": 1,
+    }
 
 
 def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, rollouts):
     assert rollout_views.advantages_agree(study, rollouts)
     assert not rollout_views.advantages_agree(study, rollouts.assign(advantage=rollouts["advantage"] + 0.1))
-    rounded = rollouts["advantage"] + 2.4e-7 / 1e-4  # a mean of 3.67 in single precision, in a group of equals
+    rounded = (
+        rollouts["advantage"] + 2.4e-7 / 1e-4
+    )  # a mean of 3.67 in single precision, in a group of equals
     assert rollout_views.advantages_agree(study, rollouts.assign(advantage=rounded))
 
 
 def test_without_a_setting_there_is_nothing_to_show(study):
     empty = rollout_views.read(study, [])
-    assert rollout_views.health_rows(empty, []) == rollout_views.reason_rows(empty) == rollout_views.telling_groups(study, empty) == []
+    assert (
+        rollout_views.health_rows(empty, [])
+        == rollout_views.reason_rows(empty)
+        == rollout_views.telling_groups(study, empty)
+        == []
+    )
     assert rollout_views.advantages_agree(study, empty)
     assert training_views.told([]) == training_views.NOTHING
     assert training_views.row_in_each(study, []) == {}
 
 
-# settings and rows -------------------------------------------------------------------------------------------------------------------
+# settings and rows
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_settings_stand_after_those_that_they_start_from(study):
@@ -157,7 +207,11 @@ def test_what_a_setting_is_trained_on_is_told(study):
     rows = {row["setting"]: row for row in training_views.row_table(study, ["sft", "mrsi", "mcr"])}
     assert (rows["sft"]["tweets"], rows["sft"]["rows"]) == ("8 of train", 8)
     assert rows["mrsi"]["tweets"] == f"{len(study.examples('d1'))} of d1"
-    assert (rows["mrsi"]["styles"], rows["mcr"]["completions"], rows["mcr"]["starts from"]) == (1, "sampled", "mrsi")
+    assert (rows["mrsi"]["styles"], rows["mcr"]["completions"], rows["mcr"]["starts from"]) == (
+        1,
+        "sampled",
+        "mrsi",
+    )
 
 
 def test_the_same_tweet_is_shown_in_every_setting_where_one_is_common(study):
@@ -169,9 +223,16 @@ def test_the_same_tweet_is_shown_in_every_setting_where_one_is_common(study):
 
 def test_options_that_settings_share_stand_in_one_column(study):
     rows = {row["option"]: row for row in training_views.option_rows(study, ["sft", "mrsi"])}
-    assert (rows["batch_size"]["all"], rows["batch_size"]["sft"]) == (f"{study.config.sft['batch_size']}  (profile)", "")
+    assert (rows["batch_size"]["all"], rows["batch_size"]["sft"]) == (
+        f"{study.config.sft['batch_size']}  (profile)",
+        "",
+    )
     rate = rows["learning_rate"]
-    assert (rate["all"], rate["sft"], rate["mrsi"]) == ("", f"{study.config.sft['learning_rate']}  (profile)", "0.5  (setting mrsi)")
+    assert (rate["all"], rate["sft"], rate["mrsi"]) == (
+        "",
+        f"{study.config.sft['learning_rate']}  (profile)",
+        "0.5  (setting mrsi)",
+    )
     assert training_views.option_rows(study, []) == []
 
 
@@ -181,7 +242,10 @@ def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(s
     seen = training_views.seen_in_each(study, shown)
     (example, _), row = shown["mrsi"], seen["mrsi"]
     assert row.counts_the_completion_alone
-    assert "".join(text for text, is_learned in row.pieces if is_learned).removesuffix("<|im_end|>\n") == row.completion
+    assert (
+        "".join(text for text, is_learned in row.pieces if is_learned).removesuffix("<|im_end|>\n")
+        == row.completion
+    )
     assert row.size == row.images[0].size == study.target.size(example)
     n_image = row.size[0] * row.size[1] // 28**2
     assert (f"⟨{n_image} image tokens⟩", False) in row.pieces
@@ -199,7 +263,11 @@ def test_a_mask_that_counts_the_prompt_is_noticed():
     pieces = (("a", False), ("b", True), ("c", True))
     seen = training_views.Seen(cases.TWEET, pieces, (), None, 2, 3, "bc")
     assert seen.counts_the_completion_alone
-    for wrong in ((("a", True), *pieces[1:]), (*pieces[:2], ("c", False)), (("a", False), ("b", False), ("c", True))):
+    for wrong in (
+        (("a", True), *pieces[1:]),
+        (*pieces[:2], ("c", False)),
+        (("a", False), ("b", False), ("c", True)),
+    ):
         assert not training_views.Seen(cases.TWEET, wrong, (), None, 2, 3, "bc").counts_the_completion_alone
 
 
@@ -208,7 +276,8 @@ def test_an_unknown_tweet_is_told(study):
         training_views.raw_answers(study, ["base"], "test", "nobody")
 
 
-# progress and pictures ---------------------------------------------------------------------------------------------------------------
+# progress and pictures
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_progress_is_a_line_at_the_start_and_at_the_end_of_a_thing():
@@ -249,5 +318,7 @@ def test_a_note_is_said_of_the_testbed_alone(study):
 def test_what_was_written_and_checked_is_told(study, rollouts):
     folder = study.run.setting("mcr")
     (folder / "checks.json").write_text(json.dumps({"longest_prompt": 9, "gold_answers": 8}))
-    assert training_views.check_rows(study, ["mcr"]) == [{"setting": "mcr", "longest prompt": 9, "gold answers": 8}]
+    assert training_views.check_rows(study, ["mcr"]) == [
+        {"setting": "mcr", "longest prompt": 9, "gold answers": 8}
+    ]
     assert training_views.written(study, ["mcr"]) == "settings/mcr: checks.json, log.jsonl, rollouts.parquet"

@@ -1,4 +1,6 @@
-"""The controlled world: pure, split without overlap, like Twitter-GMNER v2 in its shares, and drawn where its boxes say."""
+"""The controlled world: pure, split without overlap, like Twitter-GMNER v2 in its shares, and drawn where its
+boxes say.
+"""
 
 import hashlib
 import os
@@ -12,14 +14,13 @@ import numpy as np
 import pytest
 from PIL import ImageChops
 
-from mcr_lib import sources
+from mcr_lib import data, testbed
+from mcr_lib.data.files import is_safe_id
+from mcr_lib.data.shares import V2_SHARES, shares
 from mcr_lib.errors import UserError
-from mcr_lib.sources import testbed
-from mcr_lib.sources.files import is_safe_id
-from mcr_lib.sources.shares import V2_SHARES, shares
-from mcr_lib.sources.testbed import drawing, tweets
-from mcr_lib.sources.testbed.drawing import Scene, Shown
-from mcr_lib.sources.testbed.world import BEINGS, BY_NAME, BY_TYPE
+from mcr_lib.testbed import drawing, tweets
+from mcr_lib.testbed.drawing import Scene, Shown
+from mcr_lib.testbed.world import BEINGS, BY_NAME, BY_TYPE
 from tests.conftest import REPOSITORY
 
 N = 3000
@@ -34,8 +35,8 @@ def made():
 
 DIGEST = """
 import hashlib
-from mcr_lib.sources import testbed
-from mcr_lib.sources.testbed.drawing import draw
+from mcr_lib.data import testbed
+from mcr_lib.testbed.drawing import draw
 digest = hashlib.sha256()
 for distribution in testbed.DISTRIBUTIONS:
     for split in ("train", "test"):
@@ -61,13 +62,17 @@ def test_an_example_is_a_function_of_its_place_and_the_seed_in_any_process():
 
 def test_texts_and_scenes_are_those_on_which_results_were_made():
     """A change that is meant raises the version in `SOURCE`, and the base model is made anew."""
-    places = [(name, split, k) for name in testbed.DISTRIBUTIONS for split in sources.SPLITS for k in range(10)]
-    digest = hashlib.sha256(repr([(m.example, m.scene) for m in (testbed.make(*place) for place in places)]).encode()).hexdigest()[:12]
+    places = [(name, split, k) for name in testbed.DISTRIBUTIONS for split in data.SPLITS for k in range(10)]
+    digest = hashlib.sha256(
+        repr([(m.example, m.scene) for m in (testbed.make(*place) for place in places)]).encode()
+    ).hexdigest()[:12]
     assert digest == "131711c184d8"
 
 
 def test_splits_share_no_text():
-    texts = {split: {testbed.make("gmner", split, k).example.text for k in range(300)} for split in sources.SPLITS}
+    texts = {
+        split: {testbed.make("gmner", split, k).example.text for k in range(300)} for split in data.SPLITS
+    }
     for a, b in combinations(texts.values(), 2):
         assert not a & b
 
@@ -76,7 +81,9 @@ def test_there_are_enough_entities_and_every_emblem_is_one_of_a_kind():
     assert len(BEINGS) >= 48
     assert {len(being.name.split()) for being in BEINGS} == {1, 2, 3}
     assert {being.sigil for being in BEINGS} == {"", "@", "#"}
-    assert len({(b.outline, b.colour, b.mark) for b in BEINGS}) == len({b.name for b in BEINGS}) == len(BEINGS)
+    assert (
+        len({(b.outline, b.colour, b.mark) for b in BEINGS}) == len({b.name for b in BEINGS}) == len(BEINGS)
+    )
     n_alike = [sum(a.is_look_alike(b) for b in BEINGS) for a in BEINGS]
     assert sum(n > 0 for n in n_alike) == 44  # as the module says
     for type_, beings in BY_TYPE.items():
@@ -91,20 +98,32 @@ def test_ids_are_safe_and_told_apart(made):
 
 def test_gmner_has_the_shares_of_v2_within_three_points(made):
     found = shares([m.example for m in made["gmner"]])
-    assert {name: (round(found[name], 3), share) for name, share in V2_SHARES.items() if abs(found[name] - share) > 0.03} == {}
+    assert {
+        name: (round(found[name], 3), share)
+        for name, share in V2_SHARES.items()
+        if abs(found[name] - share) > 0.03
+    } == {}
     assert abs(found["pictures with bait"] - 0.6) < 0.03
 
 
 def test_the_shares_of_v2_are_those_of_the_release(real):
-    everyone = [e for split in sources.SPLITS for e in real(split)]
+    everyone = [e for split in data.SPLITS for e in real(split)]
     assert {name: round(share, 4) for name, share in shares(everyone).items()} == V2_SHARES
 
 
 def test_shares_of_a_tweet_that_can_be_counted_by_hand(made):
-    mixed = next(m.example for m in made["gmner"] if [e.is_groundable for e in m.example.entities] == [True, False])
+    mixed = next(
+        m.example for m in made["gmner"] if [e.is_groundable for e in m.example.entities] == [True, False]
+    )
     found = shares([mixed])
-    assert (found["groundable"], found["tweets with 2 entities"], found["tweets that show some and lack some"]) == (0.5, 1.0, 1.0)
-    assert found["tweets that do so within one type"] == float(mixed.entities[0].type == mixed.entities[1].type)
+    assert (
+        found["groundable"],
+        found["tweets with 2 entities"],
+        found["tweets that show some and lack some"],
+    ) == (0.5, 1.0, 1.0)
+    assert found["tweets that do so within one type"] == float(
+        mixed.entities[0].type == mixed.entities[1].type
+    )
 
 
 def test_in_captions_what_is_named_is_shown_and_a_stated_share_hides_one_name(made):
@@ -124,10 +143,15 @@ def test_elsewhere_bait_is_what_is_shown_and_not_named(made):
     for name in ("gmner", "adversarial", "unseen"):
         for m in made[name]:
             named = {being.name for being in m.named}
-            assert {bait.text for bait in m.example.image_only} == {shown.name for shown in m.scene.shown} - named
+            assert {bait.text for bait in m.example.image_only} == {
+                shown.name for shown in m.scene.shown
+            } - named
             for entity in m.example.entities:
                 assert entity.boxes_xyxy_px == m.scene.boxes_of(entity.text)
-                assert (entity.type, entity.text) == (BY_NAME[entity.text].type, " ".join(m.example.tokens[slice(*entity.span)]))
+                assert (entity.type, entity.text) == (
+                    BY_NAME[entity.text].type,
+                    " ".join(m.example.tokens[slice(*entity.span)]),
+                )
 
 
 def test_adversarial_bait_is_everywhere_and_mostly_like_what_is_missing(made):
@@ -139,7 +163,8 @@ def test_adversarial_bait_is_everywhere_and_mostly_like_what_is_missing(made):
             n_bait += 1
             n_type += any(bait.type == being.type for being in missing)
             n_alike += any(BY_NAME[bait.text].is_look_alike(being) for being in missing)
-    # 0.9 are drawn of a missing entity's type, and some of the rest are by chance; 0.4 of these are look-alikes where there is one
+    # 0.9 are drawn of a missing entity's type, and some of the rest are by chance; 0.4 of these are
+    # look-alikes where there is one
     assert 0.90 < n_type / n_bait < 0.95
     assert 0.9 * 0.4 * 0.85 < n_alike / n_bait < 0.9 * 0.4 * 1.1
 
@@ -158,9 +183,16 @@ def test_tweets_are_varied_and_hold_what_makes_real_ones_hard(made):
     assert len(set(train)) > 0.9 * N  # frames, openings and endings, whoever is named
     test = [skeleton(testbed.make("gmner", "test", k).example) for k in range(300)]
     assert sum(text in set(train) for text in test) < 0.15 * 300
-    adjacent = [e for e in examples if any(a.end == b.start for a, b in zip(e.entities, e.entities[1:], strict=False))]
+    adjacent = [
+        e for e in examples if any(a.end == b.start for a, b in zip(e.entities, e.entities[1:], strict=False))
+    ]
     named_twice = [e for e in examples if len({entity.text for entity in e.entities}) < len(e.entities)]
-    for some in (adjacent, named_twice, [e for e in examples if len(e.entities) > 2], [e for e in examples if not e.entities]):
+    for some in (
+        adjacent,
+        named_twice,
+        [e for e in examples if len(e.entities) > 2],
+        [e for e in examples if not e.entities],
+    ):
         assert len(some) > 10
     for mark in ("http", "😂", " # ", " @ ", "&amp ;"):
         assert sum(mark in e.text for e in examples) > 10, mark
@@ -177,7 +209,9 @@ def test_unseen_speaks_in_frames_and_of_pairs_that_no_other_distribution_has(mad
     seen_pairs = set().union(*(pairs(m) for name in OTHERS for m in made[name]))
     for m in made["unseen"]:
         is_named_twice = len(m.example.entities) == 2 and len(m.named) == 1  # these have frames of their own
-        assert is_named_twice or any(f" {frame} " in f" {skeleton(m.example)} " for frame in held_out), m.example.text
+        assert is_named_twice or any(f" {frame} " in f" {skeleton(m.example)} " for frame in held_out), (
+            m.example.text
+        )
         assert len(m.named) < 2 or pairs(m) - seen_pairs, m.named
     assert not {skeleton(m.example) for m in made["unseen"]} & set(elsewhere)
 
@@ -187,7 +221,9 @@ def test_every_box_frames_what_is_drawn_to_the_pixel():
         scene = Scene((90, 80), (Shown(being.name, 11, 9, 28 + k, 28 + k // 2),), "#e8e4da", "clutter", 8)
         with_it, without = drawing.draw(scene), drawing.draw(replace(scene, shown=()))
         x1, y1, x2, y2 = ImageChops.difference(with_it, without).getbbox()
-        assert (x1 + 1, y1 + 1, x2, y2) == scene.shown[0].box_xyxy_px == scene.boxes_of(being.name)[0]  # counted from 1, last pixel
+        assert (
+            (x1 + 1, y1 + 1, x2, y2) == scene.shown[0].box_xyxy_px == scene.boxes_of(being.name)[0]
+        )  # counted from 1, last pixel
 
 
 def test_emblems_stay_inside_apart_and_within_the_sizes_of_the_knobs(made):
@@ -200,19 +236,30 @@ def test_emblems_stay_inside_apart_and_within_the_sizes_of_the_knobs(made):
                 assert shown.x + shown.width <= m.scene.size_px[0]
                 assert shown.y + shown.height <= m.scene.size_px[1]
             for a, b in combinations(m.scene.shown, 2):
-                assert a.x + a.width < b.x or b.x + b.width < a.x or a.y + a.height < b.y or b.y + b.height < a.y
+                assert (
+                    a.x + a.width < b.x or b.x + b.width < a.x or a.y + a.height < b.y or b.y + b.height < a.y
+                )
 
 
 SMALL = testbed.find("gmner").scale_px[0]
 
 
 def clean(being):
-    return np.asarray(drawing.draw(Scene((SMALL, SMALL), (Shown(being.name, 0, 0, SMALL, SMALL),), "#e8e4da", "", 0)), dtype=float)
+    return np.asarray(
+        drawing.draw(Scene((SMALL, SMALL), (Shown(being.name, 0, 0, SMALL, SMALL),), "#e8e4da", "", 0)),
+        dtype=float,
+    )
 
 
 def cluttered(rng, being, *, n_clutter, cover=0.0, cover_at=0.0):
     x, y = int(rng.random() * 80), int(rng.random() * 80)
-    scene = Scene((112, 112), (Shown(being.name, x, y, SMALL, SMALL, cover, cover_at),), "#e8e4da", f"{rng.random()}", n_clutter)
+    scene = Scene(
+        (112, 112),
+        (Shown(being.name, x, y, SMALL, SMALL, cover, cover_at),),
+        "#e8e4da",
+        f"{rng.random()}",
+        n_clutter,
+    )
     return np.asarray(drawing.draw(scene), dtype=float)[y : y + SMALL, x : x + SMALL]
 
 
@@ -220,7 +267,9 @@ def test_every_emblem_is_nearest_to_itself_at_the_smallest_size_with_a_margin():
     sprites = np.stack([clean(being) for being in BEINGS])
     rng = Random("clutter")
     for k, being in enumerate(BEINGS * 2):
-        distances = np.abs(sprites - cluttered(rng, being, n_clutter=testbed.find("gmner").clutter)).mean(axis=(1, 2, 3))
+        distances = np.abs(sprites - cluttered(rng, being, n_clutter=testbed.find("gmner").clutter)).mean(
+            axis=(1, 2, 3)
+        )
         own = distances[k % len(BEINGS)]
         nearest_other = np.delete(distances, k % len(BEINGS)).min()
         assert own + 4 < nearest_other, being.name  # grey levels, mean over the pixels of the box
@@ -258,7 +307,10 @@ def test_an_occluded_emblem_can_be_told_from_the_rows_that_are_visible():
         ({"bait": [0] * 13 + [1]}, "bait goes up to 13; expected at most 12"),
         ({"clutter": -1}, "clutter is -1; expected 0 to 1,000"),
         ({"side_px": [200, 100]}, r"side_px is \(200, 100\); expected 8 <= shortest <= longest <= 2,048"),
-        ({"scale_px": [50, 60]}, "up to 6 emblems of 50 pixels and more do not fit into pictures of 112 pixels, which hold 4"),
+        (
+            {"scale_px": [50, 60]},
+            "up to 6 emblems of 50 pixels and more do not fit into pictures of 112 pixels, which hold 4",
+        ),
         ({"bait": [0] * 7 + [1]}, "up to 11 emblems of 28 pixels"),
     ],
 )
@@ -280,17 +332,27 @@ def test_knobs_come_back_from_json_and_departures_keep_the_rest():
 
 def test_full_pictures_that_never_come_out_are_told_and_not_waited_for(monkeypatch):
     monkeypatch.setattr(testbed, "_TRIES", 100)
-    tight = testbed.altered(testbed.find("gmner"), {"scale_px": [36, 36], "side_px": [112, 112], "bait": [0] * 9 + [1], "counts": [1]})
-    with pytest.raises(UserError, match="no example of gmner train in 100 tries; with these knobs the emblems do not fit"):
+    tight = testbed.altered(
+        testbed.find("gmner"),
+        {"scale_px": [36, 36], "side_px": [112, 112], "bait": [0] * 9 + [1], "counts": [1]},
+    )
+    with pytest.raises(
+        UserError, match="no example of gmner train in 100 tries; with these knobs the emblems do not fit"
+    ):
         testbed.make("gmner", "train", 0, knobs=tight)
 
 
 def test_unknown_distributions_and_splits_are_told():
-    with pytest.raises(UserError, match="unknown distribution 'gmnr' of the testbed; choose one of caption, gmner, adversarial, unseen"):
+    with pytest.raises(
+        UserError,
+        match="unknown distribution 'gmnr' of the testbed; choose one of caption, gmner, adversarial, unseen",
+    ):
         testbed.make("gmnr", "train", 0)
     with pytest.raises(UserError, match="the testbed has no split 'deev'; choose one of train, dev, test"):
         testbed.make("gmner", "deev", 0)
 
 
 def test_fine_types_are_counted_under_their_coarse_ones(real):
-    assert shares(real("dev", "twitter-fmnerg"), coarse_of=sources.find_source("twitter-fmnerg")[0].coarse_of) == shares(real("dev"))
+    assert shares(
+        real("dev", "twitter-fmnerg"), coarse_of=data.find_source("twitter-fmnerg")[0].coarse_of
+    ) == shares(real("dev"))

@@ -1,4 +1,6 @@
-"""The testbed as files: they read back equal, sets share a folder, a set is reused only when it is whole and the same."""
+"""The testbed as files: they read back equal, sets share a folder, a set is reused only when it is whole and
+the same.
+"""
 
 import json
 import os
@@ -11,19 +13,19 @@ from types import SimpleNamespace
 import pytest
 from PIL import ImageChops
 
-from mcr_lib import sources
+from mcr_lib import data, testbed
+from mcr_lib.data.check import check
+from mcr_lib.data.files import read_jsonl
+from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
-from mcr_lib.sources import testbed
-from mcr_lib.sources.check import check
-from mcr_lib.sources.files import read_jsonl
-from mcr_lib.sources.images import open_image
-from mcr_lib.sources.testbed import drawing, folder
-from mcr_lib.study import config, prepare, testbed_gallery
+from mcr_lib.study.figures import testbed_gallery
+from mcr_lib.study.runs import config, prepare
+from mcr_lib.testbed import drawing, folder
 from tests.conftest import REPOSITORY
 
 
 def read(root, name):
-    return sources.load_split("testbed", root, split=name, images_dir=root)
+    return data.load_split("testbed", root, split=name, images_dir=root)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,9 @@ def test_what_is_written_reads_back_equal_with_its_pictures(root, name):
     for k, example in enumerate(read(root, name)):
         made = testbed.make(distribution, split, k)
         assert replace(example, images=()) == replace(made.example, split=name)
-        assert ImageChops.difference(open_image(example.images[0]), drawing.draw(made.scene)).getbbox() is None
+        assert (
+            ImageChops.difference(open_image(example.images[0]), drawing.draw(made.scene)).getbbox() is None
+        )
         assert open_image(example.images[0]).size == example.image_size_px
 
 
@@ -54,11 +58,19 @@ def test_every_distribution_can_be_written_and_captions_keep_what_they_hide(tmp_
 
 
 def test_the_files_are_twitter_gmners_own_and_the_sidecar_says_how_they_were_made(root):
-    plain = sources.load_split("twitter-gmner", root, split="test", version="v1")
-    assert [(e.id, e.tokens, e.entities) for e in plain] == [(e.id, e.tokens, e.entities) for e in read(root, "test")]
+    plain = data.load_split("twitter-gmner", root, split="test", version="v1")
+    assert [(e.id, e.tokens, e.entities) for e in plain] == [
+        (e.id, e.tokens, e.entities) for e in read(root, "test")
+    ]
     header, rows = read_jsonl(root / "Twitter10000" / "sidecar" / "test_adversarial.jsonl", kind="sidecar")
     told = header["recipe"]
-    assert (told["distribution"], told["split"], told["n"], told["seed"], len(rows)) == ("adversarial", "test", 30, 0, 30)
+    assert (told["distribution"], told["split"], told["n"], told["seed"], len(rows)) == (
+        "adversarial",
+        "test",
+        30,
+        0,
+        30,
+    )
     assert testbed.altered(testbed.Knobs(), told["knobs"]) == testbed.find("adversarial")
 
 
@@ -78,8 +90,14 @@ def test_without_a_sidecar_what_it_says_is_unknown(root, tmp_path):
         (lambda rows: rows[:-1], "its 29 tweets are not the 30 of the split test"),
         (lambda rows: [{**rows[0], "id": "other"}, *rows[1:]], "its 30 tweets are not the 30"),
         (lambda rows: [{"id": rows[0]["id"]}, *rows[1:]], "line 2: expected image_size_px and image_only"),
-        (lambda rows: [{**rows[0], "image_only": [{"text": "x"}]}, *rows[1:]], "line 2: expected image_size_px and image_only"),
-        (lambda rows: [{**row, "image_size_px": [1, 2]} for row in rows], r"image_size_px is \(1, 2\), the xml says"),
+        (
+            lambda rows: [{**rows[0], "image_only": [{"text": "x"}]}, *rows[1:]],
+            "line 2: expected image_size_px and image_only",
+        ),
+        (
+            lambda rows: [{**row, "image_size_px": [1, 2]} for row in rows],
+            r"image_size_px is \(1, 2\), the xml says",
+        ),
     ],
 )
 def test_a_sidecar_that_does_not_fit_is_one_sentence(tmp_path, change, message):
@@ -125,7 +143,9 @@ def test_an_interrupted_set_is_made_anew(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         folder.write(tmp_path, "test", 6, seed=1, progress=stop)
     assert folder.write_missing(tmp_path, "test", 6)
-    assert [replace(e, images=()) for e in read(tmp_path, "test")] == [testbed.make("gmner", "test", k).example for k in range(6)]
+    assert [replace(e, images=()) for e in read(tmp_path, "test")] == [
+        testbed.make("gmner", "test", k).example for k in range(6)
+    ]
 
 
 def test_check_reads_every_set_and_expects_nothing(root):
@@ -133,7 +153,12 @@ def test_check_reads_every_set_and_expects_nothing(root):
     assert list(report.found) == ["train", "test", "test_adversarial", "all"]
     assert (report.expected, report.differences) == ({}, [])
     assert "Nothing is published about testbed-v1" in report.verdict
-    assert report.images.counts == {"present": 90, "missing": 0, "unreadable": 0, "of another size than annotated": 0}
+    assert report.images.counts == {
+        "present": 90,
+        "missing": 0,
+        "unreadable": 0,
+        "of another size than annotated": 0,
+    }
 
 
 def test_where_there_is_no_room_this_is_told_before_the_work(tmp_path, monkeypatch):
@@ -145,7 +170,7 @@ def test_where_there_is_no_room_this_is_told_before_the_work(tmp_path, monkeypat
 
 def test_a_disk_that_is_full_half_way_is_one_sentence_and_leaves_no_sidecar(tmp_path):
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
-    limited += "from mcr_lib.study.cli import main; sys.exit(main(sys.argv[1:]))"
+    limited += "from mcr_lib.study.commands.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-B", "-c", limited, "testbed", "make", "--n", "50", "--out", str(tmp_path)],
         capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -178,13 +203,19 @@ def test_a_folder_that_cannot_be_is_told(tmp_path):
 
 
 def loaded(path, **overrides):
-    return config.load("smoke", path, {"testbed_sizes": {"train": 6, "test": 4, "test_unseen": 2}, **overrides})
+    return config.load(
+        "smoke", path, {"testbed_sizes": {"train": 6, "test": 4, "test_unseen": 2}, **overrides}
+    )
 
 
 def test_a_run_makes_its_sets_once_and_reads_them_with_pictures_and_bait(tmp_path):
     given = loaded(tmp_path, splits=["train", "test_adversarial", "test_unseen"])
     examples = prepare.load_examples(given)
-    assert {split: len(some) for split, some in examples.items()} == {"train": 6, "test_adversarial": 4, "test_unseen": 2}
+    assert {split: len(some) for split, some in examples.items()} == {
+        "train": 6,
+        "test_adversarial": 4,
+        "test_unseen": 2,
+    }
     everyone = [example for some in examples.values() for example in some]
     assert all(Path(example.images[0]).is_file() and example.image_only is not None for example in everyone)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
@@ -196,12 +227,16 @@ def test_a_run_makes_its_sets_once_and_reads_them_with_pictures_and_bait(tmp_pat
 
 
 def test_a_run_turns_knobs_in_every_distribution(tmp_path):
-    given = loaded(tmp_path, splits=["train", "test_adversarial"], testbed_knobs={"bait": [1]}, testbed_seed=2)
+    given = loaded(
+        tmp_path, splits=["train", "test_adversarial"], testbed_knobs={"bait": [1]}, testbed_seed=2
+    )
     examples = prepare.load_examples(given)
     assert all(example.image_only == () for some in examples.values() for example in some)
     assert (
         replace(examples["train"][0], images=())
-        == testbed.make("gmner", "train", 0, seed=2, knobs=testbed.altered(testbed.find("gmner"), {"bait": [1]})).example
+        == testbed.make(
+            "gmner", "train", 0, seed=2, knobs=testbed.altered(testbed.find("gmner"), {"bait": [1]})
+        ).example
     )
 
 
@@ -214,7 +249,10 @@ def test_a_run_with_a_folder_reads_it_and_makes_nothing(root, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"splits": ["dev"]}, "testbed_sizes has no number for dev; it has some for train, test, test_unseen"),
+        (
+            {"splits": ["dev"]},
+            "testbed_sizes has no number for dev; it has some for train, test, test_unseen",
+        ),
         ({"splits": ["test_foo"]}, "unknown distribution 'foo'"),
         ({"splits": ["test"], "testbed_knobs": {"damaged": 2}}, "damaged is 2.0"),
         ({"splits": ["test"], "version": "v2"}, "testbed has no version 'v2'; choose one of v1"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcr_lib import sources, yardsticks
+from mcr_lib import data, yardsticks
 from mcr_lib.boxes import is_hit
 from mcr_lib.metrics import judge, outcome, ratios, totals
 from mcr_lib.schema import Entity, Example
@@ -11,7 +11,7 @@ from mcr_lib.schema import Entity, Example
 
 @pytest.fixture(scope="module")
 def examples(sample_dir):
-    return [e for split in sources.SPLITS for e in sources.load_split("twitter-gmner", sample_dir, split=split)]
+    return [e for split in data.SPLITS for e in data.load_split("twitter-gmner", sample_dir, split=split)]
 
 
 def degraded(examples, **accuracy):
@@ -49,7 +49,15 @@ def test_one_decision_is_wrong_everywhere_and_the_others_nowhere(examples, name,
 
 def test_a_wrong_box_misses_the_neighbour_of_the_same_name_too():
     neighbours = ((10, 10, 30, 40), (30, 10, 50, 40))  # the first, moved by its width, is the second
-    twins = Example("1", "d", "test", ("Twins",), (Entity("Twins", 0, 1, "PER", neighbours),), ("PER",), image_size_px=(99, 99))
+    twins = Example(
+        "1",
+        "d",
+        "test",
+        ("Twins",),
+        (Entity("Twins", 0, 1, "PER", neighbours),),
+        ("PER",),
+        image_size_px=(99, 99),
+    )
     assert [is_hit(p.box_xyxy, neighbours) for p, _ in degraded([twins], box=0)[0].matched] == [False]
 
 

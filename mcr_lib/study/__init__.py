@@ -1,1 +1,1 @@
-"""Runs, folders, pictures and the `mcr` command."""
+"""The harness: runs, tables, figures, comparison over seeds, and the `mcr` command."""

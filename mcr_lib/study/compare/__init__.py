@@ -1,0 +1,1 @@
+"""Run folders over several seeds, merged and tested."""

@@ -1,0 +1,1 @@
+"""What notebooks and reports draw: a file per form."""

@@ -1,0 +1,1 @@
+"""What a run is made of: configuration, settings, run folder, notebooks, report."""

@@ -1,0 +1,88 @@
+"""Fingerprints of code: what a stage does depends on every module that it imports, and on nothing that it
+does not.
+
+The imports are walked, not listed by hand: a list goes out of date without a sound, and a model trained by
+other code then passes as current. Comments, docstrings and layout do not count.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import mcr_lib
+from mcr_lib.data.files import read_text
+from mcr_lib.study.runs.artifacts import fingerprint
+
+PACKAGE = Path(mcr_lib.__file__).parent
+
+ENTRIES = {
+    "sft": ("mcr_lib.training.sft", "mcr_lib.data.mrsi", "mcr_lib.data.modality"),
+    "cvo": ("mcr_lib.training.cvo", "mcr_lib.data.mrsi", "mcr_lib.data.modality"),
+    "generate": ("mcr_lib.training.generate", "mcr_lib.data.mrsi", "mcr_lib.data.modality"),
+}
+"""Stage, or the answering of tweets -> the modules that run it and make its rows; the rest follows from their
+imports.
+"""
+
+
+def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
+    """Fingerprint of all the code that a stage runs on.
+
+    Args:
+        stage: a key of `ENTRIES`.
+        package: the folder of the package `mcr_lib`.
+    """
+    return fingerprint([(name, _read(path)[0]) for name, path in reachable(stage, package).items()])
+
+
+def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
+    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted by name."""
+    found: dict[str, Path] = {}
+    waiting = list(ENTRIES[stage])
+    while waiting:
+        name = waiting.pop()
+        path = _file(name, package)
+        if name not in found and path is not None:
+            found[name] = path
+            waiting += [name.rpartition(".")[0], *_read(path)[1]]
+    return dict(sorted(found.items()))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every absolute name that a file imports, with its line: modules, and what may be one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _file(name: str, package: Path) -> Path | None:
+    """The file of a module of the package; `None` for any other name."""
+    first, *rest = name.split(".")
+    if first != package.name:
+        return None
+    place = package.joinpath(*rest)
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+    """A fingerprint of what a file does, without comments, docstrings and layout, and the names that it imports."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _parsed(path: Path, changed_ns: int) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(read_text(path))
+    names = tuple(name for name, _ in imports(tree))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]
+    return fingerprint(ast.dump(tree)), names
+
+
+def _is_text(part: ast.stmt) -> bool:
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)

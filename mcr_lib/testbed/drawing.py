@@ -1,0 +1,211 @@
+"""Pictures of the testbed: emblems on a cluttered ground, drawn with Pillow; a scene says all that is in a
+picture.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from PIL import Image, ImageDraw
+
+from mcr_lib.boxes import Box
+from mcr_lib.data.chance import pick
+from mcr_lib.testbed.world import BY_NAME, COLOURS, Being
+
+_FINE = 128
+"""Side of the master copy of an emblem, in pixels; smaller ones are scaled from it, which smooths their
+edges.
+"""
+
+_TRIES = 60
+_GROUNDS = ("#e8e4da", "#d9e6ef", "#dfe9d8", "#efe0dd", "#e4def0", "#cfd4da", "#f4f1e6", "#bfc9bd")
+_INK = ("#9a9488", "#8d99a6", "#a7a29a", "#7f8c83", "#b3a6a0")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An emblem in a picture.
+
+    Args:
+        name: whose emblem.
+        x: left edge in pixels, from 0.
+        y: upper edge in pixels, from 0.
+        width: in pixels.
+        height: in pixels.
+        cover: share of the height that a strip hides, in [0, 0.4]; 0 = nothing.
+        cover_at: where the strip begins, as a share of the height.
+    """
+
+    name: str
+    x: int
+    y: int
+    width: int
+    height: int
+    cover: float = 0.0
+    cover_at: float = 0.0
+
+    @property
+    def box_xyxy_px(self) -> Box:
+        """Its box as Twitter-GMNER writes boxes: first and last pixel, counted from 1."""
+        return (self.x + 1, self.y + 1, self.x + self.width, self.y + self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that a picture shows.
+
+    Args:
+        size_px: (width, height).
+        shown: emblems, drawn in this order.
+        ground: colour of the ground.
+        clutter: seed of lines and blobs behind the emblems.
+        n_clutter: how many.
+    """
+
+    size_px: tuple[int, int]
+    shown: tuple[Shown, ...]
+    ground: str
+    clutter: str
+    n_clutter: int
+
+    def boxes_of(self, name: str) -> tuple[Box, ...]:
+        """Boxes of every emblem of that name, largest first."""
+        boxes = [(s.width * s.height, s.box_xyxy_px) for s in self.shown if s.name == name]
+        return tuple(box for _, box in sorted(boxes, reverse=True))
+
+
+def compose(
+    rng: Random,
+    names: list[str],
+    *,
+    size_px: tuple[int, int],
+    scale_px: tuple[int, int],
+    occlusion: float,
+    n_clutter: int,
+) -> Scene | None:
+    """Emblems of these names (one each time it is listed) at random places that do not overlap; `None` where
+    they do not fit.
+
+    Args:
+        scale_px: smallest and largest side of an emblem; sizes are drawn from there, and lowered where it
+            gets tight.
+        occlusion: share of emblems of which a strip is hidden, in [0, 1].
+    """
+    smallest, largest = scale_px
+    for attempt in range(_TRIES):
+        upper = max(smallest, largest - (largest - smallest) * attempt // (_TRIES // 2))
+        placed: list[Shown] = []
+        for name in names:
+            if (one := _place(rng, name, placed, size_px, (smallest, upper), occlusion)) is None:
+                break
+            placed.append(one)
+        else:
+            return Scene(size_px, tuple(placed), pick(rng, _GROUNDS), f"{rng.random():.17f}", n_clutter)
+    return None
+
+
+def draw(scene: Scene) -> Image.Image:
+    """The picture, RGB, of the scene's size."""
+    image = Image.new("RGB", scene.size_px, scene.ground)
+    pen = ImageDraw.Draw(image)
+    rng = Random(scene.clutter)
+    width, height = scene.size_px
+    for _ in range(scene.n_clutter):
+        x, y, w, h = rng.random() * width, rng.random() * height, 4 + rng.random() * 30, 2 + rng.random() * 18
+        ink = pick(rng, _INK)
+        if rng.random() < 0.5:
+            pen.line((x, y, x + 2 * w - 30, y + 2 * h - 20), fill=ink, width=1 + int(rng.random() * 3))
+        else:
+            pen.ellipse((x, y, x + w, y + h), outline=ink, width=2)
+    for shown in scene.shown:
+        small = emblem(BY_NAME[shown.name]).resize(
+            (shown.width, shown.height), Image.Resampling.BILINEAR, reducing_gap=2.0
+        )
+        image.paste(small, (shown.x, shown.y), small)
+        if shown.cover:
+            top = shown.y + shown.cover_at * shown.height
+            pen.rectangle(
+                (shown.x, top, shown.x + shown.width - 1, top + shown.cover * shown.height), fill=scene.ground
+            )
+    return image
+
+
+@lru_cache(maxsize=256)
+def emblem(being: Being) -> Image.Image:
+    """The master copy of an emblem, RGBA, that touches all four sides."""
+    side, big = _FINE, 4 * _FINE
+    image = Image.new("RGBA", (big, big), (0, 0, 0, 0))
+    pen = ImageDraw.Draw(image)
+    colour, edge = COLOURS[being.colour], "#1d1d1f"
+    rim = big // 22
+    for points, fill in (
+        (_outline(being.outline, big, 0), edge),
+        (_outline(being.outline, big, rim), colour),
+    ):
+        if being.outline == "disc":
+            pen.ellipse(points, fill=fill)
+        else:
+            pen.polygon(points, fill=fill)
+    _mark(pen, being.mark, big, centre=0.6 if being.outline == "house" else 0.5)
+    return image.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def _outline(outline: str, big: int, rim: int) -> list[tuple[float, float]]:
+    def at(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        scale = 1 - 2.6 * rim / big
+        return [
+            ((0.5 + (x - 0.5) * scale) * (big - 1), (0.5 + (y - 0.5) * scale) * (big - 1)) for x, y in points
+        ]
+
+    if outline == "disc":
+        return [(rim, rim), (big - 1 - rim, big - 1 - rim)]
+    if outline == "house":
+        return at([(0.5, 0), (1, 0.38), (1, 1), (0, 1), (0, 0.38)])
+    if outline == "shield":
+        return at([(0, 0), (1, 0), (1, 0.62), (0.5, 1), (0, 0.62)])
+    corners = [
+        (0.5, 0),
+        (0.66, 0.3),
+        (1, 0.3),
+        (0.78, 0.56),
+        (0.9, 1),
+        (0.5, 0.78),
+        (0.1, 1),
+        (0.22, 0.56),
+        (0, 0.3),
+        (0.34, 0.3),
+    ]
+    return at(corners)
+
+
+def _mark(pen: ImageDraw.ImageDraw, mark: str, big: int, *, centre: float) -> None:
+    c, m = big * 0.5, big * centre
+    if mark == "dot":
+        pen.ellipse((c - 0.2 * big, m - 0.2 * big, c + 0.2 * big, m + 0.2 * big), fill="#ffffff")
+    elif mark == "bar":
+        pen.rectangle((c - 0.28 * big, m - 0.1 * big, c + 0.28 * big, m + 0.1 * big), fill="#1d1d1f")
+
+
+def _place(
+    rng: Random,
+    name: str,
+    placed: list[Shown],
+    size_px: tuple[int, int],
+    scale_px: tuple[int, int],
+    occlusion: float,
+) -> Shown | None:
+    smallest, largest = scale_px
+    for _ in range(8):
+        side, aspect = smallest + rng.random() * (largest - smallest), 0.85 + 0.35 * rng.random()
+        width, height = max(smallest, round(side * aspect)), max(smallest, round(side / aspect))
+        if width > size_px[0] or height > size_px[1]:
+            continue
+        x, y = int(rng.random() * (size_px[0] - width + 1)), int(rng.random() * (size_px[1] - height + 1))
+        if any(
+            x < o.x + o.width + 2 and o.x < x + width + 2 and y < o.y + o.height + 2 and o.y < y + height + 2
+            for o in placed
+        ):
+            continue
+        cover = 0.15 + 0.2 * rng.random() if rng.random() < occlusion else 0.0
+        return Shown(name, x, y, width, height, cover, rng.random() * (1 - cover) if cover else 0.0)
+    return None

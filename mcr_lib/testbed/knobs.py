@@ -1,0 +1,182 @@
+"""What the testbed's distributions are made of: knobs, those of each named distribution, and departures from
+them.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mcr_lib.data.twitter_gmner import LABELS
+from mcr_lib.errors import UserError
+
+MAX_MENTIONS, MAX_BAIT, MAX_CLUTTER, MAX_SIDE_PX = 6, 12, 1000, 2048
+GAP_PX = 2
+"""Between any two emblems at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What a distribution is made of. The defaults are those of `gmner`.
+
+    Args:
+        counts: share of tweets with 0, 1, 2, ... entities.
+        groundable: type -> share of its mentions that the picture shows.
+        bait: share of pictures with 0, 1, 2, ... emblems that the tweet does not name.
+        same_type_bait: share of bait that has the type of a mention that is not shown, where there is one.
+        look_alike_bait: share of that bait which looks like the mention but for the mark.
+        repeated: share of one-entity tweets that name it twice.
+        twins: share of shown entities that are drawn twice.
+        damaged: share of tweets with entities of which one name is damaged in the text, though it is shown.
+        held_out: whether frames and pairs come from those kept aside.
+        side_px: shortest and longest side of a picture.
+        scale_px: shortest and longest side of an emblem.
+        occlusion: share of emblems of which a strip is hidden.
+        clutter: most lines and blobs in the ground.
+
+    Raises:
+        UserError: a share outside of [0, 1], shares that do not sum to 1, or more emblems than a picture
+            holds.
+    """
+
+    counts: tuple[float, ...] = (0.05, 0.43, 0.35, 0.13, 0.04)
+    groundable: tuple[tuple[str, float], ...] = (("PER", 0.65), ("LOC", 0.09), ("ORG", 0.28), ("OTHER", 0.26))
+    bait: tuple[float, ...] = (0.4, 0.4, 0.2)
+    same_type_bait: float = 0.5
+    look_alike_bait: float = 0.3
+    repeated: float = 0.02
+    twins: float = 0.06
+    damaged: float = 0.0
+    held_out: bool = False
+    side_px: tuple[int, int] = (112, 168)
+    scale_px: tuple[int, int] = (28, 60)
+    occlusion: float = 0.1
+    clutter: int = 10
+
+    def __post_init__(self) -> None:
+        if set(dict(self.groundable)) != set(LABELS) or len(self.groundable) != len(LABELS):
+            raise UserError(f"testbed: groundable must give one share for each of {', '.join(LABELS)}")
+        for name, value in self.shares().items():
+            if not 0 <= value <= 1:
+                raise UserError(f"testbed: {name} is {value}; a share lies in [0, 1]")
+        for name, most in (("counts", MAX_MENTIONS), ("bait", MAX_BAIT)):
+            if abs(sum(getattr(self, name)) - 1) > 1e-6:
+                raise UserError(f"testbed: {name} must sum to 1, found {sum(getattr(self, name)):g}")
+            if len(getattr(self, name)) > most + 1:
+                raise UserError(
+                    f"testbed: {name} goes up to {len(getattr(self, name)) - 1}; expected at most {most}"
+                )
+        if not 0 <= self.clutter <= MAX_CLUTTER:
+            raise UserError(f"testbed: clutter is {self.clutter}; expected 0 to {MAX_CLUTTER:,}")
+        for name, least in (("side_px", 8), ("scale_px", 4)):
+            low, high = getattr(self, name)
+            if not least <= low <= high <= MAX_SIDE_PX:
+                raise UserError(
+                    f"testbed: {name} is ({low}, {high}); expected {least} <= shortest <= longest <= {MAX_SIDE_PX:,}"
+                )
+        if self.most_emblems > self.room:
+            raise UserError(
+                f"testbed: up to {self.most_emblems} emblems of {self.scale_px[0]} pixels and more do not fit into pictures of "
+                f"{self.side_px[0]} pixels, which hold {self.room}; take fewer or smaller emblems, or larger pictures"
+            )
+
+    def shares(self) -> dict[str, float]:
+        """Every share by name, those of lists and types one by one."""
+        named = {
+            f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), float)
+        }
+        named |= {f"groundable of {type_}": value for type_, value in self.groundable}
+        return named | {
+            f"{name}[{k}]": value
+            for name in ("counts", "bait")
+            for k, value in enumerate(getattr(self, name))
+        }
+
+    @property
+    def most_emblems(self) -> int:
+        """The most emblems that a picture may be asked to show, twins apart.
+
+        Example:
+            >>> Knobs().most_emblems  # four entities and two of bait
+            6
+        """
+        most_named = max((k for k, share in enumerate(self.counts) if share), default=0)
+        most_bait = max((k for k, share in enumerate(self.bait) if share), default=0)
+        return most_named * any(share for _, share in self.groundable) + most_bait
+
+    @property
+    def room(self) -> int:
+        """How many of the smallest emblems the smallest picture holds, in rows.
+
+        Example:
+            >>> Knobs().room  # three rows of three: 28 + 2 + 28 + 2 + 28 pixels of 112
+            9
+        """
+        return ((self.side_px[0] + GAP_PX) // (self.scale_px[0] + GAP_PX)) ** 2
+
+    def to_json(self) -> dict[str, Any]:
+        """The knobs by name, JSON-ready, in the form that `altered` takes."""
+        return {**asdict(self), "groundable": dict(self.groundable)}
+
+
+_ALWAYS = tuple((label, 1.0) for label in LABELS)
+DISTRIBUTIONS = {
+    "caption": Knobs(counts=(0.0, 0.4, 0.35, 0.2, 0.05), groundable=_ALWAYS, bait=(1.0,), damaged=0.3),
+    "gmner": Knobs(),
+    "adversarial": Knobs(
+        bait=(0.0, 0.6, 0.4), same_type_bait=0.9, look_alike_bait=0.4, counts=(0.0, 0.45, 0.37, 0.14, 0.04)
+    ),
+    "unseen": Knobs(held_out=True),
+}
+
+
+def find(distribution: str) -> Knobs:
+    """The knobs of a named distribution.
+
+    Raises:
+        UserError: no such distribution; the known ones are named.
+    """
+    if distribution not in DISTRIBUTIONS:
+        raise UserError(
+            f"unknown distribution {distribution!r} of the testbed; choose one of {', '.join(DISTRIBUTIONS)}"
+        )
+    return DISTRIBUTIONS[distribution]
+
+
+def altered(knobs: Knobs, departures: Mapping[str, Any]) -> Knobs:
+    """The knobs with some of them set to other values, as a profile or a command line gives them.
+
+    Args:
+        departures: knob -> value; `groundable` as type -> share, of which those left out stay as they are.
+
+    Raises:
+        UserError: an unknown knob, a value of another kind, or knobs that cannot be met.
+
+    Example:
+        >>> altered(Knobs(), {"bait": [1], "groundable": {"PER": 0.5}}).groundable[0]
+        ('PER', 0.5)
+    """
+    names = [field.name for field in fields(Knobs)]
+    for name in departures:
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"unknown knob {name!r} of the testbed{hint}; known: {', '.join(names)}")
+    values = {**knobs.to_json(), **departures}
+    if not isinstance(values["groundable"], Mapping):
+        raise UserError(
+            f"testbed: groundable is {values['groundable']!r:.60}; expected type: share for some of {', '.join(LABELS)}"
+        )
+    values["groundable"] = tuple((dict(knobs.groundable) | values["groundable"]).items())
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"testbed: {first['loc'][0]} is {departures[first['loc'][0]]!r:.60}: {first['msg'].lower()}"
+        ) from error
+
+
+_ADAPTER = TypeAdapter(Knobs)

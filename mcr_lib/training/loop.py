@@ -1,0 +1,368 @@
+"""What SFT and CVO share: rows as a dataset, LoRA, checkpoints and exact resume, curves, the finished model.
+
+A training folder holds
+
+    checkpoints/     the newest two; a run goes on from the newest one that is complete
+    log.jsonl        a row per update, under names of ours (`sft.CURVES`, `cvo.CURVES`)
+    model/           the finished backbone, or its adapter alone; whole or not there
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError, safe_open
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils.notebook import NotebookProgressCallback
+
+from mcr_lib.data.files import read_jsonl, read_text, write_json, write_jsonl
+from mcr_lib.data.images import open_image
+from mcr_lib.errors import UserError
+from mcr_lib.training import adapters, backbones, cards, families
+from mcr_lib.training.backbones import Backbone
+from mcr_lib.training.options import Options, batch_shape
+
+NEARLY_FULL = 2**20
+"""Bytes below which a disk counts as full once a file could not be written."""
+
+_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
+_CHECKPOINTING = (
+    _NEW if _NEW in TrainingArguments.__dataclass_fields__ else _OLD
+)  # renamed in transformers 5.2x
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each update with (updates so far, updates in all, row of the log)."""
+
+
+def dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
+    """Rows with paths of images as a dataset that opens them when they are read, as stored (no EXIF rotation:
+    boxes are of these pixels).
+
+    Raises:
+        UserError: there is no row, or some have an image and some have none, which GRPO cannot batch.
+    """
+    rows = [dict(row) for row in rows]
+    if not rows:
+        raise UserError(
+            "there is no row to train on; the tweets of this setting's data are none, or none of them has a usable image"
+        )
+    without = [row["id"] for row in rows if not row["images"]]
+    if without and len(without) < len(rows):
+        raise UserError(
+            f"{len(without)} of {len(rows)} rows have no image (the first is {without[0]}); bad_images=skip leaves them out"
+        )
+    return Dataset.from_list(rows).with_transform(_opened)
+
+
+def _opened(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {**batch, "images": [[open_image(path) for path in paths] for paths in batch["images"]]}
+
+
+def started(start: str, folder: Path, options: Options, device: str | None) -> tuple[Backbone, Path | None]:
+    """The backbone to train and the checkpoint to go on from (`None` = from the beginning).
+
+    Of a full fine-tune the weights come from the checkpoint here: the trainer's own loader leaves them as
+    they are, with a warning. An adapter to start from is merged, or is what is trained on (`handover`).
+
+    Raises:
+        UserError: what cannot be loaded, or trained with these options.
+    """
+    is_adapter = adapters.is_adapter(start)
+    _check_handover(is_adapter, options)
+    checkpoint = newest_complete(folder / "checkpoints")
+    weights = checkpoint if checkpoint is not None and not options.lora_rank else None
+    goes_on = is_adapter and options.handover == "continue"
+    own = str(PartialState().device)  # each process its own GPU
+    place = (
+        device if device is not None and not own.startswith(device) else own
+    )  # what cannot be had is told when it is asked for
+    backbone = backbones.load(
+        start, device=place, dtype=getattr(torch, options.weights), weights=weights, quantization=options.quantization,
+        pixels=options.pixels, train_as=_lora(options, cards.card(start)["family"]) if goes_on else None,
+    )  # fmt: skip
+    if backbone.model.device.type == "cpu":
+        torch.set_flush_denormal(True)
+    if not options.lora_rank:
+        backbone.model.model.visual.requires_grad_(options.train_vision)
+    return backbone, checkpoint
+
+
+def lora(options: Options, backbone: Backbone) -> LoraConfig | None:
+    """The adapter to make anew; `None` = full fine-tuning, or a model that has one to go on with."""
+    return (
+        _lora(options, backbone.family)
+        if options.lora_rank and not isinstance(backbone.model, PeftModel)
+        else None
+    )
+
+
+def _lora(options: Options, family: str) -> LoraConfig:
+    """LoRA on the layers that `families` names."""
+    return LoraConfig(
+        r=options.lora_rank, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, bias="none",
+        target_modules=families.FAMILIES[family].lora_targets,
+    )  # fmt: skip
+
+
+def _check_handover(is_adapter: bool, options: Options) -> None:
+    is_4bit = options.quantization == "4bit"
+    if is_4bit and not options.lora_rank:
+        raise UserError(
+            "quantization=4bit leaves only LoRA to be trained: set lora_rank, or quantization=none"
+        )
+    if is_4bit and options.save == "merged":
+        raise UserError(
+            "quantization=4bit with save=merged: weights of 4 bits cannot take up an adapter without loss; take save=adapter"
+        )
+    if is_4bit and is_adapter and options.handover == "merge":
+        raise UserError(
+            "quantization=4bit with handover=merge: weights of 4 bits cannot take up an adapter without loss; take continue"
+        )
+    if is_adapter and not options.lora_rank:
+        raise UserError(
+            "lora_rank 0 (full fine-tuning) of a setting that starts from an adapter; give the start save: merged"
+        )
+
+
+def arguments(options: Options, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Arguments of a trainer's configuration: the options, and those that do not change a result.
+
+    Raises:
+        UserError: a batch that the processes cannot share evenly.
+    """
+    is_cpu = device.type == "cpu"
+    per_device, accumulation = batch_shape(options, PartialState(cpu=is_cpu).num_processes)
+    return {
+        **options.for_trl(),
+        "per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation, "output_dir": str(folder / "checkpoints"),
+        "save_strategy": "steps", "save_total_limit": 2, "logging_steps": 1, "logging_nan_inf_filter": False, "report_to": [],
+        "disable_tqdm": True, "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
+        "ddp_find_unused_parameters": options.train_vision and not options.gradient_checkpointing,  # only a tower without images is unused
+        "average_tokens_across_devices": True, _CHECKPOINTING: options.gradient_checkpointing,
+    }  # fmt: skip
+
+
+def run(
+    trainer: Trainer,
+    folder: Path,
+    checkpoint: Path | None,
+    options: Options,
+    *,
+    curves: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    """Train to the end, from a checkpoint where there is one, writing `log.jsonl`.
+
+    Raises:
+        UserError: no room for two checkpoints more, the disk or the GPU's memory is full, or weights that are
+            cut over processes.
+    """
+    _check_whole(trainer)
+    _check_lora(trainer.model)
+    if trainer.args.fp16:
+        _adapter_in_float32(trainer.model)
+    _check_room(folder, trainer.model, is_whole=not _saves_adapter(options))
+    for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(_Curves(folder / "log.jsonl", curves, progress))
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the GPU's memory is full; lower per_device_batch_size, which leaves the result as it is"
+        ) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(folder).free > NEARLY_FULL:
+            raise
+        raise UserError(
+            f"the disk of {folder} is full; make room, and the same command goes on from the newest checkpoint"
+        ) from error
+
+
+def note(path: Path, values: Mapping[str, Any], *, is_new: bool = True) -> None:
+    """Write figures as JSON from the main process; of a run that goes on, beside those that are there."""
+    if PartialState().is_main_process:
+        before = {} if is_new or not path.is_file() else json.loads(read_text(path))
+        write_json(path, {**before, **values})
+
+
+def finish(
+    trainer: Trainer,
+    backbone: Backbone,
+    folder: Path,
+    *,
+    start: str,
+    options: Options,
+    told: Mapping[str, Any],
+) -> None:
+    """Write the trained backbone to `model/`, whole or not at all: its adapter alone, or the whole model,
+    LoRA merged (`save`).
+
+    Args:
+        start: name or folder of what was trained.
+        told: further entries of its card.
+    """
+    trainer.accelerator.wait_for_everyone()
+    if trainer.accelerator.is_main_process:
+        trained = replace(backbone, model=trainer.accelerator.unwrap_model(trainer.model))
+        part = folder / "model.part"
+        shutil.rmtree(part, ignore_errors=True)
+        if _saves_adapter(options):
+            was_merged = adapters.is_adapter(start) and options.handover == "merge"
+            backbones.save_adapter(trained, part, start=start, is_merged=was_merged, **told)
+        else:
+            whole = (
+                trained.model.merge_and_unload(adapter_names=["default"])
+                if options.lora_rank
+                else trained.model
+            )
+            backbones.save(replace(trained, model=whole), part, **told)
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        part.rename(folder / "model")
+    trainer.accelerator.wait_for_everyone()
+
+
+def newest_complete(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a kill may leave a later one in pieces."""
+    found = sorted(
+        checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
+    )
+    return next((path for path in found if _is_complete(path)), None)
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """The most memory that this process has held so far where the system tells, and of the GPU where there is
+    one, in MB.
+    """
+    peak = {}
+    with suppress(ImportError):  # Windows
+        import resource
+
+        peak["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    if torch.cuda.is_available():
+        peak["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak
+
+
+class _Curves(TrainerCallback):
+    """Writes the log: a row per update under names of ours, flushed before the checkpoint that follows it."""
+
+    def __init__(self, path: Path, names: Mapping[str, str], progress: Progress | None) -> None:
+        self.path, self.names, self.progress = path, names, progress
+        self.last = monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the rows up to the checkpoint; those after it will be written again."""
+        if state.is_world_process_zero:
+            kept = []
+            if self.path.is_file():
+                whole = self.path.read_bytes()
+                self.path.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a kill may cut the last line
+                kept = [
+                    row for _, row in read_jsonl(self.path, kind="log")[1] if row["step"] <= state.global_step
+                ]
+            write_jsonl(self.path, kept, kind="log")
+        self.last = monotonic()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Append the row of an update."""
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        row = {"step": state.global_step, "n_steps": state.max_steps}
+        row |= {ours: logs[theirs] for theirs, ours in self.names.items() if theirs in logs}
+        now = monotonic()
+        row["seconds"], self.last = round(now - self.last, 3), now
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.progress:
+            self.progress(state.global_step, state.max_steps, row)
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of a training folder's log.
+
+    Raises:
+        UserError: there is none, or it is of another version.
+    """
+    return [row for _, row in read_jsonl(Path(folder) / "log.jsonl", kind="log")[1]]
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether every file that resuming reads is there and ends where it should; the state is written last."""
+    try:
+        step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        weights = list(checkpoint.glob("*.safetensors"))
+        for path in weights:
+            with safe_open(path, "pt"):
+                pass
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return False
+    n = int(os.environ.get("WORLD_SIZE", "1"))
+    states = ["rng_state.pth"] if n == 1 else [f"rng_state_{k}.pth" for k in range(n)]
+    zipped = ("optimizer.pt", "scheduler.pt", *states)
+    return step > 0 and bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in zipped)
+
+
+def _check_whole(trainer: Trainer) -> None:
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        raise UserError(
+            "FSDP and ZeRO-3 cut the weights over the processes, and models are saved here by one that has them whole; take "
+            "notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
+        )
+
+
+def _check_lora(model: torch.nn.Module) -> None:
+    adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
+    if hasattr(model, "peft_config"):
+        n_expected = families.lora_modules(
+            model.config.model_type, model.config.get_text_config().num_hidden_layers
+        )
+        assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
+        assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
+
+
+def _adapter_in_float32(model: torch.nn.Module) -> None:
+    """TRL turns the adapter of a 4-bit model into bfloat16, the gradients of which the scaler of float16
+    refuses.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _saves_adapter(options: Options) -> bool:
+    return options.lora_rank > 0 and options.save == "adapter"
+
+
+def _check_room(folder: Path, model: torch.nn.Module, *, is_whole: bool = True) -> None:
+    """Refuse before the work what would fill the disk after some of it: two checkpoints, a third while it is
+    written, and the model.
+    """
+    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
+    weights, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+    saved = trained if hasattr(model, "peft_config") else weights
+    needed, free = (
+        3 * (saved + 2 * trained) + (weights if is_whole else trained),
+        shutil.disk_usage(folder).free,
+    )
+    if free < needed:
+        told = ", ".join(
+            f"{value / 2**20:,.0f} MB {what}" for value, what in ((needed, "needed"), (free, "free"))
+        )
+        raise UserError(
+            f"no room in {folder} for checkpoints and model: about {told}; choose another disk with --out"
+        )

@@ -1,0 +1,94 @@
+"""MRSI's training: supervised fine-tuning on answers or chains, as a thin set-up of TRL's SFTTrainer.
+
+Options and their origins: `options.SftOptions`; what is checked before: `preflight`; resume, curves,
+checkpoints: `training`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trl import SFTConfig, SFTTrainer
+
+from mcr_lib import prompts
+from mcr_lib.training import adapters, loop, preflight
+from mcr_lib.training.backbones import Backbone
+from mcr_lib.training.options import SftOptions
+
+CURVES = {
+    "loss": "loss", "mean_token_accuracy": "token_accuracy", "entropy": "entropy", "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate", "epoch": "epoch",
+}  # fmt: skip
+"""TRL's name -> ours, of what `log.jsonl` holds per update beside step, n_steps and seconds. Loss in nats per
+token of the completion.
+"""
+
+
+@adapters.quiet()
+def train(
+    start: str,
+    rows: Sequence[Mapping[str, Any]],
+    folder: str | Path,
+    options: SftOptions,
+    *,
+    prompt: prompts.Kind,
+    device: str | None = None,
+    progress: loop.Progress | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a backbone on rows of `mrsi.sft_rows`; a run that was stopped goes on from its newest
+    complete checkpoint.
+
+    Args:
+        start: name or folder of the backbone.
+        folder: where checkpoints, `log.jsonl`, `checks.json` and `model/` go.
+        prompt: what the rows ask; told in the card of the model.
+        device: `None` = a GPU where there is one.
+        told: further entries of the card of the model.
+
+    Returns:
+        What is worth telling: updates, rows, what was checked, peak memory.
+
+    Raises:
+        UserError: rows that cannot be trained on, a backbone that cannot be loaded, a batch that cannot be
+            shared, no room.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone, checkpoint = loop.started(start, folder, options, device)
+    checks = preflight.check_rows(backbone, rows)
+    loop.note(folder / "checks.json", checks)
+    trainer = make_trainer(backbone, rows, folder, options)
+    loop.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
+    loop.finish(
+        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {}
+    )
+    return {
+        "n_steps": trainer.state.global_step,
+        "n_rows": len(rows),
+        "checks": checks,
+        **loop.peak_memory_mb(),
+    }
+
+
+def make_trainer(
+    backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: SftOptions
+) -> SFTTrainer:
+    """The trainer, set up.
+
+    Raises:
+        UserError: rows that cannot be trained on, or a batch that processes cannot share.
+    """
+    trainer = SFTTrainer(
+        model=backbone.model,
+        args=SFTConfig(
+            **loop.arguments(options, folder, backbone.model.device), packing=False, assistant_only_loss=False
+        ),
+        train_dataset=loop.dataset(rows),
+        processing_class=backbone.processor,
+        peft_config=loop.lora(options, backbone),
+    )
+    if options.average_over_tokens:
+        trainer.model_accepts_loss_kwargs = True
+    return trainer

@@ -1,0 +1,208 @@
+"""The tables of the documents, generated from committed evidence: `python -m tools.readme` rewrites them
+between their markers.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bars
+from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.errors import UserError
+from mcr_lib.metrics import SCORERS
+from mcr_lib.study.compare import seeds_tables
+from mcr_lib.study.runs.config import repository
+from mcr_lib.study.tables.facts import all_facts, reproduction
+
+DOCUMENTS = ("README.md", "REPRODUCING.md")
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def yardsticks() -> str:
+    """GMNER F1 of the yardsticks under each scorer, and N-F1."""
+    evidence = json.loads(
+        read_text(repository() / "data" / "results" / "twitter-gmner-v2-test" / "yardsticks.json")
+    )
+    lines = [
+        f"| perfect text, and … | {' | '.join(f'`{s}`' for s in SCORERS)} | N-F1 |",
+        "|---" * (len(SCORERS) + 2) + "|",
+    ]
+    for name, row in evidence["rows"].items():
+        lines.append(f"| {name} | {' | '.join(f'{row[s]:.2f}' for s in SCORERS)} | {row['n_f1']:.2f} |")
+    return (
+        "\n".join(lines)
+        + f"\n\nOn {evidence['data']}, {evidence['split']}, n = {evidence['n_examples']:,}.\n"
+    )
+
+
+def accuracies() -> str:
+    """The accuracy of one decision alone, or of all four, at which GMNER F1 equals the paper's best."""
+    needed = json.loads(
+        read_text(repository() / "data" / "results" / "twitter-gmner-v2-test" / "yardsticks.json")
+    )["accuracy_for"]
+    names = [name for name in needed if name != "f1"]
+    head = f"| accuracy, %, at which GMNER F1 = {needed['f1']} | {' | '.join(names)} |"
+    return f"{head}\n{'|---' * (len(names) + 1)}|\n| that decision alone is imperfect | {' | '.join(str(needed[n]) for n in names)} |\n"
+
+
+def departures() -> str:
+    """What nothing public says of the paper, and what is done here instead, numbered."""
+    silent = {name: fact["ours"] for name, fact in all_facts()["facts"].items() if fact["status"] == "silent"}
+    return "".join(
+        f"{k}. {name.replace('_', ' ')}: {ours}\n" for k, (name, ours) in enumerate(silent.items(), start=1)
+    )
+
+
+def published() -> str:
+    """Published GMNER F1, as context."""
+    rows = all_facts()["published_gmner_f1"]
+    return "| system | GMNER F1 |\n|---|---|\n" + "".join(
+        f"| {row['system']} | {row['f1']} |\n" for row in rows
+    )
+
+
+def paper() -> str:
+    """Every table and figure of the paper: how it would be reproduced, what is expected, and how far that has
+    come.
+    """
+    known = {name: fact.get("value") for name, fact in all_facts()["facts"].items()}
+    lines = ["| paper | what | command | hardware | hours | expected | status |", "|---" * 7 + "|"]
+    for row in reproduction():
+        command = f"`{row['command']}`" if row["command"] else "–"
+        status = f"not run: needs {row['missing']}" if row["status"] == "not run" else row["status"]
+        cells = (
+            row["paper"],
+            row["what"],
+            command,
+            row["hardware"],
+            row["hours"].format(**known),
+            row["expected"].format(**known),
+            status,
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def base() -> str:
+    """What the shipped base model can do and which shortcuts it takes, with the bars that it had to reach."""
+    measured = json.loads(read_text(repository() / "data" / "tiny-base" / "backbone.json"))["measured"]
+    caption, box, false = (
+        bars.BARS[bar] for bar in ("caption mner_f1", "caption box_accuracy", "gmner false_grounding")
+    )
+    columns = {
+        f"captions: MNER F1 (≥ {caption:g})": ("caption", "mner_f1"),
+        f"captions: boxes with IoU > 0.5 (≥ {box:g})": ("caption", "box_accuracy"),
+        f"gmner: false grounding (≥ {false:g})": ("gmner", "false_grounding"),
+        "bait is named": ("bait", "named_rate"),
+        "the same, blank picture": ("bait", "named_rate_blank"),
+    }
+    lines = [f"| %, of tweets | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for split, found in measured.items():
+        lines.append(
+            f"| {split}, {found['n']:,} | {' | '.join(f'{found[part][key]:.1f}' for part, key in columns.values())} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def tiny() -> str:
+    """What `make run` gave: every setting of one seed, dev beside test, with 95 % intervals over tweets."""
+    path = repository() / "data" / "results" / "tiny" / "results.csv"
+    rows = list(csv.DictReader(read_text(path).splitlines()))
+    found = {(row["setting"], row["split"], row["metric"]): row for row in rows}
+    lines = [
+        f"| %, test if nothing is said | {' | '.join(title for title, *_ in _TINY)} |",
+        "|---" * (len(_TINY) + 1) + "|",
+    ]
+    for name in dict.fromkeys(row["setting"] for row in rows):
+        lines.append(
+            f"| {name} | {' | '.join(_of_tiny(found.get((name, *at)), digits) for _, digits, *at in _TINY)} |"
+        )
+    shown = next(row for row in rows if row["split"] == "test" and row["metric"] == "gmner_f1")
+    data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
+    told = f"One seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}."
+    return "\n".join(lines) + f"\n\n{told} {seeds_tables.CONTROLLED}\n"
+
+
+_TINY = (
+    ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1, test_adversarial", 1, "test_adversarial", "gmner_f1"),
+    ("GMNER F1, test_unseen", 1, "test_unseen", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1", 1, "test", "mner_f1"),
+    ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"),
+    ("N-Count", 0, "test", "n_count"), ("image-caused N-Rate, names muted", 1, "test", "image_caused_n_rate_muted"),
+)  # fmt: skip
+"""Column, digits, split and metric of the table of `make run`."""
+
+
+def _of_tiny(row: dict[str, str] | None, digits: int) -> str:
+    if row is None or not row["value"]:
+        return "–"
+    low, high = row["ci_low"], row["ci_high"]
+    return f"{float(row['value']):.{digits}f}" + (
+        f" [{float(low):.{digits}f}, {float(high):.{digits}f}]" if low and high else ""
+    )
+
+
+def seeds() -> str:
+    """Every setting of the comparison over seeds."""
+    return _of_seeds(seeds_tables.settings_table)
+
+
+def seeds_pair() -> str:
+    """MCR against plain fine-tuning over seeds, with verdicts."""
+    return _of_seeds(lambda scores: f"{seeds_tables.pair_table(scores)}\n{seeds_tables.verdict(scores)}\n")
+
+
+def seeds_isolated() -> str:
+    """What each part of the method adds."""
+    return _of_seeds(seeds_tables.isolated_table)
+
+
+def _of_seeds(table: Callable[[dict[str, Any]], str]) -> str:
+    path = repository() / "data" / "results" / "tiny-seeds" / "scores.json"
+    if not path.is_file():
+        return f"Not run yet. {seeds_tables.CONTROLLED}\n"
+    return table(json.loads(read_text(path)))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "yardsticks": yardsticks,
+    "accuracies": accuracies,
+    "departures": departures,
+    "published": published,
+    "paper": paper,
+    "base": base,
+    "tiny": tiny,
+    "seeds": seeds,
+    "seeds_pair": seeds_pair,
+    "seeds_isolated": seeds_isolated,
+}
+
+
+def filled(text: str) -> str:
+    """A document with every marked table made anew.
+
+    Raises:
+        UserError: a marker names no table.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise UserError(f"no table {match[2]!r}; known: {', '.join(TABLES)}")
+        return match[1] + TABLES[match[2]]() + match[3]
+
+    return _MARKED.sub(table, text)
+
+
+def main() -> None:
+    """Rewrite the tables of every document."""
+    for name in DOCUMENTS:
+        path = Path(repository() / name)
+        new = filled(read_text(path))
+        with written_whole(path) as file:
+            file.write(new)
+
+
+if __name__ == "__main__":
+    main()
