@@ -39,13 +39,13 @@ def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
 def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
     """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted by name."""
     found: dict[str, Path] = {}
-    waiting = list(ENTRIES[stage])
+    seen, waiting = set(), list(ENTRIES[stage])
     while waiting:
         name = waiting.pop()
-        path = _file(name, package)
-        if name not in found and path is not None:
+        if name not in seen and (path := _file(name, package)) is not None:
             found[name] = path
             waiting += [name.rpartition(".")[0], *_read(path)[1]]
+        seen.add(name)
     return dict(sorted(found.items()))
 
 
