@@ -30,7 +30,7 @@ SPACES: tuple[Space, ...] = ("original_px", "model_px", "norm1000")
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class BoxFormat:
     """A family of models by how it speaks of places.
 
     Args:
@@ -45,11 +45,11 @@ class Family:
     is_checked: bool = True
 
 
-FAMILIES = {
-    "qwen2.5-vl": Family("model_px", 28),
-    "mimo-vl": Family("model_px", 28, is_checked=False),
-    "qwen3-vl": Family("norm1000", 32),
-    "glm-4.5v": Family("norm1000", 28),
+BOX_FORMATS = {
+    "qwen2.5-vl": BoxFormat("model_px", 28),
+    "mimo-vl": BoxFormat("model_px", 28, is_checked=False),
+    "qwen3-vl": BoxFormat("norm1000", 32),
+    "glm-4.5v": BoxFormat("norm1000", 28),
 }
 """Name -> family. MiMo-VL has the architecture of Qwen2.5-VL; that it speaks the same space is unverified."""
 
@@ -58,19 +58,19 @@ MAX_RATIO = 200
 """The longer side of an image over the shorter one, at most: processors of these families refuse more."""
 
 
-def find_family(name: str) -> Family:
+def box_format(name: str) -> BoxFormat:
     """The family of a name.
 
     Raises:
         UserError: there is none; the known names are told.
 
     Example:
-        >>> find_family("qwen2.5-vl").space
+        >>> box_format("qwen2.5-vl").space
         'model_px'
     """
-    if name not in FAMILIES:
-        raise UserError(f"unknown model family {name!r}; choose one of {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    if name not in BOX_FORMATS:
+        raise UserError(f"unknown model family {name!r}; choose one of {', '.join(BOX_FORMATS)}")
+    return BOX_FORMATS[name]
 
 
 def area_px2(box_xyxy: Box) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 from mcr_lib import statements, verify
 from mcr_lib.answer import ParsedAnswer, write_answer
 from mcr_lib.answer_reader import answer_keys
-from mcr_lib.boxes import Box, Size, find_family, iou, written_box
+from mcr_lib.boxes import Box, Size, box_format, iou, written_box
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.statements import SLOT, Statement, slot
 from mcr_lib.styles import STYLES, say
@@ -235,7 +235,7 @@ def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning
     space.
 
     Args:
-        family: a name of `boxes.FAMILIES`.
+        family: a name of `boxes.BOX_FORMATS`.
         model_size: (width, height) that the processor resizes the image to; for families that speak it.
         with_reasoning: else the answer alone, as plain supervised fine-tuning has it.
 
@@ -251,7 +251,7 @@ def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning
         <think> "Oslo" is LOC and seen in [100, 100, 500, 1000] . </think>
         <answer>[{"entity": "Oslo", "type": "LOC", "bbox_2d": [100, 100, 500, 1000]}]</answer>
     """
-    space = find_family(family).space
+    space = box_format(family).space
     if chain.boxes_xyxy_px and chain.image_size_px is None:
         raise ValueError(f"chain of {chain.id}: a box without an image size cannot be written in {space}")
     boxes = [

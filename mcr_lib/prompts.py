@@ -10,7 +10,7 @@ else.
 The kinds are the paper's, the words ours (its prompts are not public). Two wordings: "full" for models that
 read, "brief" for the testbed's model, whose whole budget is some hundred tokens. The text of the tweet is
 always the last line, so that what is asked is read first. How boxes are written is not said: each family
-keeps to the space that it was trained on (`boxes.FAMILIES`).
+keeps to the space that it was trained on (`boxes.BOX_FORMATS`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -41,7 +41,7 @@ from typing import Any, Literal
 
 from mcr_lib import chains, constraints
 from mcr_lib.answer import ParsedAnswer, parse_answer
-from mcr_lib.boxes import Size, Space, find_family, written_box
+from mcr_lib.boxes import Size, Space, box_format, written_box
 from mcr_lib.matching import pair, place
 from mcr_lib.schema import Example, PredictedEntity
 
@@ -281,7 +281,7 @@ def grpo_reward_functions(
     once for all five.
 
     Columns read: `gold` (`gold_column`), `model_size` ([width, height] or `None`) and `family` (a name of
-    `boxes.FAMILIES`). Weights go into `GRPOConfig(reward_weights=...)`.
+    `boxes.BOX_FORMATS`). Weights go into `GRPOConfig(reward_weights=...)`.
     """
 
     @lru_cache(maxsize=1024)
@@ -304,7 +304,7 @@ def grpo_reward_functions(
         ) -> list:
             rows = zip(completions, gold, model_size, family, strict=True)
             return [
-                getattr(all_of(completion_text(c), g, find_family(f).space, m and (m[0], m[1])), name)
+                getattr(all_of(completion_text(c), g, box_format(f).space, m and (m[0], m[1])), name)
                 for c, g, m, f in rows
             ]
 

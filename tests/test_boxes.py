@@ -111,6 +111,6 @@ def test_a_written_box_comes_back_within_one_resized_pixel(width, aspect, n_unit
 
 
 def test_a_family_is_found_by_name_or_refused_in_one_sentence():
-    assert boxes.find_family("qwen3-vl") == boxes.Family("norm1000", 32)
+    assert boxes.box_format("qwen3-vl") == boxes.BoxFormat("norm1000", 32)
     with pytest.raises(UserError, match="unknown model family 'qwen'; choose one of qwen2.5-vl"):
-        boxes.find_family("qwen")
+        boxes.box_format("qwen")

@@ -7,7 +7,7 @@ import pytest
 
 from mcr_lib import chains, rewards
 from mcr_lib.answer import parse_answer
-from mcr_lib.boxes import FAMILIES, find_family, resized_size
+from mcr_lib.boxes import BOX_FORMATS, box_format, resized_size
 from mcr_lib.chains import Chain
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, Entity, Example, ImageOnly, PredictedEntity
@@ -193,10 +193,10 @@ def test_two_names_in_one_box_are_faithful():
     assert own(think, [ADA, eve]) is None
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BOX_FORMATS)
 @pytest.mark.parametrize("max_pixels", [28 * 28 * 16, 28 * 28 * 1280])
 def test_rendered_chains_of_real_tweets_parse_score_the_maximum_and_are_faithful(real, family, max_pixels):
-    speaks = find_family(family)
+    speaks = box_format(family)
     for k, example in enumerate(real("dev")[::8]):
         size = example.image_size_px and resized_size(
             example.image_size_px, unit=speaks.unit, min_pixels=56 * 56, max_pixels=max_pixels

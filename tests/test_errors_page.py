@@ -304,7 +304,7 @@ def quantized_in_full(at, trained):
 def adapter_of(at, **base):
     from mcr_lib.training import adapters
 
-    adapters.found_base(at.tmp, {"base": {"family": "qwen2.5-vl", "weights": "0" * 12, **base}})
+    adapters.locate_base(at.tmp, {"base": {"family": "qwen2.5-vl", "weights": "0" * 12, **base}})
 
 
 def served(at, vllm):

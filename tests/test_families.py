@@ -15,7 +15,7 @@ import yaml
 import architecture
 import tasks
 from mcr_lib import chains
-from mcr_lib.boxes import FAMILIES as SPACES
+from mcr_lib.boxes import BOX_FORMATS as SPACES
 from mcr_lib.data import load_split, mrsi
 from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction, read_predictions
@@ -199,7 +199,7 @@ def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights
         assert [row.model_size for row in rows] == [
             study.target.size(example) for example in study.examples("test")
         ]
-    options = {row["option"]: (row["value"], row["origin"]) for row in study.facts("mcr")["options"]}
+    options = {row["option"]: (row["value"], row["origin"]) for row in study.record("mcr")["options"]}
     assert options["weights"] == ("bfloat16", "run")
     assert options["max_pixels"] == (12 * 32 * 32, "run")
     assert options["gradient_checkpointing"] == (True, "profile")

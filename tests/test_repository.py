@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 import mcr_lib
-from tests.conftest import REPOSITORY
 from mcr_lib.study.runs import code
+from tests.conftest import REPOSITORY
 from tools import readme
 
 pytestmark = pytest.mark.lint

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcr_lib import rewards as r
 from mcr_lib import yardsticks
 from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
-from mcr_lib.boxes import FAMILIES, resized_size
+from mcr_lib.boxes import BOX_FORMATS, resized_size
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.tables import mistakes
 
@@ -275,7 +275,7 @@ BUDGETS = [(family, 28 * 28 * n) for n in (64, 256, 1280) for family in ("qwen2.
 def test_the_gold_answer_of_every_real_tweet_scores_the_maximum_in_every_space(real, split):
     for k, example in enumerate(real(split)):
         for name, max_pixels in (BUDGETS[k % len(BUDGETS)], BUDGETS[(k + 3) % len(BUDGETS)]):
-            family = FAMILIES[name]
+            family = BOX_FORMATS[name]
             size = example.image_size_px and resized_size(
                 example.image_size_px, unit=family.unit, min_pixels=4 * 28 * 28, max_pixels=max_pixels
             )

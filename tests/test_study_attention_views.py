@@ -95,7 +95,7 @@ def test_bars_and_overlays_show_these_values(tmp_path):
         -4.5,
         -2.0,
     ]
-    assert attention_views.telling(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
+    assert attention_views.most_boxed(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
     figure = attention_views.overlays(looks, 2)
     titles = [title for ax in figure.axes if (title := ax.get_title() or ax.get_title(loc="left"))]
     assert titles == [
@@ -111,7 +111,7 @@ def test_bars_and_overlays_show_these_values(tmp_path):
 def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path):
     sizes, settings = (
         {"train": 2, "dev": 2, "test": 6},
-        {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "half": {"view": "text"}},
+        {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "half": {"modality": "text"}},
     )
     given = {
         "testbed_sizes": sizes,
@@ -122,19 +122,21 @@ def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path)
     }
     study = Study(config.load("tiny", tmp_path, given))
     assert attention_views.looks(study) == {}
-    assert "base: left out, its answers to test or its model are not there" in attention_views.told(study, {})
+    assert "base: left out, its answers to test or its model are not there" in attention_views.describe(
+        study, {}
+    )
     study.answer("base")
     looks = attention_views.looks(study)
     assert set(looks) == {"base"}
     assert {look.example.id for look in looks["base"]} <= {
         example.id for example in attention_views.chosen(study)
     }
-    text = attention_views.told(study, looks)
+    text = attention_views.describe(study, looks)
     assert f"base: {len(looks['base'])} boxes in the answer" in text
     assert "sft: left out" in text
     assert "half" not in text
     none = Study(config.load("tiny", tmp_path, {**given, "attention_examples": 0}))
-    assert (attention_views.looks(none), attention_views.told(none, {})) == (
+    assert (attention_views.looks(none), attention_views.describe(none, {})) == (
         {},
         "attention_examples is 0: nothing is looked at",
     )

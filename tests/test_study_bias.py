@@ -84,7 +84,7 @@ def found(study, made):
         study.examples("dev"),
         lambda e: [PredictedEntity(name, "PER", ()) for name in beyond(study, e)],
     )
-    return bias_found.find(study)
+    return bias_found.collect(study)
 
 
 def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
@@ -99,7 +99,7 @@ def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
 def test_all_that_lies_there_is_read_and_nothing_is_missing(found, made):
     assert (list(found.answers), found.missing) == (["perfect", "stale"], [])
     assert all(list(probed) == list(made) for probed in found.probed.values())
-    assert "single run, seed 0" in found.told
+    assert "single run, seed 0" in found.description
 
 
 def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(found, made):
@@ -383,7 +383,7 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
             yardsticks.perfect,
             data=None,
         )
-        again = bias_found.find(study)
+        again = bias_found.collect(study)
         assert list(again.answers) == ["perfect"]
         assert set(made) - set(again.probed["perfect"]) == {"erase", "swap_easy", "swap_hard"}
         hard, easy = (data_of([p.example for p in made[v]]) for v in ("swap_hard", "swap_easy"))
@@ -394,7 +394,7 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
             "perfect: predictions/perfect.dev.jsonl does not exist: left out",
             "stale: predictions/stale.test.jsonl does not exist: left out",
         ]
-        assert all(sentence in again.told for sentence in again.missing)
+        assert all(sentence in again.description for sentence in again.missing)
         assert again.beside == {}
         rows = told_of(again)
         shown = {row["probe"] for row in rows["consistency"]}
@@ -415,26 +415,26 @@ def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_pat
         tmp_path / "mine.erase.jsonl",
         [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]],
     )
-    again = bias_found.find(other)
+    again = bias_found.collect(other)
     assert (list(again.answers), list(again.probed["predictions"])) == (["predictions"], ["erase"])
     assert again.missing[0] == f"predictions: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
     write_predictions(tmp_path / "mine.jsonl", rows, data="twitter-gmner-v1:0123456789ab")
     here = data_of(found.examples)
-    again = bias_found.find(other)
+    again = bias_found.collect(other)
     assert (again.answers, again.probed) == ({}, {})
     assert again.missing == [
         f"predictions: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
     ]
     write_predictions(tmp_path / "mine.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows])
-    assert bias_found.find(other).missing == [
+    assert bias_found.collect(other).missing == [
         f"predictions: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"
     ]
 
 
 def test_without_probes_and_answers_there_is_nothing_to_draw(study):
     other = Study(config.load(study.loaded.profile, study.loaded.folder, {"settings": {}, "probes": []}))
-    again = bias_found.find(other)
-    assert "none; the profile names none" in again.told
+    again = bias_found.collect(other)
+    assert "none; the profile names none" in again.description
     assert bias_views.one_tweet(again) == {}
     told = told_of(again)
     assert [name for name, rows in told.items() if rows] == ["grounding"]  # the blind rules need no answers

@@ -171,11 +171,11 @@ def test_every_two_settings_are_tested_the_later_minus_the_earlier(tweets):
 
 def test_tweets_are_shown_on_which_settings_differ_most(tweets):
     right, none = judged(tweets, yardsticks.perfect), judged(tweets, lambda e: ())
-    drawn = compared.telling({"a": right, "b": none}, 2)
+    drawn = compared.most_different({"a": right, "b": none}, 2)
     sizes = sorted((len(e.entities) for e in tweets), reverse=True)
     assert [len(j.example.entities) for j in drawn["a"]] == sizes[:2]
     assert [j.example.id for j in drawn["a"]] == [j.example.id for j in drawn["b"]]
-    assert compared.telling({}, 2) == {}
+    assert compared.most_different({}, 2) == {}
     assert len(compared.drawn_rows(drawn)) == 4
 
 

@@ -18,7 +18,7 @@ from mcr_lib.study.commands import cli
 from mcr_lib.study.compare import seeds, seeds_merge, seeds_tables
 from mcr_lib.study.compare.seeds import Evidence
 from mcr_lib.study.figures import plots_seeds
-from mcr_lib.study.runs import config, kept, prepare, setting
+from mcr_lib.study.runs import cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 from tools import readme
 
@@ -299,7 +299,7 @@ def trained(folder, *, base, **changes):
             options = setting.stage_options(one, getattr(c, one.stage), name=name, of_run={"seed": c.seed})
             told = {
                 "setting": one.model_dump(mode="json", exclude_defaults=True),
-                "options": options[0].told(options[1]),
+                "options": options[0].describe(options[1]),
             }
             told |= {
                 "fingerprint": model[name],
@@ -307,7 +307,7 @@ def trained(folder, *, base, **changes):
                 "status": "done",
                 **changes.get(name, {}),
             }
-            write_json(run.setting(name) / kept.FINGERPRINT, {"format_version": FORMAT_VERSION, **told})
+            write_json(run.setting(name) / cache.FINGERPRINT, {"format_version": FORMAT_VERSION, **told})
         for path in (folder / "predictions").glob(f"{name}.*"):
             head, rest = path.read_text().split("\n", 1)
             path.write_text(json.dumps({**json.loads(head), "model": model[name]}) + "\n" + rest)

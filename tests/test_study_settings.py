@@ -14,8 +14,8 @@ from mcr_lib.training.options import OURS, WITHOUT_EFFECT, CvoOptions, SftOption
 
 def test_every_option_tells_its_origin():
     for kind in (SftOptions, CvoOptions):
-        assert {row["origin"] for row in kind().told()} <= {"paper", "ms-swift", "TRL", "ours"}
-    options = {row["option"]: row for row in CvoOptions().told()}
+        assert {row["origin"] for row in kind().describe()} <= {"paper", "ms-swift", "TRL", "ours"}
+    options = {row["option"]: row for row in CvoOptions().describe()}
     # known of the paper: 2 epochs, batch 64, 8 generations
     assert [options[name]["value"] for name in ("num_train_epochs", "batch_size", "num_generations")] == [
         2.0,

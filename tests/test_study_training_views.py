@@ -131,7 +131,7 @@ def gold_answer(study, example):
 
 
 def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, rollouts):
-    first, last = rollout_views.telling_groups(study, rollouts)
+    first, last = rollout_views.widest_groups(study, rollouts)
     assert [(g.step, [row["reward"] for row in g.rows]) for g in (first, last)] == [(1, [5, 0]), (2, [5, 0])]
     best, worst = first.judged
     assert worst.predictions == ()
@@ -143,7 +143,7 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, ro
             assert pred.box_xyxy == pytest.approx(
                 max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1])), abs=2
             )
-    assert rollout_views.told([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
+    assert rollout_views.groups_text([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
     figure = plots_training.rollouts([first, last])
     assert sum(ax.axison for ax in figure.axes) == 4
     assert len(rollout_views.group_rows([first, last])) == 4
@@ -185,11 +185,11 @@ def test_without_a_setting_there_is_nothing_to_show(study):
     assert (
         rollout_views.health_rows(empty, [])
         == rollout_views.reason_rows(empty)
-        == rollout_views.telling_groups(study, empty)
+        == rollout_views.widest_groups(study, empty)
         == []
     )
     assert rollout_views.advantages_agree(study, empty)
-    assert training_views.told([]) == training_views.NOTHING
+    assert training_views.describe([]) == training_views.NOTHING
     assert training_views.row_in_each(study, []) == {}
 
 
@@ -217,8 +217,8 @@ def test_what_a_setting_is_trained_on_is_told(study):
 def test_the_same_tweet_is_shown_in_every_setting_where_one_is_common(study):
     shown = training_views.row_in_each(study, ["sft", "mrsi"])
     assert shown["sft"][0] == shown["mrsi"][0]
-    assert "<think>" in training_views.told_rows({"mrsi": shown["mrsi"]})
-    assert "<think>" not in training_views.told_rows({"sft": shown["sft"]})
+    assert "<think>" in training_views.rows_text({"mrsi": shown["mrsi"]})
+    assert "<think>" not in training_views.rows_text({"sft": shown["sft"]})
 
 
 def test_options_that_settings_share_stand_in_one_column(study):
@@ -239,7 +239,7 @@ def test_options_that_settings_share_stand_in_one_column(study):
 @pytest.mark.nano
 def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(study):
     shown = training_views.row_in_each(study, ["mrsi"])
-    seen = training_views.seen_in_each(study, shown)
+    seen = training_views.encoded_rows(study, shown)
     (example, _), row = shown["mrsi"], seen["mrsi"]
     assert row.counts_the_completion_alone
     assert (
@@ -256,19 +256,21 @@ def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(s
     (ax,) = plots_training.as_seen(seen).axes
     n_boxes = sum(entity.box_xyxy is not None for entity in perfect(example))
     assert len(ax.patches) == 2 * n_boxes > 0  # a rim and a frame each
-    assert training_views.seen_rows(seen)[0]["learned"] == row.n_learned
+    assert training_views.encoded_values(seen)[0]["learned"] == row.n_learned
 
 
 def test_a_mask_that_counts_the_prompt_is_noticed():
     pieces = (("a", False), ("b", True), ("c", True))
-    seen = training_views.Seen(cases.TWEET, pieces, (), None, 2, 3, "bc")
+    seen = training_views.EncodedRow(cases.TWEET, pieces, (), None, 2, 3, "bc")
     assert seen.counts_the_completion_alone
     for wrong in (
         (("a", True), *pieces[1:]),
         (*pieces[:2], ("c", False)),
         (("a", False), ("b", False), ("c", True)),
     ):
-        assert not training_views.Seen(cases.TWEET, wrong, (), None, 2, 3, "bc").counts_the_completion_alone
+        assert not training_views.EncodedRow(
+            cases.TWEET, wrong, (), None, 2, 3, "bc"
+        ).counts_the_completion_alone
 
 
 def test_an_unknown_tweet_is_told(study):

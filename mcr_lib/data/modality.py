@@ -19,13 +19,13 @@ from PIL import Image
 from mcr_lib.data.files import written_whole
 from mcr_lib.schema import Example
 
-View = Literal["full", "text", "image"]
+Modality = Literal["full", "text", "image"]
 
 GREY = (127, 127, 127)
 
 
-def seen(example: Example, view: View, folder: str | Path) -> Example:
-    """A tweet as a model of this view is asked about it; not to be scored, since its gold may be gone with
+def masked(example: Example, modality: Modality, folder: str | Path) -> Example:
+    """A tweet as a model of this modality is asked about it; not to be scored, since its gold may be gone with
     its text.
 
     Args:
@@ -36,12 +36,12 @@ def seen(example: Example, view: View, folder: str | Path) -> Example:
 
     Example:
         >>> tweet = Example("7", "demo", "test", ("Go", "Rome"), (), ("LOC",), images=("7.jpg",), image_size_px=(60, 45))
-        >>> seen(tweet, "image", ".").text, seen(tweet, "image", ".").images
+        >>> masked(tweet, "image", ".").text, masked(tweet, "image", ".").images
         ('', ('7.jpg',))
     """
-    if view == "image":
+    if modality == "image":
         return replace(example, tokens=(), entities=())
-    if view == "text" and example.images:
+    if modality == "text" and example.images:
         width, height = example.image_size_px
         return replace(example, images=(str(_grey(Path(folder), width, height)),))
     return example

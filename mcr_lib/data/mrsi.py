@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mcr_lib import chains, prompts
-from mcr_lib.boxes import Size, find_family, resized_size
+from mcr_lib.boxes import Size, box_format, resized_size
 from mcr_lib.chains import CHAINS_VERSION, Chain
 from mcr_lib.data.files import read_jsonl, write_jsonl
 from mcr_lib.errors import UserError
@@ -197,7 +197,7 @@ def model_size(example: Example, family: str, *, min_pixels: int, max_pixels: in
     if example.image_size_px is None:
         return None
     return resized_size(
-        example.image_size_px, unit=find_family(family).unit, min_pixels=min_pixels, max_pixels=max_pixels
+        example.image_size_px, unit=box_format(family).unit, min_pixels=min_pixels, max_pixels=max_pixels
     )
 
 
@@ -206,7 +206,7 @@ class Target:
     """What rows are made for: all that they must know of a backbone.
 
     Args:
-        family: a name of `boxes.FAMILIES`.
+        family: a name of `boxes.BOX_FORMATS`.
         min_pixels: fewest pixels of a resized image.
         max_pixels: most pixels of a resized image.
         wording: of prompts.

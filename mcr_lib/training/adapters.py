@@ -55,7 +55,7 @@ def base_of(name: str, folder: Path) -> dict[str, str]:
     """
     told = cards.card(name)
     if is_adapter(name):
-        return base_of(found_base(cards.folder_of(name), told), folder)
+        return base_of(locate_base(cards.folder_of(name), told), folder)
     place = (
         {"name": name}
         if name in cards.SHIPPED or cards.is_hub_name(name)
@@ -64,7 +64,7 @@ def base_of(name: str, folder: Path) -> dict[str, str]:
     return {**place, "family": told["family"], "weights": _weights(told)}
 
 
-def found_base(folder: Path, told: Mapping[str, Any], given: str | None = None) -> str:
+def locate_base(folder: Path, told: Mapping[str, Any], given: str | None = None) -> str:
     """Name or folder of an adapter's base, which is what it was.
 
     Args:

@@ -3,7 +3,7 @@
 `load` takes the name of a backbone that this repository ships ("tiny-base"), a folder that `save` wrote, a
 folder with an adapter (`adapters`), or a released model of one of the `families`: by its name on the hub,
 where it has been downloaded, or by its folder. No code of a model's own is ever run. A folder of `save` holds
-safetensors, the processor and `backbone.json`: family (`boxes.FAMILIES`), wording of prompts, the prompt that
+safetensors, the processor and `backbone.json`: family (`boxes.BOX_FORMATS`), wording of prompts, the prompt that
 it was trained to be asked, prompt version, and checksums of its files.
 """
 
@@ -22,7 +22,7 @@ from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTr
 from transformers.utils import logging
 
 from mcr_lib import prompts
-from mcr_lib.boxes import FAMILIES, Space
+from mcr_lib.boxes import BOX_FORMATS, Space
 from mcr_lib.data.files import write_json
 from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
@@ -47,7 +47,7 @@ class Backbone:
 
     Args:
         name: as it was asked for, for reports.
-        family: key of `boxes.FAMILIES`.
+        family: key of `boxes.BOX_FORMATS`.
         wording: of prompts that it is asked in.
         model: on its device.
         processor: with the tokenizer padding on the left.
@@ -69,7 +69,7 @@ class Backbone:
     @property
     def space(self) -> Space:
         """The coordinate space that it speaks."""
-        return FAMILIES[self.family].space
+        return BOX_FORMATS[self.family].space
 
     @property
     def target(self) -> Target:
@@ -126,7 +126,7 @@ def load(
     folder, told = folder_of(name), card(name)
     if told["kind"] == "adapter":
         whole = load(
-            adapters.found_base(folder, told, base), device=device, dtype=dtype, quantization=quantization
+            adapters.locate_base(folder, told, base), device=device, dtype=dtype, quantization=quantization
         )
         model = adapters.attached(whole.model, folder, train_as)
         if train_as is None and quantization == "none":
@@ -321,7 +321,7 @@ def _processor(folder: Path, told: dict[str, Any], pixels: Pixels | None) -> Pro
     if told["kind"] == "released":
         _close_think(found, folder)
         if pixels is not None:
-            _set_pixels(found, pixels, FAMILIES[family].unit)
+            _set_pixels(found, pixels, BOX_FORMATS[family].unit)
     return found
 
 

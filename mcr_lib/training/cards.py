@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mcr_lib
-from mcr_lib.boxes import FAMILIES
+from mcr_lib.boxes import BOX_FORMATS
 from mcr_lib.data.files import read_text
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
@@ -83,8 +83,8 @@ def _own_card(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: format_version {version!r}, but this release reads {FORMAT_VERSION}; make the backbone anew"
         )
-    if family not in FAMILIES:
-        raise UserError(f"{path}: unknown family {family!r}; known: {', '.join(FAMILIES)}")
+    if family not in BOX_FORMATS:
+        raise UserError(f"{path}: unknown family {family!r}; known: {', '.join(BOX_FORMATS)}")
     for name, expected in sums.items():
         if not (folder / name).is_file():
             raise UserError(f"backbone {folder}: {name} is missing; get the folder again")

@@ -53,7 +53,7 @@ def train(
     prompt: prompts.Kind,
     device: str | None = None,
     progress: loop.Progress | None = None,
-    told: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a backbone by GRPO on rows of `mrsi.grpo_rows`; a run that was stopped goes on from its newest
     complete checkpoint.
@@ -64,7 +64,7 @@ def train(
         prompt: what the rows ask: whether reasoning, and so whether `options.reasoning` holds; told in the
             card of the model.
         device: `None` = a GPU where there is one.
-        told: further entries of the card of the model.
+        card: further entries of the card of the model.
 
     Returns:
         What is worth telling: updates, rows, what was checked, peak memory.
@@ -87,7 +87,7 @@ def train(
     if trainer.accelerator.is_main_process:
         write_rollouts(folder, options)
     loop.finish(
-        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {}
+        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, card=card or {}
     )
     return {
         "n_steps": trainer.state.global_step,
@@ -116,7 +116,7 @@ def check_server(start: str, options: CvoOptions) -> None:
         is_adapter = adapters.is_adapter(
             start
         )  # the server has its base, and gets what is trained before it is first asked
-        served = adapters.found_base(cards.folder_of(start), cards.card(start)) if is_adapter else start
+        served = adapters.locate_base(cards.folder_of(start), cards.card(start)) if is_adapter else start
         command = server_command(served, options)
         raise UserError(
             f"no vLLM server answers at {options.vllm_url} ({error}); start one on GPUs of its own: {command}"

@@ -6,7 +6,7 @@ is loaded.
     mimo-vl       the same                             the same              the same, unverified   always
     qwen3-vl      Qwen3VLForConditionalGeneration      Qwen3VLProcessor      thousandths of a side  when asked
 
-The space in which boxes are written is told by `boxes.FAMILIES`. Classes are named, not imported: this file
+The space in which boxes are written is told by `boxes.BOX_FORMATS`. Classes are named, not imported: this file
 needs no torch. Shapes are those of each model's `config.json` on the hub, typed in; nothing here is read from
 a network. How to add a family: docs/families.md.
 """
@@ -32,7 +32,7 @@ class Family:
         image_processor_class: of transformers.
         video_processor_class: of transformers; a processor has one, though nothing here shows it a video.
         model_type: in config.json.
-        patch: side of a patch in pixels; `patch * merge` is the family's unit in `boxes.FAMILIES`.
+        patch: side of a patch in pixels; `patch * merge` is the family's unit in `boxes.BOX_FORMATS`.
         merge: patches along a side of an image token.
         thinks: "asked": it reasons when a prompt asks for it; "always": whatever it is asked, so that even an
             answer to the prompt `direct` begins with reasoning, until it is fine-tuned on answers alone.
@@ -90,7 +90,7 @@ FAMILIES: dict[str, Family] = {
         ),
     ),
 }  # fmt: skip
-"""Name, as in `boxes.FAMILIES`, -> family. That table has more: families that can be scored but not loaded
+"""Name, as in `boxes.BOX_FORMATS`, -> family. That table has more: families that can be scored but not loaded
 here.
 """
 

@@ -204,14 +204,14 @@ def finish(
     *,
     start: str,
     options: Options,
-    told: Mapping[str, Any],
+    card: Mapping[str, Any],
 ) -> None:
     """Write the trained backbone to `model/`, whole or not at all: its adapter alone, or the whole model,
     LoRA merged (`save`).
 
     Args:
         start: name or folder of what was trained.
-        told: further entries of its card.
+        card: further entries of its card.
     """
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
@@ -220,14 +220,14 @@ def finish(
         shutil.rmtree(part, ignore_errors=True)
         if _saves_adapter(options):
             was_merged = adapters.is_adapter(start) and options.handover == "merge"
-            backbones.save_adapter(trained, part, start=start, is_merged=was_merged, **told)
+            backbones.save_adapter(trained, part, start=start, is_merged=was_merged, **card)
         else:
             whole = (
                 trained.model.merge_and_unload(adapter_names=["default"])
                 if options.lora_rank
                 else trained.model
             )
-            backbones.save(replace(trained, model=whole), part, **told)
+            backbones.save(replace(trained, model=whole), part, **card)
         shutil.rmtree(folder / "model", ignore_errors=True)
         part.rename(folder / "model")
     trainer.accelerator.wait_for_everyone()

@@ -102,11 +102,11 @@ class Estimate:
         fixed, factor = OVERHEAD
         return (self.weights + self.trained + max(self.update, self.rollout)) * factor + fixed
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a line, GB.
 
         Example:
-            >>> Estimate(16e9, 1e9, 5e9, 7e9).told()
+            >>> Estimate(16e9, 1e9, 5e9, 7e9).summary()
             '27.4 GB: weights 16.0, trained 1.0, an update 5.0, a rollout 7.0'
         """
         parts = (

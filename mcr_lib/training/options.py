@@ -78,14 +78,14 @@ class Options(BaseModel):
             None if self.min_pixels is None or self.max_pixels is None else (self.min_pixels, self.max_pixels)
         )
 
-    def told(self, origins: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    def describe(self, origins: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """One row per option: option, value, origin, why.
 
         Args:
             origins: option -> who departed from the default.
 
         Example:
-            >>> SftOptions(learning_rate=1e-3).told({"learning_rate": "setting sft"})[3]["origin"]
+            >>> SftOptions(learning_rate=1e-3).describe({"learning_rate": "setting sft"})[3]["origin"]
             'setting sft'
         """
         fields = type(self).model_fields

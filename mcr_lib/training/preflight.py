@@ -18,7 +18,7 @@ import torch
 
 from mcr_lib import prompts, rewards
 from mcr_lib.answer import write_answer
-from mcr_lib.boxes import find_family
+from mcr_lib.boxes import box_format
 from mcr_lib.data.images import image_size, open_image
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -87,7 +87,7 @@ def check_gold(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> 
             Example.from_row(json.loads(row["gold"])),
             row["model_size"] and tuple(row["model_size"]),
         )
-        gold = rewards.written_gold(example, find_family(row["family"]).space, model_size=size)
+        gold = rewards.written_gold(example, box_format(row["family"]).space, model_size=size)
         texts.append(write_answer(perfect(gold), constraints=gold.constraints))
     columns = {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
     for function in rewards.grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule):

@@ -35,7 +35,7 @@ def train(
     prompt: prompts.Kind,
     device: str | None = None,
     progress: loop.Progress | None = None,
-    told: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a backbone on rows of `mrsi.sft_rows`; a run that was stopped goes on from its newest
     complete checkpoint.
@@ -45,7 +45,7 @@ def train(
         folder: where checkpoints, `log.jsonl`, `checks.json` and `model/` go.
         prompt: what the rows ask; told in the card of the model.
         device: `None` = a GPU where there is one.
-        told: further entries of the card of the model.
+        card: further entries of the card of the model.
 
     Returns:
         What is worth telling: updates, rows, what was checked, peak memory.
@@ -62,7 +62,7 @@ def train(
     trainer = make_trainer(backbone, rows, folder, options)
     loop.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
     loop.finish(
-        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, told=told or {}
+        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, card=card or {}
     )
     return {
         "n_steps": trainer.state.global_step,

@@ -83,7 +83,7 @@ def _card(facts: dict[str, Any], d1: Sequence[Example]) -> str:
     return "\n".join(lines)
 
 
-def told(facts: dict[str, Any]) -> str:
+def summary(facts: dict[str, Any]) -> str:
     """What was built, in a few lines."""
     styles = ", ".join(f"{n:,} {name}" for name, n in facts["styles"].items())
     return "\n".join(

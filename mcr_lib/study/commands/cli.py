@@ -196,7 +196,7 @@ def _build_chains(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(built)
     else:
-        print(chains_command.told(built))
+        print(chains_command.summary(built))
     return 0
 
 

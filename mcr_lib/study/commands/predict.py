@@ -112,7 +112,7 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
             figure.savefig(file, format="png")
 
 
-def told(said: Mapping[str, Any]) -> str:
+def summary(said: Mapping[str, Any]) -> str:
     """The answer to one tweet, a line per entity."""
     lines = [f"{e['type'] or '–':6} {e['entity']}: {_where(e['bbox_2d'])}" for e in said["entities"]]
     if said["parse"]["reason"]:

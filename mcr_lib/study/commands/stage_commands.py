@@ -162,7 +162,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     if arguments.draw:
         predict.draw(said, arguments.image, arguments.draw)
-    print(json.dumps(said, indent=2, ensure_ascii=False) if arguments.json else predict.told(said))
+    print(json.dumps(said, indent=2, ensure_ascii=False) if arguments.json else predict.summary(said))
     return 0
 
 

@@ -21,7 +21,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.compare.seeds import BETTER, Evidence
-from mcr_lib.study.runs import artifacts, config, kept, prepare, setting
+from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
 from mcr_lib.study.runs.settings import RANDOM
@@ -234,7 +234,7 @@ def _made_from(run: _Run, name: str, model: str | None, answers: Path) -> str | 
     """
     c = run.loaded.config
     for one in reversed(setting.lineage(c.settings, name)):
-        found, facts = c.settings[one], kept.facts(run.folder.setting(one))
+        found, facts = c.settings[one], cache.read_record(run.folder.setting(one))
         if found.stage == "none":
             continue
         if not facts:

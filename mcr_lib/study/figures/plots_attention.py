@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mcr_lib.data.images import open_image
 from mcr_lib.study.figures import plots, plots_training
-from mcr_lib.study.tables.attention_views import CUTS, MASSES, PARTS, Looks, look_at, telling
+from mcr_lib.study.tables.attention_views import CUTS, MASSES, PARTS, Looks, look_at, most_boxed
 
 if TYPE_CHECKING:
     from mcr_lib.training.attention import Look
@@ -93,7 +93,7 @@ def overlays(looks: Looks, n: int = 3) -> Figure:
     """Attention to each cell of the image at the digits of one box of the answer, a row per entity, a column
     per setting.
     """
-    rows, names = telling(looks, n), list(looks)
+    rows, names = most_boxed(looks, n), list(looks)
     figure, axes = plt.subplots(
         len(rows), len(names), figsize=(2.6 * len(names) + 0.8, 2.5 * len(rows) + 0.2), squeeze=False
     )

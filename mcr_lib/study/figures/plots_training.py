@@ -20,7 +20,7 @@ from mcr_lib.study.figures.plots_chains import REWARD_COLOURS
 from mcr_lib.study.tables import compared
 from mcr_lib.study.tables.injection import REWARD_COLUMNS
 from mcr_lib.study.tables.rollout_views import Group
-from mcr_lib.study.tables.training_views import Seen
+from mcr_lib.study.tables.training_views import EncodedRow
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -42,7 +42,7 @@ def colour(name: str, names: Sequence[str]) -> str:
     return SETTING_COLOURS.get(name) or OTHER_COLOURS[others.index(name) % len(OTHER_COLOURS)]
 
 
-def as_seen(seen: Mapping[str, Seen]) -> Figure:
+def as_seen(seen: Mapping[str, EncodedRow]) -> Figure:
     """The image of a row as resized for the model, one frame per setting, with the boxes that its completion
     teaches in its own numbers.
     """

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mcr_lib
-from mcr_lib.boxes import FAMILIES
+from mcr_lib.boxes import BOX_FORMATS
 from mcr_lib.data.files import read_text
 from mcr_lib.data.mrsi import D1_SHARE
 from mcr_lib.data.probes import PROBES, VARIANTS
@@ -78,7 +78,7 @@ class Config(BaseModel):
     d1_share: float = Field(
         D1_SHARE, ge=0, le=1, description="share of training tweets in D1 (chains); the rest is D2 (CVO)"
     )
-    family: Literal[tuple(FAMILIES)] = Field(
+    family: Literal[tuple(BOX_FORMATS)] = Field(
         "qwen2.5-vl", description="family of backbones: the space in which boxes are written"
     )
     min_pixels: int = Field(

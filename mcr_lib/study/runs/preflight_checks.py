@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcr_lib.boxes import FAMILIES, find_family
+from mcr_lib.boxes import BOX_FORMATS, box_format
 from mcr_lib.errors import UserError
 from mcr_lib.study.runs.preflight_around import Around, Line
 from mcr_lib.training import cards, families, memory
@@ -190,7 +190,7 @@ def pixels(around: Around) -> Iterator[Line]:
         return
     target = around.outline.target
     unit, sizes = (
-        find_family(target.family).unit,
+        box_format(target.family).unit,
         [(e.id, e.image_size_px, target.size(e)) for e in around.tweets if e.image_size_px],
     )
     past = [(id, size, made) for id, size, made in sizes if made[0] * made[1] > target.max_pixels]
@@ -253,7 +253,7 @@ def room(around: Around) -> Iterator[Line]:
         needed.append(("answers", answers))
     there, where = _there(around)
     for name, estimate in needed:
-        told = f"{name}, estimated: {estimate.told()}"
+        told = f"{name}, estimated: {estimate.summary()}"
         if there is None:
             yield Line("–", "memory", told, where)
         elif estimate.total > there:
@@ -325,7 +325,7 @@ def _guessed(around: Around, options: Options | None) -> tuple[int, int]:
     """Tokens of the longest prompt and completion without a tokenizer: a token per three letters of prompt
     (1,500) and tweet, images as large as the budget.
     """
-    unit = FAMILIES[around.config.family].unit
+    unit = BOX_FORMATS[around.config.family].unit
     prompt = around.config.max_pixels // unit**2 + (1500 + LONGEST_TEXT) // 3
     return prompt, options.max_completion_length if isinstance(options, CvoOptions) else 400
 

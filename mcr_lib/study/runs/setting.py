@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mcr_lib import prompts
-from mcr_lib.data import modality
+from mcr_lib.data.modality import Modality
 from mcr_lib.data.mrsi import known_styles
 from mcr_lib.errors import UserError
 from mcr_lib.training.options import Options, options_of
@@ -27,7 +27,7 @@ Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 class Setting(BaseModel):
     """One setting: what its model is trained on (`rows` to `share`), and how it is asked in training and
-    later (`prompt`, `view`).
+    later (`prompt`, `modality`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ class Setting(BaseModel):
     )
     share: float = Field(1.0, gt=0, le=1, description="of these tweets, by a hash of (seed, id)")
     prompt: prompts.Kind = Field("direct", description="what the model is asked, in training and after")
-    view: modality.View = Field(
+    modality: Modality = Field(
         "full",
         description="what it is shown, in training and after: full, text (a grey picture), image (no text)",
     )

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib import chains, metrics, prompts
-from mcr_lib.data import modality, mrsi
+from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_text, write_json, write_jsonl
+from mcr_lib.data.modality import masked
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
-from mcr_lib.study.runs import artifacts, kept, model_card, prepare, setting
+from mcr_lib.study.runs import artifacts, cache, model_card, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder, fingerprint
 from mcr_lib.study.runs.code import code_fingerprint
 from mcr_lib.study.runs.config import Loaded, as_arguments, repository
@@ -115,7 +116,7 @@ class Study:
             rows = list(
                 mrsi.sft_rows(built, by_id, target, prompt=found.prompt, with_reasoning=with_reasoning)
             )
-        if found.view == "full":
+        if found.modality == "full":
             return rows
         shown = {example.id: example for example in self._seen(found, tweets)}
         asked = {
@@ -201,13 +202,13 @@ class Study:
         """Whether a setting's model is there, made from what it would be made from now."""
         return self[name].stage == "none" or self._is_done(self.run.setting(name), self.fingerprint(name))
 
-    def facts(self, name: str) -> dict[str, Any]:
+    def record(self, name: str) -> dict[str, Any]:
         """What `fingerprint.json` tells of a setting; empty where nothing is there.
 
         Raises:
             UserError: the file is of another version.
         """
-        return kept.facts(self.run.setting(name))
+        return cache.read_record(self.run.setting(name))
 
     def train(self, name: str) -> dict[str, Any]:
         """Make the model of a setting, first of those that it starts from, unless it is there; returns its
@@ -226,7 +227,7 @@ class Study:
             and not launch.is_member()
             and (self.is_done(name) or self._others_did(found.stage, name))
         ):
-            return self.facts(name)
+            return self.record(name)
         if found.start != BACKBONE:
             self.train(found.start)
         if found.stage == "none":
@@ -241,11 +242,11 @@ class Study:
         state.wait_for_everyone()
         if not is_done and twin is not None:
             if state.is_main_process:
-                kept.link(self.run.setting(twin), folder)
+                cache.link(self.run.setting(twin), folder)
             state.wait_for_everyone()
         elif not is_done:
             self._train(name, found, wanted)
-        return self.facts(name)
+        return self.record(name)
 
     def answer(
         self,
@@ -317,12 +318,12 @@ class Study:
             "temperature": config.answer_temperature,
         }
         model = self.fingerprint(name)
-        of_data = prompts.PROMPT_VERSION, kept.images(tweets), checksum(tweets)
+        of_data = prompts.PROMPT_VERSION, cache.images(tweets), checksum(tweets)
         made_from = fingerprint(model, how, config.seed, *of_data, code_fingerprint("generate"))
         data = f"{given[0].source}:{checksum(given)}" if given else None
         told = {
             "split": split,
-            "view": self[name].view,
+            "modality": self[name].modality,
             "data": data,
             "model": model,
             "fingerprint": made_from,
@@ -353,13 +354,13 @@ class Study:
         }
         head |= {
             "start": self.fingerprint(found.start),
-            "options": options.told(origins),
+            "options": options.describe(origins),
             "n_processes": state.num_processes,
         }
         if state.is_main_process:
-            if kept.facts(folder).get("fingerprint") != wanted:
+            if cache.read_record(folder).get("fingerprint") != wanted:
                 shutil.rmtree(folder, ignore_errors=True)
-            write_json(folder / kept.FINGERPRINT, {**head, "status": "begun"})
+            write_json(folder / cache.FINGERPRINT, {**head, "status": "begun"})
         state.wait_for_everyone()
         report = self.progress and (
             lambda done, of, row: self.progress(f"{name}: {found.stage}", done, of, dict(row))
@@ -373,13 +374,13 @@ class Study:
             prompt=found.prompt,
             device=self._device,
             progress=report,
-            told=told,
+            card=told,
         )
         if state.is_main_process:
             took |= {"seconds": round(time.monotonic() - began, 1), "made_with": artifacts.surroundings()}
             facts = {**head, "status": "done", **took}
             model_card.write(self.run, name, facts, backbone=self.backbone, source=self.config.source)
-            write_json(folder / kept.FINGERPRINT, facts)
+            write_json(folder / cache.FINGERPRINT, facts)
         state.wait_for_everyone()
 
     def _score_signature(self) -> str:
@@ -464,7 +465,7 @@ class Study:
                 self.config.seed,
                 text,
             ]
-        return [checksum(tweets), kept.images(tweets), of_chains, prompts.PROMPT_VERSION]
+        return [checksum(tweets), cache.images(tweets), of_chains, prompts.PROMPT_VERSION]
 
     def _with_images(self, examples: Sequence[Example]) -> list[Example]:
         """The tweets, those without a usable image without any; which ones these are is for `bad_images`."""
@@ -474,10 +475,10 @@ class Study:
 
     def _seen(self, found: Setting, tweets: Sequence[Example]) -> list[Example]:
         """The tweets as a setting is shown them."""
-        return [modality.seen(example, found.view, self.run.path / "data" / "grey") for example in tweets]
+        return [masked(example, found.modality, self.run.path / "data" / "grey") for example in tweets]
 
     def _is_done(self, folder: Path, wanted: str) -> bool:
-        facts = kept.facts(folder)
+        facts = cache.read_record(folder)
         return (
             facts.get("fingerprint") == wanted
             and facts.get("status") == "done"

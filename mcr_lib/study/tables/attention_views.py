@@ -3,7 +3,7 @@
 For thin cells (nothing is loaded, and nothing drawn, where the profile's `attention_examples` is 0):
 
     looks = attention_views.looks(study)                     # setting -> its looks at the boxes of up to attention_examples tweets
-    print(attention_views.told(study, looks))                # what was looked at, and what is missing
+    print(attention_views.describe(study, looks))                # what was looked at, and what is missing
     attention_rows = attention_views.rows(study, looks)      # setting, part (answer | reasoning), masses and cuts with intervals
     if attention_rows:
         plots.save(plots_attention.masses(attention_rows), folder.figures, "06_attention", attention_rows)
@@ -60,7 +60,7 @@ def chosen(study: Study) -> list[Example]:
 
 def is_ready(study: Study, name: str) -> bool:
     """Whether a setting sees the whole tweet and its model and answers are there."""
-    return study[name].view == "full" and study.can_answer(name) and study.is_answered(name)
+    return study[name].modality == "full" and study.can_answer(name) and study.is_answered(name)
 
 
 def looks(study: Study) -> dict[str, list["Look"]]:
@@ -77,7 +77,7 @@ def looks(study: Study) -> dict[str, list["Look"]]:
     return found
 
 
-def told(study: Study, looks: Looks) -> str:
+def describe(study: Study, looks: Looks) -> str:
     """What was looked at and what was not, to read."""
     if not study.config.attention_examples:
         return "attention_examples is 0: nothing is looked at"
@@ -90,7 +90,7 @@ def told(study: Study, looks: Looks) -> str:
                 or "no box to look at"
             )
             lines.append(f"{name}: {boxes}")
-        elif study[name].view == "full":
+        elif study[name].modality == "full":
             lines.append(
                 f"{name}: left out, its answers to {study.config.eval_split} or its model are not there"
             )
@@ -170,7 +170,7 @@ def result_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Rows:
     ]  # fmt: skip
 
 
-def telling(looks: Looks, n: int) -> list[tuple[str, int]]:
+def most_boxed(looks: Looks, n: int) -> list[tuple[str, int]]:
     """Up to n entities (id, first token) to draw: boxed in their answers by most settings, then those whose
     region is smallest.
     """
@@ -196,7 +196,7 @@ def drawn_rows(looks: Looks, n: int = 3) -> Rows:
     """What `overlays` shows, as values: setting, tweet, entity, attention to each cell row by row."""
     found = [
         (name, look)
-        for key in telling(looks, n)
+        for key in most_boxed(looks, n)
         for name, of_setting in looks.items()
         if (look := look_at(of_setting, key))
     ]

@@ -67,7 +67,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Found:
+class BiasResults:
     """What there is to show.
 
     Args:
@@ -100,7 +100,7 @@ class Found:
         }
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What is there and what is not, to read."""
         there = [
             f"answers to {len(self.examples):,} tweets of {self.config.eval_split}: {', '.join(self.answers) or 'none'}"
@@ -122,12 +122,12 @@ class Found:
         return statistics.resamples(n, self.config.n_resamples, np.random.default_rng(self.config.seed))
 
 
-def find(study: Study) -> Found:
+def collect(study: Study) -> BiasResults:
     """The answers of every setting of the profile, and of its predictions file, to the scored split and to
     its probes, and of settings to the other splits that a run answers.
     """
     config, split = study.config, study.config.eval_split
-    found = Found(config, study.examples(split), {}, trained_on=_names(study))
+    found = BiasResults(config, study.examples(split), {}, trained_on=_names(study))
     found.probes.update(make_probes(study))
     for name in study.settings:
         of_setting = {"": found.examples} | {
@@ -190,7 +190,7 @@ def read(examples: Sequence[Example], path: Path, config: Config) -> Answers:
     )
 
 
-def _add(found: Found, name: str, files: Mapping[str, Path], *, must_tell: bool) -> None:
+def _add(found: BiasResults, name: str, files: Mapping[str, Path], *, must_tell: bool) -> None:
     """Read the answers of one name to the scored split (file "") and to the probes (".<variant>"), or tell
     what is missing.
     """
@@ -208,7 +208,7 @@ def _add(found: Found, name: str, files: Mapping[str, Path], *, must_tell: bool)
     found.probed[name] = probed
 
 
-def _add_beside(found: Found, study: Study, name: str) -> None:
+def _add_beside(found: BiasResults, study: Study, name: str) -> None:
     """Read the answers of one setting to the other splits of the run, or tell what is missing."""
     for split in compared.splits(study.config)[:-1] if name in found.answers else ():
         path = (

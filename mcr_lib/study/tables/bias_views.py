@@ -12,7 +12,7 @@ from mcr_lib.data.files import write_json
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import compared
-from mcr_lib.study.tables.bias_found import Answers, Found
+from mcr_lib.study.tables.bias_found import Answers, BiasResults
 
 Rows = list[dict[str, Any]]
 Faults = Mapping[str, str | None]
@@ -30,7 +30,7 @@ FAITHFUL = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
 TEXTUAL = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
 
 
-def grounding_rows(found: Found) -> Rows:
+def grounding_rows(found: BiasResults) -> Rows:
     """Per name, and per rule that looks at nothing, the metrics of textual bias with intervals, on all
     entities and (`hard`) on those of tweets that show one of their type and lack another.
     """
@@ -55,7 +55,7 @@ def grounding_rows(found: Found) -> Rows:
     return rows
 
 
-def _blind(found: Found) -> dict[str, list[metrics.Judged]]:
+def _blind(found: BiasResults) -> dict[str, list[metrics.Judged]]:
     """Rule that looks at nothing -> its judged answers, with perfect text."""
     return {
         name: [metrics.judge(e, yardsticks.YARDSTICKS[name](e)) for e in found.examples]
@@ -79,7 +79,7 @@ def _metric_row(name: str, kind: str, part: str, n: int, values: Mapping[str, An
     return row
 
 
-def naming_rows(found: Found) -> Rows:
+def naming_rows(found: BiasResults) -> Rows:
     """Per name, and per rule that looks at nothing, N-Count, predictions, N-Rate with its interval, and the
     altered ones.
     """
@@ -112,7 +112,7 @@ def naming_rows(found: Found) -> Rows:
     return rows
 
 
-def invented_rows(found: Found) -> Rows:
+def invented_rows(found: BiasResults) -> Rows:
     """Per split and name N-Count, predictions, and where the names come from that the text lacks
     (`bias.invented_names`).
     """
@@ -127,7 +127,7 @@ def invented_rows(found: Found) -> Rows:
     return rows
 
 
-def sharing_rows(found: Found) -> Rows:
+def sharing_rows(found: BiasResults) -> Rows:
     """Per name what its wrong boxes show, and pairs of its predictions that share a box."""
     rows = []
     for name, report in found.reports.items():
@@ -145,7 +145,7 @@ def sharing_rows(found: Found) -> Rows:
     return rows
 
 
-def consistency_rows(found: Found) -> Rows:
+def consistency_rows(found: BiasResults) -> Rows:
     """Per name and variant: tweets, those right on the original, those of them that are clean on the probe,
     with the interval of the share, and of the others what is first wrong. Variant "all": clean on every probe
     of the tweet but controls; "blank": the worst of the three; both only of a name that answered all of them,
@@ -191,7 +191,11 @@ def together(by_probe: Mapping[str, Faults]) -> dict[str, str | None]:
 
 
 def _consistency_row(
-    found: Found, name: str, variant: str, before: Mapping[str, str | None], after: Mapping[str, str | None]
+    found: BiasResults,
+    name: str,
+    variant: str,
+    before: Mapping[str, str | None],
+    after: Mapping[str, str | None],
 ) -> dict[str, Any]:
     ratio = bias.consistency([before[id] for id in after], list(after.values()))
     low, high = statistics.interval95(ratio, found.weights(len(after))) or (None, None)
@@ -205,7 +209,7 @@ def _consistency_row(
     }  # fmt: skip
 
 
-def image_caused_rows(found: Found) -> Rows:
+def image_caused_rows(found: BiasResults) -> Rows:
     """Per name and text (as it is, muted): N-Rate at the real image and at a blank one, and the difference
     with interval and p.
 
@@ -231,7 +235,7 @@ def image_caused_rows(found: Found) -> Rows:
 
 
 def _image_caused_row(
-    found: Found, name: str, text: str, real: Answers, blank: Answers, variant: str
+    found: BiasResults, name: str, text: str, real: Answers, blank: Answers, variant: str
 ) -> dict[str, Any]:
     ids = list(blank.faults)
     at_real, at_blank = real.of(ids), blank.judged
@@ -255,7 +259,7 @@ def _image_caused_row(
     }
 
 
-def rename_rows(found: Found) -> Rows:
+def rename_rows(found: BiasResults) -> Rows:
     """Per name and sign ("old box", "old name"): renamed tweets that show it, with the interval of the share."""
     rows = []
     old = {probe.example.id: probe.changed for probe in found.probes.get("rename", ())}
@@ -273,7 +277,7 @@ def rename_rows(found: Found) -> Rows:
     return rows
 
 
-def faithful_rows(found: Found) -> Rows:
+def faithful_rows(found: BiasResults) -> Rows:
     """Per name that reasons: answers, those whose reasoning states just what they answer, with the interval
     of the share, else the flaw.
     """
@@ -295,7 +299,7 @@ def faithful_rows(found: Found) -> Rows:
     return rows
 
 
-def one_tweet(found: Found) -> dict[str, Example]:
+def one_tweet(found: BiasResults) -> dict[str, Example]:
     """A tweet as it is and under every probe: of those probed the one to which most probes apply, with most
     entities.
     """
@@ -323,7 +327,7 @@ def drawn_rows(tweets: Mapping[str, Example]) -> Rows:
     ]
 
 
-def result_rows(found: Found, told: Mapping[str, Rows]) -> Rows:
+def result_rows(found: BiasResults, told: Mapping[str, Rows]) -> Rows:
     """Rows of results.csv for what 05 does not tell.
 
     Args:
@@ -357,7 +361,7 @@ def result_rows(found: Found, told: Mapping[str, Rows]) -> Rows:
 
 
 def _result(
-    found: Found,
+    found: BiasResults,
     row: Mapping[str, Any],
     metric: str,
     value: str,
@@ -394,7 +398,9 @@ def _slug(text: str) -> str:
     return text.replace(",", "").replace(" ", "_")
 
 
-def write(found: Found, folder: RunFolder, told: Mapping[str, Rows], results: Rows, note: str) -> list[str]:
+def write(
+    found: BiasResults, folder: RunFolder, told: Mapping[str, Rows], results: Rows, note: str
+) -> list[str]:
     """Write `scores/bias.json` (all rows, and what is missing) and add to `results.csv`; a line per file."""
     write_json(
         folder.score("bias"),

@@ -232,7 +232,7 @@ def pair_rows(by_setting: Mapping[str, Sequence[Judged]], config: Config, task: 
     return rows
 
 
-def telling(by_setting: Mapping[str, Sequence[Judged]], n: int) -> dict[str, list[Judged]]:
+def most_different(by_setting: Mapping[str, Sequence[Judged]], n: int) -> dict[str, list[Judged]]:
     """The answers to up to n tweets on which the settings differ most in mistakes, those with an image first."""
     columns = list(by_setting.values())
     if not columns:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mcr_lib import chains, constraints, rewards, statements
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import find_family, to_space
+from mcr_lib.boxes import box_format, to_space
 from mcr_lib.chains import Chain
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_json
@@ -122,7 +122,7 @@ def repair_rows(n_most: int = 2) -> list[dict[str, Any]]:
     ]
 
 
-def told(built: Iterable[Chain]) -> str:
+def chains_text(built: Iterable[Chain]) -> str:
     """Chains as text to read, each under the name of its style and what is special about it."""
     return "\n\n".join(f"── {chain.style}: {STYLES[chain.style].form}\n{chain.text}" for chain in built)
 
@@ -293,7 +293,7 @@ def target_boxes(example: Example, target: mrsi.Target) -> list[dict[str, Any]]:
         (130, 103, 470, 800)
     """
     size = target.size(example)
-    space = find_family(target.family).space
+    space = box_format(target.family).space
     gold = rewards.written_gold(example, space, model_size=size)
     rows = []
     for entity, written in zip(example.entities, gold.entities, strict=True):
@@ -348,7 +348,7 @@ def told_with_bait(built: Iterable[Chain]) -> str:
     return (
         "no tweet of D1 has bait"
         if first is None
-        else told([first, *(c for c in with_bait if c.id == first.id)][:3])
+        else chains_text([first, *(c for c in with_bait if c.id == first.id)][:3])
     )
 
 
@@ -356,7 +356,7 @@ def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Tar
     """Whether the gold answer of every tweet, rendered for a backbone and parsed again, earns the most that
     its rewards can give.
     """
-    space = find_family(target.family).space
+    space = box_format(target.family).space
     for example in examples:
         gold = rewards.written_gold(example, space, model_size=target.size(example))
         parsed = parse_answer(

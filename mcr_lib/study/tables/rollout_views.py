@@ -12,7 +12,7 @@ import pandas as pd
 
 from mcr_lib import metrics, rewards
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import find_family
+from mcr_lib.boxes import box_format
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import Example
@@ -190,7 +190,7 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     return Group(setting, step, tuple(_judged(study, row["answer"], example) for row in rows), tuple(rows))
 
 
-def telling_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
+def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
     """Of each setting the group with the widest spread of R in the first and in the last tenth of the
     updates, of a tweet whose image shows what it names where there is one.
     """
@@ -227,7 +227,7 @@ def advantages_agree(study: Study, frame: pd.DataFrame) -> bool:
     return True
 
 
-def told(groups: Sequence[Group], n: int = 3) -> str:
+def groups_text(groups: Sequence[Group], n: int = 3) -> str:
     """The texts of the best, and of the worst answers of some groups, with R and advantage, to read."""
     lines = []
     for one in groups:
@@ -243,6 +243,6 @@ def told(groups: Sequence[Group], n: int = 3) -> str:
 
 
 def _judged(study: Study, answer: str, example: Example) -> Judged:
-    space = find_family(study.target.family).space
+    space = box_format(study.target.family).space
     row = Prediction(example.id, answer, False, space, study.target.size(example), example.image_size_px)
     return metrics.judge(example, parse_prediction(row, example, "strict")[1])

@@ -31,7 +31,7 @@ from mcr_lib.study.tables.show import show_score
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ScoredFile:
     """The answers of one file to the tweets of one split, in the order of the split.
 
     Args:
@@ -47,7 +47,7 @@ class Answers:
     n_other_size: int
 
 
-def join(examples: Sequence[Example], predictions: Sequence[Prediction], *, parse: Mode) -> Answers:
+def join(examples: Sequence[Example], predictions: Sequence[Prediction], *, parse: Mode) -> ScoredFile:
     """Read every answer, place it in its tweet and pair it with gold.
 
     Args:
@@ -73,7 +73,7 @@ def join(examples: Sequence[Example], predictions: Sequence[Prediction], *, pars
         "repeated": [id for id, n in n_rows.items() if n > 1],
         "missing": [example.id for example in examples if example.id not in row_of],
     }
-    return Answers(judged, parsed, ids, n_other_size)
+    return ScoredFile(judged, parsed, ids, n_other_size)
 
 
 def task_ratios(judged: Sequence[Judged], scorer: str) -> dict[str, dict[str, statistics.Ratio]]:
@@ -278,7 +278,7 @@ def worst(judged: Sequence[Judged], n: int) -> list[Judged]:
     return sorted(judged, key=key)[:n]
 
 
-def told(result: Mapping[str, Any]) -> None:
+def print_score(result: Mapping[str, Any]) -> None:
     """Print a result as `mcr score` does."""
     show_score(result, Console(width=120, force_terminal=False, force_jupyter=False))
 
@@ -347,7 +347,7 @@ def placing_summary(judged: Sequence[Judged]) -> dict[str, int]:
     }
 
 
-def _answers(examples: Sequence[Example], path: str | Path, parse: Mode) -> Answers:
+def _answers(examples: Sequence[Example], path: str | Path, parse: Mode) -> ScoredFile:
     _, rows = read_predictions(path)
     answers = join(examples, rows, parse=parse)
     if len(answers.ids["missing"]) == len(examples):
@@ -358,7 +358,7 @@ def _answers(examples: Sequence[Example], path: str | Path, parse: Mode) -> Answ
     return answers
 
 
-def _told_ids(answers: Answers) -> dict[str, dict[str, Any]]:
+def _told_ids(answers: ScoredFile) -> dict[str, dict[str, Any]]:
     return {kind: {"count": len(ids), "first": ids[:5]} for kind, ids in answers.ids.items()}
 
 

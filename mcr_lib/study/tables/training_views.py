@@ -78,7 +78,7 @@ def row_table(study: Study, names: Sequence[str]) -> Rows:
     return table
 
 
-def told(names: Sequence[str]) -> str:
+def describe(names: Sequence[str]) -> str:
     """Which settings are at hand, or that there is none."""
     return f"settings: {', '.join(names)}" if names else NOTHING
 
@@ -103,7 +103,7 @@ def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, 
     }
 
 
-def told_rows(shown: Mapping[str, tuple[Example, Mapping[str, Any]]]) -> str:
+def rows_text(shown: Mapping[str, tuple[Example, Mapping[str, Any]]]) -> str:
     """The prompt and the completion of a row of each setting, to read."""
     lines = []
     for name, (example, row) in shown.items():
@@ -117,7 +117,7 @@ def told_rows(shown: Mapping[str, tuple[Example, Mapping[str, Any]]]) -> str:
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedRow:
     """A training row as it reaches the model.
 
     Args:
@@ -159,7 +159,7 @@ class Seen:
         return f"{self.n_tokens} tokens, of which the loss counts {self.n_learned}: {self.completion}"
 
 
-def seen(study: Study, name: str, example: Example, row: Mapping[str, Any]) -> Seen:
+def encode_row(study: Study, name: str, example: Example, row: Mapping[str, Any]) -> EncodedRow:
     """A row of an SFT setting through the very collator that trains: its tokens, which of them are learned,
     its images as resized.
 
@@ -189,18 +189,20 @@ def seen(study: Study, name: str, example: Example, row: Mapping[str, Any]) -> S
     for is_image, run in groupby(tokens, key=lambda token: token[0] == ""):
         found = list(run)
         pieces += [(f"⟨{len(found)} image tokens⟩", False)] if is_image else found
-    return Seen(
+    return EncodedRow(
         example, tuple(pieces), tuple(image.resize(size) for image, size in zip(opened, sizes, strict=True)), sizes[0] if sizes else None,
         sum(label != -100 for label in labels), len(ids), text_of(row["completion"]),
     )  # fmt: skip
 
 
-def seen_in_each(study: Study, shown: Mapping[str, tuple[Example, Mapping[str, Any]]]) -> dict[str, Seen]:
+def encoded_rows(
+    study: Study, shown: Mapping[str, tuple[Example, Mapping[str, Any]]]
+) -> dict[str, EncodedRow]:
     """`seen` of the rows of `row_in_each`."""
-    return {name: seen(study, name, example, row) for name, (example, row) in shown.items()}
+    return {name: encode_row(study, name, example, row) for name, (example, row) in shown.items()}
 
 
-def seen_rows(rows: Mapping[str, Seen]) -> Rows:
+def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
     """What a picture of `seen_in_each` shows, as values."""
     return [
         {
@@ -220,7 +222,7 @@ def option_rows(study: Study, names: Sequence[str]) -> Rows:
     one column.
     """
     told = {
-        name: {row["option"]: row for row in study.options(name)[0].told(study.options(name)[1])}
+        name: {row["option"]: row for row in study.options(name)[0].describe(study.options(name)[1])}
         for name in names
     }
     rows = []

@@ -33,15 +33,15 @@ def tweet(tmp_path):
 
 
 def test_a_floor_is_shown_one_half_of_a_tweet_and_nothing_of_the_other(tweet, tmp_path):
-    assert modality.seen(tweet, "full", tmp_path / "grey") is tweet
-    text = modality.seen(tweet, "text", tmp_path / "grey")
+    assert modality.masked(tweet, "full", tmp_path / "grey") is tweet
+    text = modality.masked(tweet, "text", tmp_path / "grey")
     assert (text.text, text.entities) == ("Go Rome", tweet.entities)
     with Image.open(text.images[0]) as picture:
         assert picture.size == (60, 45)
         assert picture.getcolors() == [(60 * 45, modality.GREY)]
-    image = modality.seen(tweet, "image", tmp_path / "grey")
+    image = modality.masked(tweet, "image", tmp_path / "grey")
     assert (image.tokens, image.entities, image.images) == ((), (), tweet.images)
-    assert modality.seen(replace(tweet, images=()), "text", tmp_path / "none").images == ()
+    assert modality.masked(replace(tweet, images=()), "text", tmp_path / "none").images == ()
     assert not (tmp_path / "none").exists()
 
 
@@ -51,9 +51,9 @@ def test_floors_are_trained_and_asked_on_what_they_see_and_taught_the_gold_of_th
     stage = {"stage": "sft", "rows": "answers", "options": {"max_steps": 1}}
     settings = {
         "full": stage,
-        "text": {**stage, "view": "text"},
-        "image": {**stage, "view": "image"},
-        "cvo": {"stage": "cvo", "view": "text"},
+        "text": {**stage, "modality": "text"},
+        "image": {**stage, "modality": "image"},
+        "cvo": {"stage": "cvo", "modality": "text"},
     }
     made = Study(config.load("nano", tmp_path, {"settings": settings}))
     full, text, image = (made.rows(name) for name in ("full", "text", "image"))
@@ -81,7 +81,7 @@ def test_floors_are_trained_and_asked_on_what_they_see_and_taught_the_gold_of_th
     assert len({made.fingerprint(name) for name in ("full", "text", "image")}) == 3
     for name in ("text", "image"):
         header, rows = read_predictions(made.answer(name, "dev"))
-        assert header["view"] == name
+        assert header["modality"] == name
         assert {(row.id, row.image_size_px) for row in rows} == {
             (e.id, e.image_size_px) for e in made.examples("dev")
         }

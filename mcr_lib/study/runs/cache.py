@@ -14,7 +14,7 @@ from mcr_lib.study.runs.artifacts import fingerprint
 FINGERPRINT = "fingerprint.json"
 
 
-def facts(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     """What a setting's folder tells of it; empty where nothing is there.
 
     Raises:
