@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
-from mcr_lib.study.commands import cli
-from mcr_lib.study.runs import config, runner
+from mcr_lib.study.commands import cli, runner
+from mcr_lib.study.runs import config
 from mcr_lib.study.tables.facts import all_facts, reproduction
 from tests.conftest import REPOSITORY
 

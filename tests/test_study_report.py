@@ -9,7 +9,8 @@ from PIL import Image
 from mcr_lib.data.files import write_json
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
-from mcr_lib.study.runs import config, report
+from mcr_lib.study.commands import report
+from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import compared, training_views
 from tests.conftest import REPOSITORY

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from mcr_lib.errors import UserError
-from mcr_lib.study.runs import artifacts, config, report, runner
+from mcr_lib.study.commands import report, runner
+from mcr_lib.study.runs import artifacts, config
 from mcr_lib.study.runs.artifacts import RunFolder
 from tests.conftest import REPOSITORY
 

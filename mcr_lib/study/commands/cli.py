@@ -201,7 +201,8 @@ def _build_chains(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mcr_lib.study.runs import config, runner
+    from mcr_lib.study.commands import runner
+    from mcr_lib.study.runs import config
 
     return runner.run(
         arguments.profile,

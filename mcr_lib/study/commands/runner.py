@@ -21,7 +21,8 @@ from rich.console import Console
 
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
-from mcr_lib.study.runs import artifacts, config, report, setting
+from mcr_lib.study.commands import report
+from mcr_lib.study.runs import artifacts, config, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.training import cards
 
