@@ -32,21 +32,16 @@ def markdown(rows: Rows, columns: Sequence[str] | None = None) -> str:
     """
     columns = columns_of(rows) if columns is None else columns
     lines = [[str(row.get(column, "")) for column in columns] for row in rows]
-    return "\n".join(
-        [
-            f"| {' | '.join(columns)} |",
-            "|---" * len(columns) + "|",
-            *(f"| {' | '.join(line)} |" for line in lines),
-        ]
-    )
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join([*head, *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def html(rows: Rows) -> str:
     """An HTML table in a frame that scrolls; `None` is a dash.
 
     Example:
-        >>> html([{"a": 1, "b": "<x>"}])
-        "<div class='wide'><table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>&lt;x&gt;</td></tr></table></div>"
+        >>> html([{"a": "<x>"}])
+        "<div class='wide'><table><tr><th>a</th></tr><tr><td>&lt;x&gt;</td></tr></table></div>"
     """
     columns = columns_of(rows)
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
