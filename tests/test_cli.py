@@ -48,9 +48,9 @@ LIGHT = (
     "answer",
     "rewards",
     "chains",
-    "stages.mrsi",
-    "study.cli",
-    "sources",
+    "data",
+    "data.mrsi",
+    "study.commands.cli",
 )
 
 

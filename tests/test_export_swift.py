@@ -16,7 +16,6 @@ from mcr_lib import rewards
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.study.commands.cli import main
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training.options import CvoOptions, SftOptions
@@ -340,8 +339,8 @@ def test_what_cannot_be_exported_is_one_sentence(sample_dir, tmp_path, capsys):
         UserError, match="tweet 7 holds '<image>', which ms-swift would take for a placeholder"
     ):
         ms_swift.swift_row(row)
-    assert main(["export", "ms-swift", "--out", str(tmp_path)]) == 2
-    assert main(["export", "ms-swift", "--run", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert ms_swift.main(["--out", str(tmp_path)]) == 2
+    assert ms_swift.main(["--run", str(tmp_path), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert "nothing to export; give --profile NAME, or --run DIR with the folder of a run" in told
     assert "holds no profile.yaml, so no run was made there; give --profile NAME too" in told
@@ -352,10 +351,8 @@ def test_the_command_exports_a_run_from_its_own_profile(sample_dir, tmp_path, ca
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "profile.yaml").write_text(config.as_yaml(study.loaded))
     assert (
-        main(
+        ms_swift.main(
             [
-                "export",
-                "ms-swift",
                 "--run",
                 str(tmp_path / "run"),
                 "--setting",

@@ -198,7 +198,7 @@ def test_two_processes_train_and_answer_as_one_and_the_death_of_one_is_told(unbr
         probe = [replace(example, id=f"probe-{example.id}") for example in made.examples("test")[:3]]
         both = made.answer("mcr", examples=probe, stem="mcr.test.probe")
     assert told[n_told] == ("sft: sft", 4, 8), "it went on from the checkpoint after 3 updates"
-    facts = [made.facts(name) for name in ("sft", "mcr")]
+    facts = [made.record(name) for name in ("sft", "mcr")]
     assert [fact["n_processes"] for fact in facts] == [2, 2]
     assert len(log(run, "sft")) == 8
     for found, expected in zip(log(run, "sft"), log(unbroken.run, "sft"), strict=False):
@@ -221,7 +221,7 @@ def test_what_is_there_is_not_trained_again_until_it_would_come_out_differently(
     shutil.copytree(unbroken.run.path, folder)
     same = study(folder, sft={**unbroken.config.sft, "save_steps": 7, "per_device_batch_size": 4})
     assert [same.is_done(name) for name in ("base", *LINE)] == [True] * 5
-    assert same.train("mcr-lora") == unbroken.facts("mcr-lora")
+    assert same.train("mcr-lora") == unbroken.record("mcr-lora")
     for change in ({"sft": {**unbroken.config.sft, "learning_rate": 1e-3}}, {"seed": 1}, {"testbed_seed": 1}):
         other = study(folder if "seed" not in change else tmp_path / "other", **change)
         assert not any(other.is_done(name) for name in LINE), change
@@ -235,17 +235,17 @@ def test_a_setting_made_from_the_very_same_is_linked_not_trained(unbroken, tmp_p
     dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
     twice = study(folder, settings={**dumped, "again": dumped["sft"]})
     facts = twice.train("again")
-    assert facts["fingerprint"] == twice.facts("sft")["fingerprint"]
+    assert facts["fingerprint"] == twice.record("sft")["fingerprint"]
     ours, theirs = (twice.run.setting(name) / "model" / "model.safetensors" for name in ("again", "sft"))
     assert ours.stat().st_ino == theirs.stat().st_ino
 
 
 def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
-    facts = unbroken.facts("mcr")
+    facts = unbroken.record("mcr")
     options = {row["option"]: row for row in facts["options"]}
     assert (options["beta"]["value"], options["beta"]["origin"]) == (0.04, "ms-swift")
     assert (options["batch_size"]["value"], options["batch_size"]["origin"]) == (16, "profile")
-    assert {row["option"]: row for row in unbroken.facts("mcr-lora")["options"]}["lora_rank"][
+    assert {row["option"]: row for row in unbroken.record("mcr-lora")["options"]}["lora_rank"][
         "origin"
     ] == "setting mcr-lora"
     assert (facts["n_steps"], facts["n_rows"], facts["checks"]["gold_answers"]) == (4, 8, 8)

@@ -17,6 +17,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge
 from mcr_lib.schema import Entity, Example, ImageOnly
 from mcr_lib.testbed import folder
+from mcr_lib.testbed.bait import baited
 from mcr_lib.testbed.world import BY_NAME
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
@@ -211,7 +212,7 @@ def test_training_names_are_sorted_by_type_without_handles():
 
 def test_bait_is_drawn_into_free_ground_and_changes_no_box():
     for k in range(20):
-        edit = counterfactuals.baited(TWEET, picture(), Random(k))
+        edit = baited(TWEET, picture(), Random(k))
         assert edit.example.entities == TWEET.entities
         (bait,) = edit.example.image_only
         ((x1, y1, x2, y2),) = bait.boxes_xyxy_px
@@ -224,10 +225,8 @@ def test_bait_is_drawn_into_free_ground_and_changes_no_box():
         assert 28 <= x2 - x1 + 1 <= 44
         for box in (ADA, OSLO):
             assert max(box[0], x1) > min(box[2], x2) or max(box[1], y1) > min(box[3], y2)
-    assert counterfactuals.baited(replace(TWEET, image_only=None), picture(), Random(0)) is None
-    assert (
-        counterfactuals.baited(TWEET, picture().crop((0, 0, 30, 30)), Random(0)) is None
-    )  # Ada is in the way
+    assert baited(replace(TWEET, image_only=None), picture(), Random(0)) is None
+    assert baited(TWEET, picture().crop((0, 0, 30, 30)), Random(0)) is None  # Ada is in the way
 
 
 def test_the_right_answer_to_a_probe_is_clean_and_that_to_the_original_is_not(testbed):
@@ -298,7 +297,7 @@ class Sixteen:
 
     def make(self, variant, examples=None, pool=None, seed=0):
         given = {"pool": pool or self.examples, "names": self.names, "seed": seed}
-        return probes.make(variant, examples or self.chosen, self.root / "probes", **given)
+        return probes.make(variant, examples or self.chosen, self.root / "probes", bait=baited, **given)
 
 
 @pytest.fixture(scope="module")

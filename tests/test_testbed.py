@@ -35,7 +35,7 @@ def made():
 
 DIGEST = """
 import hashlib
-from mcr_lib.data import testbed
+from mcr_lib import testbed
 from mcr_lib.testbed.drawing import draw
 digest = hashlib.sha256()
 for distribution in testbed.DISTRIBUTIONS:

@@ -163,7 +163,7 @@ def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
     definition. Repeated predictions replace those that they repeat.
 
     Example:
-        >>> from mcr_lib.study import cases
+        >>> from mcr_lib.study.tables import cases
         >>> answer = cases.ANSWERS["name not in the text (visual bias)"]
         >>> {kind: n for kind, n in error_kinds([metrics.judge(cases.TWEET, answer)]).items() if n}
         {'right': 2, 'name not in the text': 1}
