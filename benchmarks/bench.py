@@ -76,15 +76,15 @@ def main() -> int:
         ]
     print(f"{'':40}{'seconds':>10}{'limit':>8}{'peak MB':>10}")
     for what, limit, seconds, megabytes in rows:
-        print(
-            f"{what:40}{seconds:10.2f}{limit:8}{megabytes:10.0f}{'  OVER' if seconds > limit or megabytes > 1000 else ''}"
-        )
+        over = "  OVER" if seconds > limit or megabytes > 1000 else ""
+        print(f"{what:40}{seconds:10.2f}{limit:8}{megabytes:10.0f}{over}")
     training = json.loads(_output([sys.executable, str(REPOSITORY / "benchmarks" / "bench_training.py")]))
     print(f"SFT over TRL alone: {100 * training['overhead']:+.1f} % CPU time (limit 10 %)")
     print(f"SFT, the second hundred of 200 updates: {training['grown_mb']:+.1f} MB (limit 10 MB)")
     base = json.loads(_output([sys.executable, str(REPOSITORY / "benchmarks" / "bench_base.py")]))
     print(
-        f"tiny-base: loaded in {base['load_s']} s (limit 3), {base['answers_per_s']} greedy answers/s at batch 128 (at least 20)"
+        f"tiny-base: loaded in {base['load_s']} s (limit 3), {base['answers_per_s']} greedy answers/s at"
+        " batch 128 (at least 20)"
     )
     is_over = (
         training["overhead"] > 0.1
@@ -135,7 +135,10 @@ def _timed(command: list[str]) -> tuple[float, float]:
     """Seconds and peak memory in MB of a process and its children; the peak is that of the largest process so
     far below this one.
     """
-    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); "
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL,"
+        " stderr=subprocess.DEVNULL); "
+    )
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     began = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

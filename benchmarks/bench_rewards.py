@@ -18,7 +18,7 @@ N, GENERATIONS = 10_000, 8
 
 
 def main() -> None:
-    """Eight different completions per tweet, most of them wrong somewhere, each with a chain; batches of 64."""
+    """Eight completions per tweet, most of them wrong somewhere, each with a chain; batches of 64."""
     rng = np.random.default_rng(0)
     target = mrsi.Target("qwen2.5-vl", 56 * 56, 28 * 28 * 1280)
     tweets = itertools.cycle(data.load_split("twitter-gmner", sys.argv[1], split="train"))

@@ -57,7 +57,8 @@ def main() -> None:
         grown = _growth(scratch, rows, options.model_copy(update={"max_steps": 200}))
     print(json.dumps({
         "overhead": round(statistics.median(ours / stock for stock, ours in pairs) - 1, 4),
-        "stock_s": round(statistics.median(stock for stock, _ in pairs), 2), "ours_s": round(statistics.median(o for _, o in pairs), 2),
+        "stock_s": round(statistics.median(stock for stock, _ in pairs), 2),
+        "ours_s": round(statistics.median(o for _, o in pairs), 2),
         "grown_mb": round(grown, 1), "n_updates": n_updates, "n_pairs": n_pairs,
     }))  # fmt: skip
 

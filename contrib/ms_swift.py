@@ -2,14 +2,14 @@
 
     python contrib/ms_swift.py --profile NAME [--run DIR] [--setting NAME] --out DIR
 
-    OUT/<setting>.jsonl        rows in ms-swift's own format: messages, images, and for GRPO the columns that the rewards read
-    OUT/<setting>.sh           swift sft, or swift rlhf --rlhf_type grpo, with the profile's options as its flags
+    OUT/<setting>.jsonl        rows in ms-swift's format: messages, images, and for GRPO what rewards read
+    OUT/<setting>.sh           swift sft or swift rlhf --rlhf_type grpo, with the profile's options as flags
     OUT/rewards_<setting>.py   the five rewards as a plug-in of ms-swift; imports mcr_lib.rewards
 
 Boxes are written as the family of the backbone speaks: for Qwen2.5-VL in pixels of the image as resized, so
 the commands set the pixel budget that the rows were written for. Row format, plug-in interface and flags are
 those of ms-swift's documentation (4.6); nothing here imports it. What a `swift` command would do differently
-is told in NOT_CARRIED, and in the script where a profile departs from it.
+is listed in NOT_CARRIED, and noted in the script where a profile departs from it.
 """
 
 import argparse
@@ -39,19 +39,27 @@ PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>")
 """What ms-swift replaces wherever it stands in a message."""
 
 SAME = (
-    "num_train_epochs", "learning_rate", "lr_scheduler_type", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
-    "optim", "seed", "bf16", "fp16", "gradient_checkpointing", "save_steps", "max_length", "num_generations", "max_completion_length",
-    "temperature", "top_p", "min_p", "repetition_penalty", "beta", "num_iterations", "epsilon", "epsilon_high", "delta",
+    "num_train_epochs", "learning_rate", "lr_scheduler_type", "weight_decay", "adam_beta1", "adam_beta2",
+    "adam_epsilon", "max_grad_norm",
+    "optim", "seed", "bf16", "fp16", "gradient_checkpointing", "save_steps", "max_length", "num_generations",
+    "max_completion_length",
+    "temperature", "top_p", "min_p", "repetition_penalty", "beta", "num_iterations", "epsilon",
+    "epsilon_high", "delta",
     "importance_sampling_level", "top_entropy_quantile", "sync_ref_model",
 )  # fmt: skip
 """Options that ms-swift has by the same name and meaning."""
 
 TRANSLATED = (
-    "max_steps", "batch_size", "per_device_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
-    "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards", "multi_objective_aggregation", "top_k",
-    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning", "handover", "use_vllm",
-    "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
-    "vllm_importance_sampling_correction", "vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max",
+    "max_steps", "batch_size", "per_device_batch_size", "warmup_steps", "lora_rank", "lora_alpha",
+    "lora_dropout", "train_vision",
+    "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards",
+    "multi_objective_aggregation", "top_k",
+    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning",
+    "handover", "use_vllm",
+    "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port",
+    "vllm_server_timeout",
+    "vllm_importance_sampling_correction", "vllm_importance_sampling_mode",
+    "vllm_importance_sampling_clip_max",
 )  # fmt: skip
 """Options that become other flags, or go into the plug-in or the shell."""
 
@@ -97,7 +105,8 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
         rows = study.rows(each)
         if not rows:
             raise UserError(
-                f"setting {each} has no tweet to train on; its tweets are those of {study[each].tweets} that have an image"
+                f"setting {each} has no tweet to train on; its tweets are those of {study[each].tweets} that"
+                " have an image"
             )
         texts = {
             f"{each}.jsonl": "".join(json.dumps(swift_row(row), ensure_ascii=False) + "\n" for row in rows)
@@ -218,18 +227,23 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
     ]
     given += [(key, _quoted(value)) for key, value in flags(options, family)]
     command = "swift sft" if is_sft else "swift rlhf --rlhf_type grpo"
-    notes = [f"# Not carried over: {told}" for told in not_carried(options)]
+    notes = [f"# Not carried over: {departure}" for departure in not_carried(options)]
     if not is_sft:
-        served = f"beforehand, on other GPUs: swift rollout --model {dict(start)['model']} --port {options.vllm_server_port}"
+        served = (
+            f"beforehand, on other GPUs: swift rollout --model {dict(start)['model']} --port"
+            f" {options.vllm_server_port}"
+        )
         notes.append(
             f"# Rollouts by vLLM: {served if options.use_vllm else '--use_vllm true --vllm_mode colocate'}"
         )
     return _SCRIPT.format(
-        name=name, profile=Path(study.loaded.profile).name.removesuffix(".yaml"), notes="".join(f"{note}\n" for note in notes),
-        n_processes=study.config.n_processes or 1, smallest=study.target.min_pixels, largest=study.target.max_pixels,
+        name=name, profile=Path(study.loaded.profile).name.removesuffix(".yaml"),
+        notes="".join(f"{note}\n" for note in notes),
+        n_processes=study.config.n_processes or 1, smallest=study.target.min_pixels,
+        largest=study.target.max_pixels,
         batch=options.batch_size, rows=options.per_device_batch_size,
         command=" \\\n  ".join([command, *(f"--{key} {value}" for key, value in given), '"$@"']),
-        handed_over=_MERGED.format(name=name) if options.lora_rank else f'ln -sfn "$PWD/$newest" output/{name}-model',
+        handed_over=(_MERGED if options.lora_rank else _WHOLE).format(name=name),
     )  # fmt: skip
 
 
@@ -240,7 +254,8 @@ _SCRIPT = """#!/usr/bin/env bash
 {notes}set -euo pipefail
 cd "$(dirname "$0")"
 export NPROC_PER_NODE="${{NPROC_PER_NODE:-{n_processes}}}"
-export MIN_PIXELS={smallest} MAX_PIXELS={largest}  # the boxes in {name}.jsonl are written for images resized to within these
+# The boxes in {name}.jsonl are written for images resized to within this budget.
+export MIN_PIXELS={smallest} MAX_PIXELS={largest}
 batch={batch} rows={rows}  # per update, and of one process at a time
 accumulation=$((batch / (rows * NPROC_PER_NODE)))
 if ((accumulation * rows * NPROC_PER_NODE != batch)); then
@@ -251,6 +266,7 @@ fi
 newest="$(find output/{name} -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)"
 {handed_over}
 """
+_WHOLE = 'ln -sfn "$PWD/$newest" output/{name}-model'
 _MERGED = """ln -sfn "$PWD/$newest" output/{name}-adapter
 swift export --adapters "$newest" --merge_lora true --output_dir output/{name}-model"""
 
@@ -268,15 +284,16 @@ def not_carried(options: Options) -> list[str]:
 
 
 def plugin(rewarding: Mapping[str, Any]) -> str:
-    """The source of the plug-in: one reward function of ms-swift per constraint, each what `mcr_lib.rewards`
-    gives TRL.
-    """
+    """The source of the plug-in: one reward function per constraint, the same that TRL gets."""
     given = ", ".join(f"{key}={json.dumps(value)}" for key, value in rewarding.items())
-    return f'''"""The rewards of CVO for ms-swift: R_c, R_s, R_t, R_u, R_e as mcr_count, mcr_span, mcr_type, mcr_grounding, mcr_entailment.
+    return f'''"""The rewards of CVO for ms-swift: R_c, R_s, R_t, R_u, R_e.
 
-swift rlhf --rlhf_type grpo --external_plugins plugin.py --reward_funcs mcr_count mcr_span mcr_type mcr_grounding mcr_entailment ...
+Their names are mcr_count, mcr_span, mcr_type, mcr_grounding, mcr_entailment:
 
-Needs mcr_lib beside ms-swift: pip install of the repository, which brings no torch. Rows carry gold, model_size and family.
+    swift rlhf --rlhf_type grpo --external_plugins plugin.py --reward_funcs mcr_count mcr_span ...
+
+Needs mcr_lib beside ms-swift: pip install the repository, which brings no torch.
+Rows hold gold, model_size and family.
 """
 
 from mcr_lib.rewards import grpo_reward_functions
@@ -313,7 +330,8 @@ def family_of(study: Study) -> str:
     family = published.family if published else study.config.family
     if family not in MODEL_TYPES:
         raise UserError(
-            f"family {family} has no counterpart in ms-swift that is known here; choose one of {', '.join(MODEL_TYPES)}"
+            f"family {family} has no counterpart in ms-swift that is known here; choose one of"
+            f" {', '.join(MODEL_TYPES)}"
         )
     return family
 
@@ -372,8 +390,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the files and return the exit code: 0, or 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(
         prog="python contrib/ms_swift.py",
-        description="Writes, per setting, SETTING.jsonl (rows), rewards_SETTING.py (the five rewards as a plug-in, for GRPO) and "
-        "SETTING.sh (the command, with the options of the profile). Run the scripts in the order in which they are printed.",
+        description=(
+            "Writes, per setting, SETTING.jsonl (rows), rewards_SETTING.py (the five rewards as a plug-in,"
+            " for GRPO) and SETTING.sh (the command, with the options of the profile). Run the scripts in the"
+            " order in which they are printed."
+        ),
     )
     parser.add_argument(
         "--profile", metavar="NAME", help="of notebooks/profiles, or a yaml file (default: that of --run)"

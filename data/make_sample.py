@@ -43,51 +43,66 @@ LOOKS = {
 TRAIN = [
     ("100201", (240, 180), "#cfe8ff", "#7fae6a", "[PER Mira Solano] lifts the [OTHER Comet Cup] at last !",
      [("Mira Solano", 60, 40, 60, 120), ("Comet Cup", 140, 70, 50, 70)]),
-    ("100202", (300, 200), "#f3e3c3", "#9c8b5f", "Sunrise over [LOC Mount Veyra] , thanks to [ORG Finch Radio] for the early alarm",
+    ("100202", (300, 200), "#f3e3c3", "#9c8b5f",
+     "Sunrise over [LOC Mount Veyra] , thanks to [ORG Finch Radio] for the early alarm",
      [("Mount Veyra", 40, 50, 200, 110)]),
-    ("100203", (200, 260), "#d8d8e8", "#5d5d6b", "RT @ gadgetgull : the [OTHER Lumen 7] is out today http://t. co/abc123",
+    ("100203", (200, 260), "#d8d8e8", "#5d5d6b",
+     "RT @ gadgetgull : the [OTHER Lumen 7] is out today http://t. co/abc123",
      [("Lumen 7", 60, 60, 70, 130)]),
-    ("16_05_01_11", (260, 180), "#cfe8ff", "#86a86f", "[PER Tobin Hale] leaves [ORG Norvik United] for [ORG Halden Labs] FC # transfer",
+    ("16_05_01_11", (260, 180), "#cfe8ff", "#86a86f",
+     "[PER Tobin Hale] leaves [ORG Norvik United] for [ORG Halden Labs] FC # transfer",
      [("Tobin Hale", 30, 40, 60, 120), ("Norvik United", 170, 50, 60, 60)]),
-    ("16_05_01_12", (240, 240), "#e9dff5", "#8a7fa0", "Nobody slept . Not even the cat &amp ; that says a lot",
+    ("16_05_01_12", (240, 240), "#e9dff5", "#8a7fa0",
+     "Nobody slept . Not even the cat &amp ; that says a lot",
      [("Quill Tower", 90, 30, 50, 180)]),
-    ("O_31", (320, 180), "#bfe3f2", "#4f86a0", "Foggy morning in [LOC Port Aldis] with [PER Ines Karr] and [PER Odo Brandt]",
+    ("O_31", (320, 180), "#bfe3f2", "#4f86a0",
+     "Foggy morning in [LOC Port Aldis] with [PER Ines Karr] and [PER Odo Brandt]",
      [("Port Aldis", 20, 20, 50, 140), ("Odo Brandt", 200, 50, 60, 110)]),
-    ("O_32", (200, 200), "#ffe9d6", "#b58863", "# [OTHER Paper Moons] premiere tonight , @ MovieMoth is there",
+    ("O_32", (200, 200), "#ffe9d6", "#b58863",
+     "# [OTHER Paper Moons] premiere tonight , @ MovieMoth is there",
      [("Paper Moons", 50, 60, 100, 80)]),
     ("100204", (280, 180), "#dff2df", "#6f8f6f", "[ORG Norvik United] 2 : 0 [ORG Finch Radio] XI",
      [("Norvik United", 30, 50, 70, 70), ("Finch Radio", 170, 50, 70, 70)]),
     ("100205", (240, 180), "#f5f5f5", "#a0a0a0", "[PER Mira Solano] says [PER Mira Solano] never said that",
      [("Mira Solano", 90, 40, 60, 120)]),
-    ("16_05_02_3", (260, 200), "#d0e0f0", "#708090", "Two of them , says [ORG Halden Labs] : the new badge and the old one",
+    ("16_05_02_3", (260, 200), "#d0e0f0", "#708090",
+     "Two of them , says [ORG Halden Labs] : the new badge and the old one",
      [("Halden Labs", 30, 60, 60, 60), ("Halden Labs", 150, 60, 80, 80)]),
 ]  # fmt: skip
 DEV = [
     ("200301", (240, 180), "#cfe8ff", "#7fae6a", "[PER Odo Brandt] climbs [LOC Quill Tower] for charity",
      [("Odo Brandt", 30, 60, 50, 100), ("Quill Tower", 150, 20, 50, 150)]),
-    ("200302", (240, 240), "#fff2cc", "#c0a060", "Queue for the [OTHER Lumen 7] goes round [LOC Port Aldis] twice",
+    ("200302", (240, 240), "#fff2cc", "#c0a060",
+     "Queue for the [OTHER Lumen 7] goes round [LOC Port Aldis] twice",
      [("Lumen 7", 80, 60, 80, 140)]),
-    ("O_41", (300, 180), "#e0f0ff", "#80a0c0", "[PER Ines Karr] signs for [ORG Norvik United]", [("Norvik United", 200, 50, 70, 70)]),
+    ("O_41", (300, 180), "#e0f0ff", "#80a0c0", "[PER Ines Karr] signs for [ORG Norvik United]",
+     [("Norvik United", 200, 50, 70, 70)]),
     ("O_42", (200, 200), "#ececec", "#8c8c8c", "monday again ;)", []),
-    ("16_06_01_1", (260, 180), "#dff2df", "#6f8f6f", "What a save by [PER Tobin Hale] in the [OTHER Comet Cup] , says [ORG Finch Radio]",
+    ("16_06_01_1", (260, 180), "#dff2df", "#6f8f6f",
+     "What a save by [PER Tobin Hale] in the [OTHER Comet Cup] , says [ORG Finch Radio]",
      [("Tobin Hale", 40, 30, 60, 130), ("Mira Solano", 160, 40, 60, 120)]),
-    ("16_06_01_2", (240, 180), "#f3e3c3", "#9c8b5f", "[LOC Mount Veyra] from my window", [("Mount Veyra", 20, 40, 200, 120)]),
+    ("16_06_01_2", (240, 180), "#f3e3c3", "#9c8b5f", "[LOC Mount Veyra] from my window", [("Mount Veyra", 20,
+     40, 200, 120)]),
 ]  # fmt: skip
 TEST = [
     ("300401", (240, 180), "#cfe8ff", "#7fae6a", "[PER Mira Solano] meets fans at [LOC Port Aldis]",
      [("Mira Solano", 40, 40, 60, 120), ("Port Aldis", 170, 20, 40, 140)]),
-    ("300402", (260, 200), "#f3e3c3", "#9c8b5f", "The [OTHER Comet Cup] goes to [ORG Norvik United] # champions",
+    ("300402", (260, 200), "#f3e3c3", "#9c8b5f",
+     "The [OTHER Comet Cup] goes to [ORG Norvik United] # champions",
      [("Comet Cup", 100, 60, 60, 90)]),
     ("300403", (240, 180), "#e0f0ff", "#80a0c0", "[ORG Halden Labs] shows the [OTHER Lumen 7]",
      [("Halden Labs", 30, 50, 60, 60), ("Lumen 7", 150, 30, 60, 120)]),
-    ("O_51", (280, 180), "#bfe3f2", "#4f86a0", "[PER Tobin Hale] and [PER Ines Karr] off to [LOC Mount Veyra]",
+    ("O_51", (280, 180), "#bfe3f2", "#4f86a0",
+     "[PER Tobin Hale] and [PER Ines Karr] off to [LOC Mount Veyra]",
      [("Tobin Hale", 60, 40, 60, 120)]),
     ("O_52", (200, 200), "#ffe9d6", "#b58863", "Rain , rain , rain .", [("Odo Brandt", 60, 50, 60, 120)]),
-    ("16_07_01_5", (300, 180), "#dff2df", "#6f8f6f", "Tickets for [OTHER Paper Moons] at [LOC Quill Tower] , ask [PER Odo Brandt]",
+    ("16_07_01_5", (300, 180), "#dff2df", "#6f8f6f",
+     "Tickets for [OTHER Paper Moons] at [LOC Quill Tower] , ask [PER Odo Brandt]",
      [("Paper Moons", 30, 60, 90, 70), ("Quill Tower", 200, 20, 50, 150)]),
     ("16_07_01_6", (240, 240), "#e9dff5", "#8a7fa0", "[ORG Finch Radio] interviews [PER Mira Solano]",
      [("Finch Radio", 20, 60, 80, 80), ("Ines Karr", 150, 60, 60, 140)]),
-    ("300404", (260, 180), "#fff2cc", "#c0a060", "[PER Ines Karr] wins the [OTHER Comet Cup] again , @ [ORG Norvik United] fans cry",
+    ("300404", (260, 180), "#fff2cc", "#c0a060",
+     "[PER Ines Karr] wins the [OTHER Comet Cup] again , @ [ORG Norvik United] fans cry",
      [("Ines Karr", 40, 40, 60, 120), ("Comet Cup", 150, 60, 50, 80)]),
 ]  # fmt: skip
 SPLITS = {"train": TRAIN, "dev": DEV, "test": TEST}
@@ -202,7 +217,8 @@ def _clapper(c: ImageDraw.ImageDraw, x1: int, y1: int, x2: int, y2: int, main: s
 
 
 DRAWN_AS = {
-    "person": _person, "tower": _tower, "lighthouse": _lighthouse, "mountain": _mountain, "badge": _badge, "cup": _cup, "phone": _phone,
+    "person": _person, "tower": _tower, "lighthouse": _lighthouse, "mountain": _mountain, "badge": _badge,
+    "cup": _cup, "phone": _phone,
     "clapper": _clapper,
 }  # fmt: skip
 
@@ -296,8 +312,8 @@ FAULTS = [
     (_perfect, "model_px"),
 ]
 FORMS = {
-    "300403": lambda text: text.replace("<answer>", "<answer>```json\n").replace(
-        "</answer>", "\n```</answer>"
+    "300403": (
+        lambda text: text.replace("<answer>", "<answer>```json\n").replace("</answer>", "\n```</answer>")
     ),
     "300404": lambda text: text[: text.index("Comet") + 3],
 }

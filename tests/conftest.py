@@ -59,7 +59,8 @@ def gmner_dir() -> Path:
             if (folder / "Twitter10000_v2.0").is_dir():
                 return folder
     pytest.skip(
-        "real Twitter-GMNER annotations not found: set MCR_DATA_DIR to the folder that holds Twitter10000_v2.0"
+        "real Twitter-GMNER annotations not found: set MCR_DATA_DIR to the folder that holds"
+        " Twitter10000_v2.0"
     )
 
 
@@ -124,7 +125,7 @@ _counts: dict[str, int] = defaultdict(int)
 
 
 def pytest_collection_finish(session):
-    """What is imported by now stays to the end: collections of garbage need not look at it again and again."""
+    """What is imported by now stays to the end; later garbage collections need not look at it."""
     gc.collect()
     gc.freeze()
 

@@ -40,14 +40,17 @@ cvo: {{per_device_batch_size: 8, sigma: 0.4, entropy_coef: 0.5}}
 """
 
 DOCUMENTED = """
-    model use_hf model_type template dataset external_plugins output_dir add_version eval_strategy save_total_limit logging_steps
-    per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps learning_rate lr_scheduler_type weight_decay
-    adam_beta1 adam_beta2 adam_epsilon max_grad_norm optim seed gradient_checkpointing save_steps max_length num_generations
-    max_completion_length temperature top_p top_k min_p repetition_penalty beta num_iterations epsilon epsilon_high delta
-    importance_sampling_level top_entropy_quantile sync_ref_model warmup_ratio tuner_type lora_rank lora_alpha lora_dropout target_regex
-    freeze_vit freeze_aligner torch_dtype quant_method quant_bits enable_dft_loss loss_type advantage_estimator kl_in_reward scale_rewards
+    model use_hf model_type template dataset external_plugins output_dir add_version eval_strategy
+    save_total_limit logging_steps per_device_train_batch_size gradient_accumulation_steps
+    num_train_epochs max_steps learning_rate lr_scheduler_type weight_decay adam_beta1 adam_beta2
+    adam_epsilon max_grad_norm optim seed gradient_checkpointing save_steps max_length num_generations
+    max_completion_length temperature top_p top_k min_p repetition_penalty beta num_iterations epsilon
+    epsilon_high delta importance_sampling_level top_entropy_quantile sync_ref_model warmup_ratio
+    tuner_type lora_rank lora_alpha lora_dropout target_regex freeze_vit freeze_aligner torch_dtype
+    quant_method quant_bits enable_dft_loss loss_type advantage_estimator kl_in_reward scale_rewards
     dataset_shuffle overlong_filter reward_funcs reward_weights log_completions use_vllm vllm_mode
-    vllm_server_base_url vllm_server_group_port vllm_server_timeout rollout_importance_sampling_mode rollout_importance_sampling_threshold
+    vllm_server_base_url vllm_server_group_port vllm_server_timeout rollout_importance_sampling_mode
+    rollout_importance_sampling_threshold
     rlhf_type adapters ref_adapters merge_lora""".split()  # noqa: SIM905
 """Flags that stand in ms-swift's page of command-line parameters, read at version 4.6."""
 OF_TRANSFORMERS = {"bf16", "fp16", "warmup_steps"}
@@ -214,8 +217,10 @@ def test_scripts_call_swift_with_documented_flags_and_hand_over(exported):
     assert found.pop("report_to") == "none"
     assert set(found) <= {*DOCUMENTED, *OF_TRANSFORMERS}
     expected = {
-        "model": "Qwen/Qwen2.5-VL-7B-Instruct", "use_hf": "true", "model_type": "qwen2_5_vl", "dataset": "mrsi.jsonl", "tuner_type": "lora",
-        "lora_rank": "8", "num_train_epochs": "2", "per_device_train_batch_size": "4", "gradient_accumulation_steps": "2",
+        "model": "Qwen/Qwen2.5-VL-7B-Instruct", "use_hf": "true", "model_type": "qwen2_5_vl",
+        "dataset": "mrsi.jsonl", "tuner_type": "lora",
+        "lora_rank": "8", "num_train_epochs": "2", "per_device_train_batch_size": "4",
+        "gradient_accumulation_steps": "2",
         "torch_dtype": "bfloat16", "warmup_ratio": "0", "learning_rate": "0.0001",
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected

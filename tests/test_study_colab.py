@@ -139,9 +139,10 @@ def test_one_switch_puts_run_and_data_on_drive_also_when_the_cell_is_run_again(r
 
 def test_a_backbone_that_is_not_here_is_told_with_the_cell_that_brings_it(ran, tmp_path):
     told = colab.set_up("1x80g", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3]
-    assert told == (
-        "profile 1x80g, as given; its backbone is not here: run !hf download Qwen/Qwen2.5-VL-7B-Instruct in a cell of its own before "
-        "notebooks 03 to 06"
+    assert (
+        told
+        == "profile 1x80g, as given; its backbone is not here: run !hf download Qwen/Qwen2.5-VL-7B-Instruct"
+        " in a cell of its own before notebooks 03 to 06"
     )
     assert "backbone" not in colab.set_up("smoke", "outputs/tiny", {}, on_drive=False, clone=tmp_path)[3]
     kept = tmp_path / "hub" / "models--Qwen--Qwen2.5-VL-7B-Instruct"
@@ -166,7 +167,9 @@ def test_pip_that_finds_no_way_and_a_package_already_loaded_are_one_sentence(ran
     ran.pip_error = "WARNING: x\nERROR: No matching distribution found for trl"
     with pytest.raises(
         UserError,
-        match=r"pip could not install what is missing \(ERROR: No matching .* for trl\); this was made for the",
+        match=(
+            r"pip could not install what is missing \(ERROR: No matching .* for trl\); this was made for the"
+        ),
     ):
         colab.install(tmp_path)
     ran.pip_error, versions = "", iter(["18.1.0", "26.0.1"])

@@ -1,16 +1,15 @@
-"""What a notebook does first on Google Colab: the cell, and what the cell calls once the repository is there.
-Elsewhere it does nothing.
+"""What a notebook does first on Google Colab: the cell, and what it calls once the repository is cloned.
 
     cell      clone this repository at a fixed version
-    set_up    install what Colab lacks  ->  find the GPU  ->  choose the profile  ->  say where the run lies
+    set_up    install what Colab lacks  ->  find the GPU  ->  choose the profile  ->  say where the run folder is
 
-Made for Colab's runtime of August 2026 (Python 3.13, torch 2.11). Everything that it brings is kept but
-`datasets` and `pyarrow`, which are too old for TRL: the versions found installed are handed to pip as
-constraints. `data/colab-constraints.txt` holds Colab's pins, so that a test can hold the ranges of
-`pyproject.toml` against them.
+Made for Colab's runtime of August 2026 (Python 3.13, torch 2.11). Colab's packages stay as they are, except
+`datasets` and `pyarrow`, which are too old for TRL: pip gets the installed versions as constraints.
+`data/colab-constraints.txt` holds Colab's pins, so that a test can compare them with the ranges of
+`pyproject.toml`.
 
-Where the repository lives is told in one place, `[project.urls]` of `pyproject.toml`; `python -m tools.colab`
-rewrites cells and badges from it.
+`[project.urls]` of `pyproject.toml` says where the repository is published; `python -m tools.colab` writes it
+into cells and badges.
 """
 
 import importlib.metadata
@@ -38,7 +37,7 @@ WITHOUT_GPU = "tiny"
 DATA = "twitter-gmner"
 """Folder of the real annotation and its images: below `data` of the clone, or below `mcr` on Drive."""
 MOUNTED = Path("/", "content", "drive")
-"""Where Drive is mounted; everything of ours lies in its folder `mcr`."""
+"""Where Drive is mounted; our files are in its folder `mcr`."""
 CELL_ID = "colab"
 _PIN = re.compile(r"[\w.-]+==\d[\w.+!]*")
 
@@ -49,14 +48,14 @@ def set_up(
     """Install what is missing and choose profile and run folder for this machine.
 
     Args:
-        profile: of the parameters cell; one that is not the default is kept.
+        profile: of the parameters cell; any value but the default is kept.
         run: likewise.
-        overrides: likewise; gains `data_dir` of a profile for GPUs where the data lie on Drive.
+        overrides: likewise; gains `data_dir` of a profile for GPUs if the data are on Drive.
         on_drive: mount Google Drive, keep the run folder there and look for the data there.
-        clone: where the repository lies; `None` = the working folder.
+        clone: where the repository is; `None` = the working folder.
 
     Returns:
-        profile, run, overrides, and a sentence that tells what was chosen and why.
+        profile, run, overrides, and a sentence that says what was chosen and why.
 
     Raises:
         UserError: pip cannot install what is missing beside what the runtime brings, or the session must be
@@ -67,17 +66,17 @@ def set_up(
     home = _drive() if on_drive else None
     data, overrides = home / DATA if home else clone / "data" / DATA, dict(overrides)
     if profile != WITHOUT_GPU:
-        told = f"profile {profile}, as given"
+        choice = f"profile {profile}, as given"
     else:
-        profile, told = chosen_profile(gpu_memory_gib(), data)
+        profile, choice = chosen_profile(gpu_memory_gib(), data)
     if profile in PROFILE_OF_GPU.values():
-        told += _without_weights(profile)
+        choice += _without_weights(profile)
         if home and _is_there(data):
             overrides.setdefault("data_dir", str(data))
     own = f"outputs/{WITHOUT_GPU}"
     if run in (own, home and str(home / own)):  # the second where the cell is run again
         run = f"outputs/{profile}"
-    return profile, str(home / run) if home else run, overrides, told
+    return profile, str(home / run) if home else run, overrides, choice
 
 
 def chosen_profile(memory_gib: float | None, data: Path) -> tuple[str, str]:
@@ -104,9 +103,13 @@ def chosen_profile(memory_gib: float | None, data: Path) -> tuple[str, str]:
         )
         return WITHOUT_GPU, f"{found}: profile {WITHOUT_GPU}, the testbed"
     if not _is_there(data):
-        return WITHOUT_GPU, (
-            f"a GPU of {memory_gib:.0f} GiB but no {data / 'Twitter10000_v2.0'}: profile {WITHOUT_GPU}, the testbed; put Twitter-GMNER "
-            f"there (data/README.md) and run this cell again for {fitting[0]}"
+        return (
+            WITHOUT_GPU,
+            (
+                f"a GPU of {memory_gib:.0f} GiB but no {data / 'Twitter10000_v2.0'}: profile {WITHOUT_GPU},"
+                " the testbed; put Twitter-GMNER there (data/README.md) and run this cell again for"
+                f" {fitting[0]}"
+            ),
         )
     return fitting[0], f"a GPU of {memory_gib:.0f} GiB and the data: profile {fitting[0]}"
 
@@ -124,12 +127,15 @@ def _without_weights(profile: str) -> str:
     try:
         cards.folder_of(backbone)
     except UserError:
-        return f"; its backbone is not here: run !hf download {backbone} in a cell of its own before notebooks 03 to 06"
+        return (
+            f"; its backbone is not here: run !hf download {backbone} in a cell of its own before notebooks"
+            " 03 to 06"
+        )
     return ""
 
 
 def gpu_memory_gib() -> float | None:
-    """Memory of the first GPU as its driver tells it; `None` without one."""
+    """Memory of the first GPU as its driver reports it; `None` without one."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
@@ -155,12 +161,14 @@ def install(clone: Path) -> None:
     if done.returncode:
         last = done.stderr.strip().split("\n")[-1]
         raise UserError(
-            f"pip could not install what is missing ({last}); this was made for {RUNTIME}; choose that runtime version"
+            f"pip could not install what is missing ({last}); this was made for {RUNTIME}; choose that"
+            " runtime version"
         )
     importlib.invalidate_caches()
     if stale := [name for name, version in before.items() if importlib.metadata.version(name) != version]:
         raise UserError(
-            f"{', '.join(stale)} was loaded before it was replaced; choose Runtime, Restart session and run all"
+            f"{', '.join(stale)} was loaded before it was replaced; choose Runtime, Restart session and"
+            " run all"
         )
 
 
@@ -183,14 +191,14 @@ def _drive() -> Path:
 
 
 def url() -> str:
-    """Where this repository lives, as `pyproject.toml` says."""
+    """Where this repository is published, as `pyproject.toml` says."""
     return tomllib.loads(read_text(_root() / "pyproject.toml"))["project"]["urls"]["Repository"]
 
 
 def cell() -> str:
     """The source of the cell, the same in every notebook."""
-    return f'''# For Google Colab alone: fetch this repository at a fixed version, and what Colab lacks of it. Elsewhere this does nothing.
-# Made for {RUNTIME}.
+    return f"""# Google Colab only: clones this repository at a fixed version and installs what Colab lacks.
+# Does nothing elsewhere. Made for {RUNTIME}.
 import sys
 
 on_drive = False  # Colab: keep the run folder on Google Drive, and look for the data there
@@ -202,13 +210,14 @@ if "google.colab" in sys.modules:
 
     clone = Path("/", "content", "mcr")
     if not clone.is_dir():
-        subprocess.run(["git", "clone", "-q", "--depth=1", "--branch=v{mcr_lib.__version__}", "{url()}", clone], check=True)
+        branch = "--branch=v{mcr_lib.__version__}"
+        subprocess.run(["git", "clone", "-q", "--depth=1", branch, "{url()}", clone], check=True)
     os.chdir(clone)
     sys.path.insert(0, str(clone))
     from tools import colab
 
-    profile, run, overrides, told = colab.set_up(profile, run, overrides, on_drive=on_drive)
-    print(told)'''
+    profile, run, overrides, choice = colab.set_up(profile, run, overrides, on_drive=on_drive)
+    print(choice)"""
 
 
 def badge(notebook: str) -> str:

@@ -45,7 +45,10 @@ def accuracies() -> str:
     )["accuracy_for"]
     names = [name for name in needed if name != "f1"]
     head = f"| accuracy, %, at which GMNER F1 = {needed['f1']} | {' | '.join(names)} |"
-    return f"{head}\n{'|---' * (len(names) + 1)}|\n| that decision alone is imperfect | {' | '.join(str(needed[n]) for n in names)} |\n"
+    return (
+        f"{head}\n{'|---' * (len(names) + 1)}|\n| that decision alone is imperfect |"
+        f" {' | '.join(str(needed[n]) for n in names)} |\n"
+    )
 
 
 def departures() -> str:
@@ -102,7 +105,8 @@ def base() -> str:
     lines = [f"| %, of tweets | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for split, found in measured.items():
         lines.append(
-            f"| {split}, {found['n']:,} | {' | '.join(f'{found[part][key]:.1f}' for part, key in columns.values())} |"
+            f"| {split}, {found['n']:,} |"
+            f" {' | '.join(f'{found[part][key]:.1f}' for part, key in columns.values())} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -127,10 +131,13 @@ def tiny() -> str:
 
 
 _TINY = (
-    ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1, test_adversarial", 1, "test_adversarial", "gmner_f1"),
-    ("GMNER F1, test_unseen", 1, "test_unseen", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1", 1, "test", "mner_f1"),
+    ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1, test_adversarial", 1, "test_adversarial",
+     "gmner_f1"),
+    ("GMNER F1, test_unseen", 1, "test_unseen", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1",
+     1, "test", "mner_f1"),
     ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"),
-    ("N-Count", 0, "test", "n_count"), ("image-caused N-Rate, names muted", 1, "test", "image_caused_n_rate_muted"),
+    ("N-Count", 0, "test", "n_count"), ("image-caused N-Rate, names muted", 1, "test",
+     "image_caused_n_rate_muted"),
 )  # fmt: skip
 """Column, digits, split and metric of the table of `make run`."""
 

@@ -1,0 +1,1 @@
+"""Generators of documents and of the Colab cells; nothing here is part of the library."""
