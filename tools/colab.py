@@ -1,7 +1,7 @@
 """What a notebook does first on Google Colab: the cell, and what it calls once the repository is cloned.
 
     cell      clone this repository at a fixed version
-    set_up    install what Colab lacks  ->  find the GPU  ->  choose the profile  ->  say where the run folder is
+    set_up    install what Colab lacks, find the GPU, choose the profile, say where the run folder is
 
 Made for Colab's runtime of August 2026 (Python 3.13, torch 2.11). Colab's packages stay as they are, except
 `datasets` and `pyarrow`, which are too old for TRL: pip gets the installed versions as constraints.
