@@ -17,7 +17,8 @@ from mcr_lib.study.figures import plots_bias
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import bias_cases, bias_found, bias_views, compared
+from mcr_lib.study.tables import bias as bias_tables
+from mcr_lib.study.tables import bias_cases, compared
 
 N = 6
 PROFILE = """
@@ -43,7 +44,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(study):
-    return bias_found.make_probes(study)
+    return bias_tables.make_probes(study)
 
 
 def data_of(examples):
@@ -84,7 +85,7 @@ def found(study, made):
         study.examples("dev"),
         lambda e: [PredictedEntity(name, "PER", ()) for name in beyond(study, e)],
     )
-    return bias_found.collect(study)
+    return bias_tables.collect(study)
 
 
 def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
@@ -98,12 +99,12 @@ def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
 
 def test_all_that_lies_there_is_read_and_nothing_is_missing(found, made):
     assert (list(found.answers), found.missing) == (["perfect", "stale"], [])
-    assert all(list(probed) == list(made) for probed in found.probed.values())
+    assert all(list(probed) == list(made) for probed in found.probe_answers.values())
     assert "single run, seed 0" in found.description
 
 
 def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(found, made):
-    rows = {(row["name"], row["probe"]): row for row in bias_views.consistency_rows(found)}
+    rows = {(row["name"], row["probe"]): row for row in bias_tables.consistency_rows(found)}
     assert [probe for name, probe in rows if name == "perfect"] == [
         "blank_mean", "blank_noise", "blank_blur", "blank", "swap_hard", "swap_easy", "mute", "erase", "rename", "add_bait", "all",
     ]  # fmt: skip
@@ -124,7 +125,7 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
 
 
 def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found, study):
-    rows = {(row["split"], row["name"]): row for row in bias_views.invented_rows(found)}
+    rows = {(row["split"], row["name"]): row for row in bias_tables.invented_rows(found)}
     assert list(rows) == [("test", "perfect"), ("test", "stale"), ("dev", "perfect"), ("dev", "stale")]
     dev = study.examples("dev")
     n_baited = sum(bool(e.image_only) for e in dev)
@@ -141,7 +142,7 @@ def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found,
         row["n_count"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale")
     )
     results = {
-        (r["split"], r["setting"], r["metric"]): r for r in bias_views.result_rows(found, told_of(found))
+        (r["split"], r["setting"], r["metric"]): r for r in bias_tables.result_rows(found, told_of(found))
     }
     row = results["dev", "stale", "n_count_image_only"]
     assert (row["value"], row["n"]) == (n_baited, 8)
@@ -161,9 +162,9 @@ def test_the_worst_blank_image_is_told(study, found, made):
     original = {e.id: e for e in found.examples}
     noise = [p.example for p in made["blank_noise"]]
     answer(study, "other", noise, lambda e: yardsticks.perfect(original[e.id] if e.id in half else e))
-    answers = bias_found.read(noise, study.run.predictions("other"), found.config)
-    probed = {"perfect": {**found.probed["perfect"], "blank_noise": answers}}
-    rows = {row["probe"]: row for row in bias_views.consistency_rows(replace(found, probed=probed))}
+    answers = bias_tables.read_answers(noise, study.run.predictions("other"), found.config)
+    probed = {"perfect": {**found.probe_answers["perfect"], "blank_noise": answers}}
+    rows = {row["probe"]: row for row in bias_tables.consistency_rows(replace(found, probe_answers=probed))}
     assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == (
         "blank_noise",
         50.0,
@@ -172,12 +173,12 @@ def test_the_worst_blank_image_is_told(study, found, made):
     assert (rows["all"]["consistency"], rows["all"]["box not wanted"]) == (50.0, 3)
     assert rows["blank"]["ci_low"] < 50 < rows["blank"]["ci_high"]
     del probed["perfect"]["blank_blur"]
-    assert "blank" not in {row["probe"] for row in bias_views.consistency_rows(replace(found, probed=probed))}
+    assert "blank" not in {row["probe"] for row in bias_tables.consistency_rows(replace(found, probe_answers=probed))}
 
 
 def test_what_was_wrong_before_is_not_counted(found):
     wrong = replace(found.answers["perfect"], parsed=[None] * len(found.examples))
-    rows = bias_views.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
+    rows = bias_tables.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
     assert {(row["right"], row["consistency"]) for row in rows if row["name"] == "perfect"} == {(0, None)}
     assert "none\nright" in [text.get_text() for text in plots_bias.consistency(rows).axes[0].texts]
 
@@ -187,19 +188,19 @@ def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_sil
 ):
     # "perfect" names nothing that is not in the text; "stale" names it at the blank image too: the image
     # causes neither
-    rows = {(row["name"], row["text"]): row for row in bias_views.image_caused_rows(found)}
+    rows = {(row["name"], row["text"]): row for row in bias_tables.image_caused_rows(found)}
     assert {row["difference"] for row in rows.values()} == {0.0}
     muted = rows["stale", "muted"]
     assert muted["n_count real"] == muted["n_count blank"] > 0
     # a setting that reads the old names off the image: stale at the real one, perfect at the blank one
     looking = {
         "looking": {
-            "mute": found.probed["stale"]["mute"],
-            "mute_blank": found.probed["perfect"]["mute_blank"],
+            "mute": found.probe_answers["stale"]["mute"],
+            "mute_blank": found.probe_answers["perfect"]["mute_blank"],
         }
     }
-    (row,) = bias_views.image_caused_rows(
-        replace(found, answers={"looking": found.answers["perfect"]}, probed=looking)
+    (row,) = bias_tables.image_caused_rows(
+        replace(found, answers={"looking": found.answers["perfect"]}, probe_answers=looking)
     )
     n_muted = sum(len(p.changed) for p in made["mute"])
     n_named = sum(len(e.entities) for e in found.examples if e.id in {p.example.id for p in made["mute"]})
@@ -223,9 +224,9 @@ def test_old_boxes_and_old_names_after_renaming(study, found, made):
 
     tweets = [p.example for p in made["rename"]]
     answer(study, "keeps.test.rename", tweets, keeps_the_box)
-    keeps = bias_found.read(tweets, study.run.predictions("keeps.test.rename"), found.config)
-    rows = bias_views.rename_rows(
-        replace(found, probed={"keeps": {"rename": keeps}, "stale": found.probed["stale"]})
+    keeps = bias_tables.read_answers(tweets, study.run.predictions("keeps.test.rename"), found.config)
+    rows = bias_tables.rename_rows(
+        replace(found, probe_answers={"keeps": {"rename": keeps}, "stale": found.probe_answers["stale"]})
     )
     n = len(tweets)
     assert [(row["name"], row["sign"], row["count"], row["share"]) for row in rows] == [
@@ -234,7 +235,7 @@ def test_old_boxes_and_old_names_after_renaming(study, found, made):
 
 
 def test_blind_rules_stand_below_the_settings_on_all_and_on_hard_entities(found):
-    rows = bias_views.grounding_rows(found)
+    rows = bias_tables.grounding_rows(found)
     assert [row["name"] for row in rows if row["entities"] == "all"] == [
         "perfect",
         "stale",
@@ -270,15 +271,15 @@ def test_reasoning_that_says_something_else_is_not_faithful(study, found):
         study.run.predictions("r"), [{**row, "coordinate_space": "original_px"} for row in rows]
     )
     three = [example, *others[:2]]
-    answers = bias_found.read(three, study.run.predictions("r"), found.config)
-    (row,) = bias_views.faithful_rows(
+    answers = bias_tables.read_answers(three, study.run.predictions("r"), found.config)
+    (row,) = bias_tables.faithful_rows(
         replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]})
     )
     assert (row["name"], row["answers"], row["faithful"], row["share"]) == ("r", 3, 1, 33.33)
     assert (row["foreign_slot"], row["unread"]) == (1, 1)
-    asked = replace(found.answers["perfect"], asked="mcr")  # answers without the reasoning that was asked for
-    (row,) = bias_views.faithful_rows(
-        replace(found, answers={"r": asked, "direct": replace(asked, asked="direct")})
+    asked = replace(found.answers["perfect"], prompt="mcr")  # answers without the reasoning that was asked for
+    (row,) = bias_tables.faithful_rows(
+        replace(found, answers={"r": asked, "direct": replace(asked, prompt="direct")})
     )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
     plots_bias.faithful([row])
@@ -286,15 +287,15 @@ def test_reasoning_that_says_something_else_is_not_faithful(study, found):
 
 def told_of(found):
     return {
-        "grounding": bias_views.grounding_rows(found), "sharing": bias_views.sharing_rows(found), "rename": bias_views.rename_rows(found),
-        "consistency": bias_views.consistency_rows(found), "image caused": bias_views.image_caused_rows(found),
-        "faithful": bias_views.faithful_rows(found), "invented": bias_views.invented_rows(found),
+        "grounding": bias_tables.grounding_rows(found), "sharing": bias_tables.sharing_rows(found), "rename": bias_tables.rename_rows(found),
+        "consistency": bias_tables.consistency_rows(found), "image caused": bias_tables.image_caused_rows(found),
+        "faithful": bias_tables.faithful_rows(found), "invented": bias_tables.invented_rows(found),
     }  # fmt: skip
 
 
 def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path):
     folder, told = RunFolder(tmp_path), told_of(found)
-    results = bias_views.result_rows(found, told)
+    results = bias_tables.result_rows(found, told)
     keys = [(row["split"], row["setting"], row["metric"]) for row in results]
     assert len(set(keys)) == len(keys)
     assert {tuple(row) for row in results} == {compared.RESULT_COLUMNS}
@@ -312,7 +313,7 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
     from_05 = {**erase, "metric": "gmner_f1", "value": 12.5}
     assert compared.add_results(folder, [from_05]) == ["results.csv"]
     for _ in range(2):
-        assert bias_views.write(found, folder, told, results, "a note") == ["scores/bias.json", "results.csv"]
+        assert bias_tables.write(found, folder, told, results, "a note") == ["scores/bias.json", "results.csv"]
     rows = list(csv.DictReader(folder.results.read_text().splitlines()))
     assert len(rows) == len(results) + 1
     assert (rows[0]["metric"], rows[0]["value"]) == ("gmner_f1", "12.5")
@@ -339,8 +340,8 @@ def test_figures_tell_both_counts_and_every_name(found):
         assert len(draw(rows).axes) == 2
     bars = plots_bias.stacked(told["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
     assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
-    assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
-    naming = plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0]
+    assert len(plots_bias.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)
+    naming = plots_bias.naming(bias_tables.naming_rows(found), n=30).axes[0]
     assert [label.get_text() for label in naming.get_yticklabels()] == [
         "perfect",
         "stale",
@@ -383,9 +384,9 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
             yardsticks.perfect,
             data=None,
         )
-        again = bias_found.collect(study)
+        again = bias_tables.collect(study)
         assert list(again.answers) == ["perfect"]
-        assert set(made) - set(again.probed["perfect"]) == {"erase", "swap_easy", "swap_hard"}
+        assert set(made) - set(again.probe_answers["perfect"]) == {"erase", "swap_easy", "swap_hard"}
         hard, easy = (data_of([p.example for p in made[v]]) for v in ("swap_hard", "swap_easy"))
         assert again.missing == [
             f"perfect: predictions/perfect.test.swap_hard.jsonl has answers to data that it does not name, this run has {hard}: refused",
@@ -395,7 +396,7 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
             "stale: predictions/stale.test.jsonl does not exist: left out",
         ]
         assert all(sentence in again.description for sentence in again.missing)
-        assert again.beside == {}
+        assert again.other_splits == {}
         rows = told_of(again)
         shown = {row["probe"] for row in rows["consistency"]}
         assert {"blank", "mute"} <= shown
@@ -415,30 +416,30 @@ def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_pat
         tmp_path / "mine.erase.jsonl",
         [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]],
     )
-    again = bias_found.collect(other)
-    assert (list(again.answers), list(again.probed["predictions"])) == (["predictions"], ["erase"])
+    again = bias_tables.collect(other)
+    assert (list(again.answers), list(again.probe_answers["predictions"])) == (["predictions"], ["erase"])
     assert again.missing[0] == f"predictions: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
     write_predictions(tmp_path / "mine.jsonl", rows, data="twitter-gmner-v1:0123456789ab")
     here = data_of(found.examples)
-    again = bias_found.collect(other)
-    assert (again.answers, again.probed) == ({}, {})
+    again = bias_tables.collect(other)
+    assert (again.answers, again.probe_answers) == ({}, {})
     assert again.missing == [
         f"predictions: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
     ]
     write_predictions(tmp_path / "mine.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows])
-    assert bias_found.collect(other).missing == [
+    assert bias_tables.collect(other).missing == [
         f"predictions: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"
     ]
 
 
 def test_without_probes_and_answers_there_is_nothing_to_draw(study):
     other = Study(config.load(study.loaded.profile, study.loaded.folder, {"settings": {}, "probes": []}))
-    again = bias_found.collect(other)
+    again = bias_tables.collect(other)
     assert "none; the profile names none" in again.description
-    assert bias_views.one_tweet(again) == {}
+    assert bias_tables.one_tweet(again) == {}
     told = told_of(again)
     assert [name for name, rows in told.items() if rows] == ["grounding"]  # the blind rules need no answers
-    assert bias_views.result_rows(again, told) == []
+    assert bias_tables.result_rows(again, told) == []
 
 
 def test_an_unknown_probe_is_refused_by_the_configuration(study):
