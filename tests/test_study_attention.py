@@ -1,6 +1,4 @@
-"""The attention section of notebook 06: what is averaged over what, what is drawn, and what is said to be
-missing.
-"""
+"""The attention section of notebook 06: averages, figures, and settings that are left out."""
 
 from types import SimpleNamespace
 
@@ -42,7 +40,7 @@ LOOKS = {
 }
 
 
-def test_masses_are_means_over_layers_then_boxes_and_what_cannot_be_measured_is_left_out():
+def test_masses_are_means_over_layers_then_boxes_without_undefined_values():
     (row,) = attention.rows(STUDY, LOOKS)
     assert (row["setting"], row["part"], row["boxes"], row["tweets"], row["sinks"]) == (
         "base",
@@ -109,7 +107,7 @@ def test_bars_and_overlays_show_these_values(tmp_path):
 
 
 @pytest.mark.canary
-def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path):
+def test_answered_settings_are_looked_at_and_the_others_are_listed(tmp_path):
     sizes, settings = (
         {"train": 2, "dev": 2, "test": 6},
         {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "half": {"modality": "text"}},
@@ -123,15 +121,11 @@ def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path)
     }
     study = Study(config.load("tiny", tmp_path, given))
     assert attention.looks(study) == {}
-    assert "base: left out, its answers to test or its model are not there" in attention.describe(
-        study, {}
-    )
+    assert "base: left out, its answers to test or its model are not there" in attention.describe(study, {})
     study.answer("base")
     looks = attention.looks(study)
     assert set(looks) == {"base"}
-    assert {look.example.id for look in looks["base"]} <= {
-        example.id for example in attention.chosen(study)
-    }
+    assert {look.example.id for look in looks["base"]} <= {example.id for example in attention.chosen(study)}
     text = attention.describe(study, looks)
     assert f"base: {len(looks['base'])} boxes in the answer" in text
     assert "sft: left out" in text

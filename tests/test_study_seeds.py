@@ -34,14 +34,9 @@ def tweets(sample_dir):
 
 
 def answered(path, name, tweets, seed, rule, *, split, **header):
-    told = {
-        "setting": name,
-        "seed": seed,
-        "split": split,
-        "data": f"{tweets[0].source}:{checksum(tweets)}",
-        "prompt": "direct",
-    }
-    write_predictions(path, [finished_row(e, rule(e)) for e in tweets], **told, **header)
+    data = f"{tweets[0].source}:{checksum(tweets)}"
+    own = {"setting": name, "seed": seed, "split": split, "data": data, "prompt": "direct"}
+    write_predictions(path, [finished_row(e, rule(e)) for e in tweets], **own, **header)
 
 
 def blank(example):
@@ -78,9 +73,8 @@ def make_run(folder, seed, tweets, sample_dir, **overrides):
     for name in loaded.config.settings:
         for split, some in tweets.items():
             rng = np.random.default_rng([seed, list(RATES).index(name), len(split)])
-            rule = lambda e, name=name, rng=rng: yardsticks.degrade(
-                e, dict.fromkeys(CONSTRAINTS, RATES[name]), rng
-            )
+            accuracy = dict.fromkeys(CONSTRAINTS, RATES[name])
+            rule = lambda e, a=accuracy, rng=rng: yardsticks.degrade(e, a, rng)  # noqa: E731
             answered(run.predictions(f"{name}.{split}"), name, some, seed, rule, split=split)
         invent = [PredictedEntity("Nobody Here", "PER")] if name == "base" else []
         rule = lambda e, invent=invent: [*yardsticks.perfect(e), *invent]  # noqa: E731
@@ -106,13 +100,17 @@ def row(scores, setting, split, metric):
     return found
 
 
+def entity(row):
+    boxes = (tuple(row["bbox_2d"]),) if row["bbox_2d"] else ()
+    return PredictedEntity(row["entity"], row["type"], boxes)
+
+
 def test_numbers_with_each_seed_are_those_of_its_files_alone(runs, evidence, tweets):
     scores = summary(evidence, n_resamples=100)
     for folder, seed in zip(runs, ("1", "2", "3"), strict=True):
         lines = (folder / "predictions" / "mcr.test.jsonl").read_text().splitlines()[1:]
-        said = {r["id"]: [PredictedEntity(e["entity"], e["type"], (tuple(e["bbox_2d"]),) if e["bbox_2d"] else ()) for e in r["entities"]]
-                for r in map(json.loads, lines)}  # fmt: skip
-        judged = [metrics.judge(example, said[example.id]) for example in tweets["test"]]
+        predicted = {row["id"]: list(map(entity, row["entities"])) for row in map(json.loads, lines)}
+        judged = [metrics.judge(example, predicted[example.id]) for example in tweets["test"]]
         f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in judged]))["f1"].percent
         assert row(scores, "mcr", "test", "gmner_f1")["per_seed"][seed] == round(f1, 2)
         false = bias.textual_bias(judged)["false_grounding"].percent
@@ -194,7 +192,7 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
     )
 
 
-def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sample_dir):
+def test_missing_answers_are_listed_and_the_rest_is_measured(runs, tmp_path, tweets, sample_dir):
     folder = tmp_path / "two"
     shutil.copytree(runs[1], folder)
     (folder / "predictions" / "mcr.test.jsonl").unlink()
@@ -289,26 +287,18 @@ def test_runs_that_do_not_belong_together_are_refused_in_a_sentence(runs, tmp_pa
 
 
 def trained(folder, *, base, **changes):
-    """Tell of each setting of a run what it was made from, as training does, and of each answer by which
-    model it was given.
-    """
+    """Record for each setting of a run what it was trained from, and for each answer which model gave it."""
     run, c = RunFolder(folder), config.load(str(folder / "profile.yaml"), folder).config
     model = {"backbone": base}
     for name, one in c.settings.items():
         model[name] = model[one.start] if one.stage == "none" else f"{name}-{c.seed}"
         if one.stage != "none":
             options = setting.stage_options(one, getattr(c, one.stage), name=name, of_run={"seed": c.seed})
-            told = {
-                "setting": one.model_dump(mode="json", exclude_defaults=True),
-                "options": options[0].describe(options[1]),
-            }
-            told |= {
-                "fingerprint": model[name],
-                "start": model[one.start],
-                "status": "done",
-                **changes.get(name, {}),
-            }
-            write_json(run.setting(name) / cache.FINGERPRINT, {"format_version": FORMAT_VERSION, **told})
+            fields = one.model_dump(mode="json", exclude_defaults=True)
+            record = {"setting": fields, "options": options[0].describe(options[1])}
+            record |= {"fingerprint": model[name], "start": model[one.start], "status": "done"}
+            record = {"format_version": FORMAT_VERSION, **record, **changes.get(name, {})}
+            write_json(run.setting(name) / cache.FINGERPRINT, record)
         for path in (folder / "predictions").glob(f"{name}.*"):
             head, rest = path.read_text().split("\n", 1)
             path.write_text(json.dumps({**json.loads(head), "model": model[name]}) + "\n" + rest)
@@ -444,15 +434,13 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
 def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["compare", *map(str, runs), "--out", str(out), "--resamples", "100"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     scores = json.loads((out / "scores.json").read_text())
-    assert tables.verdict(scores) in said
+    assert tables.verdict(scores) in printed
     pictures = {f"{stem}.{end}" for stem in ("settings", "differences") for end in ("png", "csv")}
     assert {path.name for path in out.iterdir()} == {"evidence.json.gz", "scores.json"} | pictures
-    assert scores == json.loads(
-        json.dumps(summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100))
-    )
-    assert tables.CONTROLLED not in said  # real tweets
+    assert scores == json.loads(json.dumps(summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100)))
+    assert tables.CONTROLLED not in printed  # real tweets
     assert tables.CONTROLLED in tables.settings_table({**scores, "source": "testbed"})
     assert cli.main(["compare", str(runs[0]), "--pair", "mcr", "mrsi", "--out", str(out)]) == 2
     assert capsys.readouterr().err == "mcr: no setting 'mrsi' in these runs; they have base, sft, mcr\n"
@@ -468,7 +456,5 @@ def test_tables_of_documents_are_those_of_committed_scores(evidence, tmp_path, m
     assert tables.settings_table(scores) in filled
     assert tables.verdict(scores) in filled
     primary = scores["primary"]
-    assert (
-        f"| GMNER F1, test (primary) | {primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f}) |"
-        in filled
-    )
+    difference = f"{primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f})"
+    assert f"| GMNER F1, test (primary) | {difference} |" in filled

@@ -1,5 +1,5 @@
-"""Evidence of a comparison over seeds, and its summary: every setting of a profile measured with every seed, one
-pair of settings tested.
+"""Evidence of a comparison over seeds and its summary: every setting with every seed, one pair of settings
+tested.
 
 The evidence holds the counts per tweet behind each ratio, so every interval can be computed again without
 predictions. Tweets are joined by id; seeds may share them or not. (Means over seeds with intervals over seeds

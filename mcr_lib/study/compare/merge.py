@@ -1,9 +1,9 @@
 """Merges run folders, each with one seed or some settings of a seed, into evidence.
 
-Folders belong together when their profiles agree in everything that affects an answer except the seed, tweets
-of one id have the same gold, answers come from the models that the profile describes, and all models start from
-one backbone (as far as recorded: models need not be copied with answers). Other folders are refused. A setting
-or split that a folder lacks is listed as missing and left out.
+Folders belong together when their profiles agree in all that affects an answer except the seed, tweets of one
+id have the same gold, answers come from the models that the profile describes, and all models start from one
+backbone (as far as recorded: models need not be copied with answers). Other folders are refused. A setting or
+split that a folder lacks is listed as missing and left out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,8 +33,8 @@ MAY_DIFFER = frozenset((
     "n_probe_examples", "attention_examples", "predictions", "compare", "stand_in", "n_resamples",
     "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
-"""Keys of a profile that do not affect an answer, so merged runs may differ in them. Settings of one name must
-still be equal, and probes too where a run has any, because consistency is over all of them.
+"""Keys of a profile in which merged runs may differ, because they do not affect an answer. Settings of one
+name must still be equal, and so must probes where a run has any, because consistency is over all of them.
 """
 
 Measured = Iterator[tuple[str, list[str], Terms]]
@@ -47,6 +47,7 @@ class _Run:
     config: Config
     manifest: Mapping[str, Any]
     backbones: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> RunFolder:
@@ -55,6 +56,10 @@ class _Run:
     @property
     def seed(self) -> int:
         return self.config.seed
+
+    def lacks(self, what: str) -> None:
+        """Add a sentence to `missing`."""
+        self.missing.append(f"seed {self.seed}: {what}")
 
 
 def merge(folders: Sequence[str | Path]) -> Evidence:
@@ -69,18 +74,18 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
     _check_profiles(runs)
     splits = list(dict.fromkeys(split for run in runs for split in compared.splits(run.config)))
     settings = list(dict.fromkeys(name for run in runs for name in run.config.settings))
-    gold, missing, counted = {split: {} for split in splits}, [], {}
+    gold, counted = {split: {} for split in splits}, {}
     for run in runs:
         if absent := [name for name in settings if name not in run.config.settings]:
-            missing.append(f"seed {run.seed}: {run.path.name} has no setting {', '.join(absent)}")
+            run.lacks(f"{run.path.name} has no setting {', '.join(absent)}")
         for split in compared.splits(run.config):
             if not run.folder.data(split).is_file():
-                missing.append(f"seed {run.seed}: no tweets of {split}")
+                run.lacks(f"no tweets of {split}")
                 continue
             examples = prepare.read_examples(run.folder, split)
             _check_gold(gold[split], examples, run)
             for name in run.config.settings:
-                for metric, ids, terms in _measure(run, name, split, examples, missing):
+                for metric, ids, terms in _measure(run, name, split, examples):
                     key = run.seed, name, split, metric
                     if key in counted:
                         where = f"in two runs, the second is {run.path}; name one of them"
@@ -93,7 +98,7 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
         for key, (ids, terms) in counted.items()
     }
     n_tweets = {split: len(of_split) for split, of_split in places.items()}
-    return Evidence(_head(runs, settings, splits, gold, missing), n_tweets, terms)
+    return Evidence(_head(runs, settings, splits, gold), n_tweets, terms)
 
 
 def _read_run(path: Path) -> _Run:
@@ -134,9 +139,9 @@ def _check_gold(known: dict[str, str], examples: Iterable[Example], run: _Run) -
             raise UserError(f"{where} has other gold than in the runs before it; make it anew")
 
 
-def _measure(run: _Run, name: str, split: str, examples: Sequence[Example], missing: list[str]) -> Measured:
+def _measure(run: _Run, name: str, split: str, examples: Sequence[Example]) -> Measured:
     """Every metric of one setting on a split, on the scored split also those of its probes."""
-    answers = _answers(run, name, split, examples, missing)
+    answers = _answers(run, name, split, examples)
     if answers is None:
         return
     tasks = scoring.task_ratios(answers.judged, run.config.scorer)
@@ -149,40 +154,37 @@ def _measure(run: _Run, name: str, split: str, examples: Sequence[Example], miss
     ids = [example.id for example in examples]
     yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items())
     if split == run.config.eval_split:
-        yield from _measure_probes(run, name, answers, missing)
+        yield from _measure_probes(run, name, answers)
 
 
-def _measure_probes(run: _Run, name: str, answers: AlignedAnswers, missing: list[str]) -> Measured:
+def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
     """The metrics of one setting that compare the scored split with its probes."""
     probed, applied = {}, []
     for variant in probes.variants(run.config.probes):
         stem = f"{run.config.eval_split}.{variant}"
         if run.folder.data(stem).is_file():  # a probe may apply to no tweet
             applied.append(variant)
-            tweets = prepare.read_examples(run.folder, stem)
-            if (answers_to_probe := _answers(run, name, stem, tweets, missing)) is not None:
-                probed[variant] = answers_to_probe
+            probe_answers = _answers(run, name, stem, prepare.read_examples(run.folder, stem))
+            if probe_answers is not None:
+                probed[variant] = probe_answers
     for text, variant, real, blank in blank_pairs(answers, probed):
-        ids = [j.example.id for j in blank.judged]
-        rates = [bias.visual_bias(judged)["n_rate"] for judged in (real.of(ids), blank.judged)]
+        at_real, at_blank = (bias.visual_bias(judged)["n_rate"] for judged in (real, blank))
         metric = "image_caused_n_rate_muted" if text == "muted" else f"image_caused_n_rate.{variant}"
-        yield metric, ids, [(1, rates[0]), (-1, rates[1])]
+        yield metric, [j.example.id for j in blank], [(1, at_real), (-1, at_blank)]
     counted = [variant for variant in applied if variant not in CONTROLS]
     if set(counted) - set(probed):
-        missing.append(f"seed {run.seed}: no consistency of {name}, which takes answers to all probes")
+        run.lacks(f"no consistency of {name}, which takes answers to all probes")
     elif counted:
         after = first_faults({variant: probed[variant].faults for variant in counted})
         before = [answers.faults[id] for id in after]
         yield "consistency", list(after), [(1, bias.consistency(before, list(after.values())))]
 
 
-def _answers(
-    run: _Run, name: str, stem: str, tweets: Sequence[Example], missing: list[str]
-) -> AlignedAnswers | None:
-    """The answers of a setting to these tweets; `None`, with a sentence in `missing`, where there are none."""
+def _answers(run: _Run, name: str, stem: str, tweets: Sequence[Example]) -> AlignedAnswers | None:
+    """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
     path = run.folder.predictions(f"{name}.{stem}")
     if not path.is_file():
-        missing.append(f"seed {run.seed}: no answers of {name} to {stem}")
+        run.lacks(f"no answers of {name} to {stem}")
         return None
     header, rows = read_predictions(path)
     expected = {"seed": run.seed, "setting": name, "data": f"{tweets[0].source}:{checksum(tweets)}"}
@@ -193,8 +195,7 @@ def _answers(
     if (backbone := _backbone(run, name, header.get("model"), path)) is not None:
         run.backbones.add(backbone)
     if n_left := len({example.id for example in tweets} - {row.id for row in rows}):
-        count = f"{n_left} of {len(tweets)} answers of {name} to {stem}"
-        missing.append(f"seed {run.seed}: {count}; they count as empty")
+        run.lacks(f"{n_left} of {len(tweets)} answers of {name} to {stem}; they count as empty")
     return read_answers(tweets, path, run.config)
 
 
@@ -249,17 +250,18 @@ def _aligned(ratio: Ratio, ids: Sequence[str], places: Mapping[str, int]) -> Rat
 
 
 def _head(
-    runs: Sequence[_Run], settings: list[str], splits: list[str], gold: Mapping[str, Any], missing: list[str]
+    runs: Sequence[_Run], settings: list[str], splits: list[str], gold: Mapping[str, dict[str, str]]
 ) -> dict[str, Any]:
     c, first = runs[0].config, runs[0]
     signatures = {}
     for split in splits:
         data = {"source": c.source, "checksum": artifacts.fingerprint(sorted(gold[split].items()))}
         signatures[split] = metrics.signature(scorer=c.scorer, **data, split=split, parse=c.parse)
-    profile = Path(str(first.manifest.get("profile", first.path.name))).stem
     keys = ("seed", "commit", "n_cpus", "gpu", "python", "packages")
     return {
-        "profile": profile, "settings": settings, "seeds": sorted({run.seed for run in runs}), "splits": splits,
-        "eval_split": c.eval_split, "source": c.source, "signatures": signatures, "missing": missing,
+        "profile": Path(str(first.manifest.get("profile", first.path.name))).stem, "settings": settings,
+        "seeds": sorted({run.seed for run in runs}), "splits": splits, "eval_split": c.eval_split,
+        "source": c.source, "signatures": signatures,
+        "missing": [sentence for run in runs for sentence in run.missing],
         "runs": [{key: run.manifest.get(key) for key in keys} | {"seed": run.seed} for run in runs],
     }  # fmt: skip

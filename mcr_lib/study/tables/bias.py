@@ -46,7 +46,7 @@ FAITHFUL = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
 """The keys of `faithful_rows` that are not flaws."""
 
 PREDICTIONS = "predictions"
-"""The name under which the answers of the configured predictions file are listed."""
+"""The name of the answers of the configured predictions file, whose header need not name its data."""
 
 TEXTUAL = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
 
@@ -55,10 +55,8 @@ TEXTUAL = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "bal
 class AlignedAnswers:
     """The answers of one predictions file, one per tweet, in the order of the tweets.
 
-    Args:
-        judged: empty predictions for a tweet without an answer.
-        parsed: `None` for a tweet without an answer.
-        prompt: the kind of prompt, from the header of the file; `None` = not recorded.
+    A tweet without an answer is judged on no predictions, and its `parsed` is `None`. `prompt` is the kind of
+    prompt from the header of the file; `None` = not recorded.
     """
 
     judged: list[Judged]
@@ -233,10 +231,9 @@ def _read(results: BiasResults, name: str, path: Path, examples: Sequence[Exampl
     """The answers of a file; `None`, with a sentence in `missing`, where it cannot be used."""
     header, rows = read_predictions(path) if path.is_file() else ({}, [])
     data, expected = header.get("data"), f"{examples[0].source}:{checksum(examples)}"
-    may_omit_data = name == PREDICTIONS
     if not path.is_file():
         reason = "does not exist: left out"
-    elif data != expected and not (data is None and may_omit_data):
+    elif data != expected and (data is not None or name != PREDICTIONS):
         reason = f"has answers to data {data or 'that it does not name'}, this run has {expected}: refused"
     elif not {row.id for row in rows} & {example.id for example in examples}:
         reason = f"has no answer to any of these {len(examples):,} tweets: left out"
@@ -247,9 +244,7 @@ def _read(results: BiasResults, name: str, path: Path, examples: Sequence[Exampl
 
 
 def grounding_rows(results: BiasResults) -> Rows:
-    """The metrics of textual bias with 95 % intervals, per setting and per blind rule, over all entities and
-    over the hard subset (`bias.is_hard`).
-    """
+    """Metrics of textual bias per setting and blind rule, over all and the hard entities (`bias.is_hard`)."""
     rows, n = [], len(results.examples)
     for name, report in results.reports.items():
         if textual := report.get("textual_bias"):
@@ -284,16 +279,19 @@ def naming_rows(results: BiasResults) -> Rows:
     for name, report in results.reports.items():
         visual = report["visual_bias"]
         low, high = visual["ci95"]["n_rate"] or (None, None)
-        row = {"name": name, "kind": "setting", "n_count": visual["n_count"]}
-        row |= {"n_predictions": visual["n_predictions"], "n_rate": visual["n_rate"]}
+        row = {"name": name, "kind": "setting"}
+        row |= {key: visual[key] for key in ("n_count", "n_predictions", "n_rate")}
         rows.append(row | {"n_rate_low": low, "n_rate_high": high, "altered": visual["altered"]})
     for name, judged in results.blind_rules.items() if rows else ():
         rates = bias.visual_bias(judged)
         rate, altered = rates["n_rate"], int(rates["altered_rate"].numerator.sum())
-        row = {"name": name, "kind": "blind rule", "n_count": int(rate.numerator.sum())}
-        row |= {"n_predictions": int(rate.denominator.sum()), "n_rate": rate.percent}
+        row = {"name": name, "kind": "blind rule", **_counts(rate), "n_rate": rate.percent}
         rows.append(row | {"n_rate_low": None, "n_rate_high": None, "altered": altered})
     return rows
+
+
+def _counts(n_rate: Ratio) -> dict[str, int]:
+    return {"n_count": int(n_rate.numerator.sum()), "n_predictions": int(n_rate.denominator.sum())}
 
 
 def invented_rows(results: BiasResults) -> Rows:
@@ -366,17 +364,17 @@ def _consistency_row(
     return row | results.estimate(ratio, "consistency") | {kind: kinds[kind] for kind in bias.FAULTS}
 
 
-BlankPair = tuple[str, str, AlignedAnswers, AlignedAnswers]
+BlankPair = tuple[str, str, list[Judged], list[Judged]]
 
 
 def blank_pairs(answers: AlignedAnswers, probed: Mapping[str, AlignedAnswers]) -> list[BlankPair]:
-    """Answers at the real and at a blank image to the same text: ("as it is" or "muted", variant of the blank
-    image, answers at the real image, answers at the blank one).
+    """Answers to the same tweets at the real and at a blank image: (text "as it is" or "muted", variant of
+    the blank image, answers at the real image, answers at the blank one).
     """
     pairs = [("as it is", v, answers, probed[v]) for v in probes.PROBES["blank"] if v in probed]
     if "mute" in probed and "mute_blank" in probed:
         pairs.append(("muted", "blank_mean", probed["mute"], probed["mute_blank"]))
-    return pairs
+    return [(text, v, real.of(list(blank.faults)), blank.judged) for text, v, real, blank in pairs]
 
 
 def image_caused_rows(results: BiasResults) -> Rows:
@@ -386,34 +384,29 @@ def image_caused_rows(results: BiasResults) -> Rows:
     rows = []
     for name, probed in results.probe_answers.items():
         pairs = blank_pairs(results.answers[name], probed)
-        by_text: dict[str, Rows] = {}
-        for text, *pair in pairs:
-            by_text.setdefault(text, []).append(_image_caused_row(results, name, text, *pair))
-        rows += [max(of_text, key=lambda row: row["difference"]) for of_text in by_text.values()]
+        of_name = [_image_caused_row(results, name, pair) for pair in pairs]
+        for text in dict.fromkeys(row["text"] for row in of_name):
+            of_text = [row for row in of_name if row["text"] == text]
+            rows.append(max(of_text, key=lambda row: row["difference"]))
     return rows
 
 
-def _image_caused_row(
-    results: BiasResults, name: str, text: str, variant: str, real: AlignedAnswers, blank: AlignedAnswers
-) -> dict[str, Any]:
-    c, at_real = results.config, real.of(j.example.id for j in blank.judged)
+def _image_caused_row(results: BiasResults, name: str, pair: BlankPair) -> dict[str, Any]:
+    c, (text, variant, real, blank) = results.config, pair
     rng = np.random.default_rng(c.seed)
-    test = bias.image_caused(at_real, blank.judged, n_resamples=c.n_resamples, rng=rng)
+    test = bias.image_caused(real, blank, n_resamples=c.n_resamples, rng=rng)
     row: dict[str, Any] = {"name": name, "text": text, "blank": variant, "tweets": test.n}
-    for image, judged in (("real", at_real), ("blank", blank.judged)):
+    for image, judged in (("real", real), ("blank", blank)):
         rate = bias.visual_bias(judged)["n_rate"]
-        row[f"n_count {image}"] = int(rate.numerator.sum())
-        row[f"n_predictions {image}"] = int(rate.denominator.sum())
-        row[f"n_rate {image}"] = round(rate.percent or 0, 2)
+        counts = _counts(rate) | {"n_rate": round(rate.percent or 0, 2)}
+        row |= {f"{key} {image}": value for key, value in counts.items()}
     low, high = test.ci95
     row |= rounded({"difference": test.difference, "ci_low": low, "ci_high": high})
     return row | {"p": round(test.p_value, 4)}
 
 
 def rename_rows(results: BiasResults) -> Rows:
-    """Renamed tweets with the sign "old box" or "old name" (`bias.old_signs`), per name and sign: count, and
-    share with its 95 % interval.
-    """
+    """Renamed tweets with an "old box" or "old name" (`bias.old_signs`): count and share per name, sign."""
     rows = []
     old = {probe.example.id: probe.changed for probe in results.probes.get("rename", ())}
     for name, probed in results.probe_answers.items():
@@ -431,14 +424,11 @@ def faithful_rows(results: BiasResults) -> Rows:
     with its 95 % interval, and the count of each flaw.
     """
     rows = []
-    labels, task = results.examples[0].labels, results.examples[0].constraints
+    task = {"labels": results.examples[0].labels, "task": results.examples[0].constraints}
     for name, answers in results.answers.items():
         if not answers.has_reasoning:
             continue
-        flaws = [
-            "unread" if p is None else chains.faithfulness(p, labels=labels, task=task)
-            for p in answers.parsed
-        ]
+        flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
         ratio = share([flaw is None for flaw in flaws])
         counts = Counter(flaw for flaw in flaws if flaw is not None)
         row = {"name": name, "answers": len(flaws), "faithful": int(ratio.numerator.sum())}
@@ -447,32 +437,28 @@ def faithful_rows(results: BiasResults) -> Rows:
 
 
 def one_tweet(results: BiasResults) -> dict[str, Example]:
-    """The probed tweet with most probes, then most entities: "original" and variant -> tweet; empty without
-    probes.
-    """
-    by_id: dict[str, dict[str, Example]] = {}
-    for variant, made in results.probes.items():
-        for probe in made:
-            by_id.setdefault(probe.example.id, {})[variant] = probe.example
-    if not by_id:
+    """The tweet with most probes, then entities: "original" or variant -> tweet; empty without probes."""
+    n_probes = Counter(probe.example.id for made in results.probes.values() for probe in made)
+    if not n_probes:
         return {}
-    original = {example.id: example for example in results.examples if example.id in by_id}
-    id = max(by_id, key=lambda id: (len(by_id[id]), len(original[id].entities), id))
-    return {"original": original[id], **by_id[id]}
+    probed = [example for example in results.examples if example.id in n_probes]
+    best = max(probed, key=lambda example: (n_probes[example.id], len(example.entities), example.id))
+    every = [(variant, probe.example) for variant, made in results.probes.items() for probe in made]
+    return {"original": best} | {variant: example for variant, example in every if example.id == best.id}
 
 
 def drawn_rows(tweets: Mapping[str, Example]) -> Rows:
     """The tweets of `one_tweet` as values of their figure."""
-    gold = {name: [(g.text, g.type, g.boxes_xyxy_px) for g in e.entities] for name, e in tweets.items()}
-    return [{"probe": name, "id": e.id, "text": e.text, "gold": gold[name]} for name, e in tweets.items()]
+    rows = [{"probe": name, "id": tweet.id, "text": tweet.text} for name, tweet in tweets.items()]
+    gold = [[(e.text, e.type, e.boxes_xyxy_px) for e in tweet.entities] for tweet in tweets.values()]
+    return [{**row, "gold": entities} for row, entities in zip(rows, gold, strict=True)]
 
 
 def result_rows(results: BiasResults, tables: Mapping[str, Rows]) -> Rows:
     """Rows of `results.csv` for the metrics that notebook 05 does not measure.
 
-    Args:
-        tables: "grounding", "invented", "sharing", "consistency", "image caused", "rename", "faithful" -> the
-            rows of that function.
+    `tables` has the rows of "grounding", "invented", "sharing", "consistency", "image caused", "rename" and
+    "faithful".
     """
     rows = []
     for row in tables["grounding"]:
