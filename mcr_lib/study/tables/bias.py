@@ -158,7 +158,7 @@ def collect(study: Study) -> BiasResults:
     has_train = "train" in config.splits
     names = frozenset(e.text for x in _gold(study, "train") for e in x.entities) if has_train else None
     results = BiasResults(config, study.examples(split), probes=make_probes(study), training_names=names)
-    tweets = {"": results.examples} | {f".{v}": _tweets(made) for v, made in results.probes.items()}
+    tweets = {"": results.examples} | {f".{v}": _tweets(some) for v, some in results.probes.items()}
     for name in study.settings:
         stems = {end: f"{name}.{split}{end}" for end in tweets}
         if can_answer := study.can_answer(name):
@@ -192,10 +192,10 @@ def make_probes(study: Study) -> dict[str, list[Probe]]:
     names = probes.training_names(_gold(study, names_from)) if "rename" in variants else {}
     options = {"pool": tweets, "names": names, "bait": baited, "seed": config.seed}
     folder = study.run.path / "data" / "probes"
-    made = {variant: probes.make(variant, chosen, folder, **options) for variant in variants}
-    made = {variant: some for variant, some in made.items() if some}
-    prepare.write_examples(study.run, {f"{split}.{variant}": _tweets(some) for variant, some in made.items()})
-    return made
+    probed = {variant: probes.make(variant, chosen, folder, **options) for variant in variants}
+    probed = {variant: some for variant, some in probed.items() if some}
+    prepare.write_examples(study.run, {f"{split}.{v}": _tweets(some) for v, some in probed.items()})
+    return probed
 
 
 def read_answers(examples: Sequence[Example], path: Path, config: Config) -> AlignedAnswers:
@@ -211,8 +211,8 @@ def _gold(study: Study, split: str) -> list[Example]:
     return prepare.load_examples(study.loaded, [split])[split]
 
 
-def _tweets(made: Sequence[Probe]) -> list[Example]:
-    return [probe.example for probe in made]
+def _tweets(probed: Sequence[Probe]) -> list[Example]:
+    return [probe.example for probe in probed]
 
 
 def _add(
@@ -324,7 +324,7 @@ def consistency_rows(results: BiasResults) -> Rows:
     "all" = clean on every probe of the tweet except controls; "blank" = the worst of the blank images. Both
     only for a name that answered all of these probes, because fewer probes are easier to pass.
     """
-    made = [variant for variant in results.probes if variant not in CONTROLS]
+    variants = [variant for variant in results.probes if variant not in CONTROLS]
     rows = []
     for name, probed in results.probe_answers.items():
         before = results.answers[name].faults
@@ -332,10 +332,10 @@ def consistency_rows(results: BiasResults) -> Rows:
         of_name = [_consistency_row(results, name, v, before, faults) for v, faults in after.items()]
         blank_variants = probes.PROBES["blank"]
         blank = [row for row in of_name if row["probe"] in blank_variants and row["consistency"] is not None]
-        if blank and len(blank) == sum(variant in made for variant in blank_variants):
+        if blank and len(blank) == sum(variant in variants for variant in blank_variants):
             worst = min(blank, key=lambda row: row["consistency"])
             of_name.insert(len(blank), {**worst, "probe": "blank", "worst": worst["probe"]})
-        if after and set(after) == set(made):
+        if after and set(after) == set(variants):
             of_name.append(_consistency_row(results, name, "all", before, first_faults(after)))
         rows += of_name
     return rows
@@ -438,13 +438,13 @@ def faithful_rows(results: BiasResults) -> Rows:
 
 def one_tweet(results: BiasResults) -> dict[str, Example]:
     """The tweet with most probes, then entities: "original" or variant -> tweet; empty without probes."""
-    n_probes = Counter(probe.example.id for made in results.probes.values() for probe in made)
-    if not n_probes:
+    every = [(variant, tweet) for variant, some in results.probes.items() for tweet in _tweets(some)]
+    n_probes = Counter(tweet.id for _, tweet in every)
+    if not every:
         return {}
-    probed = [example for example in results.examples if example.id in n_probes]
-    best = max(probed, key=lambda example: (n_probes[example.id], len(example.entities), example.id))
-    every = [(variant, probe.example) for variant, made in results.probes.items() for probe in made]
-    return {"original": best} | {variant: example for variant, example in every if example.id == best.id}
+    originals = [tweet for tweet in results.examples if tweet.id in n_probes]
+    best = max(originals, key=lambda tweet: (n_probes[tweet.id], len(tweet.entities), tweet.id))
+    return {"original": best} | {variant: tweet for variant, tweet in every if tweet.id == best.id}
 
 
 def drawn_rows(tweets: Mapping[str, Example]) -> Rows:
@@ -492,8 +492,8 @@ def _result(
     c, split = results.config, row.get("split", results.config.eval_split)
     examples, extra = results.tweets(split), {"resamples": c.n_resamples, "seed": c.seed}
     if probe:
-        made = [some for variant, some in results.probes.items() if probe in (variant, "all")]
-        tweets = [example for some in made for example in _tweets(some)]
+        probed = [some for variant, some in results.probes.items() if probe in (variant, "all")]
+        tweets = [tweet for some in probed for tweet in _tweets(some)]
         extra["probe"] = f"{probe}:{checksum(tweets or examples)}"
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": split}
     signature = metrics.signature(scorer=c.scorer, **data, parse=c.parse, extra=extra)

@@ -38,19 +38,16 @@ def _predicted(name: str, type: str, box: Box | None = None) -> PredictedEntity:
 
 
 def _tweet(id: str, text: str, entities: tuple[Entity, ...], *image_only: ImageOnly) -> Example:
-    words = tuple(text.split())
-    return Example(
-        id, "hand-made", "test", words, entities, LABELS, image_size_px=_SIZE, image_only=image_only
-    )
+    image = {"image_size_px": _SIZE, "image_only": image_only}
+    return Example(id, "hand-made", "test", tuple(text.split()), entities, LABELS, **image)
 
 
 def _cases() -> list[Case]:
     mira_box, club_box = _MIRA.box_xyxy_px, _CLUB.box_xyxy_px
     mira, tobin = Entity("Mira Solano", 0, 2, "PER", (mira_box,)), Entity("Tobin Hale", 3, 5, "PER", ())
     meets = _tweet("textual", "Mira Solano meets Tobin Hale", (mira, tobin))
-    week = _tweet(
-        "visual", "Mira Solano made my week", (mira,), ImageOnly("Norvik United", "ORG", (club_box,))
-    )
+    club = ImageOnly("Norvik United", "ORG", (club_box,))
+    week = _tweet("visual", "Mira Solano made my week", (mira,), club)
     alone, both = (draw(Scene(_SIZE, shown, "#e8e4da", "0", 4)) for shown in ((_MIRA,), (_MIRA, _CLUB)))
     x1, y1, x2, y2 = mira_box
     around = (x1 - 4, y1 - 4, x2 + 4, y2 + 4)
