@@ -1,4 +1,4 @@
-"""Notebook 06: answers found or told missing, and rows worked out for rules whose shortcuts are known."""
+"""Notebook 06: answers read or listed as missing, and rows for rules whose shortcuts are known."""
 
 import csv
 import json
@@ -17,7 +17,8 @@ from mcr_lib.study.figures import plots_bias
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import bias_cases, bias_found, bias_views, compared
+from mcr_lib.study.tables import bias as bias_tables
+from mcr_lib.study.tables import bias_cases, compared
 
 N = 6
 PROFILE = """
@@ -35,7 +36,7 @@ settings:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A run whose settings have no model: only what lies in predictions/ can be read."""
+    """A run whose settings have no model: only existing files in predictions/ can be read."""
     root = tmp_path_factory.mktemp("bias")
     (root / "p.yaml").write_text(PROFILE)
     return Study(config.load(str(root / "p.yaml"), root / "run"))
@@ -43,7 +44,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(study):
-    return bias_found.make_probes(study)
+    return bias_tables.make_probes(study)
 
 
 def data_of(examples):
@@ -60,9 +61,9 @@ def beyond(study, example):
     return [(bait or others)[0], next(name for name in others if name not in bait), "Zzyzx"]
 
 
-def answer(study, stem, examples, rule, **told):
+def answer(study, stem, examples, rule, **header):
     rows = [finished_row(example, rule(example)) for example in examples]
-    write_predictions(study.run.predictions(stem), rows, **{"data": data_of(examples), **told})
+    write_predictions(study.run.predictions(stem), rows, **{"data": data_of(examples), **header})
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def found(study, made):
         study.examples("dev"),
         lambda e: [PredictedEntity(name, "PER", ()) for name in beyond(study, e)],
     )
-    return bias_found.collect(study)
+    return bias_tables.collect(study)
 
 
 def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
@@ -96,16 +97,17 @@ def test_every_variant_of_the_profile_is_made_and_handed_over(study, made):
     assert (study.run.path / "data" / "probes" / "erase" / f"{made['erase'][0].example.id}.png").is_file()
 
 
-def test_all_that_lies_there_is_read_and_nothing_is_missing(found, made):
+def test_all_existing_answers_are_read_and_nothing_is_missing(found, made):
     assert (list(found.answers), found.missing) == (["perfect", "stale"], [])
-    assert all(list(probed) == list(made) for probed in found.probed.values())
+    assert all(list(probed) == list(made) for probed in found.probe_answers.values())
     assert "single run, seed 0" in found.description
 
 
 def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(found, made):
-    rows = {(row["name"], row["probe"]): row for row in bias_views.consistency_rows(found)}
+    rows = {(row["name"], row["probe"]): row for row in bias_tables.consistency_rows(found)}
     assert [probe for name, probe in rows if name == "perfect"] == [
-        "blank_mean", "blank_noise", "blank_blur", "blank", "swap_hard", "swap_easy", "mute", "erase", "rename", "add_bait", "all",
+        "blank_mean", "blank_noise", "blank_blur", "blank", "swap_hard", "swap_easy", "mute", "erase",
+        "rename", "add_bait", "all",
     ]  # fmt: skip
     for (name, probe), row in rows.items():
         n = N if probe == "all" else len(made[row["worst"] or probe])
@@ -123,25 +125,20 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
         assert sum(row[kind] for kind in bias.FAULTS) == n - n_clean
 
 
-def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found, study):
-    rows = {(row["split"], row["name"]): row for row in bias_views.invented_rows(found)}
+def test_names_beyond_the_text_are_counted_per_split_by_origin(found, study):
+    rows = {(row["split"], row["name"]): row for row in bias_tables.invented_rows(found)}
     assert list(rows) == [("test", "perfect"), ("test", "stale"), ("dev", "perfect"), ("dev", "stale")]
     dev = study.examples("dev")
     n_baited = sum(bool(e.image_only) for e in dev)
     assert 0 < n_baited < len(dev)
-    told = {
-        "n_count": 24,
-        "n_predictions": 24,
-        "image only": n_baited,
-        "trained on": 16 - n_baited,
-        "neither": 8,
-    }
-    assert rows["dev", "stale"] == {"name": "stale", "split": "dev", **told}
+    kinds = {"image only": n_baited, "trained on": 16 - n_baited, "neither": 8}
+    counts = {"n_count": 24, "n_predictions": 24, **kinds}
+    assert rows["dev", "stale"] == {"name": "stale", "split": "dev", **counts}
     assert all(
         row["n_count"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale")
     )
     results = {
-        (r["split"], r["setting"], r["metric"]): r for r in bias_views.result_rows(found, told_of(found))
+        (r["split"], r["setting"], r["metric"]): r for r in bias_tables.result_rows(found, all_tables(found))
     }
     row = results["dev", "stale", "n_count_image_only"]
     assert (row["value"], row["n"]) == (n_baited, 8)
@@ -156,14 +153,14 @@ def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found,
     assert [text.get_text() for text in figure.axes[1].texts] == ["0", "24"]
 
 
-def test_the_worst_blank_image_is_told(study, found, made):
+def test_the_worst_blank_image_is_reported(study, found, made):
     half = {p.example.id for p in made["blank_noise"][: N // 2]}
     original = {e.id: e for e in found.examples}
     noise = [p.example for p in made["blank_noise"]]
     answer(study, "other", noise, lambda e: yardsticks.perfect(original[e.id] if e.id in half else e))
-    answers = bias_found.read(noise, study.run.predictions("other"), found.config)
-    probed = {"perfect": {**found.probed["perfect"], "blank_noise": answers}}
-    rows = {row["probe"]: row for row in bias_views.consistency_rows(replace(found, probed=probed))}
+    answers = bias_tables.read_answers(noise, study.run.predictions("other"), found.config)
+    probed = {"perfect": {**found.probe_answers["perfect"], "blank_noise": answers}}
+    rows = {row["probe"]: row for row in bias_tables.consistency_rows(replace(found, probe_answers=probed))}
     assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == (
         "blank_noise",
         50.0,
@@ -172,12 +169,13 @@ def test_the_worst_blank_image_is_told(study, found, made):
     assert (rows["all"]["consistency"], rows["all"]["box not wanted"]) == (50.0, 3)
     assert rows["blank"]["ci_low"] < 50 < rows["blank"]["ci_high"]
     del probed["perfect"]["blank_blur"]
-    assert "blank" not in {row["probe"] for row in bias_views.consistency_rows(replace(found, probed=probed))}
+    rows = bias_tables.consistency_rows(replace(found, probe_answers=probed))
+    assert "blank" not in {row["probe"] for row in rows}
 
 
 def test_what_was_wrong_before_is_not_counted(found):
     wrong = replace(found.answers["perfect"], parsed=[None] * len(found.examples))
-    rows = bias_views.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
+    rows = bias_tables.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
     assert {(row["right"], row["consistency"]) for row in rows if row["name"] == "perfect"} == {(0, None)}
     assert "none\nright" in [text.get_text() for text in plots_bias.consistency(rows).axes[0].texts]
 
@@ -187,19 +185,19 @@ def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_sil
 ):
     # "perfect" names nothing that is not in the text; "stale" names it at the blank image too: the image
     # causes neither
-    rows = {(row["name"], row["text"]): row for row in bias_views.image_caused_rows(found)}
+    rows = {(row["name"], row["text"]): row for row in bias_tables.image_caused_rows(found)}
     assert {row["difference"] for row in rows.values()} == {0.0}
     muted = rows["stale", "muted"]
     assert muted["n_count real"] == muted["n_count blank"] > 0
     # a setting that reads the old names off the image: stale at the real one, perfect at the blank one
     looking = {
         "looking": {
-            "mute": found.probed["stale"]["mute"],
-            "mute_blank": found.probed["perfect"]["mute_blank"],
+            "mute": found.probe_answers["stale"]["mute"],
+            "mute_blank": found.probe_answers["perfect"]["mute_blank"],
         }
     }
-    (row,) = bias_views.image_caused_rows(
-        replace(found, answers={"looking": found.answers["perfect"]}, probed=looking)
+    (row,) = bias_tables.image_caused_rows(
+        replace(found, answers={"looking": found.answers["perfect"]}, probe_answers=looking)
     )
     n_muted = sum(len(p.changed) for p in made["mute"])
     n_named = sum(len(e.entities) for e in found.examples if e.id in {p.example.id for p in made["mute"]})
@@ -223,18 +221,19 @@ def test_old_boxes_and_old_names_after_renaming(study, found, made):
 
     tweets = [p.example for p in made["rename"]]
     answer(study, "keeps.test.rename", tweets, keeps_the_box)
-    keeps = bias_found.read(tweets, study.run.predictions("keeps.test.rename"), found.config)
-    rows = bias_views.rename_rows(
-        replace(found, probed={"keeps": {"rename": keeps}, "stale": found.probed["stale"]})
+    keeps = bias_tables.read_answers(tweets, study.run.predictions("keeps.test.rename"), found.config)
+    rows = bias_tables.rename_rows(
+        replace(found, probe_answers={"keeps": {"rename": keeps}, "stale": found.probe_answers["stale"]})
     )
     n = len(tweets)
     assert [(row["name"], row["sign"], row["count"], row["share"]) for row in rows] == [
-        ("keeps", "old box", n, 100.0), ("keeps", "old name", 0, 0.0), ("stale", "old box", 0, 0.0), ("stale", "old name", n, 100.0),
+        ("keeps", "old box", n, 100.0), ("keeps", "old name", 0, 0.0),
+        ("stale", "old box", 0, 0.0), ("stale", "old name", n, 100.0),
     ]  # fmt: skip
 
 
-def test_blind_rules_stand_below_the_settings_on_all_and_on_hard_entities(found):
-    rows = bias_views.grounding_rows(found)
+def test_blind_rules_come_after_the_settings_on_all_and_on_hard_entities(found):
+    rows = bias_tables.grounding_rows(found)
     assert [row["name"] for row in rows if row["entities"] == "all"] == [
         "perfect",
         "stale",
@@ -254,12 +253,12 @@ def test_blind_rules_stand_below_the_settings_on_all_and_on_hard_entities(found)
     assert (perfect["n_f1"], perfect["n_f1_low"], perfect["balanced_accuracy"]) == (100.0, 100.0, 100.0)
 
 
-def test_reasoning_that_says_something_else_is_not_faithful(study, found):
+def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
     example = next(e for e in found.examples if len(e.entities) == 1 and not e.entities[0].is_groundable)
     entity = example.entities[0]
-    said = [PredictedEntity(entity.text, entity.type)]
-    true = write_answer(said, think=f'"{entity.text}" : {entity.type} , not shown ;')
-    false = write_answer(said, think=f'"{entity.text}" : {entity.type} , shown at [1, 2, 3, 4] ;')
+    predicted = [PredictedEntity(entity.text, entity.type)]
+    true = write_answer(predicted, think=f'"{entity.text}" : {entity.type} , not shown ;')
+    false = write_answer(predicted, think=f'"{entity.text}" : {entity.type} , shown at [1, 2, 3, 4] ;')
     others = [e for e in found.examples if e.id != example.id]
     rows = [
         {"id": example.id, "answer": true},
@@ -270,62 +269,66 @@ def test_reasoning_that_says_something_else_is_not_faithful(study, found):
         study.run.predictions("r"), [{**row, "coordinate_space": "original_px"} for row in rows]
     )
     three = [example, *others[:2]]
-    answers = bias_found.read(three, study.run.predictions("r"), found.config)
-    (row,) = bias_views.faithful_rows(
+    answers = bias_tables.read_answers(three, study.run.predictions("r"), found.config)
+    (row,) = bias_tables.faithful_rows(
         replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]})
     )
     assert (row["name"], row["answers"], row["faithful"], row["share"]) == ("r", 3, 1, 33.33)
     assert (row["foreign_slot"], row["unread"]) == (1, 1)
-    asked = replace(found.answers["perfect"], asked="mcr")  # answers without the reasoning that was asked for
-    (row,) = bias_views.faithful_rows(
-        replace(found, answers={"r": asked, "direct": replace(asked, asked="direct")})
+    silent = replace(found.answers["perfect"], prompt="mcr")  # answers without the required reasoning
+    (row,) = bias_tables.faithful_rows(
+        replace(found, answers={"r": silent, "direct": replace(silent, prompt="direct")})
     )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
     plots_bias.faithful([row])
 
 
-def told_of(found):
+def all_tables(found):
     return {
-        "grounding": bias_views.grounding_rows(found), "sharing": bias_views.sharing_rows(found), "rename": bias_views.rename_rows(found),
-        "consistency": bias_views.consistency_rows(found), "image caused": bias_views.image_caused_rows(found),
-        "faithful": bias_views.faithful_rows(found), "invented": bias_views.invented_rows(found),
-    }  # fmt: skip
+        "grounding": bias_tables.grounding_rows(found),
+        "sharing": bias_tables.sharing_rows(found),
+        "rename": bias_tables.rename_rows(found),
+        "consistency": bias_tables.consistency_rows(found),
+        "image caused": bias_tables.image_caused_rows(found),
+        "faithful": bias_tables.faithful_rows(found),
+        "invented": bias_tables.invented_rows(found),
+    }
 
 
 def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path):
-    folder, told = RunFolder(tmp_path), told_of(found)
-    results = bias_views.result_rows(found, told)
+    folder, tables = RunFolder(tmp_path), all_tables(found)
+    results = bias_tables.result_rows(found, tables)
     keys = [(row["split"], row["setting"], row["metric"]) for row in results]
     assert len(set(keys)) == len(keys)
     assert {tuple(row) for row in results} == {compared.RESULT_COLUMNS}
     metrics = {metric for *_, metric in keys}
-    wanted = "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate image_caused_n_rate_muted"
-    assert (
-        set(
-            f"{wanted} renamed_old_box renamed_old_name wrong_box_another_entity pairs_that_share_a_box".split()
-        )
-        <= metrics
+    wanted = (
+        "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate "
+        "image_caused_n_rate_muted renamed_old_box renamed_old_name wrong_box_another_entity "
+        "pairs_that_share_a_box"
     )
+    assert set(wanted.split()) <= metrics
     erase = next(row for row in results if row["metric"] == "consistency_erase" and row["setting"] == "stale")
     assert (erase["value"], erase["n"], erase["split"]) == (0.0, N, "test")
     assert f"probe=erase:{checksum([p.example for p in found.probes['erase']])}" in erase["signature"]
     from_05 = {**erase, "metric": "gmner_f1", "value": 12.5}
     assert compared.add_results(folder, [from_05]) == ["results.csv"]
     for _ in range(2):
-        assert bias_views.write(found, folder, told, results, "a note") == ["scores/bias.json", "results.csv"]
+        lines = bias_tables.write(found, folder, tables, results, "a note")
+        assert lines == ["scores/bias.json", "results.csv"]
     rows = list(csv.DictReader(folder.results.read_text().splitlines()))
     assert len(rows) == len(results) + 1
     assert (rows[0]["metric"], rows[0]["value"]) == ("gmner_f1", "12.5")
     assert json.loads(folder.score("bias").read_text())["note"] == "a note"
 
 
-def test_figures_tell_both_counts_and_every_name(found):
-    told = told_of(found)
-    cells = [text.get_text() for text in plots_bias.consistency(told["consistency"]).axes[0].texts]
+def test_figures_show_both_counts_and_every_name(found):
+    tables = all_tables(found)
+    cells = [text.get_text() for text in plots_bias.consistency(tables["consistency"]).axes[0].texts]
     assert f"100 %\n{N} of {N}" in cells
     assert f"0 %\n0 of {N}" in cells
     figure = plots_bias.rates(
-        told["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t"
+        tables["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t"
     )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == [
         "perfect",
@@ -335,12 +338,12 @@ def test_figures_tell_both_counts_and_every_name(found):
     assert "n = 30" in figure.get_suptitle()
     n_hard = sum(any(bias.is_hard(e, entity) for entity in e.entities) for e in found.examples)
     assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
-    for draw, rows in ((plots_bias.image_caused, told["image caused"]), (plots_bias.renamed, told["rename"])):
-        assert len(draw(rows).axes) == 2
-    bars = plots_bias.stacked(told["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
+    assert len(plots_bias.image_caused(tables["image caused"]).axes) == 2
+    assert len(plots_bias.renamed(tables["rename"]).axes) == 2
+    bars = plots_bias.stacked(tables["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
     assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
-    assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
-    naming = plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0]
+    assert len(plots_bias.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)
+    naming = plots_bias.naming(bias_tables.naming_rows(found), n=30).axes[0]
     assert [label.get_text() for label in naming.get_yticklabels()] == [
         "perfect",
         "stale",
@@ -360,7 +363,7 @@ def test_figures_tell_both_counts_and_every_name(found):
     assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
 
 
-def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, found, made):
+def test_files_that_are_missing_or_of_other_data_are_listed_and_the_rest_is_read(study, found, made):
     path = study.run.predictions("stale.test")
     kept = path.read_text()
     erase, dev = study.run.predictions("perfect.test.erase"), study.run.predictions("perfect.dev")
@@ -383,20 +386,21 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
             yardsticks.perfect,
             data=None,
         )
-        again = bias_found.collect(study)
+        again = bias_tables.collect(study)
         assert list(again.answers) == ["perfect"]
-        assert set(made) - set(again.probed["perfect"]) == {"erase", "swap_easy", "swap_hard"}
+        assert set(made) - set(again.probe_answers["perfect"]) == {"erase", "swap_easy", "swap_hard"}
         hard, easy = (data_of([p.example for p in made[v]]) for v in ("swap_hard", "swap_easy"))
+        refused = "perfect: predictions/perfect.test.swap_{} has answers to data {}, this run has {}: refused"
         assert again.missing == [
-            f"perfect: predictions/perfect.test.swap_hard.jsonl has answers to data that it does not name, this run has {hard}: refused",
-            f"perfect: predictions/perfect.test.swap_easy.jsonl has answers to data testbed-v1:0123456789ab, this run has {easy}: refused",
+            refused.format("hard.jsonl", "that it does not name", hard),
+            refused.format("easy.jsonl", "testbed-v1:0123456789ab", easy),
             "perfect: predictions/perfect.test.erase.jsonl does not exist: left out",
             "perfect: predictions/perfect.dev.jsonl does not exist: left out",
             "stale: predictions/stale.test.jsonl does not exist: left out",
         ]
         assert all(sentence in again.description for sentence in again.missing)
-        assert again.beside == {}
-        rows = told_of(again)
+        assert again.other_splits == {}
+        rows = all_tables(again)
         shown = {row["probe"] for row in rows["consistency"]}
         assert {"blank", "mute"} <= shown
         assert not {"erase", "all"} & shown, "what has answered fewer probes has less to fail"
@@ -407,38 +411,37 @@ def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, fo
 
 
 def test_a_predictions_file_has_its_probes_beside_it(study, found, made, tmp_path):
-    told = {"stand_in": None, "predictions": str(tmp_path / "mine.jsonl"), "settings": {}}
-    other = Study(config.load(study.loaded.profile, study.loaded.folder, told))
+    overrides = {"stand_in": None, "predictions": str(tmp_path / "mine.jsonl"), "settings": {}}
+    other = Study(config.load(study.loaded.profile, study.loaded.folder, overrides))
     rows = [finished_row(e, yardsticks.perfect(e)) for e in found.examples]
     write_predictions(tmp_path / "mine.jsonl", rows)  # a file of one's own need not name its data
     write_predictions(
         tmp_path / "mine.erase.jsonl",
         [finished_row(p.example, yardsticks.perfect(p.example)) for p in made["erase"]],
     )
-    again = bias_found.collect(other)
-    assert (list(again.answers), list(again.probed["predictions"])) == (["predictions"], ["erase"])
+    again = bias_tables.collect(other)
+    assert (list(again.answers), list(again.probe_answers["predictions"])) == (["predictions"], ["erase"])
     assert again.missing[0] == f"predictions: {tmp_path.name}/mine.blank_mean.jsonl does not exist: left out"
     write_predictions(tmp_path / "mine.jsonl", rows, data="twitter-gmner-v1:0123456789ab")
     here = data_of(found.examples)
-    again = bias_found.collect(other)
-    assert (again.answers, again.probed) == ({}, {})
-    assert again.missing == [
-        f"predictions: {tmp_path.name}/mine.jsonl has answers to data twitter-gmner-v1:0123456789ab, this run has {here}: refused"
-    ]
+    again = bias_tables.collect(other)
+    assert (again.answers, again.probe_answers) == ({}, {})
+    other_data = f"answers to data twitter-gmner-v1:0123456789ab, this run has {here}"
+    assert again.missing == [f"predictions: {tmp_path.name}/mine.jsonl has {other_data}: refused"]
     write_predictions(tmp_path / "mine.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows])
-    assert bias_found.collect(other).missing == [
+    assert bias_tables.collect(other).missing == [
         f"predictions: {tmp_path.name}/mine.jsonl has no answer to any of these 30 tweets: left out"
     ]
 
 
 def test_without_probes_and_answers_there_is_nothing_to_draw(study):
     other = Study(config.load(study.loaded.profile, study.loaded.folder, {"settings": {}, "probes": []}))
-    again = bias_found.collect(other)
+    again = bias_tables.collect(other)
     assert "none; the profile names none" in again.description
-    assert bias_views.one_tweet(again) == {}
-    told = told_of(again)
-    assert [name for name, rows in told.items() if rows] == ["grounding"]  # the blind rules need no answers
-    assert bias_views.result_rows(again, told) == []
+    assert bias_tables.one_tweet(again) == {}
+    tables = all_tables(again)
+    assert [name for name, rows in tables.items() if rows] == ["grounding"]  # the blind rules need no answers
+    assert bias_tables.result_rows(again, tables) == []
 
 
 def test_an_unknown_probe_is_refused_by_the_configuration(study):

@@ -15,8 +15,9 @@ from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
 from mcr_lib.study.commands import cli
-from mcr_lib.study.compare import seeds, seeds_merge, seeds_tables
-from mcr_lib.study.compare.seeds import Evidence
+from mcr_lib.study.compare import tables
+from mcr_lib.study.compare.evidence import ISOLATES, Evidence, summary
+from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.figures import plots_seeds
 from mcr_lib.study.runs import cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
@@ -33,14 +34,9 @@ def tweets(sample_dir):
 
 
 def answered(path, name, tweets, seed, rule, *, split, **header):
-    told = {
-        "setting": name,
-        "seed": seed,
-        "split": split,
-        "data": f"{tweets[0].source}:{checksum(tweets)}",
-        "prompt": "direct",
-    }
-    write_predictions(path, [finished_row(e, rule(e)) for e in tweets], **told, **header)
+    data = f"{tweets[0].source}:{checksum(tweets)}"
+    own = {"setting": name, "seed": seed, "split": split, "data": data, "prompt": "direct"}
+    write_predictions(path, [finished_row(e, rule(e)) for e in tweets], **own, **header)
 
 
 def blank(example):
@@ -77,9 +73,8 @@ def make_run(folder, seed, tweets, sample_dir, **overrides):
     for name in loaded.config.settings:
         for split, some in tweets.items():
             rng = np.random.default_rng([seed, list(RATES).index(name), len(split)])
-            rule = lambda e, name=name, rng=rng: yardsticks.degrade(
-                e, dict.fromkeys(CONSTRAINTS, RATES[name]), rng
-            )
+            accuracy = dict.fromkeys(CONSTRAINTS, RATES[name])
+            rule = lambda e, a=accuracy, rng=rng: yardsticks.degrade(e, a, rng)  # noqa: E731
             answered(run.predictions(f"{name}.{split}"), name, some, seed, rule, split=split)
         invent = [PredictedEntity("Nobody Here", "PER")] if name == "base" else []
         rule = lambda e, invent=invent: [*yardsticks.perfect(e), *invent]  # noqa: E731
@@ -95,7 +90,7 @@ def runs(tweets, sample_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evidence(runs):
-    return seeds_merge.merge(runs)
+    return merge(runs)
 
 
 def row(scores, setting, split, metric):
@@ -105,13 +100,17 @@ def row(scores, setting, split, metric):
     return found
 
 
+def entity(row):
+    boxes = (tuple(row["bbox_2d"]),) if row["bbox_2d"] else ()
+    return PredictedEntity(row["entity"], row["type"], boxes)
+
+
 def test_numbers_with_each_seed_are_those_of_its_files_alone(runs, evidence, tweets):
-    scores = seeds.summary(evidence, n_resamples=100)
+    scores = summary(evidence, n_resamples=100)
     for folder, seed in zip(runs, ("1", "2", "3"), strict=True):
         lines = (folder / "predictions" / "mcr.test.jsonl").read_text().splitlines()[1:]
-        said = {r["id"]: [PredictedEntity(e["entity"], e["type"], (tuple(e["bbox_2d"]),) if e["bbox_2d"] else ()) for e in r["entities"]]
-                for r in map(json.loads, lines)}  # fmt: skip
-        judged = [metrics.judge(example, said[example.id]) for example in tweets["test"]]
+        predicted = {row["id"]: list(map(entity, row["entities"])) for row in map(json.loads, lines)}
+        judged = [metrics.judge(example, predicted[example.id]) for example in tweets["test"]]
         f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in judged]))["f1"].percent
         assert row(scores, "mcr", "test", "gmner_f1")["per_seed"][seed] == round(f1, 2)
         false = bias.textual_bias(judged)["false_grounding"].percent
@@ -123,7 +122,7 @@ def test_numbers_with_each_seed_are_those_of_its_files_alone(runs, evidence, twe
 
 
 def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets):
-    scores = seeds.summary(evidence, n_resamples=100)
+    scores = summary(evidence, n_resamples=100)
     n_gold = sum(len(example.entities) for example in tweets["test"])
     real = row(scores, "base", "test", "n_rate")["per_seed"]["1"]
     # base invents one name per tweet at a blank image, beside all gold ones: n_tweets / (n_gold + n_tweets)
@@ -145,7 +144,7 @@ def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets
 
 
 def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric(evidence):
-    scores = seeds.summary(evidence, ("mcr", "base"), n_resamples=200)
+    scores = summary(evidence, ("mcr", "base"), n_resamples=200)
     primary = scores["primary"]
     assert (primary["first"], primary["second"], primary["split"], primary["metric"]) == (
         "mcr",
@@ -156,24 +155,24 @@ def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric
     a, b = (row(scores, name, "test", "gmner_f1")["per_seed"] for name in ("mcr", "base"))
     assert primary["per_seed"] == pytest.approx({seed: a[seed] - b[seed] for seed in a}, abs=0.011)
     assert (primary["verdict"], primary["n_agreeing"]) == ("shown", 3)
-    other = seeds.summary(evidence, ("base", "mcr"), n_resamples=200)["primary"]
+    other = summary(evidence, ("base", "mcr"), n_resamples=200)["primary"]
     assert (other["mean"], other["verdict"]) == (pytest.approx(-primary["mean"]), "the opposite is shown")
     # for a rate of mistakes less is better
     wrong = next(r for r in scores["comparisons"] if (r["split"], r["metric"]) == ("test", "false_grounding"))
     assert (wrong["better"], wrong["mean"] < 0) == (-1, True)
     assert {(r["split"]) for r in scores["comparisons"]} == {"dev", "test"}
     with pytest.raises(UserError, match="no setting 'mrsi' in these runs; they have base, sft, mcr"):
-        seeds.summary(evidence, ("mrsi", "sft"))
+        summary(evidence, ("mrsi", "sft"))
 
 
 def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence):
-    scores = seeds.summary(evidence, n_resamples=100)
-    there = {what: pair for what, pair in seeds.ISOLATES.items() if set(pair) <= set(SETTINGS)}
+    scores = summary(evidence, n_resamples=100)
+    there = {what: pair for what, pair in ISOLATES.items() if set(pair) <= set(SETTINGS)}
     assert {row["isolates"]: (row["first"], row["second"]) for row in scores["isolated"]} == there
-    assert {"the method", "plain fine-tuning"} <= set(there) < set(seeds.ISOLATES), (
+    assert {"the method", "plain fine-tuning"} <= set(there) < set(ISOLATES), (
         "pairs that no run has are left out"
     )
-    tested = seeds.summary(evidence, ("mcr", "base"), n_resamples=100)["comparisons"]
+    tested = summary(evidence, ("mcr", "base"), n_resamples=100)["comparisons"]
     for found in (r for r in scores["isolated"] if r["isolates"] == "the method"):
         same = next(r for r in tested if (r["split"], r["metric"]) == (found["split"], found["metric"]))
         assert found["per_seed"] == same["per_seed"]
@@ -183,17 +182,17 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
             same["ci_high"],
         )
         assert "verdict" not in found
-    head, _, *rows = seeds_tables.isolated_table(scores).split("\n")
+    head, _, *rows = tables.isolated_table(scores).split("\n")
     assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "N-Rate", "false grounding"]
     assert rows[-3] == ""
     assert "Described, not tested" in rows[-2]
     (method,) = [row for row in rows if row.startswith("| the method |")]
     assert method.startswith(
-        f"| the method | mcr − base | 3 | {seeds_tables._signed(next(r for r in tested if r['split'] == 'test'))} |"
+        f"| the method | mcr − base | 3 | {tables._signed(next(r for r in tested if r['split'] == 'test'))} |"
     )
 
 
-def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sample_dir):
+def test_missing_answers_are_listed_and_the_rest_is_measured(runs, tmp_path, tweets, sample_dir):
     folder = tmp_path / "two"
     shutil.copytree(runs[1], folder)
     (folder / "predictions" / "mcr.test.jsonl").unlink()
@@ -202,18 +201,18 @@ def test_what_is_missing_is_told_and_the_rest_goes_on(runs, tmp_path, tweets, sa
     some = make_run(
         tmp_path / "four", 4, tweets, sample_dir, settings={name: SETTINGS[name] for name in ("base", "sft")}
     )
-    found = seeds_merge.merge([runs[0], folder, some])
+    found = merge([runs[0], folder, some])
     assert found.head["missing"] == [
         f"seed 2: 1 of {len(tweets['test'])} answers of sft to test; they count as empty",
         "seed 2: no answers of mcr to test",
         "seed 4: four has no setting mcr",
     ]
-    scores = seeds.summary(found, n_resamples=100)
+    scores = summary(found, n_resamples=100)
     assert list(row(scores, "mcr", "test", "gmner_f1")["per_seed"]) == ["1"]
     assert list(row(scores, "sft", "test", "gmner_f1")["per_seed"]) == ["1", "2", "4"]
     assert list(row(scores, "mcr", "dev", "gmner_f1")["per_seed"]) == ["1", "2"]
     assert (scores["primary"]["n_seeds"], scores["primary"]["verdict"]) == (1, "too few seeds")
-    text = seeds_tables.settings_table(scores)
+    text = tables.settings_table(scores)
     assert "| mcr | 2 |" in text
     assert ", 1 seed)" in text
 
@@ -223,7 +222,7 @@ def test_several_folders_may_hold_settings_of_one_seed(runs, tmp_path, tweets, s
         make_run(tmp_path / str(k), 1, tweets, sample_dir, settings={n: SETTINGS[n] for n in names})
         for k, names in enumerate((["sft", "mcr"], ["base"]))
     ]
-    whole, merged = seeds_merge.merge(runs[:1]), seeds_merge.merge(parts)
+    whole, merged = merge(runs[:1]), merge(parts)
     assert set(merged.terms) == set(whole.terms)
     for key, terms in whole.terms.items():
         assert [ratio.percent for _, ratio in merged.terms[key]] == [ratio.percent for _, ratio in terms]
@@ -234,9 +233,9 @@ def test_seeds_may_have_other_tweets(runs, tmp_path, tweets, sample_dir):
         split: [replace(example, id=f"other_{example.id}") for example in some]
         for split, some in tweets.items()
     }
-    found = seeds_merge.merge([runs[0], make_run(tmp_path / "other", 2, renamed, sample_dir)])
+    found = merge([runs[0], make_run(tmp_path / "other", 2, renamed, sample_dir)])
     assert found.n_tweets == {split: 2 * len(some) for split, some in tweets.items()}
-    assert seeds.summary(found, n_resamples=100)["primary"]["n_seeds"] == 2
+    assert summary(found, n_resamples=100)["primary"]["n_seeds"] == 2
 
 
 def broken(folder, what, tweets):
@@ -281,33 +280,25 @@ def test_runs_that_do_not_belong_together_are_refused_in_a_sentence(runs, tmp_pa
     shutil.copytree(runs[1], folder)
     broken(folder, what, tweets)
     with pytest.raises(UserError, match=message) as raised:
-        seeds_merge.merge([runs[1] if what == "same" else runs[0], folder])
+        merge([runs[1] if what == "same" else runs[0], folder])
     assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="name at least one run folder"):
-        seeds_merge.merge([])
+        merge([])
 
 
 def trained(folder, *, base, **changes):
-    """Tell of each setting of a run what it was made from, as training does, and of each answer by which
-    model it was given.
-    """
+    """Record for each setting of a run what it was trained from, and for each answer which model gave it."""
     run, c = RunFolder(folder), config.load(str(folder / "profile.yaml"), folder).config
     model = {"backbone": base}
     for name, one in c.settings.items():
         model[name] = model[one.start] if one.stage == "none" else f"{name}-{c.seed}"
         if one.stage != "none":
             options = setting.stage_options(one, getattr(c, one.stage), name=name, of_run={"seed": c.seed})
-            told = {
-                "setting": one.model_dump(mode="json", exclude_defaults=True),
-                "options": options[0].describe(options[1]),
-            }
-            told |= {
-                "fingerprint": model[name],
-                "start": model[one.start],
-                "status": "done",
-                **changes.get(name, {}),
-            }
-            write_json(run.setting(name) / cache.FINGERPRINT, {"format_version": FORMAT_VERSION, **told})
+            fields = one.model_dump(mode="json", exclude_defaults=True)
+            record = {"setting": fields, "options": options[0].describe(options[1])}
+            record |= {"fingerprint": model[name], "start": model[one.start], "status": "done"}
+            record = {"format_version": FORMAT_VERSION, **record, **changes.get(name, {})}
+            write_json(run.setting(name) / cache.FINGERPRINT, record)
         for path in (folder / "predictions").glob(f"{name}.*"):
             head, rest = path.read_text().split("\n", 1)
             path.write_text(json.dumps({**json.loads(head), "model": model[name]}) + "\n" + rest)
@@ -323,7 +314,7 @@ def test_runs_whose_models_are_those_of_the_profile_and_come_from_one_backbone_a
     for folder in two:
         trained(folder, base="b0")
     shutil.rmtree(two[1] / "settings")  # models need not be copied with answers
-    terms = seeds_merge.merge(two).terms
+    terms = merge(two).terms
     assert terms.keys() == {key for key in evidence.terms if key[0] in (1, 2)}
 
 
@@ -345,13 +336,13 @@ def test_answers_of_a_model_that_the_profile_does_not_describe_are_refused(two, 
         UserError,
         match="the model of sft is not the one that these answers and the profile are of; run mcr run again",
     ):
-        seeds_merge.merge(two)
+        merge(two)
 
 
 def test_models_of_a_start_that_was_made_anew_are_refused(two):
     trained(two[0], base="b0", mcr={"start": "sft-0"})
     with pytest.raises(UserError, match="mcr.*: the model of sft is not the one"):
-        seeds_merge.merge(two)
+        merge(two)
 
 
 def test_runs_from_two_backbones_of_one_name_are_refused(two):
@@ -361,7 +352,7 @@ def test_runs_from_two_backbones_of_one_name_are_refused(two):
         UserError,
         match="2: its settings start from other weights than those of .*1, though both call them tiny-base",
     ):
-        seeds_merge.merge(two)
+        merge(two)
 
 
 def test_names_that_the_image_causes_where_the_text_is_muted_are_measured_apart(tweets, sample_dir, tmp_path):
@@ -378,13 +369,13 @@ def test_names_that_the_image_causes_where_the_text_is_muted_are_measured_apart(
         split="test",
     )
     answered(run.predictions("base.test.mute_blank"), "base", probed[1:], 1, yardsticks.perfect, split="test")
-    found = seeds_merge.merge([folder])
+    found = merge([folder])
     (terms,) = [terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_n_rate_muted"]
     n, n_gold = (
         len(probed) - 1,
         sum(len(example.entities) for example in probed[1:]),
     )  # of the tweets that have both
-    assert seeds._value(terms) == pytest.approx(100 * n / (n_gold + n))
+    assert sum(sign * ratio.percent for sign, ratio in terms) == pytest.approx(100 * n / (n_gold + n))
 
 
 def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
@@ -393,14 +384,14 @@ def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
     prepare.write_examples(run, {"test.erase": probed})
     for name in ("base", "mcr"):
         answered(run.predictions(f"{name}.test.erase"), name, probed, 1, yardsticks.perfect, split="test")
-    found = seeds_merge.merge([folder])
+    found = merge([folder])
     assert {name for _, name, _, metric in found.terms if metric == "consistency"} == {"base", "mcr"}
     assert found.head["missing"] == [
         "seed 1: no answers of sft to test.erase",
         "seed 1: no consistency of sft, which takes answers to all probes",
     ]
     assert not [
-        row for row in seeds.summary(found, n_resamples=100)["comparisons"] if row["metric"] == "consistency"
+        row for row in summary(found, n_resamples=100)["comparisons"] if row["metric"] == "consistency"
     ]
 
 
@@ -410,7 +401,7 @@ def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
     again = Evidence.read(first)
     again.write(second)
     assert first.read_bytes() == second.read_bytes()
-    assert seeds.summary(again, n_resamples=100) == seeds.summary(evidence, n_resamples=100)
+    assert summary(again, n_resamples=100) == summary(evidence, n_resamples=100)
     first.write_bytes(first.read_bytes()[:100])
     for path in (first, tmp_path / "none.json.gz"):
         with pytest.raises(UserError, match="is no evidence of this release"):
@@ -418,7 +409,7 @@ def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
 
 
 def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
-    scores = seeds.summary(evidence, ("mcr", "base"), n_resamples=200)
+    scores = summary(evidence, ("mcr", "base"), n_resamples=200)
     figure = plots_seeds.settings(scores)
     dev, test = figure.axes
     assert [label.get_text() for label in dev.get_yticklabels()] == ["base (3)", "sft (3)", "mcr (3)"]
@@ -443,16 +434,14 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
 def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["compare", *map(str, runs), "--out", str(out), "--resamples", "100"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     scores = json.loads((out / "scores.json").read_text())
-    assert seeds_tables.verdict(scores) in said
+    assert tables.verdict(scores) in printed
     pictures = {f"{stem}.{end}" for stem in ("settings", "differences") for end in ("png", "csv")}
     assert {path.name for path in out.iterdir()} == {"evidence.json.gz", "scores.json"} | pictures
-    assert scores == json.loads(
-        json.dumps(seeds.summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100))
-    )
-    assert seeds_tables.CONTROLLED not in said  # real tweets
-    assert seeds_tables.CONTROLLED in seeds_tables.settings_table({**scores, "source": "testbed"})
+    assert scores == json.loads(json.dumps(summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100)))
+    assert tables.CONTROLLED not in printed  # real tweets
+    assert tables.CONTROLLED in tables.settings_table({**scores, "source": "testbed"})
     assert cli.main(["compare", str(runs[0]), "--pair", "mcr", "mrsi", "--out", str(out)]) == 2
     assert capsys.readouterr().err == "mcr: no setting 'mrsi' in these runs; they have base, sft, mcr\n"
 
@@ -460,14 +449,12 @@ def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
 def test_tables_of_documents_are_those_of_committed_scores(evidence, tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "repository", lambda: tmp_path)
     text = "<!-- table: seeds -->\n<!-- end -->\n<!-- table: seeds_pair -->\n<!-- end -->"
-    assert readme.filled(text).count(f"Not run yet. {seeds_tables.CONTROLLED}") == 2
-    scores = seeds.summary(evidence, n_resamples=100)
+    assert readme.filled(text).count(f"Not run yet. {tables.CONTROLLED}") == 2
+    scores = summary(evidence, n_resamples=100)
     write_json(tmp_path / "data" / "results" / "tiny-seeds" / "scores.json", scores)
     filled = readme.filled(text)
-    assert seeds_tables.settings_table(scores) in filled
-    assert seeds_tables.verdict(scores) in filled
+    assert tables.settings_table(scores) in filled
+    assert tables.verdict(scores) in filled
     primary = scores["primary"]
-    assert (
-        f"| GMNER F1, test (primary) | {primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f}) |"
-        in filled
-    )
+    difference = f"{primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f})"
+    assert f"| GMNER F1, test (primary) | {difference} |" in filled

@@ -13,7 +13,7 @@ import bars
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
-from mcr_lib.study.compare import seeds_tables
+from mcr_lib.study.compare import tables as seeds_tables
 from mcr_lib.study.runs.config import repository
 from mcr_lib.study.tables.facts import all_facts, reproduction
 

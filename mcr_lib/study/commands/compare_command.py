@@ -36,13 +36,15 @@ def add_commands(commands: Any) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from mcr_lib.errors import UserError
     from mcr_lib.statistics import MAX_RESAMPLES
-    from mcr_lib.study.compare import seeds, seeds_merge, seeds_tables
+    from mcr_lib.study.compare import tables
+    from mcr_lib.study.compare.evidence import summary
+    from mcr_lib.study.compare.merge import merge
     from mcr_lib.study.runs.config import repository
 
     if not 100 <= arguments.resamples <= MAX_RESAMPLES:
         raise UserError(f"--resamples is {arguments.resamples}; choose 100 to {MAX_RESAMPLES:,}")
-    evidence = seeds_merge.merge(arguments.runs)
-    scores = seeds.summary(evidence, tuple(arguments.pair), n_resamples=arguments.resamples)
+    evidence = merge(arguments.runs)
+    scores = summary(evidence, tuple(arguments.pair), n_resamples=arguments.resamples)
     out = Path(arguments.out) if arguments.out else repository() / "outputs" / "compared" / scores["profile"]
     evidence.write(out / "evidence.json.gz")
     write_json(out / "scores.json", scores)
@@ -54,10 +56,10 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f"missing: {sentence}")
     if len({run["commit"] for run in scores["runs"]}) > 1:
         print("note: the runs were made at different commits")
-    print(f"\n{seeds_tables.settings_table(scores)}\n{seeds_tables.pair_table(scores)}")
+    print(f"\n{tables.settings_table(scores)}\n{tables.pair_table(scores)}")
     if scores["isolated"]:
-        print(seeds_tables.isolated_table(scores))
-    print(seeds_tables.verdict(scores))
+        print(tables.isolated_table(scores))
+    print(tables.verdict(scores))
     print(f"\nwritten to {out}: evidence.json.gz, scores.json, settings.png, differences.png")
     return 0
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mcr_lib.data.images import open_image
 from mcr_lib.study.figures import plots, plots_training
-from mcr_lib.study.tables.attention_views import CUTS, MASSES, PARTS, Looks, look_at, most_boxed
+from mcr_lib.study.tables.attention import CUTS, MASSES, PARTS, Looks, look_at, most_boxed
 
 if TYPE_CHECKING:
     from mcr_lib.training.attention import Look

@@ -16,13 +16,13 @@ from mcr_lib.data.images import open_image
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import plots
 from mcr_lib.study.figures.plots_training import colour
-from mcr_lib.study.tables import bias_views
+from mcr_lib.study.tables.bias import FAITHFUL, WRONG
 from mcr_lib.study.tables.bias_cases import Case
 
 Rows = Sequence[Mapping[str, Any]]
 
 BLIND_COLOUR = "#444444"
-WRONG_COLOURS = dict(zip(bias_views.WRONG, ("#BBBBBB", "#D55E00", "#0072B2", "#F0E442"), strict=True))
+WRONG_COLOURS = dict(zip(WRONG, ("#BBBBBB", "#D55E00", "#0072B2", "#F0E442"), strict=True))
 INVENTED_COLOURS = dict(zip(bias.INVENTED, ("#0072B2", "#777777", "#CCCCCC"), strict=True))
 FAULT_COLOURS = dict(
     zip(bias.FAULTS, ("#000000", "#0072B2", "#D55E00", "#E69F00", "#F0E442", "#CC79A7"), strict=True)
@@ -69,7 +69,7 @@ def rates(rows: Rows, panels: Mapping[str, str], *, n: int, hard: bool = False, 
     intervals.
 
     Args:
-        rows: of `bias_views.grounding_rows`.
+        rows: of `tables.bias.grounding_rows`.
         panels: key of the metric -> what the axis says, with an arrow to the better side.
         hard: also draw the hard subset, hollow.
     """
@@ -182,7 +182,7 @@ def invented(rows: Rows) -> Figure:
     end.
 
     Args:
-        rows: of `bias_views.invented_rows`.
+        rows: of `tables.bias.invented_rows`.
     """
     names, splits = (list(dict.fromkeys(row[key] for row in rows)) for key in ("name", "split"))
     kinds = [kind for kind in INVENTED_COLOURS if any(kind in row for row in rows)]
@@ -449,7 +449,7 @@ def faithful(rows: Rows) -> Figure:
     """Answers by whether their reasoning states what they answer, and the first flaw where it does not, in
     percent.
     """
-    flaws = dict.fromkeys(key for row in rows for key in row if key not in bias_views.FAITHFUL)
+    flaws = dict.fromkeys(key for row in rows for key in row if key not in FAITHFUL)
     shades = {"faithful": "#009E73"} | {
         flaw.replace("_", " "): FLAW_COLOURS[k % len(FLAW_COLOURS)] for k, flaw in enumerate(flaws)
     }

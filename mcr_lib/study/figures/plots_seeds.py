@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mcr_lib.study.compare.seeds import BETTER
-from mcr_lib.study.compare.seeds_tables import CONTROLLED, LABELS, OF_PAIR
+from mcr_lib.study.compare.evidence import BETTER
+from mcr_lib.study.compare.tables import CONTROLLED, LABELS, OF_PAIR
 from mcr_lib.study.figures import plots
 from mcr_lib.study.figures.plots_training import colour
 

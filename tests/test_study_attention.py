@@ -1,6 +1,4 @@
-"""The attention section of notebook 06: what is averaged over what, what is drawn, and what is said to be
-missing.
-"""
+"""The attention section of notebook 06: averages, figures, and settings that are left out."""
 
 from types import SimpleNamespace
 
@@ -12,7 +10,7 @@ from mcr_lib.schema import Entity, Example
 from mcr_lib.study.figures import plots_attention
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import attention_views
+from mcr_lib.study.tables import attention
 
 STUDY = SimpleNamespace(config=config.Config(n_resamples=100))
 
@@ -42,8 +40,8 @@ LOOKS = {
 }
 
 
-def test_masses_are_means_over_layers_then_boxes_and_what_cannot_be_measured_is_left_out():
-    (row,) = attention_views.rows(STUDY, LOOKS)
+def test_masses_are_means_over_layers_then_boxes_without_undefined_values():
+    (row,) = attention.rows(STUDY, LOOKS)
     assert (row["setting"], row["part"], row["boxes"], row["tweets"], row["sinks"]) == (
         "base",
         "answer",
@@ -61,11 +59,11 @@ def test_masses_are_means_over_layers_then_boxes_and_what_cannot_be_measured_is_
 
 def test_reasoning_has_rows_of_its_own_and_results_are_tidy():
     looks = {"mcr": [look("1", [2.0, 2.0], -1.0), look("1", [6.0, 6.0], -2.0, part="reasoning")]}
-    found = attention_views.rows(STUDY, looks)
+    found = attention.rows(STUDY, looks)
     assert [(row["part"], row["gold"]) for row in found] == [("answer", 2.0), ("reasoning", 6.0)]
     study = SimpleNamespace(config=config.Config(attention_examples=5), examples=lambda split: [])
     study.examples = lambda split: [look("1", [1.0], 0.0, images=("1.png",)).example]
-    results = attention_views.result_rows(study, found)
+    results = attention.result_rows(study, found)
     assert len({row["metric"] for row in results}) == len(results) == 12  # 2 parts x (3 masses + 3 cuts)
     value = {row["metric"]: row["value"] for row in results}
     assert (value["attention_gold_reasoning"], value["cut_image_answer"], value["cut_elsewhere_answer"]) == (
@@ -74,7 +72,7 @@ def test_reasoning_has_rows_of_its_own_and_results_are_tidy():
         None,
     )
     assert "split=test" in results[0]["signature"]
-    assert attention_views.result_rows(study, []) == []
+    assert attention.result_rows(study, []) == []
 
 
 def test_bars_and_overlays_show_these_values(tmp_path):
@@ -87,7 +85,7 @@ def test_bars_and_overlays_show_these_values(tmp_path):
         ],
         "mcr": [look("1", [3.0, 5.0], -2.0, size=30, images=images)],
     }
-    rows = attention_views.rows(STUDY, looks)
+    rows = attention.rows(STUDY, looks)
     heights = [bar.get_height() for bar in plots_attention.masses(rows).axes[0].patches]
     assert heights == [4.0, 4.0, 0.5, 0.5]  # base and mcr: gold, then rest; words could not be measured
     assert [bar.get_height() for bar in plots_attention.cuts(rows).axes[0].patches] == [
@@ -96,7 +94,7 @@ def test_bars_and_overlays_show_these_values(tmp_path):
         -4.5,
         -2.0,
     ]
-    assert attention_views.most_boxed(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
+    assert attention.most_boxed(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
     figure = plots_attention.overlays(looks, 2)
     titles = [title for ax in figure.axes if (title := ax.get_title() or ax.get_title(loc="left"))]
     assert titles == [
@@ -105,11 +103,11 @@ def test_bars_and_overlays_show_these_values(tmp_path):
         "base: its region 5.0 ×",
         "mcr: writes no box for it",
     ]
-    assert [row["heat"] for row in attention_views.drawn_rows(looks, 1)][0][0][:2] == [1.0, 2.0]
+    assert [row["heat"] for row in attention.drawn_rows(looks, 1)][0][0][:2] == [1.0, 2.0]
 
 
 @pytest.mark.canary
-def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path):
+def test_answered_settings_are_looked_at_and_the_others_are_listed(tmp_path):
     sizes, settings = (
         {"train": 2, "dev": 2, "test": 6},
         {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "half": {"modality": "text"}},
@@ -122,22 +120,18 @@ def test_settings_that_are_there_are_looked_at_and_the_others_are_told(tmp_path)
         "attention_examples": 3,
     }
     study = Study(config.load("tiny", tmp_path, given))
-    assert attention_views.looks(study) == {}
-    assert "base: left out, its answers to test or its model are not there" in attention_views.describe(
-        study, {}
-    )
+    assert attention.looks(study) == {}
+    assert "base: left out, its answers to test or its model are not there" in attention.describe(study, {})
     study.answer("base")
-    looks = attention_views.looks(study)
+    looks = attention.looks(study)
     assert set(looks) == {"base"}
-    assert {look.example.id for look in looks["base"]} <= {
-        example.id for example in attention_views.chosen(study)
-    }
-    text = attention_views.describe(study, looks)
+    assert {look.example.id for look in looks["base"]} <= {example.id for example in attention.chosen(study)}
+    text = attention.describe(study, looks)
     assert f"base: {len(looks['base'])} boxes in the answer" in text
     assert "sft: left out" in text
     assert "half" not in text
     none = Study(config.load("tiny", tmp_path, {**given, "attention_examples": 0}))
-    assert (attention_views.looks(none), attention_views.describe(none, {})) == (
+    assert (attention.looks(none), attention.describe(none, {})) == (
         {},
         "attention_examples is 0: nothing is looked at",
     )
