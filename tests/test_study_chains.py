@@ -15,7 +15,8 @@ from mcr_lib import data, statements
 from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.study.commands import chains_command, cli
+from mcr_lib.study.commands import cli
+from mcr_lib.study.commands.data import build_chains
 from mcr_lib.study.figures import plots_chains
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
@@ -263,4 +264,4 @@ def test_a_mistake_of_chains_build_is_one_sentence_and_writes_nothing(
 def test_chains_build_refuses_a_folder_that_is_a_file(sample_dir, tmp_path):
     (tmp_path / "out").write_text("x")
     with pytest.raises(UserError, match="cannot write"):
-        chains_command.build(source="twitter-gmner", root=str(sample_dir), out=str(tmp_path / "out"))
+        build_chains(source="twitter-gmner", root=str(sample_dir), out=str(tmp_path / "out"))
