@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the command line starts without them
 
 
 def group(commands: Any, name: str, help: str) -> Any:
-    """Add a command that consists of commands; returns what these are added to."""
+    """Add a command that has commands of its own; returns the object that takes them."""
     parser = commands.add_parser(name, help=help)
     return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

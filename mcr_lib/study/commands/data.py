@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Example, checksum
+from mcr_lib.schema import Example
 from mcr_lib.study.commands.arguments import add_data_set, console, group, print_json
 
 _SCORE = """\
@@ -40,8 +40,7 @@ and nothing else.
 - Privileged (names what only the image shows): {is_privileged}.
 
 | style | form | chains |
-|---|---|---|
-{rows}
+|---|---|---|{rows}
 
 A row has id, style, source, text (the reasoning), answer, boxes_xyxy_px and image_size_px. `[[box 1]]` \
 in text and answer stands
@@ -71,7 +70,7 @@ def add_commands(commands: Any) -> None:
     add(
         "--compare",
         metavar="OTHER",
-        help="another predictions file for the same tweets: paired test, verdict",
+        help="a second predictions file for the same tweets: paired test, verdict",
     )
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
@@ -118,56 +117,38 @@ def _score(given: argparse.Namespace) -> int:
 
 
 def _build(given: argparse.Namespace) -> int:
-    styles = [name.strip() for name in given.styles.split(",")] if given.styles else ()
-    keys = ("source", "root", "out", "version", "split", "d1_share", "seed", "privileged")
-    built = build_chains(**{key: getattr(given, key) for key in keys}, styles=styles)
-    if given.json:
-        print_json(built)
-        return 0
-    counts = ", ".join(f"{n:,} {name}" for name, n in built["styles"].items())
-    print(f"{built['source']}, {built['split']}: {built['d1']:,} tweets in D1, {built['d2']:,} in D2")
-    print(f"{built['chains']:,} chains, all verified: {counts}")
-    print(f"sha256 {built['sha256']}\nread {built['folder']}/README.md")
-    return 0
-
-
-def build_chains(
-    *, source: str, root: str, out: str, version: str | None = None, split: str = "train",
-    styles: Sequence[str] = (), d1_share: float = 0.5, seed: int = 0, privileged: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Build, verify and write the chains of D1 of a split; returns what was written.
-
-    Args:
-        d1_share: share of tweets that are in D1; 1 = chains of all of them.
-
-    Raises:
-        UserError: an unknown source, split or style, broken data, a share outside [0, 1], or a folder that
-            cannot be written.
-    """
     from mcr_lib.chains import CHAINS_VERSION
     from mcr_lib.data import load_split, mrsi
     from mcr_lib.data.files import written_whole
+    from mcr_lib.schema import checksum
 
-    if not 0 <= d1_share <= 1:
-        raise UserError(f"--d1-share is {d1_share}; expected a share in [0, 1]")
-    examples = load_split(source, root, split=split, version=version)
-    d1, d2 = mrsi.split_d1_d2(examples, d1_share=d1_share, seed=seed)
-    built = mrsi.build_chains(d1, styles, seed=seed, privileged=privileged)
-    folder = Path(out)
-    digest = mrsi.write_chains(folder / "chains.jsonl", built.chains, d1)
+    if not 0 <= given.d1_share <= 1:
+        raise UserError(f"--d1-share is {given.d1_share}; expected a share in [0, 1]")
+    wanted = [name.strip() for name in given.styles.split(",")] if given.styles else ()
+    examples = load_split(given.source, given.root, split=given.split, version=given.version)
+    d1, d2 = mrsi.split_d1_d2(examples, d1_share=given.d1_share, seed=given.seed)
+    built = mrsi.build_chains(d1, wanted, seed=given.seed, privileged=given.privileged)
+    out, styles = Path(given.out), Counter(chain.style for chain in built.chains)
+    digest = mrsi.write_chains(out / "chains.jsonl", built.chains, d1)
     facts = {
-        "source": examples[0].source if examples else source, "split": split,
-        "chains_version": CHAINS_VERSION, "seed": seed,
-        "d1_share": d1_share, "privileged": privileged, "d1": len(d1), "d2": len(d2),
-        "gold_of_d1": checksum(d1), "chains": len(built.chains),
-        "styles": dict(Counter(chain.style for chain in built.chains)), "sha256": digest,
+        "source": examples[0].source if examples else given.source, "split": given.split,
+        "chains_version": CHAINS_VERSION, "seed": given.seed, "d1_share": given.d1_share,
+        "privileged": given.privileged, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
+        "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
     }  # fmt: skip
     card = _card(facts, d1)
-    with written_whole(folder / "README.md") as file:
+    with written_whole(out / "README.md") as file:
         file.write(card)
-    with written_whole(folder / "checksums.txt") as file:
+    with written_whole(out / "checksums.txt") as file:
         file.write(f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n")
-    return {**facts, "folder": str(folder)}
+    if given.json:
+        print_json({**facts, "folder": str(out)})
+        return 0
+    counts = ", ".join(f"{n:,} {name}" for name, n in styles.items())
+    print(f"{facts['source']}, {given.split}: {len(d1):,} tweets in D1, {len(d2):,} in D2")
+    print(f"{len(built.chains):,} chains, all verified: {counts}")
+    print(f"sha256 {digest}\nread {out}/README.md")
+    return 0
 
 
 def _card(facts: Mapping[str, Any], d1: Sequence[Example]) -> str:
@@ -175,7 +156,7 @@ def _card(facts: Mapping[str, Any], d1: Sequence[Example]) -> str:
 
     entities = [entity for example in d1 for entity in example.entities]
     n_shown = sum(bool(entity.is_groundable) for entity in entities)
-    rows = "\n".join(f"| {name} | {STYLES[name].form} | {n:,} |" for name, n in facts["styles"].items())
+    rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in facts["styles"].items())
     is_privileged = "yes" if facts["privileged"] else "no"
     counts = {"n_entities": len(entities), "n_shown": n_shown, "rows": rows, "is_privileged": is_privileged}
     return _CARD.format(**facts, **counts)
