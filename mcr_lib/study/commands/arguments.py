@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the command line starts without them
-    from rich.console import Console
-
+if TYPE_CHECKING:  # the command line starts without it
     from mcr_lib.study.runs.config import Loaded
 
 
@@ -52,8 +50,8 @@ def load(arguments: argparse.Namespace) -> "Loaded":
     return config.load(arguments.profile, out, config.parse_set(arguments.pairs))
 
 
-def console(width: int = 132) -> "Console":
-    """The console, of this width where standard output is no terminal."""
+def console(width: int = 132) -> Any:
+    """The console of rich, of this width where standard output is no terminal."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else width)

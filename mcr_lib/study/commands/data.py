@@ -1,12 +1,7 @@
 """`mcr data check`, `mcr score` and `mcr chains build`: commands on the files of a data set.
 
-`chains build` writes verified reasoning chains as files that anyone can use:
-
-    OUT/chains.jsonl     one chain per line, boxes as slots, after a header line
-    OUT/README.md        data card: content, origin, counts, how it was checked
-    OUT/checksums.txt    for sha256sum -c
-
-The same data, styles and seed give the same bytes in all three.
+`chains build` writes OUT/chains.jsonl (a chain per line, boxes as slots, after a header), OUT/README.md (a
+data card) and OUT/checksums.txt (for sha256sum -c). The same data, styles and seed give the same bytes.
 """
 
 import argparse

@@ -12,14 +12,11 @@ from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mcr_lib.errors import UserError
 from mcr_lib.study.commands.arguments import add_profile, group, load
 from mcr_lib.training import launch
-
-if TYPE_CHECKING:  # the command line starts without it
-    from mcr_lib.study.runs.settings import Study
 
 _STAGES = {"sft": "fine-tune the model of a setting", "cvo": "train the model of a setting by GRPO"}
 
@@ -76,7 +73,7 @@ def _generate(given: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(given: argparse.Namespace, study: "Study", default: list[str]) -> list[str]:
+def _settings(given: argparse.Namespace, study: Any, default: list[str]) -> list[str]:
     if given.setting is not None:
         return [given.setting]
     if not default:
@@ -107,7 +104,7 @@ def _merge(given: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _study(given: argparse.Namespace) -> Iterator["Study"]:
+def _study(given: argparse.Namespace) -> Iterator[Any]:
     """The study of a command. The first of several processes locks the run folder and reports progress."""
     require("trl")
     from mcr_lib.study.runs.progress import teller

@@ -104,13 +104,9 @@ def repair_rows(n_most: int = 2) -> Rows:
             count["repairs"] += 1
             count["lower some reward"] += bool((change < -1e-12).any())
             count["raise the sum"] += bool(change.sum() > 1e-12)
-            count.update(
-                f"raise {column}" for column, by in zip(REWARD_COLUMNS, change, strict=True) if by > 1e-12
-            )
-    columns = ["repairs", *(f"raise {name}" for name in REWARD_COLUMNS), "raise the sum", "lower some reward"]
-    return [
-        {"mended": kind} | {column: count[column] for column in columns} for kind, count in counts.items()
-    ]
+            count.update(f"raise {column}" for column in np.array(REWARD_COLUMNS)[change > 1e-12])
+    keys = ["repairs", *(f"raise {name}" for name in REWARD_COLUMNS), "raise the sum", "lower some reward"]
+    return [{"mended": kind, **{key: count[key] for key in keys}} for kind, count in counts.items()]
 
 
 def chains_text(built: Iterable[Chain]) -> str:
