@@ -33,13 +33,10 @@ WORLD = Example("world", "hand-made", "train", _TOKENS, _ENTITIES, ("PER", "LOC"
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One repaired mistake.
+    """The answer after one repair, of one of the kinds `MENDED`.
 
-    Args:
-        kind: one of `MENDED`.
-        answer: the repaired answer.
-        moves_others: whether the repair changes where other names are placed, or the repaired name is not
-            placed where it belongs; the property of the rewards covers only the other repairs.
+    `moves_others`: the repair changes where other names are placed, or the repaired name is not placed where
+    it belongs. The property of the rewards does not cover such repairs.
     """
 
     kind: str

@@ -43,7 +43,7 @@ REASONING = {
 
 
 def advantages(totals: Sequence[float]) -> list[float]:
-    """The advantage of each answer of a group: (R - mean) / (sample standard deviation + 1e-4), as TRL.
+    """The advantage of each answer of a group: (R - mean) / (sample standard deviation + 1e-4), as in TRL.
 
     Example:
         >>> [round(a, 2) for a in advantages([5, 3, 4, 4])]
@@ -130,14 +130,10 @@ def reason_rows(frame: pd.DataFrame) -> Rows:
 
 @dataclass(frozen=True)
 class Group:
-    """The answers sampled for one prompt in one update.
+    """The answers sampled for one prompt in one update (`step`, from 1), the best first.
 
-    Args:
-        setting: its name.
-        step: number of the update, from 1.
-        judged: the tweet with each answer, boxes in pixels of the original image; an answer that cannot be
-            parsed has no entity.
-        rows: the rollout of each answer (columns of `read`), the best first.
+    `judged` has each answer with its tweet, boxes in pixels of the original image (an answer that cannot be
+    parsed has no entity); `rows` has its rollout (columns of `read`).
     """
 
     setting: str

@@ -102,15 +102,9 @@ def rows_text(chosen: ExampleRows) -> str:
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """A training row as it reaches the model.
+    """A training row as it reaches the model, with its images as resized.
 
-    Args:
-        example: its tweet.
-        pieces: (text of a token, whether the loss counts it), image tokens gathered into one piece.
-        images: as resized.
-        n_learned: number of tokens that the loss counts.
-        n_tokens: number of all tokens.
-        completion: the text to be learned.
+    A piece is the text of a token and whether the loss counts it; the tokens of an image are one piece.
     """
 
     example: Example
