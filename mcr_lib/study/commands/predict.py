@@ -33,7 +33,7 @@ def _predict(given: argparse.Namespace) -> int:
     options = {key: getattr(given, key) for key in ("image", "prompt", "max_new_tokens", "base")}
     result = predict(given.model, given.text, **options)
     if given.draw:
-        draw(result["entities"], given.image, given.draw)
+        draw(result, given.image, given.draw)
     if given.json:
         print_json(result, ascii=False)
     else:
@@ -96,8 +96,8 @@ def predict(
     return {**result, "image_size_px": size and list(size), "prompt": prompt}
 
 
-def draw(entities: Sequence[Mapping[str, Any]], image: str | None, out: str | Path) -> None:
-    """Write the image with the boxes of the entities, in the colour of their type, each with its name.
+def draw(result: Mapping[str, Any], image: str | None, out: str | Path) -> None:
+    """Write the image with the boxes of a result of `predict`, in the colour of their type, with their names.
 
     Raises:
         UserError: there is no image, or the file cannot be written.
@@ -121,7 +121,7 @@ def draw(entities: Sequence[Mapping[str, Any]], image: str | None, out: str | Pa
         ax.imshow(picture, extent=(0, width, height, 0), aspect="auto")
         ax.set(xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
-        for entity in entities:
+        for entity in result["entities"]:
             if entity["bbox_2d"]:
                 colour = plots.TYPE_COLOURS.get(entity["type"], plots.OTHER_COLOUR)
                 plots.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
