@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 
 
 def mcr(*arguments):
-    """The command inside this process, as `process` answers it."""
+    """The command inside this process, with the attributes of `process`."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(REPOSITORY), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -28,10 +28,14 @@ def mcr(*arguments):
 
 def process(*arguments, environment=None):
     """The command as a process of its own."""
+    return python("-m", "mcr_lib", *map(str, arguments), **(environment or {}))
+
+
+def python(*arguments, **environment):
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
     return subprocess.run(
-        [sys.executable, "-m", "mcr_lib", *map(str, arguments)],
-        capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
-    )  # fmt: skip
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=REPOSITORY, env=env
+    )
 
 
 def test_help_and_version_start_without_heavy_libraries():
@@ -41,17 +45,8 @@ def test_help_and_version_start_without_heavy_libraries():
     assert process("--version").stdout.startswith("mcr_lib 0.")
 
 
-LIGHT = (
-    "metrics",
-    "bias",
-    "yardsticks",
-    "answer",
-    "rewards",
-    "chains",
-    "data",
-    "data.mrsi",
-    "study.commands.cli",
-)
+LIGHT = ["metrics", "bias", "yardsticks", "answer", "rewards", "chains", "data", "data.mrsi"]
+LIGHT += ["study.commands.cli"]
 
 
 def test_light_modules_load_nothing_heavy():
@@ -60,12 +55,7 @@ def test_light_modules_load_nothing_heavy():
         f"import importlib, sys\nfor light in {LIGHT!r}:\n    importlib.import_module('mcr_lib.' + light)\n"
         f"    print(light, [m for m in {heavy.split()!r} if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    done = python("-c", code)
     assert done.stdout.splitlines() == [f"{light} []" for light in LIGHT], done.stderr
 
 
@@ -73,42 +63,25 @@ def test_check_exits_0_on_the_sample_and_1_on_a_difference(sample_dir, tmp_path)
     done = process("data", "check", "twitter-gmner", "--root", sample_dir)
     assert done.returncode == 0, done.stderr
     assert "All 51 statistics are as expected." in done.stdout
-    (tmp_path / "Twitter10000_v2.0").symlink_to(
-        sample_dir / "Twitter10000_v2.0"
-    )  # without its expected.json: held against the release
+    # without its expected.json it is compared with the release
+    (tmp_path / "Twitter10000_v2.0").symlink_to(sample_dir / "Twitter10000_v2.0")
     done = process("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
     assert done.returncode == 1
     assert "train: tweets is 10, expected 7,000" in json.loads(done.stdout)["differences"]
 
 
 def test_score_prints_tables_or_one_json_object(sample_dir):
-    arguments = (
-        "score",
-        "--root",
-        sample_dir,
-        "--predictions",
-        sample_dir / "predictions.jsonl",
-        "--parse",
-        "lenient",
-        "--resamples",
-        100,
-    )
+    data = ("--root", sample_dir, "--predictions", sample_dir / "predictions.jsonl")
+    arguments = ("score", *data, "--parse", "lenient", "--resamples", 100)
     done = mcr(*arguments)
     assert done.returncode == 0, done.stderr
-    for told in (
-        "GMNER",
-        "95 % interval",
-        "N-F1",
-        "false grounding",
-        "never a box",
-        "mended 2 (25.0 %)",
-        "signature: scorer=definition",
-    ):
-        assert told in done.stdout
+    for text in ("GMNER", "95 % interval", "N-F1", "false grounding", "never a box"):
+        assert text in done.stdout
+    for text in ("mended 2 (25.0 %)", "signature: scorer=definition"):
+        assert text in done.stdout
     result = json.loads(mcr(*arguments, "--json", "--compare", sample_dir / "predictions.jsonl").stdout)
-    assert {"signature", "n_examples", "gmner", "mner", "eeg", "textual_bias", "visual_bias", "parse"} <= set(
-        result
-    )
+    parts = {"signature", "n_examples", "gmner", "mner", "eeg", "textual_bias", "visual_bias", "parse"}
+    assert parts <= set(result)
     assert {"p", "r", "f1", "ci95"} <= set(result["gmner"])
     assert {"n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding"} <= set(result["textual_bias"])
     assert {"n_count", "n_rate", "altered"} <= set(result["visual_bias"])
@@ -118,60 +91,27 @@ def test_score_prints_tables_or_one_json_object(sample_dir):
 
 def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_report(tmp_path):
     path = tmp_path / "p.jsonl"
-    path.write_text(
-        '{"id": "300401", "entities": []}\n{"id": "[bold]x[/nope] \u00e9 \\ud800", "entities": []}\n',
-        encoding="utf-8",
-    )
-    done = process(
-        "score",
-        "--root",
-        "data/sample",
-        "--predictions",
-        path,
-        "--resamples",
-        100,
-        environment={"PYTHONIOENCODING": "ascii"},
-    )
+    rows = ['{"id": "300401", "entities": []}', '{"id": "[bold]x[/nope] \u00e9 \\ud800", "entities": []}']
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    arguments = ("score", "--root", "data/sample", "--predictions", path, "--resamples", 100)
+    done = process(*arguments, environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
 
 
 def test_a_set_of_the_testbed_is_made_checked_and_scored_by_command(tmp_path):
-    done = mcr(
-        "testbed",
-        "make",
-        "--distribution",
-        "adversarial",
-        "--n",
-        20,
-        "--out",
-        tmp_path,
-        "--set",
-        "bait=[0, 0, 1]",
-        "--seed",
-        3,
-    )
+    world = ("--distribution", "adversarial", "--set", "bait=[0, 0, 1]", "--seed", 3)
+    done = mcr("testbed", "make", *world, "--n", 20, "--out", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "test_adversarial: 20 tweets" in done.stdout
     done = mcr("data", "check", "testbed", "--root", tmp_path)
     assert (done.returncode, "images of 20 tweets: 20 present" in done.stdout) == (0, True)
     (tmp_path / "p.jsonl").write_text('{"id": "adversarial_test_0", "entities": []}\n')
-    done = mcr(
-        "score",
-        "--source",
-        "testbed",
-        "--root",
-        tmp_path,
-        "--split",
-        "test_adversarial",
-        "--predictions",
-        tmp_path / "p.jsonl",
-    )
-    assert (done.returncode, "data=testbed-v1:" in done.stdout, "split=test_adversarial" in done.stdout) == (
-        0,
-        True,
-        True,
-    )
+    data = ("--source", "testbed", "--root", tmp_path, "--split", "test_adversarial")
+    done = mcr("score", *data, "--predictions", tmp_path / "p.jsonl")
+    assert done.returncode == 0
+    assert "data=testbed-v1:" in done.stdout
+    assert "split=test_adversarial" in done.stdout
 
 
 def test_a_gallery_of_the_testbed_is_a_picture_and_a_list(tmp_path):
@@ -197,18 +137,7 @@ SCORE = ["score", "--root", "data/sample", "--predictions", "data/sample/predict
             "twitter-fmnerg has no version 'v1'",
         ),
         (["score", "--root", "data/sample", "--predictions", "none.jsonl"], "none.jsonl does not exist"),
-        (
-            [
-                "score",
-                "--root",
-                "data/sample",
-                "--predictions",
-                "data/sample/predictions.jsonl",
-                "--split",
-                "deev",
-            ],
-            "split 'deev'",
-        ),
+        ([*SCORE, "--split", "deev"], "split 'deev'"),
         ([*SCORE, "--seed", "-1"], "resamples 1000 and seed -1: expected"),
         ([*SCORE, "--resamples", "0"], "expected 1 to 10,000 resamples"),
         ([*SCORE, "--resamples", "10001"], "expected 1 to 10,000 resamples"),
@@ -242,12 +171,8 @@ def test_a_mistake_is_one_sentence_and_exit_2_in_a_process_too():
 
 
 def test_usage_mistakes_exit_2():
-    for arguments in (
-        [],
-        ["score"],
-        ["score", "--root", ".", "--predictions", "x", "--scorer", "mine"],
-        ["data"],
-    ):
+    scorer = ["score", "--root", ".", "--predictions", "x", "--scorer", "mine"]
+    for arguments in ([], ["score"], scorer, ["data"]):
         done = mcr(*arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

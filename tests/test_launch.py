@@ -92,8 +92,6 @@ def test_a_command_without_a_setting_takes_each_of_the_profile(tmp_path, monkeyp
     capsys.readouterr()
     assert cli.main(["cvo", *nano, "--set", "settings={base: {}}"]) == 2
     assert capsys.readouterr().err == "mcr: profile nano has no setting of stage cvo; it has base\n"
-    assert cli.main(["generate", *nano, "--stem", "mine"]) == 2
-    assert "give --setting and at most one --split with them" in capsys.readouterr().err
 
 
 def test_what_ends_before_torchrun_can_sum_up_is_told_too():

@@ -11,7 +11,10 @@ from mcr_lib.training import generate
 
 pytestmark = pytest.mark.nano
 
-SAID = '<answer>[{"entity": "Ada", "type": "PER", "bbox_2d": [0, 0, 84, 56]}, {"entity": "Oslo", "type": "LOC", "bbox_2d": null}]</answer>'
+ANSWER = (
+    '<answer>[{"entity": "Ada", "type": "PER", "bbox_2d": [0, 0, 84, 56]}, '
+    '{"entity": "Oslo", "type": "LOC", "bbox_2d": null}]</answer>'
+)
 
 
 @pytest.fixture
@@ -23,13 +26,13 @@ def seen(monkeypatch):
     def answer_batch(backbone, chats, images, **options):
         pictures.extend(picture for some in images for picture in some)
         _, sizes = real(backbone, chats, images, **{**options, "max_new_tokens": 1})
-        return [SAID], sizes
+        return [ANSWER], sizes
 
     monkeypatch.setattr(generate, "answer_batch", answer_batch)
     return pictures
 
 
-def ask(nano_folder, path, **options):
+def run(nano_folder, path, **options):
     return predict.predict(str(nano_folder), "Ada in Oslo", image=path and str(path), device="cpu", **options)
 
 
@@ -42,28 +45,30 @@ def photo(path, mode="RGB", size=(600, 400), **save):
 
 
 def test_boxes_are_in_pixels_of_the_photo(nano_folder, seen, tmp_path):
-    said = ask(nano_folder, photo(tmp_path / "a.png"))
+    result = run(nano_folder, photo(tmp_path / "a.png"))
     # 600 x 400 is shrunk 2.92 times to fit 168 x 168 pixels, then down to units of 28: 196 x 112; 84·600/196
     # = 257.1, 56·400/112 = 200
-    assert said["entities"][0] == {"entity": "Ada", "type": "PER", "bbox_2d": [0, 0, 257, 200]}
-    assert said["entities"][1] == {"entity": "Oslo", "type": "LOC", "bbox_2d": None}
-    assert (said["image_size_px"], said["parse"], said["prompt"]) == (
-        [600, 400],
-        {"reason": None, "repairs": []},
-        "direct",
-    )
+    assert result["entities"][0] == {"entity": "Ada", "type": "PER", "bbox_2d": [0, 0, 257, 200]}
+    assert result["entities"][1] == {"entity": "Oslo", "type": "LOC", "bbox_2d": None}
+    assert result["parse"] == {"reason": None, "repairs": []}
+    assert (result["image_size_px"], result["prompt"]) == ([600, 400], "direct")
 
 
 @pytest.mark.parametrize(
     ("name", "mode", "size"),
     [
-        ("huge.jpg", "RGB", (5000, 4000)), ("tiny.png", "RGB", (2, 2)), ("grey.png", "L", (300, 200)), ("cmyk.jpg", "CMYK", (300, 200)),
-        ("palette.png", "P", (300, 200)), ("bits.png", "1", (300, 200)), ("see_through.png", "RGBA", (300, 200)),
+        ("huge.jpg", "RGB", (5000, 4000)),
+        ("tiny.png", "RGB", (2, 2)),
+        ("grey.png", "L", (300, 200)),
+        ("cmyk.jpg", "CMYK", (300, 200)),
+        ("palette.png", "P", (300, 200)),
+        ("bits.png", "1", (300, 200)),
+        ("see_through.png", "RGBA", (300, 200)),
     ],
-)  # fmt: skip
+)
 def test_photos_of_every_kind_are_seen(nano_folder, seen, tmp_path, name, mode, size):
-    said = ask(nano_folder, photo(tmp_path / name, mode, size))
-    assert said["image_size_px"] == list(size)
+    result = run(nano_folder, photo(tmp_path / name, mode, size))
+    assert result["image_size_px"] == list(size)
     left, right = (seen[0].getpixel((x, size[1] // 2)) for x in (0, size[0] - 1))
     assert seen[0].mode == "RGB"
     assert min(left) > 240
@@ -74,7 +79,7 @@ def test_sixteen_bits_of_grey_are_not_all_white(nano_folder, seen, tmp_path):
     grey = Image.new("I;16", (60, 40), 32768)
     grey.putpixel((0, 0), 65535)
     grey.save(tmp_path / "grey.png")
-    ask(nano_folder, tmp_path / "grey.png")
+    run(nano_folder, tmp_path / "grey.png")
     assert seen[0].getpixel((0, 0)) == (255, 255, 255)
     assert seen[0].getpixel((5, 5)) == (128, 128, 128)
 
@@ -82,15 +87,15 @@ def test_sixteen_bits_of_grey_are_not_all_white(nano_folder, seen, tmp_path):
 def test_of_an_animation_the_first_frame_is_seen(nano_folder, seen, tmp_path):
     frames = [Image.new("RGB", (60, 40), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    ask(nano_folder, tmp_path / "moving.gif")
+    run(nano_folder, tmp_path / "moving.gif")
     assert seen[0].getpixel((5, 5)) == (255, 0, 0)
 
 
 def test_a_photo_is_turned_upright(nano_folder, seen, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored on its side: to be turned clockwise by a quarter
-    said = ask(nano_folder, photo(tmp_path / "side.jpg", exif=exif))
-    assert said["image_size_px"] == [400, 600]
+    result = run(nano_folder, photo(tmp_path / "side.jpg", exif=exif))
+    assert result["image_size_px"] == [400, 600]
     assert min(seen[0].getpixel((200, 10))) > 240  # what was left is now above
     assert max(seen[0].getpixel((200, 590))) < 15
 
@@ -104,36 +109,27 @@ def test_a_photo_is_turned_upright(nano_folder, seen, tmp_path):
         (lambda path: path.write_bytes(photo(path).read_bytes()[:200]), "the image is damaged"),
     ],
 )
-def test_what_is_no_photo_is_told(nano_folder, tmp_path, make, message):
+def test_a_file_that_is_no_photo_is_an_error(nano_folder, tmp_path, make, message):
     make(tmp_path / "a.png")
     with pytest.raises(UserError, match=message):
-        ask(nano_folder, tmp_path / "a.png")
+        run(nano_folder, tmp_path / "a.png")
 
 
 def test_the_command_prints_and_draws(nano_folder, seen, tmp_path, capsys):
     photo(tmp_path / "a.png")
-    arguments = [
-        "predict",
-        "--model",
-        str(nano_folder),
-        "--text",
-        "Ada in Oslo",
-        "--image",
-        str(tmp_path / "a.png"),
-    ]
+    image = ["--image", str(tmp_path / "a.png")]
+    arguments = ["predict", "--model", str(nano_folder), "--text", "Ada in Oslo", *image]
     assert cli.main([*arguments, "--draw", str(tmp_path / "out.png")]) == 0
     assert capsys.readouterr().out == "PER    Ada: at 0, 0 to 257, 200\nLOC    Oslo: not in the image\n"
     with Image.open(tmp_path / "out.png") as drawn:
         assert drawn.size[0] / drawn.size[1] == pytest.approx(1.5, abs=0.01)
-        blue = sum(
-            1 for pixel in drawn.convert("RGB").get_flattened_data() if pixel == (0, 114, 178)
-        )  # PER is #0072B2
-    assert blue > 500
+        pixels = list(drawn.convert("RGB").get_flattened_data())
+    assert pixels.count((0, 114, 178)) > 500  # PER is #0072B2
     assert cli.main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["entities"][0]["bbox_2d"] == [0, 0, 257, 200]
 
 
-def test_without_an_image_nothing_is_drawn_and_an_empty_tweet_is_told(nano_folder, seen, tmp_path, capsys):
+def test_drawing_without_an_image_and_an_empty_tweet_are_errors(nano_folder, seen, tmp_path, capsys):
     arguments = ["predict", "--model", str(nano_folder)]
     assert cli.main([*arguments, "--text", "Ada", "--draw", str(tmp_path / "out.png")]) == 2
     assert "--draw needs --image" in capsys.readouterr().err

@@ -9,7 +9,8 @@ import yaml
 from PIL import Image
 
 from mcr_lib.schema import Example
-from mcr_lib.study.commands import cli, preflight_command
+from mcr_lib.study.commands import cli
+from mcr_lib.study.commands import preflight as command
 from mcr_lib.study.runs import config, preflight_checks
 from mcr_lib.study.runs.preflight_around import Around, Gpu
 from mcr_lib.training import memory
@@ -46,7 +47,7 @@ def only(lines):
 
 @pytest.mark.parametrize("profile", ON_TESTBED)
 def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
-    lines = preflight_command.lines(config.load(profile, tmp_path))
+    lines = command.lines(config.load(profile, tmp_path))
     assert {line.mark for line in lines} == {"✓"}, lines
     assert marked(lines, "✓") == {
         "versions",
@@ -65,7 +66,7 @@ def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
 @pytest.mark.parametrize("profile", ON_GPU)
 def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight_checks, "_is_installed", lambda package: False)
-    lines = preflight_command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
+    lines = command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
     by_check = {line.check: line for line in lines}
     is_4bit = PROFILES[profile].get("quantization") == "4bit"
     assert marked(lines, "✗") == {"backbone", "GPU", "data", *(["bitsandbytes"] if is_4bit else [])}
@@ -82,7 +83,7 @@ def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile,
 def test_the_head_of_a_profile_tells_its_memory_and_that_it_is_an_estimate(profile, tmp_path):
     head = (REPOSITORY / "notebooks" / "profiles" / f"{profile}.yaml").read_text()
     told = [float(gb) for gb in re.findall(r"Memory, ESTIMATED: (\d+) GB", head)]
-    lines = preflight_command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path)}))
+    lines = command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path)}))
     found = [
         float(re.search(r"estimated: ([\d.]+) GB", line.found)[1]) for line in lines if line.check == "memory"
     ]
@@ -115,11 +116,9 @@ def test_every_profile_is_tried_here():
 
 
 def test_a_profile_that_trains_nothing_needs_the_data_alone(tmp_path, gmner_dir):
-    lines = preflight_command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(tmp_path)}))
+    lines = command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(tmp_path)}))
     assert (marked(lines, "✗"), marked(lines, "–")) == ({"data"}, set())
-    lines = preflight_command.lines(
-        config.load(*OTHERS, tmp_path, {"data_dir": str(gmner_dir), "splits": ["test"]})
-    )
+    lines = command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(gmner_dir), "splits": ["test"]}))
     assert {line.mark for line in lines} == {"✓"}
     assert any(
         line.found.endswith("of 1,500 tweets have one; nothing is trained, scores need none")
@@ -276,7 +275,7 @@ def test_the_command_says_it_all_and_exits_with_2_on_a_mistake(tmp_path, capsys)
 
 
 def test_notebooks_show_the_table(tmp_path):
-    rows = preflight_command.rows(config.load("nano", tmp_path))
+    rows = command.rows(config.load("nano", tmp_path))
     assert {row[""] for row in rows} == {"✓"}
     assert rows[-1]["check"] == "in all"
 

@@ -1,4 +1,4 @@
-"""Notebook 02's tables and pictures, and `mcr chains build`."""
+"""Tables and figures of notebook 02, and `mcr chains build`."""
 
 import hashlib
 from dataclasses import replace
@@ -13,9 +13,8 @@ import matplotlib.pyplot as plt
 
 from mcr_lib import data, statements
 from mcr_lib.data import mrsi
-from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.study.commands import chains_command, cli
+from mcr_lib.study.commands import cli
 from mcr_lib.study.figures import plots_chains
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
@@ -36,7 +35,7 @@ def tweets(sample_dir):
 
 
 # mistakes
-# ----------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
 def test_each_planted_error_is_the_one_asked_for():
@@ -70,9 +69,8 @@ def test_repairs_of_an_answer_with_one_mistake_lead_to_the_perfect_one():
         "untouching one dropped": (*perfect, PredictedEntity("Eve", "PER")),
         "missing entity added": (perfect[0],),
     }.items():
-        assert perfect in [
-            repair.answer for repair in mistakes.repairs(wrong, mistakes.WORLD) if repair.kind == kind
-        ], kind
+        answers = [repair.answer for repair in mistakes.repairs(wrong, mistakes.WORLD) if repair.kind == kind]
+        assert perfect in answers, kind
     assert list(mistakes.repairs(perfect, mistakes.WORLD)) == []
 
 
@@ -85,10 +83,10 @@ def test_a_repair_that_takes_anothers_words_is_marked():
 
 
 # tables
-# ------------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
-def test_claims_are_told_per_constraint():
+def test_claims_are_listed_per_constraint():
     rows = injection.claim_rows()
     assert [row["symbol"] for row in rows] == ["C_s", "C_t", "C_e", "C_u"]
     assert [row["Oracle Arena"] for row in rows] == ["Oracle Arena", "LOC", False, None]
@@ -118,13 +116,9 @@ def test_no_repair_in_the_table_lowers_a_reward_and_each_raises_its_own():
     rows = {row["mended"]: row for row in injection.repair_rows(1)}
     assert set(rows) == set(mistakes.MENDED)
     assert all(row["lower some reward"] == 0 < row["repairs"] for row in rows.values())
-    for kind, reward in (
-        ("type", "R_t"),
-        ("boundary", "R_s"),
-        ("groundability", "R_e"),
-        ("box", "R_u"),
-        ("missing entity added", "R_c"),
-    ):
+    own = {"type": "R_t", "boundary": "R_s", "groundability": "R_e", "box": "R_u"}
+    own["missing entity added"] = "R_c"
+    for kind, reward in own.items():
         assert rows[kind][f"raise {reward}"] == rows[kind]["repairs"], kind
 
 
@@ -141,7 +135,7 @@ def test_the_verifier_table_passes_templates_only(tweets):
 
 
 def test_common_4_grams_are_counted_with_values_masked():
-    chain = injection.every_wording()[0]
+    chain = injection.chain_per_style()[0]
     other = replace(chain, style="table", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
     assert injection.common_4_grams([chain, other])[0] == 100
     assert injection.common_4_grams([chain, replace(other, text="one two three four five")])[0] == 0
@@ -155,35 +149,19 @@ def test_shares_of_d1_and_d2_are_of_their_own_entities():
 
 
 def test_gold_answers_reach_the_maximum_on_every_task(tweets):
-    text_only = [
-        replace(
-            e,
-            constraints=("span", "type"),
-            entities=tuple(replace(x, boxes_xyxy_px=None) for x in e.entities),
-        )
-        for e in tweets
-    ]
-    grounding = [
-        replace(
-            e, constraints=("groundable", "box"), entities=tuple(replace(x, type=None) for x in e.entities)
-        )
-        for e in tweets
-    ]
+    text_only, grounding = [], []
+    for tweet in tweets:
+        without_boxes = tuple(replace(entity, boxes_xyxy_px=None) for entity in tweet.entities)
+        without_types = tuple(replace(entity, type=None) for entity in tweet.entities)
+        text_only.append(replace(tweet, constraints=("span", "type"), entities=without_boxes))
+        grounding.append(replace(tweet, constraints=("groundable", "box"), entities=without_types))
     assert injection.gold_answers_reach_the_maximum([*tweets, *text_only, *grounding], QWEN)
 
 
 def test_odd_images_come_first_and_none_without_image_or_box():
     def sized(id, size, images=("x.jpg",), boxes=((1, 1, 2, 2),)):
-        return Example(
-            id,
-            "d",
-            "train",
-            ("Ada",),
-            (Entity("Ada", 0, 1, "PER", boxes),),
-            ("PER",),
-            images=images,
-            image_size_px=size,
-        )
+        ada = Entity("Ada", 0, 1, "PER", boxes)
+        return Example(id, "d", "train", ("Ada",), (ada,), ("PER",), images=images, image_size_px=size)
 
     some = [
         sized("a", (280, 280)),
@@ -196,7 +174,7 @@ def test_odd_images_come_first_and_none_without_image_or_box():
 
 
 # pictures
-# ----------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
 def rectangles(ax):
@@ -236,49 +214,30 @@ def test_every_figure_draws(tweets):
 
 
 # files
-# -------------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
 def test_what_the_notebook_writes_is_read_back(tweets, tmp_path):
     d1, d2 = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)
     built = mrsi.build_chains(d1, seed=0)
     lines = injection.write_all(RunFolder(tmp_path), d1, d2, built)
-    assert [line.split(":")[0] for line in lines] == [
-        "d1.jsonl",
-        "d2.jsonl",
-        "template.jsonl",
-        "rejects.json",
-    ]
+    names = [line.split(":")[0] for line in lines]
+    assert names == ["d1.jsonl", "d2.jsonl", "template.jsonl", "rejects.json"]
     assert mrsi.read_chains(RunFolder(tmp_path).chains("template"), d1) == built.chains
 
 
 def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp_path, capsys):
     for name in ("a", "b"):
-        assert (
-            cli.main(
-                [
-                    "chains",
-                    "build",
-                    "--root",
-                    str(sample_dir),
-                    "--out",
-                    str(tmp_path / name),
-                    "--d1-share",
-                    "1",
-                ]
-            )
-            == 0
-        )
+        arguments = ["--root", str(sample_dir), "--out", str(tmp_path / name), "--d1-share", "1"]
+        assert cli.main(["chains", "build", *arguments]) == 0
     assert "90 chains, all verified: 10 text-first" in capsys.readouterr().out
     for name in ("chains.jsonl", "README.md", "checksums.txt"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     for line in (tmp_path / "a" / "checksums.txt").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest() == digest
-    assert (
-        "90 chains about 10 tweets (17 entities, 14 of them in the image)"
-        in (tmp_path / "a" / "README.md").read_text()
-    )
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert "90 chains about 10 tweets (17 entities, 14 of them in the image)" in card
 
 
 @pytest.mark.parametrize(
@@ -294,15 +253,13 @@ def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp
 def test_a_mistake_of_chains_build_is_one_sentence_and_writes_nothing(
     sample_dir, tmp_path, capsys, arguments, message
 ):
-    assert (
-        cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out"), *arguments])
-        == 2
-    )
+    out = ["--root", str(sample_dir), "--out", str(tmp_path / "out")]
+    assert cli.main(["chains", "build", *out, *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_chains_build_refuses_a_folder_that_is_a_file(sample_dir, tmp_path):
+def test_chains_build_refuses_a_folder_that_is_a_file(sample_dir, tmp_path, capsys):
     (tmp_path / "out").write_text("x")
-    with pytest.raises(UserError, match="cannot write"):
-        chains_command.build(source="twitter-gmner", root=str(sample_dir), out=str(tmp_path / "out"))
+    assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot write" in capsys.readouterr().err

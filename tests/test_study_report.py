@@ -12,7 +12,7 @@ from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.study.commands import report
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import compared, training_views
+from mcr_lib.study.tables import compared, training
 from tests.conftest import REPOSITORY
 
 
@@ -33,7 +33,7 @@ def folder(loaded):
         [{"setting": "mrsi", "GMNER, test": "48.1 (45.0 – 51.0)"}],
         [{"setting": "mrsi", "N-F1": "77.7"}],
     )
-    told = {"scores": scores, "bias": bias, "pairs": pairs, "note": training_views.TESTBED_NOTE}
+    told = {"scores": scores, "bias": bias, "pairs": pairs, "note": training.TESTBED_NOTE}
     compared.write(run, {}, told, seed=0)
     facts = {
         "status": "done",
@@ -76,8 +76,8 @@ def test_the_note_stands_beside_every_table_and_figure_of_scores(loaded, folder)
     page = report.page(folder, loaded)
     scores = page[page.index("<h2>Scores") : page.index("<h2>Training")]
     n_numbers = scores.count("<table>") + scores.count("<figure>")
-    assert scores.count(training_views.TESTBED_NOTE) == n_numbers == 4
-    assert training_views.TESTBED_NOTE in page[: page.index("<h2>")]
+    assert scores.count(training.TESTBED_NOTE) == n_numbers == 4
+    assert training.TESTBED_NOTE in page[: page.index("<h2>")]
 
 
 def test_words_of_a_file_are_no_markup(loaded, folder):
@@ -90,7 +90,7 @@ def test_a_run_without_settings_has_a_report_of_what_there_is(loaded, folder):
     folder.score("settings").unlink()
     page = report.page(folder, loaded)
     assert "<h2>Training" not in page
-    assert training_views.TESTBED_NOTE not in page
+    assert training.TESTBED_NOTE not in page
     assert page.count("<img") == 2
 
 

@@ -1,50 +1,72 @@
-"""One tweet: what a model says of it, in pixels of the image, and a picture of it."""
+"""`mcr predict`: the entities of one tweet, with boxes in pixels of its image, and a picture of them."""
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcr_lib import prompts
-from mcr_lib.boxes import MAX_RATIO
-from mcr_lib.data.files import written_whole
-from mcr_lib.data.images import open_image
-from mcr_lib.data.predictions import Prediction, parse_prediction
-from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Example
-from mcr_lib.study.runs.config import Config
+from mcr_lib.prompts import KINDS, Kind, messages
+from mcr_lib.study.commands.arguments import print_json
+from mcr_lib.study.commands.stages import require
 
-PIXELS = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
-"""Of an image of a released model, as profiles have it; other models have their own."""
+
+def add_commands(commands: Any) -> None:
+    """Add the command to the parser of `mcr`."""
+    about = "the entities of one tweet and where its image shows them"
+    parser = commands.add_parser("predict", help=about)
+    add, kinds = parser.add_argument, [kind for kind in KINDS if kind != "cot-3shot"]
+    model = "a backbone, a model of the hub, or the model folder of a setting (default: %(default)s)"
+    add("--model", default="tiny-base", metavar="DIR", help=model)
+    add("--base", metavar="DIR", help="of an adapter: where the base model is now, if it has moved")
+    add("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
+    add("--text", required=True, help="the tweet")
+    add("--prompt", choices=kinds, help="default: the prompt format it was trained on")
+    add("--max-new-tokens", type=int, default=512, metavar="N", help="of the answer (default: %(default)s)")
+    add("--draw", metavar="OUT.png", help="write the image with the boxes")
+    add("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(given: argparse.Namespace) -> int:
+    require("transformers")
+    options = {key: getattr(given, key) for key in ("image", "prompt", "max_new_tokens", "base")}
+    result = predict(given.model, given.text, **options)
+    if given.draw:
+        draw(result, given.image, given.draw)
+    if given.json:
+        print_json(result, ascii=False)
+    else:
+        print(summary(result))
+    return 0
 
 
 def predict(
-    model: str,
-    text: str,
-    *,
-    image: str | None = None,
-    prompt: prompts.Kind | None = None,
-    max_new_tokens: int = 512,
-    device: str | None = None,
-    base: str | None = None,
-) -> dict[str, Any]:
-    """What a model says of a tweet, greedily.
+    model: str, text: str, *, image: str | None = None, prompt: Kind | None = None, max_new_tokens: int = 512,
+    device: str | None = None, base: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The entities that a model finds in a tweet, decoded greedily.
 
     Args:
-        model: a backbone by name or folder, also one of an adapter.
-        base: of an adapter, where it is not where it was.
+        model: a backbone or an adapter, by name or folder.
         image: a file; turned upright as its EXIF data say.
-        prompt: `None` = the one that the model was trained to be asked.
+        prompt: `None` = the prompt format it was trained on.
+        base: of an adapter: where the base model is now, if it has moved.
 
     Returns:
         `entities` (entity, type, bbox_2d in whole pixels of the upright image or `None`), the raw `answer`,
-        its `reasoning`, `parse` (the reason why it could not be read, what had to be mended),
-        `image_size_px`, `prompt`.
+        its `reasoning`, `parse` (why it could not be parsed, repairs), `image_size_px`, `prompt`.
 
     Raises:
         UserError: an empty text, an image that cannot be read or is too thin, or a model that cannot be
             loaded.
     """
+    from mcr_lib.boxes import MAX_RATIO
+    from mcr_lib.data.images import open_image
+    from mcr_lib.data.predictions import Prediction, parse_prediction
+    from mcr_lib.data.twitter_gmner import LABELS
+    from mcr_lib.schema import Example
+    from mcr_lib.study.runs.config import Config
     from mcr_lib.training import backbones
     from mcr_lib.training.generate import answer_batch
 
@@ -52,35 +74,30 @@ def predict(
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
     if not text.split():
         raise UserError("the tweet is empty; --text takes its words")
-    picture = None if image is None else open_image(image, upright=True)
-    if picture is not None and max(picture.size) > MAX_RATIO * min(picture.size):
-        raise UserError(
-            f"{image}: {picture.size[0]} x {picture.size[1]} pixels is too thin; models take sides up to {MAX_RATIO} : 1"
-        )
-    backbone = backbones.load(
-        model, device=device, base=base, dtype=backbones.usual_dtype(model, device), pixels=PIXELS
-    )
-    images, size = ((), None) if picture is None else ((str(image),), picture.size)
-    example = Example(
-        "tweet", "given", "given", tuple(text.split()), (), LABELS, images=images, image_size_px=size
-    )
-    chat = prompts.messages(example, prompt or backbone.prompt, wording=backbone.wording)
-    (answer,), (sizes,) = answer_batch(
-        backbone, [chat], [[] if picture is None else [picture]], max_new_tokens=max_new_tokens
-    )
-    seen = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
-    parsed, entities = parse_prediction(
-        Prediction("tweet", answer, image_size_px=size, **seen), example, "lenient"
-    )
-    return {
-        "entities": [{"entity": e.text, "type": e.type, "bbox_2d": _whole(e.box_xyxy, size)} for e in entities],
-        "answer": answer, "reasoning": parsed.think, "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
-        "image_size_px": size and list(size), "prompt": prompt or backbone.prompt,
-    }  # fmt: skip
+    pictures = [] if image is None else [open_image(image, upright=True)]
+    paths, size = ((str(image),), pictures[0].size) if pictures else ((), None)
+    if size and max(size) > MAX_RATIO * min(size):
+        dimensions = f"{size[0]} x {size[1]} pixels"
+        raise UserError(f"{image}: {dimensions} is too thin; models take sides up to {MAX_RATIO} : 1")
+    pixels = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
+    dtype = backbones.usual_dtype(model, device)
+    backbone = backbones.load(model, device=device, base=base, dtype=dtype, pixels=pixels)
+    words = tuple(text.split())
+    example = Example("tweet", "given", "given", words, (), LABELS, images=paths, image_size_px=size)
+    prompt = prompt or backbone.prompt
+    chat = messages(example, prompt, wording=backbone.wording)
+    (answer,), (sizes,) = answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
+    space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
+    prediction = Prediction("tweet", answer, image_size_px=size, **space)
+    parsed, found = parse_prediction(prediction, example, "lenient")
+    entities = [{"entity": e.text, "type": e.type, "bbox_2d": _whole(e.box_xyxy, size)} for e in found]
+    parse = {"reason": parsed.reason, "repairs": list(parsed.repairs)}
+    result = {"entities": entities, "answer": answer, "reasoning": parsed.think, "parse": parse}
+    return {**result, "image_size_px": size and list(size), "prompt": prompt}
 
 
-def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
-    """Write the image with the boxes of an answer, in the colour of their type, each with its name.
+def draw(result: Mapping[str, Any], image: str | None, out: str | Path) -> None:
+    """Write the image with the boxes of a result of `predict`, in the colour of their type, with their names.
 
     Raises:
         UserError: there is no image, or the file cannot be written.
@@ -90,21 +107,21 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    from mcr_lib.data.files import written_whole
+    from mcr_lib.data.images import open_image
     from mcr_lib.study.figures import plots
 
     picture = open_image(image, upright=True)
+    width, height = picture.size
     with mpl.rc_context():
         plots.use_style()
         mpl.rcParams["savefig.bbox"] = "standard"  # the image to its edges, no margin
-        width = 6.0
-        figure = Figure(
-            figsize=(width, max(1.0, width * picture.height / picture.width)), dpi=150, layout="none"
-        )
+        figure = Figure(figsize=(6.0, max(1.0, 6.0 * height / width)), dpi=150, layout="none")
         ax = figure.add_axes((0, 0, 1, 1))
-        ax.imshow(picture, extent=(0, picture.width, picture.height, 0), aspect="auto")
-        ax.set(xlim=(0, picture.width), ylim=(picture.height, 0))
+        ax.imshow(picture, extent=(0, width, height, 0), aspect="auto")
+        ax.set(xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
-        for entity in said["entities"]:
+        for entity in result["entities"]:
             if entity["bbox_2d"]:
                 colour = plots.TYPE_COLOURS.get(entity["type"], plots.OTHER_COLOUR)
                 plots.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
@@ -112,20 +129,21 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
             figure.savefig(file, format="png")
 
 
-def summary(said: Mapping[str, Any]) -> str:
-    """The answer to one tweet, a line per entity."""
-    lines = [f"{e['type'] or '–':6} {e['entity']}: {_where(e['bbox_2d'])}" for e in said["entities"]]
-    if said["parse"]["reason"]:
-        return f"the answer could not be read ({said['parse']['reason']}): {said['answer'][:300]}"
-    mended = [f"(mended: {', '.join(said['parse']['repairs'])})"] if said["parse"]["repairs"] else []
-    return "\n".join([*(lines or ["no entity"]), *mended])
+def summary(result: Mapping[str, Any]) -> str:
+    """The result of `predict`, a line per entity."""
+    parse = result["parse"]
+    if parse["reason"]:
+        return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"
+    lines = []
+    for entity in result["entities"]:
+        box = entity["bbox_2d"]
+        where = f"at {box[0]}, {box[1]} to {box[2]}, {box[3]}" if box else "not in the image"
+        lines.append(f"{entity['type'] or '–':6} {entity['entity']}: {where}")
+    repairs = [f"(mended: {', '.join(parse['repairs'])})"] if parse["repairs"] else []
+    return "\n".join([*(lines or ["no entity"]), *repairs])
 
 
-def _where(box: Any) -> str:
-    return "not in the image" if box is None else f"at {box[0]}, {box[1]} to {box[2]}, {box[3]}"
-
-
-def _whole(box: Any, size: tuple[int, int] | None) -> list[int] | None:
+def _whole(box: Sequence[float] | None, size: tuple[int, int] | None) -> list[int] | None:
     """A box in whole pixels within the image."""
     if box is None or size is None:
         return None

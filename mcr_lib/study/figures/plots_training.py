@@ -19,8 +19,8 @@ from mcr_lib.study.figures import plots
 from mcr_lib.study.figures.plots_chains import REWARD_COLOURS
 from mcr_lib.study.tables import compared
 from mcr_lib.study.tables.injection import REWARD_COLUMNS
-from mcr_lib.study.tables.rollout_views import Group
-from mcr_lib.study.tables.training_views import EncodedRow
+from mcr_lib.study.tables.rollouts import Group
+from mcr_lib.study.tables.training import EncodedRow
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -82,7 +82,7 @@ def curves(rows: Rows, panels: Mapping[str, str], *, title: str, n_columns: int 
     line.
 
     Args:
-        rows: of `training_views.curve_rows`.
+        rows: of `training.curve_rows`.
         panels: key of the rows -> label of the axis with its unit.
     """
     names = list(dict.fromkeys(row["setting"] for row in rows))
@@ -147,7 +147,7 @@ def rewards(rows: Rows) -> Figure:
 
 def hand_made(rows: Rows) -> Figure:
     """The rewards of each hand-made rollout, and the advantage that its group gives it
-    (`rollout_views.hand_made_rows`).
+    (`rollouts.hand_made_rows`).
     """
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(8.4, 0.42 * len(rows) + 1.3), width_ratios=(6, 3), sharey=True

@@ -1,7 +1,7 @@
-"""Mistakes, made and mended on purpose: what rewards and verifier are judged by.
+"""Mistakes made and repaired on purpose, to test the rewards and the verifier (ours; the paper is silent).
 
-`repairs` lists every way to mend one mistake of an answer: no reward may fall. `plant` puts one error into
-what a chain says: the verifier must notice. Both ours (paper silent).
+`repairs` lists every way to correct one mistake of an answer: no reward may fall. `plant` puts one error into
+the statements of a chain: the verifier must notice it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,28 +19,24 @@ from mcr_lib.statements import Statement
 Answer = Sequence[PredictedEntity]
 
 MENDED = ("missing entity added", "untouching one dropped", "boundary", "type", "groundability", "box")
-"""The mistakes that `repairs` mends."""
+"""The kinds of `repairs`."""
 
 PLANTED = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
-"""The errors that `plant` makes."""
+"""The kinds of error that `plant` makes."""
 
 A, B, C = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)
-WORLD = Example(
-    "world", "hand-made", "train", ("Ada", "Byron", "in", "Rome"),
-    (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ())), ("PER", "LOC"), image_size_px=(100, 100),
-)  # fmt: skip
+_ENTITIES = (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ()))
+_TOKENS = ("Ada", "Byron", "in", "Rome")
+WORLD = Example("world", "hand-made", "train", _TOKENS, _ENTITIES, ("PER", "LOC"), image_size_px=(100, 100))
 """A tweet so small that all its answers can be listed: IoU(A, B) = 0.6, C misses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One mended mistake.
+    """The answer after one repair, of one of the kinds `MENDED`.
 
-    Args:
-        kind: one of `MENDED`.
-        answer: the mended answer.
-        moves_others: whether mending it changes where the names of other predictions are placed, or where the
-            mended one belongs; the property of the rewards speaks of the rest.
+    `moves_others`: the repair changes where other names are placed, or the repaired name is not placed where
+    it belongs. The property of the rewards does not cover such repairs.
     """
 
     kind: str
@@ -50,27 +46,25 @@ class Repair:
 
 def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
     """Every answer of up to `n_most` predictions to `WORLD`, out of four names, two types and four boxes."""
-    possible = [
-        PredictedEntity(*p)
-        for p in product(("Ada Byron", "Ada", "Rome", "Eve"), ("PER", "LOC"), ((), (A,), (B,), (C,)))
-    ]
+    values = product(("Ada Byron", "Ada", "Rome", "Eve"), ("PER", "LOC"), ((), (A,), (B,), (C,)))
+    possible = [PredictedEntity(*value) for value in values]
     return [answer for n in range(n_most + 1) for answer in product(possible, repeat=n)]
 
 
 def repairs(answer: Answer, gold: Example) -> Iterator[Repair]:
-    """Every way to mend one mistake of an answer.
+    """Every way to repair one mistake of an answer.
 
-    A missing entity is added at any place; a prediction that touches nothing is dropped; a touching one gets
-    its entity's words; a matching one the right type, any gold box, no box where none belongs, or a box in
-    the wrong place where one belongs and none is.
+    A missing entity is added at any position; a prediction that touches nothing is dropped; a touching one
+    gets its entity's words; a matching one gets the right type, any gold box, no box where none belongs, or a
+    wrong box where one belongs and none is given.
     """
-    stood = spans(answer, gold)
-    for kind, mended, old, new, belongs in _repairs(list(answer), gold):
-        stand = spans(mended, gold)
-        others_stay = [s for k, s in enumerate(stood) if k != old] == [
-            s for k, s in enumerate(stand) if k != new
-        ]
-        yield Repair(kind, tuple(mended), not (others_stay and (new is None or stand[new] == belongs)))
+    before = spans(answer, gold)
+    for kind, repaired, old, new, target in _repairs(list(answer), gold):
+        after = spans(repaired, gold)
+        others_before = [span for k, span in enumerate(before) if k != old]
+        others_after = [span for k, span in enumerate(after) if k != new]
+        is_placed = new is None or after[new] == target
+        yield Repair(kind, tuple(repaired), others_before != others_after or not is_placed)
 
 
 def spans(answer: Answer, gold: Example) -> list[Span | None]:
@@ -82,42 +76,42 @@ _Step = tuple[str, list[PredictedEntity], int | None, int | None, Span | None]
 
 
 def _repairs(answer: list[PredictedEntity], gold: Example) -> Iterator[_Step]:
-    """Kind, mended answer, old and new index of the prediction concerned, and the span where it belongs."""
+    """Kind, repaired answer, old and new index of the prediction concerned, and its entity's span."""
     checked = rewards.check(answer, gold)
     matched, touched = dict(checked.matches), dict(checked.touches)
-    for i, pred in enumerate(answer):
-        if i not in matched and i not in touched:
-            yield "untouching one dropped", [*answer[:i], *answer[i + 1 :]], i, None, None
+    pairs = touched | matched
+    for i, prediction in enumerate(answer):
+        before, after = answer[:i], answer[i + 1 :]
+        if i not in pairs:
+            yield "untouching one dropped", [*before, *after], i, None, None
             continue
-        entity = gold.entities[matched[i] if i in matched else touched[i]]
-        for kind, mended in (
-            _mended(pred, entity) if i in matched else [("boundary", replace(pred, text=entity.text))]
-        ):
-            if mended != pred:
-                yield kind, [*answer[:i], mended, *answer[i + 1 :]], i, i, entity.span
+        entity = gold.entities[pairs[i]]
+        boundary = ("boundary", replace(prediction, text=entity.text))
+        for kind, repaired in _of_match(prediction, entity) if i in matched else [boundary]:
+            if repaired != prediction:
+                yield kind, [*before, repaired, *after], i, i, entity.span
     for j, entity in enumerate(gold.entities):
-        if j not in {*matched.values(), *touched.values()}:
+        if j not in pairs.values():
             added = PredictedEntity(entity.text, entity.type, (entity.boxes_xyxy_px or ())[:1])
-            yield from (
-                ("missing entity added", [*answer[:i], added, *answer[i:]], None, i, entity.span)
-                for i in range(len(answer) + 1)
-            )
+            for i in range(len(answer) + 1):
+                yield "missing entity added", [*answer[:i], added, *answer[i:]], None, i, entity.span
 
 
-def _mended(pred: PredictedEntity, entity: Entity) -> Iterator[tuple[str, PredictedEntity]]:
-    yield "type", replace(pred, type=entity.type)
-    yield from (("box", replace(pred, boxes_xyxy=(box,))) for box in entity.boxes_xyxy_px or ())
+def _of_match(prediction: PredictedEntity, entity: Entity) -> Iterator[tuple[str, PredictedEntity]]:
+    """The repairs of a prediction with the right span."""
+    yield "type", replace(prediction, type=entity.type)
+    yield from (("box", replace(prediction, boxes_xyxy=(box,))) for box in entity.boxes_xyxy_px or ())
     if not entity.boxes_xyxy_px:
-        yield "groundability", replace(pred, boxes_xyxy=())
-    elif not pred.boxes_xyxy:
-        yield "groundability", replace(pred, boxes_xyxy=((90, 90, 99, 99),))
+        yield "groundability", replace(prediction, boxes_xyxy=())
+    elif not prediction.boxes_xyxy:
+        yield "groundability", replace(prediction, boxes_xyxy=((90, 90, 99, 99),))
 
 
 def plant(
-    kind: Literal[PLANTED], said: Sequence[Statement], example: Example, rng: np.random.Generator
+    kind: Literal[PLANTED], statements: Sequence[Statement], example: Example, rng: np.random.Generator
 ) -> list[Statement] | None:
-    """The statements about a tweet with one error; `None` where the tweet has no room for it."""
-    wrong = list(said)
+    """The statements about a tweet with one error; `None` if the tweet has no room for it."""
+    wrong = list(statements)
     if not wrong:
         return None
     k = int(rng.integers(len(wrong)))
@@ -139,9 +133,6 @@ def plant(
             return None
         wrong.insert(k, replace(wrong[k], name=free[rng.integers(len(free))], mark=""))
     else:
-        wrong[k] = replace(
-            wrong[k],
-            is_groundable=not wrong[k].is_groundable,
-            slot=None if wrong[k].slot else int(rng.integers(1, 4)),
-        )
+        slot = None if wrong[k].slot else int(rng.integers(1, 4))
+        wrong[k] = replace(wrong[k], is_groundable=not wrong[k].is_groundable, slot=slot)
     return wrong

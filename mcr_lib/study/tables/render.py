@@ -55,15 +55,21 @@ def escape(value: Any) -> str:
     return _html.escape("–" if value is None else str(value))
 
 
-def terminal(title: str, columns: Sequence[str], lines: Iterable[Sequence[str]] = ()) -> "Table":
+def terminal(
+    title: str, columns: Sequence[str], lines: Iterable[Sequence[str]] = (), *, is_text: bool = False
+) -> "Table":
     """A table of the terminal: the first column to the left, the others to the right. Cells may hold rich's
     markup.
+
+    Args:
+        is_text: all columns to the left, long cells in several lines.
     """
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k else "left")
+        overflow = "fold" if is_text else "ellipsis"
+        table.add_column(column, justify="right" if k and not is_text else "left", overflow=overflow)
     for line in lines:
         table.add_row(*line)
     return table

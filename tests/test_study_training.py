@@ -1,9 +1,8 @@
-"""What notebooks 03 and 04 show: rows and their labels, options, hand-made and kept rollouts, curves,
-progress.
-"""
+"""Tables of notebooks 03 and 04: training rows, options, hand-made and sampled rollouts, curves, progress."""
 
 import io
 import json
+from dataclasses import replace
 
 import matplotlib as mpl
 import pandas as pd
@@ -17,11 +16,11 @@ from mcr_lib.answer import write_answer
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
-from mcr_lib.study.commands.stage_commands import teller
 from mcr_lib.study.figures import plots_training
 from mcr_lib.study.runs import config
+from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import cases, rollout_views, training_views
+from mcr_lib.study.tables import cases, rollouts, training
 from mcr_lib.yardsticks import perfect
 
 SETTINGS = {
@@ -41,21 +40,18 @@ def _close_figures():
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, nano_folder):
     """Four settings of profile nano, none of them trained; the backbone's processor alone is read."""
-    made = Study(
-        config.load(
-            "nano", tmp_path_factory.mktemp("run"), {"settings": SETTINGS, "backbone": str(nano_folder)}
-        )
-    )
-    made.__dict__["target"] = mrsi.Target("qwen2.5-vl", 112 * 112, 168 * 168, "brief")
-    return made
+    overrides = {"settings": SETTINGS, "backbone": str(nano_folder)}
+    study = Study(config.load("nano", tmp_path_factory.mktemp("run"), overrides))
+    study.__dict__["target"] = mrsi.Target("qwen2.5-vl", 112 * 112, 168 * 168, "brief")
+    return study
 
 
 # hand-made rollouts
-# ------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
 def test_rewards_and_advantages_of_the_four_rollouts_are_those_worked_out_by_hand():
-    rows = {row["rollout"]: row for row in rollout_views.hand_made_rows()}
+    rows = {row["rollout"]: row for row in rollouts.hand_made_rows()}
     # textual bias: the place gets a stray box: R_u = 1 / (1 + 1), one of two groundabilities right; the text
     # is perfect
     textual = rows["box not wanted (textual bias)"]
@@ -72,21 +68,21 @@ def test_rewards_and_advantages_of_the_four_rollouts_are_those_worked_out_by_han
 
 
 def test_a_shortcut_is_pushed_up_beside_a_malformed_answer_and_down_among_readable_ones():
-    beside, among = rollout_views.hand_made_rows(), rollout_views.hand_made_rows(rollout_views.HAND_MADE[:3])
+    beside, among = rollouts.hand_made_rows(), rollouts.hand_made_rows(rollouts.HAND_MADE[:3])
     assert beside[1]["advantage"] > 0 > among[1]["advantage"]
 
 
 def test_rewards_of_the_text_alone_do_not_see_the_textual_shortcut():
-    rows = rollout_views.hand_made_rows(weights=(1, 1, 1, 0, 0))
+    rows = rollouts.hand_made_rows(weights=(1, 1, 1, 0, 0))
     assert rows[0]["R"] == rows[1]["R"] == 3 > rows[2]["R"]
 
 
-# rollouts that training kept
-# ---------------------------------------------------------------------------------------------------------
+# rollouts of a training
+# ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def rollouts(study):
+def sampled(study):
     """Two updates of two groups of two: in update 1 right against empty and equal; in update 2 right against
     unreadable, and equal.
     """
@@ -95,25 +91,13 @@ def rollouts(study):
     rows = []
     for step, worse, reason in ((1, "<answer>[]</answer>", ""), (2, "no idea", "no_answer_tag")):
         for group, (example, values) in enumerate(zip(tweets, ((0, 5), (5, 5)), strict=True)):
-            advantages = rollout_views.advantages(values)
+            advantages = rollouts.advantages(values)
             for value, advantage in zip(values, advantages, strict=True):
-                said = gold_answer(study, example) if value else worse
-                head = {
-                    "step": step,
-                    "group": group,
-                    "id": example.id,
-                    "answer": said,
-                    "worthless": "" if value else reason,
-                }
-                rows.append(
-                    head
-                    | {
-                        "n_tokens": 9,
-                        **dict.fromkeys(names, value / 5),
-                        "reward": float(value),
-                        "advantage": advantage,
-                    }
-                )
+                answer = gold_answer(study, example) if value else worse
+                row = {"step": step, "group": group, "id": example.id, "answer": answer}
+                row |= {"worthless": "" if value else reason, "n_tokens": 9}
+                row |= {**dict.fromkeys(names, value / 5), "reward": float(value), "advantage": advantage}
+                rows.append(row)
     folder = study.run.setting("mcr")
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(folder / "rollouts.parquet")
@@ -121,7 +105,7 @@ def rollouts(study):
         {"step": step, "equal_groups": 0.5, "truncated": 0.25, "reward": 3.75, "kl": 0.1} for step in (1, 2)
     ]
     write_jsonl(folder / "log.jsonl", log, kind="log")
-    return rollout_views.read(study, ["mcr"])
+    return rollouts.read(study, ["mcr"])
 
 
 def gold_answer(study, example):
@@ -130,122 +114,103 @@ def gold_answer(study, example):
     return write_answer(perfect(written_gold(example, "model_px", model_size=study.target.size(example))))
 
 
-def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, rollouts):
-    first, last = rollout_views.widest_groups(study, rollouts)
+def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, sampled):
+    first, last = rollouts.widest_groups(study, sampled)
     assert [(g.step, [row["reward"] for row in g.rows]) for g in (first, last)] == [(1, [5, 0]), (2, [5, 0])]
     best, worst = first.judged
     assert worst.predictions == ()
-    for (
-        pred,
-        gold,
-    ) in best.matched:  # written in pixels of the resized image, read back in those of the original
+    for predicted, gold in best.matched:  # written in pixels of the resized image, read in the original's
         if gold.boxes_xyxy_px:
-            assert pred.box_xyxy == pytest.approx(
-                max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1])), abs=2
-            )
-    assert rollout_views.groups_text([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
+            largest = max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+            assert predicted.box_xyxy == pytest.approx(largest, abs=2)
+    assert rollouts.groups_text([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
     figure = plots_training.rollouts([first, last])
     assert sum(ax.axison for ax in figure.axes) == 4
-    assert len(rollout_views.group_rows([first, last])) == 4
+    assert len(rollouts.group_rows([first, last])) == 4
 
 
 def test_a_perfect_answer_earns_what_its_reasoning_allows():
-    rows = {row.pop("reasoning"): row for row in rollout_views.reasoning_rows()}
+    rows = {row.pop("reasoning"): row for row in rollouts.reasoning_rows()}
     earned = {what: (row["free"], row["present"], row["agreeing"]) for what, row in rows.items()}
     assert earned == {
-        "states the answer": (5, 5, 5), "states it, the box a little off": (5, 5, 5), "says another thing": (5, 5, 0),
-        "says nothing of it": (5, 5, 0), "none": (5, 0, 0),
-    }  # fmt: skip
+        "states the answer": (5, 5, 5),
+        "states it, the box a little off": (5, 5, 5),
+        "says another thing": (5, 5, 0),
+        "says nothing of it": (5, 5, 0),
+        "none": (5, 0, 0),
+    }
     assert [row["flaw"] for row in rows.values()] == ["", "", "missing_slot", "missing_name", "no_reasoning"]
 
 
-def test_shares_of_unread_answers_are_per_update_and_reasons_are_told(study, rollouts):
-    rows = rollout_views.health_rows(rollouts, training_views.curve_rows(study, ["mcr"]))
+def test_shares_of_worthless_answers_are_per_update_and_reasons_are_counted(study, sampled):
+    rows = rollouts.health_rows(sampled, training.curve_rows(study, ["mcr"]))
     assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [
         (1, 50, 25, 0),
         (2, 50, 25, 25),
     ]
-    assert {row["reason"]: row["last third"] for row in rollout_views.reason_rows(rollouts)} == {
-        "may earn": 3,
-        "no_answer_tag": 1,
-    }
+    reasons = {row["reason"]: row["last third"] for row in rollouts.reason_rows(sampled)}
+    assert reasons == {"may earn": 3, "no_answer_tag": 1}
 
 
-def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, rollouts):
-    assert rollout_views.advantages_agree(study, rollouts)
-    assert not rollout_views.advantages_agree(study, rollouts.assign(advantage=rollouts["advantage"] + 0.1))
-    rounded = (
-        rollouts["advantage"] + 2.4e-7 / 1e-4
-    )  # a mean of 3.67 in single precision, in a group of equals
-    assert rollout_views.advantages_agree(study, rollouts.assign(advantage=rounded))
+def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, sampled):
+    assert rollouts.advantages_agree(study, sampled)
+    assert not rollouts.advantages_agree(study, sampled.assign(advantage=sampled["advantage"] + 0.1))
+    rounded = sampled["advantage"] + 2.4e-7 / 1e-4  # a mean of 3.67 in single precision, in a group of equals
+    assert rollouts.advantages_agree(study, sampled.assign(advantage=rounded))
 
 
 def test_without_a_setting_there_is_nothing_to_show(study):
-    empty = rollout_views.read(study, [])
-    assert (
-        rollout_views.health_rows(empty, [])
-        == rollout_views.reason_rows(empty)
-        == rollout_views.widest_groups(study, empty)
-        == []
-    )
-    assert rollout_views.advantages_agree(study, empty)
-    assert training_views.describe([]) == training_views.NOTHING
-    assert training_views.row_in_each(study, []) == {}
+    empty = rollouts.read(study, [])
+    assert rollouts.health_rows(empty, []) == rollouts.reason_rows(empty) == []
+    assert rollouts.widest_groups(study, empty) == []
+    assert rollouts.advantages_agree(study, empty)
+    assert training.describe([]) == training.NOTHING
+    assert training.row_in_each(study, []) == {}
 
 
 # settings and rows
-# -------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
 def test_settings_stand_after_those_that_they_start_from(study):
-    assert training_views.of_stage(study, "none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
-    assert training_views.of_stage(study, "sft") == ["mrsi", "sft"]
-    assert training_views.with_starts(study, ["mcr"]) == ["mrsi", "mcr"]
+    assert training.of_stage(study, "none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
+    assert training.of_stage(study, "sft") == ["mrsi", "sft"]
+    assert training.with_starts(study, ["mcr"]) == ["mrsi", "mcr"]
 
 
-def test_what_a_setting_is_trained_on_is_told(study):
-    rows = {row["setting"]: row for row in training_views.row_table(study, ["sft", "mrsi", "mcr"])}
+def test_the_table_lists_what_each_setting_is_trained_on(study):
+    rows = {row["setting"]: row for row in training.row_table(study, ["sft", "mrsi", "mcr"])}
     assert (rows["sft"]["tweets"], rows["sft"]["rows"]) == ("8 of train", 8)
     assert rows["mrsi"]["tweets"] == f"{len(study.examples('d1'))} of d1"
-    assert (rows["mrsi"]["styles"], rows["mcr"]["completions"], rows["mcr"]["starts from"]) == (
-        1,
-        "sampled",
-        "mrsi",
-    )
+    assert rows["mrsi"]["styles"] == 1
+    assert (rows["mcr"]["completions"], rows["mcr"]["starts from"]) == ("sampled", "mrsi")
 
 
 def test_the_same_tweet_is_shown_in_every_setting_where_one_is_common(study):
-    shown = training_views.row_in_each(study, ["sft", "mrsi"])
+    shown = training.row_in_each(study, ["sft", "mrsi"])
     assert shown["sft"][0] == shown["mrsi"][0]
-    assert "<think>" in training_views.rows_text({"mrsi": shown["mrsi"]})
-    assert "<think>" not in training_views.rows_text({"sft": shown["sft"]})
+    assert "<think>" in training.rows_text({"mrsi": shown["mrsi"]})
+    assert "<think>" not in training.rows_text({"sft": shown["sft"]})
 
 
 def test_options_that_settings_share_stand_in_one_column(study):
-    rows = {row["option"]: row for row in training_views.option_rows(study, ["sft", "mrsi"])}
-    assert (rows["batch_size"]["all"], rows["batch_size"]["sft"]) == (
-        f"{study.config.sft['batch_size']}  (profile)",
-        "",
-    )
-    rate = rows["learning_rate"]
-    assert (rate["all"], rate["sft"], rate["mrsi"]) == (
-        "",
-        f"{study.config.sft['learning_rate']}  (profile)",
-        "0.5  (setting mrsi)",
-    )
-    assert training_views.option_rows(study, []) == []
+    rows = {row["option"]: row for row in training.option_rows(study, ["sft", "mrsi"])}
+    of_profile = {key: f"{value}  (profile)" for key, value in study.config.sft.items()}
+    batch, rate = rows["batch_size"], rows["learning_rate"]
+    assert (batch["all"], batch["sft"]) == (of_profile["batch_size"], "")
+    assert (rate["all"], rate["sft"]) == ("", of_profile["learning_rate"])
+    assert rate["mrsi"] == "0.5  (setting mrsi)"
+    assert training.option_rows(study, []) == []
 
 
 @pytest.mark.nano
 def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(study):
-    shown = training_views.row_in_each(study, ["mrsi"])
-    seen = training_views.encoded_rows(study, shown)
-    (example, _), row = shown["mrsi"], seen["mrsi"]
+    shown = training.row_in_each(study, ["mrsi"])
+    encoded = training.encoded_rows(study, shown)
+    (example, _), row = shown["mrsi"], encoded["mrsi"]
     assert row.counts_the_completion_alone
-    assert (
-        "".join(text for text, is_learned in row.pieces if is_learned).removesuffix("<|im_end|>\n")
-        == row.completion
-    )
+    learned = "".join(text for text, is_learned in row.pieces if is_learned)
+    assert learned.removesuffix("<|im_end|>\n") == row.completion
     assert row.size == row.images[0].size == study.target.size(example)
     n_image = row.size[0] * row.size[1] // 28**2
     assert (f"⟨{n_image} image tokens⟩", False) in row.pieces
@@ -253,33 +218,28 @@ def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(s
     page = row._repr_html_()
     assert "&lt;think&gt;" in page
     assert page.count("background:") == row.n_learned
-    (ax,) = plots_training.as_seen(seen).axes
+    (ax,) = plots_training.as_seen(encoded).axes
     n_boxes = sum(entity.box_xyxy is not None for entity in perfect(example))
     assert len(ax.patches) == 2 * n_boxes > 0  # a rim and a frame each
-    assert training_views.encoded_values(seen)[0]["learned"] == row.n_learned
+    assert training.encoded_values(encoded)[0]["learned"] == row.n_learned
 
 
 def test_a_mask_that_counts_the_prompt_is_noticed():
     pieces = (("a", False), ("b", True), ("c", True))
-    seen = training_views.EncodedRow(cases.TWEET, pieces, (), None, 2, 3, "bc")
-    assert seen.counts_the_completion_alone
-    for wrong in (
-        (("a", True), *pieces[1:]),
-        (*pieces[:2], ("c", False)),
-        (("a", False), ("b", False), ("c", True)),
-    ):
-        assert not training_views.EncodedRow(
-            cases.TWEET, wrong, (), None, 2, 3, "bc"
-        ).counts_the_completion_alone
+    row = training.EncodedRow(cases.TWEET, pieces, (), 2, 3, "bc")
+    assert row.counts_the_completion_alone
+    too_many, too_few = (("a", True), *pieces[1:]), (("a", False), ("b", False), ("c", True))
+    for wrong in (too_many, too_few, (*pieces[:2], ("c", False))):
+        assert not replace(row, pieces=wrong).counts_the_completion_alone
 
 
-def test_an_unknown_tweet_is_told(study):
+def test_an_unknown_tweet_is_an_error(study):
     with pytest.raises(UserError, match="no tweet nobody in test"):
-        training_views.raw_answers(study, ["base"], "test", "nobody")
+        training.raw_answers(study, ["base"], "test", "nobody")
 
 
 # progress and pictures
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------
 
 
 def test_progress_is_a_line_at_the_start_and_at_the_end_of_a_thing():
@@ -309,18 +269,16 @@ def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     assert [[text.get_text() for text in ax.texts] for ax in few[:2]] == [[], ["not measured in this run"]]
 
 
-def test_a_note_is_said_of_the_testbed_alone(study):
-    assert training_views.note(study.loaded) == training_views.TESTBED_NOTE
+def test_only_results_of_the_testbed_have_a_note(study):
+    assert training.note(study.loaded) == training.TESTBED_NOTE
     real = config.load("twitter-gmner-data", overrides={"data_dir": "x"})
-    assert training_views.note(real) == ""
-    figure = plots_training.noted(plt.figure(), training_views.TESTBED_NOTE)
-    assert figure.get_supxlabel() == training_views.TESTBED_NOTE
+    assert training.note(real) == ""
+    figure = plots_training.noted(plt.figure(), training.TESTBED_NOTE)
+    assert figure.get_supxlabel() == training.TESTBED_NOTE
 
 
-def test_what_was_written_and_checked_is_told(study, rollouts):
+def test_checks_and_files_are_listed(study, sampled):
     folder = study.run.setting("mcr")
     (folder / "checks.json").write_text(json.dumps({"longest_prompt": 9, "gold_answers": 8}))
-    assert training_views.check_rows(study, ["mcr"]) == [
-        {"setting": "mcr", "longest prompt": 9, "gold answers": 8}
-    ]
-    assert training_views.written(study, ["mcr"]) == "settings/mcr: checks.json, log.jsonl, rollouts.parquet"
+    assert training.check_rows(study, ["mcr"]) == [{"setting": "mcr", "longest prompt": 9, "gold answers": 8}]
+    assert training.files_of(study, ["mcr"]) == "settings/mcr: checks.json, log.jsonl, rollouts.parquet"

@@ -1,0 +1,266 @@
+"""Tables of notebooks 03 and 04: training rows as the model sees them, options, costs, checks and curves."""
+
+import copy
+import html
+import json
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from PIL.Image import Image
+
+from mcr_lib.boxes import Size
+from mcr_lib.data.files import read_jsonl, read_text
+from mcr_lib.errors import UserError
+from mcr_lib.prompts import text_of
+from mcr_lib.schema import Example
+from mcr_lib.study.runs.config import Loaded
+from mcr_lib.study.runs.model_card import TESTBED_NOTE
+from mcr_lib.study.runs.progress import teller
+from mcr_lib.study.runs.setting import BACKBONE, lineage
+from mcr_lib.study.runs.settings import Study
+
+Rows = list[dict[str, Any]]
+ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]
+"""Setting -> a tweet and its training row."""
+
+NO_SETTING = "no setting to score: the profile has none"
+NOTHING = "nothing to train: the profile has no setting of this stage"
+
+
+def note(loaded: Loaded) -> str:
+    """The note beside the numbers of a run on the testbed; empty for real data."""
+    return TESTBED_NOTE if loaded.config.source == "testbed" else ""
+
+
+def open_study(loaded: Loaded) -> Study:
+    """The settings of a run, with progress as lines of the notebook."""
+    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
+    return Study(loaded, teller(sys.stdout, every_s=30))
+
+
+def of_stage(study: Study, *stages: str) -> list[str]:
+    """The settings of the given stages, in the order of the profile, each after those that it starts from."""
+    return [name for name in with_starts(study, [*study.settings]) if study[name].stage in stages]
+
+
+def with_starts(study: Study, names: Sequence[str]) -> list[str]:
+    """The given settings, each after those that it starts from."""
+    return list(dict.fromkeys(one for name in names for one in lineage(study.settings, name)))
+
+
+def describe(names: Sequence[str]) -> str:
+    """The names of the settings, or that there is none."""
+    return f"settings: {', '.join(names)}" if names else NOTHING
+
+
+def row_table(study: Study, names: Sequence[str]) -> Rows:
+    """Per setting: its start, the number of its tweets and rows, what they are made of, and its prompt."""
+    table = []
+    for name in names:
+        setting, rows = study[name], study.rows(name)
+        has_styles = setting.stage == "sft" and setting.rows == "chains"
+        row = {
+            "setting": name,
+            "starts from": study.config.backbone if setting.start == BACKBONE else setting.start,
+            "tweets": f"{len(study.tweets(name)):,} of {setting.tweets}",
+            "rows": len(rows),
+            "completions": "sampled" if setting.stage == "cvo" else setting.rows,
+            "styles": len({row["style"] for row in rows}) if has_styles else "",
+            "prompt": setting.prompt,
+        }
+        table.append(row)
+    return table
+
+
+def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, dict[str, Any]]]:
+    """Per setting a tweet and its row: preferably a tweet of all settings, with an image and both kinds of
+    entity, groundable and not.
+    """
+    tweets = {name: study.tweets(name) for name in names}
+    common = set.intersection(*({e.id for e in some} for some in tweets.values())) if names else set()
+
+    def key(example: Example) -> tuple[bool, bool, bool]:
+        kinds = {entity.is_groundable for entity in example.entities}
+        return example.id not in common, not example.images, kinds != {True, False}
+
+    chosen = {name: min(some, key=key) for name, some in tweets.items()}
+    return {name: (e, next(r for r in study.rows(name) if r["id"] == e.id)) for name, e in chosen.items()}
+
+
+def rows_text(chosen: ExampleRows) -> str:
+    """The prompt and the completion of the row of each setting, to read."""
+    lines = []
+    for name, (example, row) in chosen.items():
+        lines += [f"── {name} (tweet {example.id})", f"prompt:     {text_of(row['prompt'])}"]
+        lines += [f"completion: {text_of(row['completion'])}", ""]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """A training row as it reaches the model, with its images as resized.
+
+    A piece is the text of a token and whether the loss counts it; the tokens of an image are one piece.
+    """
+
+    example: Example
+    pieces: tuple[tuple[str, bool], ...]
+    images: tuple[Image, ...]
+    n_learned: int
+    n_tokens: int
+    completion: str
+
+    @property
+    def size(self) -> Size | None:
+        """(width, height) of the first image; `None` without an image."""
+        return self.images[0].size if self.images else None
+
+    @property
+    def counts_the_completion_alone(self) -> bool:
+        """Whether the tokens that the loss counts are the last ones and spell the completion."""
+        flags = [is_learned for _, is_learned in self.pieces]
+        learned = "".join(text for text, is_learned in self.pieces if is_learned)
+        return flags == sorted(flags) and not flags[0] and learned.startswith(self.completion)
+
+    def _repr_html_(self) -> str:
+        spans = []
+        for text, is_learned in self.pieces:
+            style = "background:#d6e8f5;color:#000" if is_learned else "color:#888"
+            visible = html.escape(text).replace("\n", "⏎\n")
+            spans.append(f"<span style='{style}'>{visible}</span>")
+        caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, on blue"
+        pre = "<pre style='white-space:pre-wrap;text-align:left'>"
+        return f"{pre}{''.join(spans)}</pre><p>{caption}</p>"
+
+    def __repr__(self) -> str:
+        return f"{self.n_tokens} tokens, of which the loss counts {self.n_learned}: {self.completion}"
+
+
+def encoded_rows(study: Study, chosen: ExampleRows) -> dict[str, EncodedRow]:
+    """The rows of `row_in_each` as the model sees them, through the collator that trains."""
+    return {name: _encoded(study, name, example, row) for name, (example, row) in chosen.items()}
+
+
+def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) -> EncodedRow:
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from mcr_lib.training import backbones, loop
+
+    options, _ = study.options(name)
+    processor = backbones.processor(study.backbone, pixels=study.pixels)
+    (images,) = loop.dataset([dict(row)])[:1]["images"]
+    collate = DataCollatorForVisionLanguageModeling(
+        processor, options.max_length, completion_only_loss=options.completion_only_loss
+    )
+    batch = collate([{**copy.deepcopy(dict(row)), "images": list(images)}])
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    tokenizer, patch = processor.tokenizer, processor.image_processor.patch_size
+    image_id = tokenizer.convert_tokens_to_ids(processor.image_token)
+    tokens = []
+    for id, label in zip(ids, labels, strict=True):
+        tokens.append(("" if id == image_id else tokenizer.decode([id]), label != -100))
+    pieces = []
+    for is_image, group in groupby(tokens, key=lambda token: token[0] == ""):
+        run = list(group)
+        pieces += [(f"⟨{len(run)} image tokens⟩", False)] if is_image else run
+    sizes = [(w * patch, h * patch) for _, h, w in batch["image_grid_thw"].tolist()] if images else []
+    resized = tuple(image.resize(size) for image, size in zip(images, sizes, strict=True))
+    n_learned = sum(label != -100 for label in labels)
+    return EncodedRow(example, tuple(pieces), resized, n_learned, len(ids), text_of(row["completion"]))
+
+
+def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
+    """The values of a figure of `encoded_rows`."""
+    values = []
+    for name, row in rows.items():
+        head = {"setting": name, "id": row.example.id, "size": row.size}
+        counts = {"tokens": row.n_tokens, "learned": row.n_learned, "completion": row.completion}
+        values.append(head | counts)
+    return values
+
+
+def option_rows(study: Study, names: Sequence[str]) -> Rows:
+    """Per option its value and origin in each setting, and its reason.
+
+    Values that several settings all share are in one column, "all".
+    """
+    by_setting = {}
+    for name in names:
+        options, origins = study.options(name)
+        by_setting[name] = {row["option"]: row for row in options.describe(origins)}
+    rows = []
+    for option in dict.fromkeys(option for options in by_setting.values() for option in options):
+        given = {name: options[option] for name, options in by_setting.items()}
+        cells = {name: f"{_short(row['value'])}  ({row['origin']})" for name, row in given.items()}
+        if len(names) > 1 and len(set(cells.values())) == 1:
+            cells = {"all": cells[names[0]]}
+        rows.append({"option": option, **cells, "why": given[names[0]]["why"]})
+    columns = [column for column in ("option", "all", *names, "why") if any(column in row for row in rows)]
+    return [{column: row.get(column, "") for column in columns} for row in rows]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def train(study: Study, names: Sequence[str]) -> Rows:
+    """Train settings, unless they are trained already; a row each with the cost."""
+    columns = {"n_rows": "rows", "n_steps": "updates", "seconds": "seconds"}
+    columns |= {"peak_memory_mb": "peak memory, MB", "fingerprint": "fingerprint"}
+    rows = []
+    for name in names:
+        was_done = study.is_done(name)
+        record = study.train(name)
+        costs = {column: record[key] for key, column in columns.items()}
+        rows.append({"setting": name, **costs, "trained now": not was_done})
+    return rows
+
+
+def check_rows(study: Study, names: Sequence[str]) -> Rows:
+    """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
+    checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
+    keys = dict.fromkeys(key for values in checks.values() for key in values)
+    rows = []
+    for name, values in checks.items():
+        rows.append({"setting": name} | {key.replace("_", " "): values.get(key, "") for key in keys})
+    return rows
+
+
+def curve_rows(study: Study, names: Sequence[str]) -> Rows:
+    """The rows of the logs of several settings, each with its setting."""
+    logs = {name: read_jsonl(study.run.setting(name) / "log.jsonl", kind="log")[1] for name in names}
+    return [{"setting": name, **row} for name, log in logs.items() for _, row in log]
+
+
+def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
+    """The answer of each setting to one tweet, to read.
+
+    Raises:
+        UserError: there is no such tweet.
+    """
+    from mcr_lib.data.predictions import read_predictions
+
+    example = next((example for example in study.examples(split) if example.id == id), None)
+    if example is None:
+        raise UserError(f"no tweet {id} in {split}")
+    texts = [f"tweet {id}: {example.text}"]
+    for name in names:
+        _, predictions = read_predictions(study.answer(name, split))
+        answer = next(row.answer for row in predictions if row.id == id).strip()
+        texts.append(f"── {name}\n{answer or '(nothing)'}")
+    return "\n\n".join(texts)
+
+
+def files_of(study: Study, names: Sequence[str]) -> str:
+    """The files of each setting in the run folder, a line each."""
+    lines = []
+    for name in names:
+        files = sorted(p.name for p in study.run.setting(name).iterdir() if p.name != "checkpoints")
+        lines.append(f"settings/{name}: {', '.join(files)}")
+    return "\n".join(lines) or NOTHING
