@@ -17,7 +17,8 @@ from mcr_lib.study.figures import plots_bias
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import bias_cases, bias_found, bias_views, compared
+from mcr_lib.study.tables import bias_cases, bias_found, bias_views
+from mcr_lib.study.tables import comparison as compared
 
 N = 6
 PROFILE = """

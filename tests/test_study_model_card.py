@@ -7,7 +7,7 @@ import pytest
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.study.runs import model_card
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import compared
+from mcr_lib.study.tables import comparison as compared
 
 FACTS = {
     "fingerprint": "0123456789ab", "n_rows": 3500, "n_steps": 437, "n_processes": 4, "seconds": 3600.4,

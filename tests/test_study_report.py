@@ -12,7 +12,8 @@ from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.study.commands import report
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import compared, training_views
+from mcr_lib.study.tables import comparison as compared
+from mcr_lib.study.tables import training_views
 from tests.conftest import REPOSITORY
 
 

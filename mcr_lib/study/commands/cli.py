@@ -163,7 +163,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(report.to_json())
     else:
-        from mcr_lib.study.tables.show import show_check
+        from mcr_lib.study.tables.terminal import show_check
 
         show_check(report, _console())
     return 1 if report.differences else 0
@@ -179,7 +179,7 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(result)
     else:
-        from mcr_lib.study.tables.show import show_score
+        from mcr_lib.study.tables.terminal import show_score
 
         show_score(result, _console())
     return 0

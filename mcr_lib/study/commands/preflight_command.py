@@ -50,7 +50,7 @@ def lines(loaded: "Loaded") -> "list[Line]":
 
 
 def rows(loaded: "Loaded") -> list[dict[str, str]]:
-    """The table as rows for `tables.shown`, and last a line that sums it up."""
+    """The table as rows for `render.notebook`, and last a line that sums it up."""
     found = lines(loaded)
     told = [
         {"check": line.check, "": line.mark, "found": line.found, "what to do": line.todo} for line in found

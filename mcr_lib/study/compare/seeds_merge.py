@@ -25,7 +25,8 @@ from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
 from mcr_lib.study.runs.settings import RANDOM
-from mcr_lib.study.tables import bias_found, bias_views, compared, scoring
+from mcr_lib.study.tables import bias_found, bias_views, scoring
+from mcr_lib.study.tables import comparison as compared
 from mcr_lib.training.options import WITHOUT_EFFECT
 
 MAY_DIFFER = frozenset(

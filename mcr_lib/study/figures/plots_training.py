@@ -17,7 +17,7 @@ from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
 from mcr_lib.study.figures import plots
 from mcr_lib.study.figures.plots_chains import REWARD_COLOURS
-from mcr_lib.study.tables import compared
+from mcr_lib.study.tables import comparison as compared
 from mcr_lib.study.tables.injection import REWARD_COLUMNS
 from mcr_lib.study.tables.rollout_views import Group
 from mcr_lib.study.tables.training_views import EncodedRow

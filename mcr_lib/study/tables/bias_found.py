@@ -29,7 +29,8 @@ from mcr_lib.schema import Example, checksum
 from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import compared, scoring
+from mcr_lib.study.tables import comparison as compared
+from mcr_lib.study.tables import scoring
 from mcr_lib.testbed.bait import baited
 
 

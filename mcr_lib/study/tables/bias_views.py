@@ -11,7 +11,7 @@ from mcr_lib.data import probes
 from mcr_lib.data.files import write_json
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import compared
+from mcr_lib.study.tables import comparison as compared
 from mcr_lib.study.tables.bias_found import Answers, BiasResults
 
 Rows = list[dict[str, Any]]
