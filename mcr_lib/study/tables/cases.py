@@ -91,7 +91,7 @@ def scorer_rows() -> list[dict[str, Any]]:
 
 
 def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str) -> float:
-    return round(scoring.task_ratios(judged, scorer)[task]["f1"].percent or 0.0, 2)
+    return round(scoring.f1_ratios(judged, scorer)[task].percent or 0.0, 2)
 
 
 def defect_rows(labels: Sequence[str]) -> list[dict[str, str]]:

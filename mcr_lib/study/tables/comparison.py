@@ -41,10 +41,11 @@ def splits(config: Config) -> list[str]:
 
 def judged(study: Study, names: Iterable[str], split: str) -> dict[str, list[Judged]]:
     """Setting -> its judged answers to a split, generated unless they are there."""
-    parse = study.config.parse
-    return {
-        name: scoring.judged_file(study.examples(split), study.answer(name, split), parse) for name in names
-    }
+    parse, answers = study.config.parse, {}
+    for name in names:
+        file = scoring.read_answers(study.examples(split), study.answer(name, split), parse)
+        answers[name] = file.judged
+    return answers
 
 
 def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[str, Any]]:
@@ -56,6 +57,32 @@ def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[st
     }
 
 
+def numbers(report: Mapping[str, Any]) -> dict[str, tuple[Any, Any, Any]]:
+    """Metric of `results.csv` -> its value and the ends of its 95 % interval (`None` without one).
+
+    Percent, but counts for n_count and altered.
+    """
+    values: dict[str, tuple[Any, Any]] = {}
+    for task in metrics.TASKS:
+        if (score := report.get(task)) is not None:
+            for key, interval in (("f1", "ci95"), ("p", "ci95_p"), ("r", "ci95_r")):
+                values[f"{task}_{key}"] = score[key], score[interval]
+    for group in ("textual_bias", "visual_bias"):
+        for key, value in report.get(group, {}).items():
+            if key != "n_predictions" and not isinstance(value, Mapping):
+                values[key] = value, report[group]["ci95"].get(key)
+    n, n_unread = report["parse"]["n_answers"], sum(report["parse"]["failed_by_reason"].values())
+    values["unread"] = (round(100 * n_unread / n, 2) if n else 0.0), None
+    return {key: (value, *(interval or (None, None))) for key, (value, interval) in values.items()}
+
+
+def _cell(number: tuple[Any, Any, Any] | None) -> str:
+    value, low, high = number or (None, None, None)
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if low is None else f"{value:.1f}\n({low:.1f}\u00a0to\u00a0{high:.1f})"
+
+
 def score_rows(by_split: Mapping[str, Reports]) -> Rows:
     """Per setting of the last split GMNER F1 on every split, MNER and EEG F1 on the last one, each with its
     95 % interval, and the share of answers that could not be parsed.
@@ -63,12 +90,12 @@ def score_rows(by_split: Mapping[str, Reports]) -> Rows:
     *_, last = by_split
     rows = []
     for name, report in by_split[last].items():
-        scores = {
-            f"GMNER, {split}": of_split.get(name, {}).get("gmner") for split, of_split in by_split.items()
-        }
-        scores |= {f"{task.upper()}, {last}": report.get(task) for task in ("mner", "eeg")}
-        row = {"setting": name} | {column: _with_interval(score, "f1") for column, score in scores.items()}
-        rows.append(row | {catalogue.label("unread"): f"{_unread(report):.1f}"})
+        row, of_last = {"setting": name}, numbers(report)
+        for split, of_split in by_split.items():
+            gmner = numbers(of_split[name]).get("gmner_f1") if name in of_split else None
+            row[f"GMNER, {split}"] = _cell(gmner)
+        row |= {f"{task.upper()}, {last}": _cell(of_last.get(f"{task}_f1")) for task in ("mner", "eeg")}
+        rows.append(row | {catalogue.label("unread"): _cell(of_last["unread"])})
     return rows
 
 
@@ -92,25 +119,16 @@ def task_rows(reports: Reports) -> Rows:
 
 def bias_rows(of_split: Reports) -> Rows:
     """Per setting the metrics of both shortcuts, each with its 95 % interval, and the N-F1 of blind rules."""
-    columns = catalogue.labels(("n_pre", "n_rec", "n_f1", *GROUNDING))
-    n_count, n_rate = catalogue.label("n_count"), catalogue.label("n_rate")
+    columns = catalogue.labels(("n_pre", "n_rec", "n_f1", *GROUNDING, "n_count", "n_rate"))
     rows = []
     for name, report in of_split.items():
-        textual, visual = report.get("textual_bias"), report["visual_bias"]
-        row = {"setting": name} | {label: _with_interval(textual, key) for key, label in columns.items()}
-        rows.append(row | {n_count: visual["n_count"], n_rate: _with_interval(visual, "n_rate")})
+        values = numbers(report)
+        row = {"setting": name} | {label: _cell(values.get(key)) for key, label in columns.items()}
+        rows.append(row | {columns["n_count"]: values["n_count"][0]})
     empty = dict.fromkeys(rows[0], "") if rows else {}
     for name, scores in _blind(of_split).items():
         rows.append(empty | {"setting": f"({name})", columns["n_f1"]: f"{scores['n_f1']:.1f}"})
     return rows
-
-
-def _with_interval(scores: Mapping[str, Any] | None, key: str) -> str:
-    if scores is None or scores[key] is None:
-        return "–"
-    interval = scores["ci95"].get(key) if isinstance(scores["ci95"], Mapping) else scores["ci95"]
-    value = f"{scores[key]:.1f}"
-    return f"{value}\n({interval[0]:.1f}\u00a0to\u00a0{interval[1]:.1f})" if interval else value
 
 
 def _blind(of_split: Reports) -> dict[str, Mapping[str, float]]:
@@ -119,24 +137,23 @@ def _blind(of_split: Reports) -> dict[str, Mapping[str, float]]:
     return {name: scores[name] for name in yardsticks.BLIND if name in scores}
 
 
-def type_rows(of_split: Reports, task: str = "gmner") -> Rows:
-    """F1 by entity type, a row per setting; `None` for a type without gold entities."""
-    by_type = {name: report["by_type"].get(task) for name, report in of_split.items()}
-    return [
-        {"setting": name} | {label: row["f1"] if row["n_gold"] else None for label, row in rows.items()}
-        for name, rows in by_type.items()
-        if rows is not None
-    ]
+def type_rows(of_split: Reports) -> Rows:
+    """GMNER F1 by entity type, a row per setting; `None` for a type without gold entities."""
+    rows = []
+    for name, report in of_split.items():
+        if (by_type := report["by_type"].get("gmner")) is not None:
+            f1 = {label: score["f1"] if score["n_gold"] else None for label, score in by_type.items()}
+            rows.append({"setting": name, **f1})
+    return rows
 
 
 def grounding_rows(of_split: Reports) -> Rows:
     """False and missed grounding of each setting in percent, each with its 95 % interval."""
     rows = []
     for name, report in of_split.items():
-        row, textual = {"setting": name}, report["textual_bias"]
+        row, values = {"setting": name}, numbers(report)
         for key in GROUNDING:
-            low, high = textual["ci95"][key] or (None, None)
-            row |= {key: textual[key], f"{key}_low": low, f"{key}_high": high}
+            row[key], row[f"{key}_low"], row[f"{key}_high"] = values[key]
         rows.append(row)
     return rows
 
@@ -200,14 +217,12 @@ def is_consistent(of_split: Reports, rows: Sequence[Mapping[str, Any]], n: int) 
     return True
 
 
-def pair_rows(by_setting: Mapping[str, Sequence[Judged]], config: Config, task: str = "gmner") -> Rows:
-    """A paired test of F1 for every two settings, the later one of the profile minus the earlier."""
-    f1 = {
-        name: scoring.task_ratios(answers, config.scorer)[task]["f1"] for name, answers in by_setting.items()
-    }
+def pair_rows(by_setting: Mapping[str, Sequence[Judged]], config: Config) -> Rows:
+    """A paired test of GMNER F1 for every two settings, the later one of the profile minus the earlier."""
+    f1 = {name: scoring.f1_ratios(answers, config.scorer)["gmner"] for name, answers in by_setting.items()}
     rows = []
     for a, b in combinations(f1, 2):
-        test = scoring.f1_test(f1[b], f1[a], task, (b, a), config.n_resamples, config.seed)
+        test = scoring.f1_test(f1[b], f1[a], "gmner", (b, a), config.n_resamples, config.seed)
         low, high = test["ci95"]
         row = {"pair": f"{b} − {a}", "difference": test["difference"], "ci_low": low, "ci_high": high}
         rows.append(row | {"p": test["p_value"], "verdict": test["verdict"]})
@@ -227,48 +242,24 @@ def most_different(by_setting: Mapping[str, Sequence[Judged]], n: int) -> dict[s
 
 def drawn_rows(by_setting: Mapping[str, Sequence[Judged]]) -> Rows:
     """The values of a picture of answers: setting, tweet, text, predictions."""
-    return [
-        {
-            "setting": name,
-            "id": j.example.id,
-            "text": j.example.text,
-            "predicted": [(p.text, p.type, p.box_xyxy) for p in j.predictions],
-        }
-        for name, answers in by_setting.items()
-        for j in answers
-    ]
+    rows = []
+    for name, answers in by_setting.items():
+        for j in answers:
+            predicted = [(p.text, p.type, p.box_xyxy) for p in j.predictions]
+            rows.append({"setting": name, "id": j.example.id, "text": j.example.text, "predicted": predicted})
+    return rows
 
 
 def result_rows(by_split: Mapping[str, Reports], seed: int) -> Rows:
-    """`results.csv`: one row per setting, split and metric; percent, but counts for n_count and altered."""
+    """`results.csv`: one row per setting, split and metric (`numbers`)."""
     rows = []
     for split, of_split in by_split.items():
         for name, report in of_split.items():
             tail = {"n": report["n_examples"], "signature": report["signature"]}
-            for metric, value, interval in _values(report):
-                low, high = interval or (None, None)
+            for metric, (value, low, high) in numbers(report).items():
                 row = {"setting": name, "split": split, "seed": seed, "metric": metric, "value": value}
                 rows.append(row | {"ci_low": low, "ci_high": high, **tail})
     return rows
-
-
-def _values(report: Mapping[str, Any]) -> Iterable[tuple[str, Any, Any]]:
-    """(metric, value, interval) of every number of a report."""
-    for task in metrics.TASKS:
-        if (score := report.get(task)) is not None:
-            for key, interval in (("f1", "ci95"), ("p", "ci95_p"), ("r", "ci95_r")):
-                yield f"{task}_{key}", score[key], score[interval]
-    for group in ("textual_bias", "visual_bias"):
-        for key, value in report.get(group, {}).items():
-            if key != "n_predictions" and not isinstance(value, Mapping):
-                yield key, value, report[group]["ci95"].get(key)
-    yield "unread", _unread(report), None
-
-
-def _unread(report: Mapping[str, Any]) -> float:
-    """The share in percent of answers that could not be parsed."""
-    n, failed = report["parse"]["n_answers"], sum(report["parse"]["failed_by_reason"].values())
-    return round(100 * failed / n, 2) if n else 0.0
 
 
 def write(

@@ -27,6 +27,7 @@ from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, checksum
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config, Loaded
+from mcr_lib.study.tables import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,30 @@ def join(examples: Sequence[Example], predictions: Sequence[Prediction], *, pars
     return ScoredFile(judged, parsed, ids, n_other_size)
 
 
+def read_answers(examples: Sequence[Example], path: str | Path, parse: Mode) -> ScoredFile:
+    """`join` of a predictions file.
+
+    Raises:
+        UserError: the file is missing or broken, or none of its ids is in the split.
+    """
+    _, rows = read_predictions(path)
+    answers = join(examples, rows, parse=parse)
+    if len(answers.ids["missing"]) == len(examples):
+        ids = f"none of its {len(rows)} ids is in the {examples[0].split} split of {examples[0].source}"
+        raise UserError(f"{path}: {ids}; is it another split or data set?")
+    return answers
+
+
 def task_ratios(judged: Sequence[Judged], scorer: str) -> dict[str, dict[str, Ratio]]:
     """Task -> P, R, F1 as ratios over tweets, for every task that the source's constraints allow."""
     tasks = metrics.scored_tasks(judged[0].example.constraints)
     outcomes = {task: [metrics.outcome(j, task, scorer) for j in judged] for task in tasks}
     return {task: metrics.ratios(metrics.totals(of_task)) for task, of_task in outcomes.items()}
+
+
+def f1_ratios(judged: Sequence[Judged], scorer: str) -> dict[str, Ratio]:
+    """Task -> F1 as a ratio over tweets."""
+    return {task: ratios["f1"] for task, ratios in task_ratios(judged, scorer).items()}
 
 
 def report(judged: Sequence[Judged], *, scorer: str, n_resamples: int, seed: int) -> dict[str, Any]:
@@ -139,20 +159,20 @@ def yardstick_scores(examples: Sequence[Example], scorer: str) -> dict[str, dict
         judged = [metrics.judge(example, rule(example)) for example in examples]
         textual = bias.textual_bias(judged)
         ratios = {key: textual[key] for key in ("n_f1", "false_grounding", "missed_grounding")}
-        ratios["gmner_f1"] = task_ratios(judged, scorer)["gmner"]["f1"]
+        ratios["gmner_f1"] = f1_ratios(judged, scorer)["gmner"]
         rows[name] = {key: _round(ratio.percent) for key, ratio in ratios.items()}
     return rows
 
 
 def yardstick_table(examples: Sequence[Example]) -> dict[str, Any]:
     """GMNER F1 of every yardstick under every scorer, its N-F1, and the data they were computed on."""
-    by_scorer = {scorer: yardstick_scores(examples, scorer) for scorer in metrics.SCORERS}
-    rows = {
-        name: {scorer: of[name]["gmner_f1"] for scorer, of in by_scorer.items()}
-        for name in yardsticks.YARDSTICKS
-    }
+    rows: dict[str, dict[str, float | None]] = {name: {} for name in yardsticks.YARDSTICKS}
+    for scorer in metrics.SCORERS:
+        scores = yardstick_scores(examples, scorer)
+        for name, row in rows.items():
+            row[scorer] = scores[name]["gmner_f1"]
     for name, row in rows.items():
-        row["n_f1"] = by_scorer[metrics.SCORERS[0]][name]["n_f1"]
+        row["n_f1"] = scores[name]["n_f1"]  # the same under every scorer
     return {
         "format_version": FORMAT_VERSION,
         "data": f"{examples[0].source}:{checksum(examples)}",
@@ -164,31 +184,18 @@ def yardstick_table(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def score_file(
-    *,
-    source: str,
-    root: str | Path,
-    predictions: str | Path,
-    version: str | None = None,
-    split: str = "test",
-    n_resamples: int = 1000,
-    seed: int = 0,
-    **options: Any,
+    *, source: str, root: str | Path, version: str | None = None, split: str = "test", **options: Any
 ) -> dict[str, Any]:
     """The report that `mcr score` prints: `score_examples` of a split that is read from a data folder.
 
     Args:
         root: the folder of the data set.
-        options: `scorer`, `parse` and `compare` of `score_examples`.
+        options: of `score_examples`, `predictions` among them.
 
     Raises:
-        UserError: data or predictions are missing or broken, no id of the file is in the split, or a number
-            is out of range.
+        UserError: the data is missing or broken, or as `score_examples`.
     """
-    if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
-        expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
-        raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
-    examples = load_split(source, root, split=split, version=version)
-    return score_examples(examples, predictions, n_resamples=n_resamples, seed=seed, **options)
+    return score_examples(load_split(source, root, split=split, version=version), **options)
 
 
 def score_examples(
@@ -197,8 +204,8 @@ def score_examples(
     *,
     scorer: str = "definition",
     parse: Mode = "strict",
-    n_resamples: int,
-    seed: int,
+    n_resamples: int = 1000,
+    seed: int = 0,
     compare: str | Path | None = None,
 ) -> dict[str, Any]:
     """The report of a predictions file, as one JSON-ready dict.
@@ -209,16 +216,19 @@ def score_examples(
         compare: another predictions file for the same tweets; adds paired tests (file minus other).
 
     Raises:
-        UserError: a file is missing or broken, or none of its ids is in the split.
+        UserError: a file is missing or broken, none of its ids is in the split, or a number is out of range.
     """
-    answers, first = _read(examples, predictions, parse), examples[0]
+    if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
+        expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
+        raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
+    answers, first = read_answers(examples, predictions, parse), examples[0]
     signature = metrics.signature(
         scorer=scorer, source=first.source, checksum=checksum(examples), split=first.split, parse=parse,
         extra={"resamples": n_resamples, "seed": seed},
     )  # fmt: skip
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
-    others = task_ratios(_read(examples, predictions, other_parse).judged, scorer)
-    other_f1 = {f"{task}_f1": _round(of_task["f1"].percent) or 0.0 for task, of_task in others.items()}
+    others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
+    other_f1 = {f"{task}_f1": round(ratio.percent or 0.0, 2) for task, ratio in others.items()}
     result = {
         "format_version": FORMAT_VERSION,
         "signature": signature,
@@ -233,13 +243,11 @@ def score_examples(
     if {"box", "type"} <= set(first.constraints):
         result["yardsticks"] = yardstick_scores(examples, scorer)
     if compare is not None:
-        rival = _read(examples, compare, parse)
+        rival = read_answers(examples, compare, parse)
         a, b = Path(predictions), Path(compare)
         names = (str(a), str(b)) if a.name == b.name else (a.name, b.name)
-        f1, rival_f1 = task_ratios(answers.judged, scorer), task_ratios(rival.judged, scorer)
-        tests = {
-            task: f1_test(f1[task]["f1"], rival_f1[task]["f1"], task, names, n_resamples, seed) for task in f1
-        }
+        f1, rival_f1 = f1_ratios(answers.judged, scorer), f1_ratios(rival.judged, scorer)
+        tests = {task: f1_test(f1[task], rival_f1[task], task, names, n_resamples, seed) for task in f1}
         result["compare"] = {"with": names[1], "ids": _id_counts(rival), **tests}
     return result
 
@@ -249,11 +257,12 @@ def f1_test(
 ) -> dict[str, Any]:
     """The paired test of two F1 scores of a task: difference in points, 95 % interval, p and a verdict."""
     test = statistics.paired_test(first, second, n_resamples=n_resamples, rng=np.random.default_rng(seed))
+    metric = catalogue.label(f"{task}_f1")
     return {
         "difference": round(test.difference, 2),
         "ci95": [round(end, 2) for end in test.ci95],
         "p_value": round(test.p_value, 4),
-        "verdict": statistics.verdict(test, first=names[0], second=names[1], metric=f"{task.upper()} F1"),
+        "verdict": statistics.verdict(test, first=names[0], second=names[1], metric=metric),
     }
 
 
@@ -276,11 +285,6 @@ def configured_file(loaded: Loaded, examples: Sequence[Example]) -> Path | None:
 def options(config: Config) -> dict[str, Any]:
     """How a configuration says to score: options of `score_examples`."""
     return {key: getattr(config, key) for key in ("scorer", "parse", "n_resamples", "seed")}
-
-
-def judged_file(examples: Sequence[Example], predictions: Path, parse: Mode) -> list[Judged]:
-    """The judged answers of a predictions file."""
-    return _read(examples, predictions, parse).judged
 
 
 def n_mistakes(judged: Judged) -> int:
@@ -332,17 +336,6 @@ def placing_summary(judged: Sequence[Judged]) -> dict[str, int]:
         "unplaced": kinds["unplaced"],
         "several_boxes": sum(len(p.boxes_xyxy) > 1 for j in judged for p in j.predictions),
     }
-
-
-def _read(examples: Sequence[Example], path: str | Path, parse: Mode) -> ScoredFile:
-    _, rows = read_predictions(path)
-    answers = join(examples, rows, parse=parse)
-    if len(answers.ids["missing"]) == len(examples):
-        where = f"the {examples[0].split} split of {examples[0].source}"
-        raise UserError(
-            f"{path}: none of its {len(rows)} ids is in {where}; is it another split or data set?"
-        )
-    return answers
 
 
 def _id_counts(answers: ScoredFile) -> dict[str, dict[str, Any]]:

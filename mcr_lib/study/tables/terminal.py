@@ -21,11 +21,10 @@ def show_check(report: CheckReport, console: Console) -> None:
         rows.append([name, *(_checked(value, expected) for value, expected in values)])
     console.print(terminal(f"{report.source}: found (expected)", ["", *columns], rows))
     if len(report.n_types) > 4:
-        types = ", ".join(f"{name} {count:,}" for name, count in report.n_types.items())
-        console.print(f"types: {types}", highlight=False)
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in report.images.counts.items())
-    _print(console, f"images of {report.images.n_examples:,} tweets: {counts}")
-    problems = report.images.problems
+        console.print(f"types: {_counts(report.n_types)}", highlight=False)
+    images, problems = report.images, report.images.problems
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in images.counts.items())
+    _print(console, f"images of {images.n_examples:,} tweets: {counts}")
     for problem in problems[:5]:
         _print(console, f"  {problem}")
     if len(problems) > 5:
@@ -65,13 +64,11 @@ def show_score(result: Mapping[str, Any], console: Console) -> None:
     scores = {task.upper(): result[task] for task in TASKS if task in result}
     lines = [[name, *map(_f, (s["p"], s["r"], s["f1"])), _interval(s["ci95"])] for name, s in scores.items()]
     console.print(terminal("scores, %", ["", "P", "R", "F1", "95 % interval of F1"], lines))
-    by_type = {task.upper(): rows.values() for task, rows in result["by_type"].items()}
     types = list(result["by_type"].get("mner", {}))
     if len(types) <= 5:
-        lines = [
-            [name, *(f"{row['f1']:.2f} ({row['n_gold']:,})" for row in rows)]
-            for name, rows in by_type.items()
-        ]
+        lines = []
+        for task, rows in result["by_type"].items():
+            lines.append([task.upper(), *(f"{row['f1']:.2f} ({row['n_gold']:,})" for row in rows.values())])
         console.print(terminal("F1 by type, % (gold entities)", ["", *types], lines))
     _show_bias(result, console)
     _show_parsing(result, console)
@@ -97,9 +94,8 @@ def _show_bias(result: Mapping[str, Any], console: Console) -> None:
         rows = {"all tweets": textual, f"hard subset (tweets: {hard['n_tweets']:,})": hard}
         lines = [[name, *(_f(row[key]) for key in TEXTUAL_BIAS)] for name, row in rows.items()]
         console.print(terminal("textual bias, %", ["", *labels(TEXTUAL_BIAS).values()], lines))
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in wrong.items())
         pairs = f"{sharing['pairs']:,} (gold {sharing['gold_pairs']:,})"
-        _print(console, f"wrong boxes show: {kinds}; pairs that share a box: {pairs}")
+        _print(console, f"wrong boxes show: {_counts(wrong)}; pairs that share a box: {pairs}")
     visual = result["visual_bias"]
     n_count = f"{label('n_count')} {visual['n_count']:,} of {visual['n_predictions']:,} predictions"
     n_rate = f"{label('n_rate')} {_f(visual['n_rate'])} %"
@@ -109,37 +105,35 @@ def _show_bias(result: Mapping[str, Any], console: Console) -> None:
 def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     parse, placing, other = result["parse"], result["placing"], result["other_parse"]
     n, failed = parse["n_answers"], parse["failed_by_reason"]
-    shares = (_share(count, n) for count in (parse["ok"], parse["lenient"], sum(failed.values())))
-    text = "answers: {:,}; read as they are {}, mended {}, not read {}".format(n, *shares)
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in failed.items())
-    _print(console, f"{text} ({reasons})" if reasons else text)
-    n = placing["n_predictions"]
-    names = {"exact": "placed", "lenient": "placed without spaces"}
+    parsed = f"read as they are {_share(parse['ok'], n)}, mended {_share(parse['lenient'], n)}"
+    reasons = f" ({_counts(failed)})" if failed else ""
+    _print(console, f"answers: {n:,}; {parsed}, not read {_share(sum(failed.values()), n)}{reasons}")
+    n, names = placing["n_predictions"], {"exact": "placed", "lenient": "placed without spaces"}
     names |= {"duplicate": "duplicate", "unplaced": "not in the text"}
     kinds = ", ".join(f"{name} {_share(placing[key], n)}" for key, name in names.items())
     _print(console, f"predictions: {n:,}; {kinds}, with several boxes {placing['several_boxes']:,}")
-    mode = "leniently" if other["parse"] == "lenient" else "strictly"
-    f1 = {task.upper(): other[f"{task}_f1"] for task in TASKS if f"{task}_f1" in other}
-    _print(
-        console, f"read {mode} instead: {', '.join(f'{name} F1 {value:.2f}' for name, value in f1.items())}"
-    )
+    f1 = ", ".join(f"{label(key)} {value:.2f}" for key, value in other.items() if key != "parse")
+    _print(console, f"read {'leniently' if other['parse'] == 'lenient' else 'strictly'} instead: {f1}")
     _show_ids(result["ids"], "", console)
-    if n_other := result["image_size_differs"]:
-        note = f"{n_other:,} rows name another image size than annotated (boxes scored as shares)"
-        _print(console, note, style="yellow")
+    if n := result["image_size_differs"]:
+        note = "rows name another image size than annotated (boxes scored as shares)"
+        _print(console, f"{n:,} {note}", style="yellow")
 
 
 def _show_ids(ids_by_kind: Mapping[str, Mapping[str, Any]], prefix: str, console: Console) -> None:
     for kind, ids in ids_by_kind.items():
         if ids["count"]:
-            first = f"e.g. {', '.join(ids['first'])}"
-            text = f"{prefix}{kind} ids: {ids['count']:,} ({_ID_NOTES[kind]}), {first}"
-            _print(console, text, style="yellow")
+            count = f"{prefix}{kind} ids: {ids['count']:,} ({_ID_NOTES[kind]})"
+            _print(console, f"{count}, e.g. {', '.join(ids['first'])}", style="yellow")
 
 
 def _print(console: Console, text: str, *, style: str | None = None) -> None:
     """Print one line as it is: words of a file are no markup, and the terminal wraps the line."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _f(value: float | None) -> str:
