@@ -41,11 +41,11 @@ def splits(config: Config) -> list[str]:
 
 def judged(study: Study, names: Iterable[str], split: str) -> dict[str, list[Judged]]:
     """Setting -> its judged answers to a split, generated unless they are there."""
-    parse, answers = study.config.parse, {}
-    for name in names:
-        file = scoring.read_answers(study.examples(split), study.answer(name, split), parse)
-        answers[name] = file.judged
-    return answers
+    parse = study.config.parse
+    return {
+        name: scoring.read_answers(study.examples(split), study.answer(name, split), parse).judged
+        for name in names
+    }
 
 
 def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[str, Any]]:
