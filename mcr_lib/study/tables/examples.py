@@ -5,15 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from mcr_lib import bias, boxes
+from mcr_lib import boxes
 from mcr_lib.data.check import CheckReport, quirks_by_kind
 from mcr_lib.data.shares import V2_SHARES, shares
 from mcr_lib.schema import Entity, Example
 
 Rows = list[dict[str, Any]]
 
-_ENTITY = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
-_TWEET = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type", "width", "height"]
 _NAN = float("nan")
 
 
@@ -34,9 +32,10 @@ def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | 
         for e in example.entities:
             coarse = (coarse_of or {}).get(e.type, e.type)
             share = _box_share(e, example.image_size_px)
-            text = example.split, example.id, e.text, e.type, coarse, e.end - e.start
-            rows.append((*text, e.is_groundable, len(e.boxes_xyxy_px or ()), share))
-    return pd.DataFrame(rows, columns=_ENTITY)
+            head = example.split, example.id, e.text, e.type, coarse, e.end - e.start
+            rows.append((*head, e.is_groundable, len(e.boxes_xyxy_px or ()), share))
+    columns = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _box_share(entity: Entity, size_px: tuple[int, int] | None) -> float:
@@ -50,8 +49,8 @@ def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
     """One row per tweet: split, id, n_tokens, n_entities, n_groundable, is_mixed_within_type, and width and
     height of its image (NaN if unknown).
 
-    `is_mixed_within_type`: the tweet has a groundable and a not-groundable entity of one type, the hard case
-    of `bias.is_hard`.
+    `is_mixed_within_type`: the tweet has a groundable and a not-groundable entity of one type (`bias.is_hard`
+    is the same of an entity).
 
     Example:
         >>> tweet = Example("1", "demo", "dev", ("hi",), (), ("PER",))
@@ -60,12 +59,12 @@ def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
     """
     rows = []
     for example in examples:
-        n_groundable = sum(bool(entity.is_groundable) for entity in example.entities)
-        is_mixed = any(bias.is_hard(example, entity) for entity in example.entities)
-        counts = len(example.tokens), len(example.entities), n_groundable
-        width, height = example.image_size_px or (_NAN, _NAN)
-        rows.append((example.split, example.id, *counts, is_mixed, width, height))
-    return pd.DataFrame(rows, columns=_TWEET)
+        shown = [entity.type for entity in example.entities if entity.is_groundable]
+        absent = [entity.type for entity in example.entities if entity.is_groundable is False]
+        counts = len(example.tokens), len(example.entities), len(shown), bool({*shown} & {*absent})
+        rows.append((example.split, example.id, *counts, *(example.image_size_px or (_NAN, _NAN))))
+    columns = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type"]
+    return pd.DataFrame(rows, columns=[*columns, "width", "height"])
 
 
 def mixture(tweets: pd.DataFrame) -> dict[str, int]:

@@ -54,7 +54,9 @@ def escape(value: Any) -> str:
 
 
 def terminal(title: str, columns: Sequence[str], lines: Iterable[Sequence[str]] = ()) -> "Table":
-    """A rich table: the first column left-aligned, the others right-aligned. Cells may hold rich's markup."""
+    """A table of the terminal: the first column to the left, the others to the right. Cells may hold rich's
+    markup.
+    """
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
