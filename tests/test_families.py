@@ -21,7 +21,8 @@ from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction, read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge, outcome, ratios, totals
-from mcr_lib.study.commands import predict, preflight
+from mcr_lib.study.commands import predict
+from mcr_lib.study.commands import preflight as preflight_table
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training import (
@@ -190,7 +191,7 @@ def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights
         "check_groups": 0,
     }
     loaded = config.load("qwen3-vl-8b", tmp_path / "run", told)
-    assert {line.mark for line in preflight.lines(loaded)} == {"✓"}
+    assert {line.mark for line in preflight_table.lines(loaded)} == {"✓"}
 
     study = Study(loaded)
     files = {name: read_predictions(study.answer(name, "test")) for name in ("base", "mcr")}

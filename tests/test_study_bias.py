@@ -18,7 +18,7 @@ from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import bias as bias_tables
-from mcr_lib.study.tables import bias_cases, compared
+from mcr_lib.study.tables import bias_cases, comparison
 
 N = 6
 PROFILE = """
@@ -300,7 +300,7 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
     results = bias_tables.result_rows(found, tables)
     keys = [(row["split"], row["setting"], row["metric"]) for row in results]
     assert len(set(keys)) == len(keys)
-    assert {tuple(row) for row in results} == {compared.RESULT_COLUMNS}
+    assert {tuple(row) for row in results} == {comparison.RESULT_COLUMNS}
     metrics = {metric for *_, metric in keys}
     wanted = (
         "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate "
@@ -312,7 +312,7 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
     assert (erase["value"], erase["n"], erase["split"]) == (0.0, N, "test")
     assert f"probe=erase:{checksum([p.example for p in found.probes['erase']])}" in erase["signature"]
     from_05 = {**erase, "metric": "gmner_f1", "value": 12.5}
-    assert compared.add_results(folder, [from_05]) == ["results.csv"]
+    assert comparison.add_results(folder, [from_05]) == ["results.csv"]
     for _ in range(2):
         lines = bias_tables.write(found, folder, tables, results, "a note")
         assert lines == ["scores/bias.json", "results.csv"]

@@ -13,13 +13,9 @@ from mcr_lib.study.tables.facts import all_facts, reproduction
 from tests.conftest import REPOSITORY
 
 STATUSES = {
-    "reproduced",
-    "differs",
-    "mechanism shown on the testbed",
-    "published by others",
-    "unknown to us",
-    "not run",
-}
+    "reproduced", "differs", "mechanism shown on the testbed", "published by others",
+    "unknown to us", "not run",
+}  # fmt: skip
 ROWS = reproduction()
 COMMANDS = sorted({row["command"] for row in ROWS if row["command"]})
 
@@ -40,9 +36,8 @@ def test_a_row_says_how_far_it_has_come_and_what_is_missing():
         assert ("missing" in row) == (row["status"] == "not run"), row
         assert {"what", "command", "hardware", "hours", "expected"} <= set(row)
         if row["command"] and "tiny" in row["command"]:
-            assert row["status"] not in ("reproduced", "differs"), (
-                "a run on the testbed says nothing of the paper's rows"
-            )
+            # a run on the testbed says nothing about the paper's rows
+            assert row["status"] not in ("reproduced", "differs"), row
 
 
 def test_the_document_shows_the_rows_with_the_values_of_the_facts():
@@ -59,9 +54,8 @@ def test_a_command_is_taken_by_the_command_line_and_the_profile(command, tmp_pat
     given = cli._parser().parse_args(arguments)
     loaded = config.load(given.profile, tmp_path, config.parse_set(given.pairs))
     assert loaded.config.settings
-    assert len(
-        runner._chosen(runner.find_notebooks(loaded.config.notebooks), given.only, given.start_from)
-    ) == (len(given.only) or 6)
+    notebooks = runner.find_notebooks(loaded.config.notebooks)
+    assert len(runner._chosen(notebooks, given.only, given.start_from)) == (len(given.only) or 6)
 
 
 DOCUMENTS = [

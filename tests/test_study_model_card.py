@@ -7,7 +7,7 @@ import pytest
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.study.runs import model_card
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import compared
+from mcr_lib.study.tables import comparison
 
 FACTS = {
     "fingerprint": "0123456789ab", "n_rows": 3500, "n_steps": 437, "n_processes": 4, "seconds": 3600.4,
@@ -87,7 +87,7 @@ def test_scores_come_into_the_card_when_they_are_there_and_only_its_own(run):
         {**head, "setting": "mrsi", "metric": "n_rate", "value": 2.5, "ci_low": None, "ci_high": None},
         {**head, "setting": "base", "metric": "gmner_f1", "value": 9.0},
     ]  # fmt: skip
-    compared._write_results(run, rows)
+    comparison._write_results(run, rows)
     mine, other = ((run.setting(name) / "model" / "README.md").read_text() for name in ("mrsi", "other"))
     told = mine[mine.index(model_card.SCORES) : mine.index(model_card.END)].splitlines()[1:]
     assert told == [
@@ -96,7 +96,7 @@ def test_scores_come_into_the_card_when_they_are_there_and_only_its_own(run):
         "| dev | N-Rate | 2.5 |  | 1500 | `scorer=definition split=dev` |",
     ]  # fmt: skip
     assert model_card.NOT_SCORED in other
-    compared._write_results(run, rows[:1])
+    comparison._write_results(run, rows[:1])
     again = (run.setting("mrsi") / "model" / "README.md").read_text()
     assert again.count("GMNER F1") == mine.count("GMNER F1") == 1
     assert "N-Rate" not in again

@@ -13,7 +13,7 @@ from PIL import Image
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.figures import plots
-from mcr_lib.study.tables import tables
+from mcr_lib.study.tables import comparison, examples
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_heatmap_writes_every_value_and_a_dash_for_none(ax):
 
 def test_score_bars_carry_the_interval_of_the_table(ax):
     report = {"gmner": {"p": 60.0, "r": 60.0, "f1": 60.0, "ci95": [55.0, 66.0]}, "mner": None, "eeg": None}
-    rows = tables.score_table({"run": report}).to_dict("records")
+    rows = comparison.task_rows({"run": report})
     plots.score_bars(ax, rows, n=10)
     low, high = ax.collections[0].get_segments()[0][:, 1]
     assert (low, high) == (pytest.approx(55), pytest.approx(66))
@@ -141,7 +141,7 @@ def test_the_style_file_is_found_and_applied():
 
 
 def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(tweet):
-    table = tables.entity_table([tweet])
+    table = examples.entity_table([tweet])
     # 50 x 80 of 120 x 100 pixels
     assert table["box_share"].iloc[0] == pytest.approx(4000 / 12000)
     assert table["n_boxes"].tolist() == [1, 0]
@@ -150,4 +150,4 @@ def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(t
 def test_a_tweet_table_finds_tweets_mixed_within_a_type():
     entities = (Entity("a", 0, 1, "PER", ((0, 0, 1, 1),)), Entity("b", 1, 2, "PER", ()))
     mixed = Example("1", "demo", "dev", ("a", "b"), entities, ("PER",))
-    assert tables.tweet_table([mixed])["is_mixed_within_type"].tolist() == [True]
+    assert examples.tweet_table([mixed])["is_mixed_within_type"].tolist() == [True]

@@ -12,7 +12,7 @@ from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.study.commands import report
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import compared, training
+from mcr_lib.study.tables import comparison, training
 from tests.conftest import REPOSITORY
 
 
@@ -34,7 +34,7 @@ def folder(loaded):
         [{"setting": "mrsi", "N-F1": "77.7"}],
     )
     told = {"scores": scores, "bias": bias, "pairs": pairs, "note": training.TESTBED_NOTE}
-    compared.write(run, {}, told, seed=0)
+    comparison.write(run, {}, told, seed=0)
     facts = {
         "status": "done",
         "setting": {"stage": "sft"},

@@ -33,21 +33,10 @@ def score(sample_dir, path, **kwargs):
 def test_a_perfect_file_scores_a_hundred_in_everything(sample_dir, examples, tmp_path):
     result = score(sample_dir, write(tmp_path / "p.jsonl", examples))
     for task in ("gmner", "mner", "eeg"):
-        assert result[task] == {
-            "p": 100.0,
-            "r": 100.0,
-            "f1": 100.0,
-            "ci95": [100.0, 100.0],
-            "ci95_p": [100.0, 100.0],
-            "ci95_r": [100.0, 100.0],
-        }
-    textual = result["textual_bias"]
-    assert (
-        textual["n_f1"],
-        textual["false_grounding"],
-        textual["missed_grounding"],
-        textual["balanced_accuracy"],
-    ) == (100, 0, 0, 100)
+        intervals = dict.fromkeys(("ci95", "ci95_p", "ci95_r"), [100.0, 100.0])
+        assert result[task] == {"p": 100.0, "r": 100.0, "f1": 100.0, **intervals}
+    keys = ("n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
+    assert [result["textual_bias"][key] for key in keys] == [100, 0, 0, 100]
     assert (result["visual_bias"]["n_count"], result["visual_bias"]["altered"]) == (0, 0)
 
 
@@ -68,13 +57,11 @@ def test_the_sample_predictions_score_as_worked_out_by_hand(sample_dir):
     assert result["visual_bias"]["n_count"] == 1
     strict = score(sample_dir, sample_dir / "predictions.jsonl")
     assert strict["parse"]["failed_by_reason"] == {"code_fence": 1, "unclosed_answer": 1}
-    assert (strict["gmner"]["r"], strict["other_parse"]["gmner_f1"]) == (
-        round(100 * 6 / 17, 2),
-        result["gmner"]["f1"],
-    )
+    assert strict["gmner"]["r"] == round(100 * 6 / 17, 2)
+    assert strict["other_parse"]["gmner_f1"] == result["gmner"]["f1"]
 
 
-def test_unknown_repeated_and_missing_ids_are_told(sample_dir, examples, tmp_path):
+def test_unknown_repeated_and_missing_ids_are_reported(sample_dir, examples, tmp_path):
     rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
     rows = [{"id": rows[0]["id"], "entities": []}, *rows[:-1], {"id": "elsewhere", "entities": []}]
     write_predictions(tmp_path / "p.jsonl", rows)
@@ -85,13 +72,11 @@ def test_unknown_repeated_and_missing_ids_are_told(sample_dir, examples, tmp_pat
         "missing": (1, [examples[-1].id]),
     }
     n_gold = sum(len(e.entities) for e in examples)
-    n_left = n_gold - len(
-        examples[-1].entities
-    )  # a missing id is an empty answer; of a repeated one the last row counts
+    n_left = n_gold - len(examples[-1].entities)  # missing: an empty answer; repeated: the last row counts
     assert (result["gmner"]["p"], result["gmner"]["r"]) == (100.0, round(100 * n_left / n_gold, 2))
 
 
-def test_a_file_for_another_split_is_told(sample_dir, tmp_path):
+def test_a_file_for_another_split_is_refused(sample_dir, tmp_path):
     dev = data.load_split("twitter-gmner", sample_dir, split="dev")
     with pytest.raises(UserError, match="none of its 6 ids is in the test split of twitter-gmner-v2"):
         score(sample_dir, write(tmp_path / "p.jsonl", dev))
@@ -111,12 +96,9 @@ def test_the_result_is_json_and_the_same_for_the_same_seed(sample_dir):
     assert first["signature"] != score(sample_dir, sample_dir / "predictions.jsonl", seed=4)["signature"]
 
 
-def test_the_ids_of_the_other_file_are_told_too(sample_dir, examples, tmp_path):
-    result = score(
-        sample_dir,
-        write(tmp_path / "p.jsonl", examples),
-        compare=write(tmp_path / "half.jsonl", examples[::2]),
-    )
+def test_the_ids_of_the_other_file_are_reported_too(sample_dir, examples, tmp_path):
+    path, half = write(tmp_path / "p.jsonl", examples), write(tmp_path / "half.jsonl", examples[::2])
+    result = score(sample_dir, path, compare=half)
     assert result["compare"]["with"] == "half.jsonl"
     assert result["compare"]["ids"]["missing"]["count"] == 4
     assert result["ids"]["missing"]["count"] == 0

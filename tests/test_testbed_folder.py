@@ -20,6 +20,7 @@ from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.study.figures import testbed_gallery
 from mcr_lib.study.runs import config, prepare
+from mcr_lib.study.tables.examples import share_rows
 from mcr_lib.testbed import drawing, folder
 from tests.conftest import REPOSITORY
 
@@ -271,7 +272,7 @@ def test_a_gallery_takes_a_number_in_range():
 
 
 def test_shares_stand_beside_those_of_v2(root):
-    rows = {row["share, %"]: row for row in prepare.share_rows({"test": read(root, "test")})}
+    rows = {row["share, %"]: row for row in share_rows({"test": read(root, "test")})}
     assert rows["entities: PER"]["Twitter-GMNER v2"] == 42.9
     assert rows["pictures with bait"]["Twitter-GMNER v2"] == ""
     n_bait = sum(bool(example.image_only) for example in read(root, "test"))

@@ -91,7 +91,7 @@ def _check(given: argparse.Namespace) -> int:
     if given.json:
         print_json(report.to_json())
     else:
-        from mcr_lib.study.tables.show import show_check
+        from mcr_lib.study.tables.terminal import show_check
 
         show_check(report, console())
     return 1 if report.differences else 0
@@ -105,7 +105,7 @@ def _score(given: argparse.Namespace) -> int:
     if given.json:
         print_json(result)
     else:
-        from mcr_lib.study.tables.show import show_score
+        from mcr_lib.study.tables.terminal import show_score
 
         show_score(result, console())
     return 0

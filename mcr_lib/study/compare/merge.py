@@ -24,7 +24,7 @@ from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import RANDOM
-from mcr_lib.study.tables import compared, scoring
+from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.study.tables.bias import CONTROLS, AlignedAnswers, blank_pairs, first_faults, read_answers, share
 from mcr_lib.training.options import WITHOUT_EFFECT
 
@@ -72,13 +72,13 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
     if not runs:
         raise UserError("nothing to compare: name at least one run folder")
     _check_profiles(runs)
-    splits = list(dict.fromkeys(split for run in runs for split in compared.splits(run.config)))
+    splits = list(dict.fromkeys(split for run in runs for split in comparison.splits(run.config)))
     settings = list(dict.fromkeys(name for run in runs for name in run.config.settings))
     gold, counted = {split: {} for split in splits}, {}
     for run in runs:
         if absent := [name for name in settings if name not in run.config.settings]:
             run.lacks(f"{run.path.name} has no setting {', '.join(absent)}")
-        for split in compared.splits(run.config):
+        for split in comparison.splits(run.config):
             if not run.folder.data(split).is_file():
                 run.lacks(f"no tweets of {split}")
                 continue

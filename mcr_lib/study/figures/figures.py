@@ -13,7 +13,7 @@ from PIL.Image import Image
 from mcr_lib.data.images import open_image
 from mcr_lib.metrics import SCORERS, Judged
 from mcr_lib.study.figures import plots
-from mcr_lib.study.tables import tables
+from mcr_lib.study.tables import comparison
 
 Rows = list[dict[str, Any]]
 _MANY = 6
@@ -24,7 +24,7 @@ def types(entities: pd.DataFrame, labels: Sequence[str]) -> tuple[Figure, Rows]:
     """Entities by coarse type, split by whether the image shows them.
 
     Args:
-        entities: from `tables.entity_table`.
+        entities: from `examples.entity_table`.
         labels: coarse types in the order of the bars.
     """
     rows: Rows = []
@@ -57,7 +57,7 @@ def types(entities: pd.DataFrame, labels: Sequence[str]) -> tuple[Figure, Rows]:
 
 
 def entities_per_tweet(tweets: pd.DataFrame) -> tuple[Figure, Rows]:
-    """How many tweets have how many entities; `tweets` is from `tables.tweet_table`."""
+    """How many tweets have how many entities; `tweets` is from `examples.tweet_table`."""
     counts = tweets["n_entities"].value_counts().sort_index()
     figure, ax = plt.subplots(figsize=(5.6, 3.2))
     plots.count_bars(ax, counts.to_dict(), xlabel="entities in a tweet", ylabel="tweets")
@@ -126,7 +126,7 @@ def degradation(rows: Rows, reference: tuple[str, float], *, n: int) -> Figure:
 
 def scores(reports: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, Rows]:
     """F1 of answers by name with its intervals."""
-    table = tables.score_table(reports).to_dict("records")
+    table = comparison.task_rows(reports)
     figure, ax = plt.subplots(figsize=(max(5.2, 2.0 + 1.5 * len(reports)), 3.4))
     plots.score_bars(ax, table, n=next(iter(reports.values()))["n_examples"])
     return figure, table

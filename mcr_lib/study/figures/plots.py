@@ -284,7 +284,7 @@ def reward_heatmap(
 
 
 def score_bars(ax: Axes, rows: Sequence[Mapping[str, Any]], *, n: int) -> Axes:
-    """F1 of each task by name with its 95 % interval: rows of `tables.score_table`, grouped by name.
+    """F1 of each task by name with its 95 % interval: rows of `comparison.task_rows`, grouped by name.
 
     Args:
         n: number of tweets, told in the title.

@@ -17,7 +17,7 @@ from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
 from mcr_lib.study.figures import plots
 from mcr_lib.study.figures.plots_chains import REWARD_COLOURS
-from mcr_lib.study.tables import compared
+from mcr_lib.study.tables import comparison
 from mcr_lib.study.tables.injection import REWARD_COLUMNS
 from mcr_lib.study.tables.rollouts import Group
 from mcr_lib.study.tables.training import EncodedRow
@@ -29,7 +29,7 @@ OTHER_COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#000000", "#6A3D9A", "#B8A500
 
 ERROR_COLOURS = dict(
     zip(
-        (*compared.GOLD_KINDS, *compared.EXTRA_KINDS),
+        (*comparison.GOLD_KINDS, *comparison.EXTRA_KINDS),
         ("#D9D9D9", "#E69F00", "#D55E00", "#F0B08A", "#F0E442", "#56B4E9", "#0072B2", "#009E73", "#CC79A7"),
         strict=True,
     )
@@ -215,8 +215,8 @@ def side_by_side(by_setting: Mapping[str, Sequence[Judged]], note: str = "") -> 
 
 
 def groundings(rows: Rows, blind: Rows = (), *, n: int) -> Figure:
-    """False against missed grounding of each setting with 95 % intervals (`compared.grounding_rows`), and of
-    rules that look at nothing (`compared.blind_rows`); those that treat all entities alike lie on the dotted
+    """False against missed grounding of each setting with 95 % intervals (`comparison.grounding_rows`), and of
+    rules that look at nothing (`comparison.blind_rows`); those that treat all entities alike lie on the dotted
     line.
     """
     figure, ax = plt.subplots(figsize=(5.0, 4.6))
@@ -282,7 +282,7 @@ def groundings(rows: Rows, blind: Rows = (), *, n: int) -> Figure:
 
 
 def types(rows: Rows, *, n: int) -> Figure:
-    """GMNER F1 by entity type and setting (`compared.type_rows`)."""
+    """GMNER F1 by entity type and setting (`comparison.type_rows`)."""
     labels = [key for key in rows[0] if key != "setting"]
     figure, ax = plt.subplots(figsize=(1.6 + 0.75 * len(labels), 0.42 * len(rows) + 1.1))
     plots.reward_heatmap(ax, rows, case="setting", columns=labels, digits=1)
@@ -292,14 +292,14 @@ def types(rows: Rows, *, n: int) -> Figure:
 
 def errors(rows: Rows, *, n: int) -> Figure:
     """What became of the gold entities, and what was predicted beside them, by setting
-    (`compared.error_rows`).
+    (`comparison.error_rows`).
     """
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9.6, 0.5 * len(rows) + 2.2), width_ratios=(3, 1.4), sharey=True
     )
     parts = (
-        (left, compared.GOLD_KINDS, f"gold entities (n = {n:,} tweets)"),
-        (right, compared.EXTRA_KINDS, "beside them"),
+        (left, comparison.GOLD_KINDS, f"gold entities (n = {n:,} tweets)"),
+        (right, comparison.EXTRA_KINDS, "beside them"),
     )
     for ax, kinds, title in parts:
         _stacked(ax, rows, kinds)

@@ -29,7 +29,7 @@ from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import compared, scoring
+from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.testbed.bait import baited
 
 Rows = list[dict[str, Any]]
@@ -166,7 +166,7 @@ def collect(study: Study) -> BiasResults:
         else:
             files = {end: study.run.predictions(stem) for end, stem in stems.items()}
         _add(results, name, files, tweets)
-        for other in compared.splits(config)[:-1] if name in results.answers else ():
+        for other in comparison.splits(config)[:-1] if name in results.answers else ():
             path = study.answer(name, other) if can_answer else study.run.predictions(f"{name}.{other}")
             answers = _read(results, name, path, study.examples(other))
             if answers is not None:
@@ -512,4 +512,4 @@ def write(
     """Write all tables to `scores/bias.json` and add the rows to `results.csv`; returns a line per file."""
     value = {"format_version": FORMAT_VERSION, **tables, "missing": results.missing, "note": note}
     write_json(folder.score("bias"), value)
-    return ["scores/bias.json", *(compared.add_results(folder, rows) if rows else [])]
+    return ["scores/bias.json", *(comparison.add_results(folder, rows) if rows else [])]

@@ -1,9 +1,8 @@
-"""The one catalogue of metrics: what each number of `results.csv` is called, its unit, which way is better,
-what it takes to measure it.
+"""The one catalogue of metrics: label, unit, better direction and needs of each number of `results.csv`.
 
-Tables, figures, report and the comparison over seeds read labels and directions here and nowhere else. N-Pre,
-N-Rec, N-F1, N-Count and N-Rate are the paper's (App. E.3); false and missed grounding, consistency and the
-image-caused N-Rate are ours.
+Tables, figures, report and the comparison over seeds take labels and directions from here and nowhere else.
+N-Pre, N-Rec, N-F1, N-Count and N-Rate are the paper's (App. E.3); false and missed grounding, consistency and
+the image-caused N-Rate are ours.
 """
 
 from collections.abc import Iterable
@@ -23,8 +22,8 @@ class Metric:
         label: its name in tables and figures.
         unit: of its value.
         better: sign of an improvement; 0 = neither way.
-        needs: what must be there to measure it: answers, a source with boxes, answers to probes, reasoning,
-            or the model.
+        needs: what it is measured on: answers, answers with boxes, answers to probes, answers with reasoning,
+            or the attention of the model.
     """
 
     key: str
@@ -35,7 +34,7 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """The label of an axis: unit, and an arrow to the better side."""
+        """The label of an axis, with the unit and an arrow to the better side."""
         text = f"{self.label}, {self.unit}" if self.unit != "count" else self.label
         return {1: f"{text} →", 0: text, -1: f"← {text}"}[self.better]
 
@@ -64,9 +63,12 @@ CATALOGUE = {
 }
 """Key -> metric, in the order of tables."""
 
+TEXTUAL_BIAS = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
+"""Keys of the metrics of textual bias."""
+
 
 def label(key: str) -> str:
-    """The label of a metric; of one that is not listed its key in words.
+    """The label of a metric; the key in words if it is not in the catalogue.
 
     Example:
         >>> label("n_f1"), label("cut_image_answer")
@@ -76,7 +78,7 @@ def label(key: str) -> str:
 
 
 def labels(keys: Iterable[str]) -> dict[str, str]:
-    """Key -> label of some metrics.
+    """Key -> label of the given metrics.
 
     Example:
         >>> labels(["n_pre", "n_rec"])

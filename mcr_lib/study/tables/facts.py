@@ -1,4 +1,4 @@
-"""What is known of the paper: the one file that everyone may correct, `data/paper_facts.yaml`."""
+"""The facts about the paper, `data/paper_facts.yaml`, and how far each table is reproduced."""
 
 from functools import cache
 from typing import Any
@@ -17,9 +17,7 @@ def all_facts() -> dict[str, Any]:
 
 @cache
 def reproduction() -> list[dict[str, Any]]:
-    """How each table and figure of the paper would be reproduced, and how far that has come:
-    `data/reproduction.yaml`.
-    """
+    """How each table and figure of the paper is reproduced, and its status: `data/reproduction.yaml`."""
     return yaml.safe_load(read_text(repository() / "data" / "reproduction.yaml"))["rows"]
 
 
@@ -27,6 +25,6 @@ def value(name: str) -> Any:
     """The value of a fact.
 
     Raises:
-        KeyError: no such fact, or one on which what is public is silent.
+        KeyError: there is no such fact, or the public sources do not state it.
     """
     return all_facts()["facts"][name]["value"]

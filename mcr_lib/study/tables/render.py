@@ -1,6 +1,4 @@
-"""The one renderer of tables: rows of named cells as Markdown, HTML, a table of the terminal, or a table of a
-notebook.
-"""
+"""The one renderer of tables: rows of named cells as Markdown or HTML, or for the terminal or a notebook."""
 
 import html as _html
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +20,7 @@ def markdown(rows: Rows, columns: Sequence[str] | None = None) -> str:
     """A Markdown table, one line per row, without a newline at its end.
 
     Args:
-        columns: keys in order, which are also the headings; `None` = all of them.
+        columns: keys in order, also the headings; `None` = all keys.
 
     Example:
         >>> print(markdown([{"setting": "sft", "F1": "91.9"}]))
@@ -37,7 +35,7 @@ def markdown(rows: Rows, columns: Sequence[str] | None = None) -> str:
 
 
 def html(rows: Rows) -> str:
-    """An HTML table in a frame that scrolls; `None` is a dash.
+    """An HTML table in a scrolling frame; `None` is a dash.
 
     Example:
         >>> html([{"a": "<x>"}])
@@ -76,23 +74,17 @@ def terminal(
 
 
 def notebook(rows: Rows, index: str | None = None) -> "Styler | None":
-    """A table of a notebook: whole cells to the left, numbers as short as they are, tags of model text shown
-    as written.
+    """A styled table: whole cells, left-aligned, floats as `:g`, tags of model text shown as written.
 
     Args:
-        rows: `None` comes back where there are none and no index is named.
-        index: key of the row's name; `None` = the first one.
+        index: key of the row's name; `None` = the first key, and no rows give `None` instead of a table.
     """
     import pandas as pd
 
     if not rows and index is None:
         return None
-    short = [
-        {key: f"{value:g}" if isinstance(value, float) else value for key, value in row.items()}
-        for row in rows
-    ]
+    columns = list(rows[0]) if rows else [index]
+    short = [{k: f"{v:g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     left = {"selector": "th, td", "props": "text-align: left; white-space: pre-wrap; vertical-align: top"}
-    table = pd.DataFrame(short, columns=list(rows[0]) if rows else [index]).set_index(
-        index or next(iter(rows[0]))
-    )
+    table = pd.DataFrame(short, columns=columns).set_index(index or columns[0])
     return table.style.format(escape="html").set_table_styles([left])
