@@ -13,7 +13,7 @@ from mcr_lib.data import probes
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity, checksum
-from mcr_lib.study.figures import plots_bias
+from mcr_lib.study.figures import bars, boxes, forest, heat
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
@@ -148,7 +148,7 @@ def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found,
     assert f"data={data_of(dev)}" in row["signature"]
     assert "split=dev" in row["signature"]
     assert f"data={data_of(found.examples)}" in results["test", "stale", "n_count_neither"]["signature"]
-    figure = plots_bias.invented(list(rows.values()))
+    figure = bars.invented(list(rows.values()))
     assert [ax.get_title("left") or ax.get_title() for ax in figure.axes] == [
         "test",
         "dev",
@@ -179,7 +179,7 @@ def test_what_was_wrong_before_is_not_counted(found):
     wrong = replace(found.answers["perfect"], parsed=[None] * len(found.examples))
     rows = bias_views.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
     assert {(row["right"], row["consistency"]) for row in rows if row["name"] == "perfect"} == {(0, None)}
-    assert "none\nright" in [text.get_text() for text in plots_bias.consistency(rows).axes[0].texts]
+    assert "none\nright" in [text.get_text() for text in heat.consistency(rows).axes[0].texts]
 
 
 def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_silences_them(
@@ -281,7 +281,7 @@ def test_reasoning_that_says_something_else_is_not_faithful(study, found):
         replace(found, answers={"r": asked, "direct": replace(asked, asked="direct")})
     )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
-    plots_bias.faithful([row])
+    bars.faithful([row])
 
 
 def told_of(found):
@@ -321,12 +321,11 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
 
 def test_figures_tell_both_counts_and_every_name(found):
     told = told_of(found)
-    cells = [text.get_text() for text in plots_bias.consistency(told["consistency"]).axes[0].texts]
+    cells = [text.get_text() for text in heat.consistency(told["consistency"]).axes[0].texts]
     assert f"100 %\n{N} of {N}" in cells
     assert f"0 %\n0 of {N}" in cells
-    figure = plots_bias.rates(
-        told["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t"
-    )
+    figure = forest.rates(told["grounding"], metrics=["n_f1", "n_pre"], n=30, hard=True, title="t")
+    assert [ax.get_xlabel() for ax in figure.axes] == ["N-F1, % →", "N-Pre, % →"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == [
         "perfect",
         "stale",
@@ -335,12 +334,12 @@ def test_figures_tell_both_counts_and_every_name(found):
     assert "n = 30" in figure.get_suptitle()
     n_hard = sum(any(bias.is_hard(e, entity) for entity in e.entities) for e in found.examples)
     assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
-    for draw, rows in ((plots_bias.image_caused, told["image caused"]), (plots_bias.renamed, told["rename"])):
+    for draw, rows in ((forest.image_caused, told["image caused"]), (forest.renamed, told["rename"])):
         assert len(draw(rows).axes) == 2
-    bars = plots_bias.stacked(told["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
+    bars = bars.wrong_boxes(told["sharing"], n=30)
     assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
-    assert len(plots_bias.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
-    naming = plots_bias.naming(bias_views.naming_rows(found), n=30).axes[0]
+    assert len(boxes.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
+    naming = forest.naming(bias_views.naming_rows(found), n=30).axes[0]
     assert [label.get_text() for label in naming.get_yticklabels()] == [
         "perfect",
         "stale",
@@ -356,8 +355,8 @@ def test_figures_tell_both_counts_and_every_name(found):
         "n_rate_low": None,
         "n_rate_high": None,
     }
-    assert [text.get_text() for text in plots_bias.naming([silent], n=30).axes[0].texts] == ["no prediction"]
-    assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
+    assert [text.get_text() for text in forest.naming([silent], n=30).axes[0].texts] == ["no prediction"]
+    assert len(boxes.cases(bias_cases.CASES).axes) == 4
 
 
 def test_what_is_missing_or_of_other_data_is_told_and_the_rest_is_read(study, found, made):

@@ -18,7 +18,7 @@ from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
 from mcr_lib.study.commands.stage_commands import teller
-from mcr_lib.study.figures import plots_training
+from mcr_lib.study.figures import boxes, curves, palette
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases, rollout_views, training_views
@@ -144,7 +144,7 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, ro
                 max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1])), abs=2
             )
     assert rollout_views.groups_text([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
-    figure = plots_training.rollouts([first, last])
+    figure = boxes.rollouts([first, last])
     assert sum(ax.axison for ax in figure.axes) == 4
     assert len(rollout_views.group_rows([first, last])) == 4
 
@@ -253,7 +253,7 @@ def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(s
     page = row._repr_html_()
     assert "&lt;think&gt;" in page
     assert page.count("background:") == row.n_learned
-    (ax,) = plots_training.as_seen(seen).axes
+    (ax,) = boxes.as_seen(seen).axes
     n_boxes = sum(entity.box_xyxy is not None for entity in perfect(example))
     assert len(ax.patches) == 2 * n_boxes > 0  # a rim and a frame each
     assert training_views.encoded_values(seen)[0]["learned"] == row.n_learned
@@ -292,19 +292,19 @@ def test_progress_is_a_line_at_the_start_and_at_the_end_of_a_thing():
 
 def test_a_setting_has_one_colour_in_every_figure():
     names = ["base", "long", "sft", "longer"]
-    found = [plots_training.colour(name, names) for name in names]
+    found = [palette.setting(name, names) for name in names]
     assert len(set(found)) == 4
-    assert found[0] == plots_training.colour("base", ["mcr", "base"])
+    assert found[0] == palette.setting("base", ["mcr", "base"])
 
 
 def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     rows = [{"setting": "sft", "step": k, "loss": float(k % 2)} for k in range(1, 81)]
-    (ax,) = [ax for ax in plots_training.curves(rows, {"loss": "loss"}, title="x").axes if ax.axison]
+    (ax,) = [ax for ax in curves.curves(rows, panels={"loss": "loss"}, title="x").axes if ax.axison]
     raw, smooth = ax.lines
     assert list(raw.get_ydata()[:3]) == [1, 0, 1]
     assert set(smooth.get_ydata()) == {0.5}  # over 80 / 20 = 4 values
     assert ax.get_ylim()[0] == 0
-    few = plots_training.curves(rows[:5], {"loss": "loss", "kl": "kl"}, title="x").axes
+    few = curves.curves(rows[:5], panels={"loss": "loss", "kl": "kl"}, title="x").axes
     assert [len(ax.lines) for ax in few[:2]] == [1, 0]
     assert [[text.get_text() for text in ax.texts] for ax in few[:2]] == [[], ["not measured in this run"]]
 
@@ -313,7 +313,8 @@ def test_a_note_is_said_of_the_testbed_alone(study):
     assert training_views.note(study.loaded) == training_views.TESTBED_NOTE
     real = config.load("twitter-gmner-data", overrides={"data_dir": "x"})
     assert training_views.note(real) == ""
-    figure = plots_training.noted(plt.figure(), training_views.TESTBED_NOTE)
+    figure = plt.figure()
+    palette.annotate(figure, training_views.TESTBED_NOTE)
     assert figure.get_supxlabel() == training_views.TESTBED_NOTE
 
 

@@ -90,11 +90,11 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from mcr_lib.study.figures import plots
+    from mcr_lib.study.figures import boxes, palette
 
     picture = open_image(image, upright=True)
     with mpl.rc_context():
-        plots.use_style()
+        palette.use_style()
         mpl.rcParams["savefig.bbox"] = "standard"  # the image to its edges, no margin
         width = 6.0
         figure = Figure(
@@ -106,8 +106,8 @@ def draw(said: Mapping[str, Any], image: str | None, out: str | Path) -> None:
         ax.set_axis_off()
         for entity in said["entities"]:
             if entity["bbox_2d"]:
-                colour = plots.TYPE_COLOURS.get(entity["type"], plots.OTHER_COLOUR)
-                plots.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
+                colour = palette.entity_type(entity["type"])
+                boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
         with written_whole(out, "wb") as file:
             figure.savefig(file, format="png")
 

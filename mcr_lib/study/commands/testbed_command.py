@@ -77,17 +77,17 @@ def _make(arguments: argparse.Namespace) -> int:
 
 
 def _gallery(arguments: argparse.Namespace) -> int:
-    from mcr_lib.study.figures import plots, testbed_gallery
+    from mcr_lib.study.figures import boxes, palette
     from mcr_lib.study.runs.config import parse_set
     from mcr_lib.testbed import DISTRIBUTIONS
 
     out = Path(arguments.out)
     if out.suffix != ".png":
         raise UserError(f"--out {out}: expected the name of a .png file")
-    plots.use_style()
-    figure, rows = testbed_gallery.gallery(
+    palette.use_style()
+    figure, rows = boxes.gallery_of_testbed(
         arguments.n, distributions=arguments.distribution or tuple(DISTRIBUTIONS), split=arguments.split, seed=arguments.seed,
         knobs=parse_set(arguments.pairs),
     )  # fmt: skip
-    print(f"{plots.save(figure, out.parent, out.stem, rows)}: {len(rows)} tweets")
+    print(f"{palette.save(figure, out.parent, out.stem, rows)}: {len(rows)} tweets")
     return 0
