@@ -8,6 +8,7 @@ import pytest
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from PIL import Image
 
 from mcr_lib.errors import UserError
@@ -61,7 +62,7 @@ def test_stacked_bars_reach_the_sum_of_their_parts(ax):
     bars.stack(ax, rows, palette.GROUNDABLE)
     assert max(x + width for x, _, width, _, _ in rectangles(ax)) == 7
     assert min(x for x, _, _, _, _ in rectangles(ax)) == 0
-    assert [text.get_text() for text in ax.texts] == ["3", "4", "7"]
+    assert [text.get_text() for text in ax.texts] == ["3", "4", "7"]  # the parts, then the sum
 
 
 def test_stacked_shares_are_of_the_whole_that_is_named(ax):
@@ -70,14 +71,16 @@ def test_stacked_shares_are_of_the_whole_that_is_named(ax):
 
 
 def test_count_bars_start_at_zero_and_show_every_count(ax):
-    bars.count_bars(ax, {"0": 2, "1": 1500}, xlabel="entities", ylabel="tweets")
+    bars.count_bars(ax, {"0": 2, "1": 1500})
     assert ax.get_ylim()[0] == 0
     assert [t.get_text() for t in ax.texts] == ["2", "1,500"]
 
 
 def test_a_heat_table_writes_every_value_and_a_dash_for_none(ax):
-    heat.values_table(ax, [{"case": "a", "x": 100.0, "y": None}], "case", ["x", "y"])
-    assert [t.get_text() for t in ax.texts] == ["100", "–"]
+    heat.number_table(
+        ax, pd.DataFrame([[100.0, None, 66.667]], index=["a"], columns=["x", "y", "z"]).astype(float)
+    )
+    assert sorted(t.get_text() for t in ax.texts) == ["100", "66.67", "–"]
 
 
 def test_score_bars_carry_the_interval_of_the_table():
@@ -109,7 +112,7 @@ def test_degradation_draws_a_line_per_accuracy_through_the_mean():
 
 
 def test_save_writes_a_picture_and_the_values_it_shows(tmp_path, ax):
-    bars.count_bars(ax, {"PER": 3}, xlabel="x", ylabel="y")
+    bars.count_bars(ax, {"PER": 3})
     path = palette.save(ax.figure, tmp_path / "figures", "counts", [{"type": "PER", "n": 3}])
     with Image.open(path) as picture:
         assert picture.size[0] > 100

@@ -153,7 +153,7 @@ def test_names_beyond_the_text_are_told_per_split_by_where_they_come_from(found,
         "test",
         "dev",
     ]  # where the style of figures puts it
-    assert [text.get_text() for text in figure.axes[1].texts] == ["0", "24"]
+    assert [text.get_text() for text in figure.axes[1].texts][-2:] == ["0", "24"]  # N-Count at the ends
 
 
 def test_the_worst_blank_image_is_told(study, found, made):
@@ -336,8 +336,8 @@ def test_figures_tell_both_counts_and_every_name(found):
     assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
     for draw, rows in ((forest.image_caused, told["image caused"]), (forest.renamed, told["rename"])):
         assert len(draw(rows).axes) == 2
-    bars = bars.wrong_boxes(told["sharing"], n=30)
-    assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
+    (ax,) = bars.wrong_boxes(told["sharing"], n=30).axes
+    assert [text.get_text() for text in ax.texts if text.get_text()] == ["0", "0"]
     assert len(boxes.probed(bias_views.one_tweet(found)).axes) >= 1 + len(found.probes)
     naming = forest.naming(bias_views.naming_rows(found), n=30).axes[0]
     assert [label.get_text() for label in naming.get_yticklabels()] == [

@@ -224,7 +224,7 @@ def test_every_figure_draws(tweets):
         heat.rewards(injection.reward_rows()),
         curves.reward_u(injection.grounding_rows()),
         heat.repairs(injection.repair_rows(1)),
-        heat.orders(injection.order_rows()),
+        heat.numbers(injection.order_rows(), title="orders", vmax=4),
         heat.verifier(injection.mutation_rows(tweets[:3], seed=0)),
         bars.lengths(injection.length_rows(built), limit=64),
     ):

@@ -299,12 +299,12 @@ def test_a_setting_has_one_colour_in_every_figure():
 
 def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     rows = [{"setting": "sft", "step": k, "loss": float(k % 2)} for k in range(1, 81)]
-    (ax,) = [ax for ax in curves.curves(rows, panels={"loss": "loss"}, title="x").axes if ax.axison]
+    (ax,) = [ax for ax in curves.training(rows, panels={"loss": "loss"}, title="x").axes if ax.axison]
     raw, smooth = ax.lines
     assert list(raw.get_ydata()[:3]) == [1, 0, 1]
     assert set(smooth.get_ydata()) == {0.5}  # over 80 / 20 = 4 values
     assert ax.get_ylim()[0] == 0
-    few = curves.curves(rows[:5], panels={"loss": "loss", "kl": "kl"}, title="x").axes
+    few = curves.training(rows[:5], panels={"loss": "loss", "kl": "kl"}, title="x").axes
     assert [len(ax.lines) for ax in few[:2]] == [1, 0]
     assert [[text.get_text() for text in ax.texts] for ax in few[:2]] == [[], ["not measured in this run"]]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,31 +47,32 @@ EXTRA_ERRORS = {"no entity": GREEN, "name not in the text": PINK}
 WRONG_BOXES = {"own entity, inexact": GREY, "another entity": RED, "image only": BLUE, "background": YELLOW}
 INVENTED = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
 FAULTS = {
-    "clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED, "box misses": ORANGE,
-    "box left out": YELLOW, "entity left out": PINK,
+    "clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
+    "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK,
 }  # fmt: skip
 FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
-RIGHT, SHORTCUT = "#1A7F4F", "#B3400A"
-"""Titles of hand-made answers."""
-SIGNS = {1: BLUE, 0: DARK, -1: RED}
-"""Of a difference: better, none, worse."""
+YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
+HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}
+"""Whether a hand-made answer is right -> colour of its title."""
+DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}
+"""Better, equal, worse."""
 
 PROBES = {
     "blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
-    "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "swap_easy": "other image,\nother type",
-    "mute": "muted\nname", "mute_blank": "muted,\nblank", "erase": "erased\nbox", "rename": "renamed",
-    "add_bait": "bait\nadded", "all": "all\nprobes",
+    "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
+    "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
+    "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes",
 }  # fmt: skip
 """Probe -> its name in figures."""
 
 _STYLE = {
-    "figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True, "savefig.dpi": 150,
-    "savefig.bbox": "tight", "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left",
-    "axes.labelsize": 9, "axes.grid": True, "axes.grid.axis": "y", "axes.linewidth": 0.8, "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "legend.fontsize": 8, "legend.title_fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "xtick.major.width": 0.8, "ytick.major.width": 0.8, "xtick.major.size": 3.5, "ytick.major.size": 3.5,
-    "lines.linewidth": 1.8, "lines.markersize": 4,
+    "figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
+    "figure.titlesize": 10, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.labelsize": 9,
+    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y",
+    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 8, "legend.title_fontsize": 8,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.major.width": 0.8, "ytick.major.width": 0.8,
+    "xtick.major.size": 3.5, "ytick.major.size": 3.5, "lines.linewidth": 1.8, "lines.markersize": 4,
 }  # fmt: skip
 
 
@@ -97,15 +99,37 @@ def ink(colour: str) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"
 
 
-def title(figure: Figure, text: str) -> None:
-    """Write the title of a whole figure at the upper left."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=10)
+def unique(rows: Rows, key: str) -> list[Any]:
+    """The values of a key, in the order in which they first occur."""
+    return list(dict.fromkeys(row[key] for row in rows))
 
 
-def annotate(figure: Figure, note: str) -> None:
-    """Write a note below a figure; nothing if it is empty."""
-    if note:
-        figure.supxlabel(note, fontsize=7.5, color=DARK, x=0.01, ha="left")
+def panels(
+    n: int, size: tuple[float, float], title: str = "", *, n_columns: int = 0, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels under one title, in rows of `n_columns` (0 = one row).
+
+    Args:
+        size: (width, height) of a panel in inches, its labels included.
+        options: of `plt.subplots`.
+    """
+    n_columns = n_columns or n
+    n_rows = -(-n // n_columns)
+    options = {"figsize": (size[0] * n_columns, size[1] * n_rows + 0.3), "squeeze": False, **options}
+    figure, axes = plt.subplots(n_rows, n_columns, **options)
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    if title:
+        figure.suptitle(title, x=0.01, ha="left")
+    return figure, list(axes.flat[:n])
+
+
+def name_lines(ax: Axes, names: Sequence[str]) -> None:
+    """Name the lines 0, 1, ... of a horizontal chart, the first at the top; the grid marks values."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set(ylim=(len(names) - 0.5, -0.5), ylabel="")
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x")
 
 
 def legend(figure: Figure, colours: Mapping[str, str]) -> None:
@@ -114,12 +138,10 @@ def legend(figure: Figure, colours: Mapping[str, str]) -> None:
     figure.legend(handles=handles, loc="outside right upper")
 
 
-def name_lines(ax: Axes, names: Sequence[str]) -> None:
-    """Give each line 0, 1, ... of a horizontal chart its name, the first at the top; the grid marks values."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.grid(visible=False, axis="y")
-    ax.grid(visible=True, axis="x")
+def annotate(figure: Figure, note: str) -> None:
+    """Write a note below a figure; nothing if it is empty."""
+    if note:
+        figure.supxlabel(note, fontsize=7.5, color=DARK, x=0.01, ha="left")
 
 
 def save(figure: Figure, folder: str | Path, name: str, values: Rows) -> Path:
