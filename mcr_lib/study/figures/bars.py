@@ -50,7 +50,8 @@ def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str, wh
 
 def types(rows: Rows) -> Figure:
     """Entities by coarse type, split by whether the image shows them (`type_rows`)."""
-    named = [{**row, "name": f"{row['type']}: {row['% in the image']} %"} for row in rows]
+    shares = [f": {row['% in the image']} %" if row["entities"] else "" for row in rows]
+    named = [{**row, "name": row["type"] + share} for row, share in zip(rows, shares, strict=True)]
     title = f"Entities by type, and how many the image shows (n = {sum(row['entities'] for row in rows):,})"
     return _stacked(named, palette.GROUNDABLE, title, "entities")
 
@@ -129,18 +130,13 @@ def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
     points = [(name, kind, value) for name, kind, *values in bars for value in values]
     frame = pd.DataFrame(points, columns=["name", "kind", "value"])
     style = {"palette": colours, "hue_order": colours, "saturation": 1, "err_kws": {"linewidth": 1.2}}
-    style |= {"estimator": _first, "errorbar": _ends, "legend": False}
-    sns.barplot(frame, x="name", y="value", hue="kind", ax=ax, **style)
+    style |= {
+        "estimator": lambda values: values.iloc[0],
+        "errorbar": lambda values: (min(values), max(values)),
+    }
+    sns.barplot(frame, x="name", y="value", hue="kind", legend=False, ax=ax, **style)
     ax.set(xlabel="", ylabel="")
     return ax
-
-
-def _first(values: pd.Series) -> float:
-    return values.iloc[0]
-
-
-def _ends(values: pd.Series) -> tuple[float, float]:
-    return values.min(), values.max()
 
 
 def scores(rows: Rows, *, n: int) -> Figure:
@@ -279,9 +275,9 @@ def boxes(rows: Rows, *, labels: Sequence[str]) -> Figure:
     count_bars(left, named).set(xlabel="boxes of an entity", ylabel="groundable entities")
     order = [label for label in labels if label in set(frame["coarse"])]
     style = {"palette": palette.TYPES, "hue_order": order, "multiple": "stack", "alpha": 1}
-    sns.histplot(frame, x="box_share", hue="coarse", bins=np.linspace(0, 1, 21), ax=right, **style)
+    hue = frame["coarse"].rename("type")
+    sns.histplot(frame, x="box_share", hue=hue, bins=np.linspace(0, 1, 21), ax=right, **style)
     right.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
-    right.legend_.set_title("")
     return figure
 
 

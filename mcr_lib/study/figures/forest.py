@@ -85,7 +85,7 @@ def _legend(figure: Figure, full: str, hollow: str) -> None:
     style = {"marker": "o", "linestyle": "", "color": "black"}
     handles = [Line2D([], [], label=full, **style)]
     handles.append(Line2D([], [], label=hollow, markerfacecolor="white", **style))
-    figure.legend(handles=handles, loc="outside right upper")
+    figure.legend(handles=handles, loc="outside right center")
 
 
 def rates(rows: Rows, *, metrics: Sequence[str], n: int, title: str, hard: bool = False) -> Figure:

@@ -134,8 +134,8 @@ def name_lines(ax: Axes, names: Sequence[str]) -> None:
 
 def legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """Add a legend of coloured squares to the right of a figure."""
-    handles = [Patch(color=colour, label=label) for label, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside right upper")
+    handles = [Patch(color=colour, label=label.replace("_", " ")) for label, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside right center")
 
 
 def annotate(figure: Figure, note: str) -> None:
