@@ -227,14 +227,13 @@ def count_bars(ax: Axes, counts: Mapping[str, int]) -> Axes:
 
 def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, object]]:
     """Per coarse type the entities of `tables.entity_table`, and how many of them the image shows."""
-    rows = []
-    for label in labels:
-        is_groundable = entities.loc[entities["coarse"] == label, "is_groundable"].astype(bool)
-        n, shown = len(is_groundable), int(is_groundable.sum())
-        share = round(100 * shown / n, 1) if n else None
-        row = {"type": label, "groundable": shown, "not groundable": n - shown}
-        rows.append(row | {"entities": n, "% in the image": share})
-    return rows
+    is_groundable = entities["is_groundable"].astype(bool).groupby(entities["coarse"])
+    counts = is_groundable.agg(["sum", "size"]).reindex(labels, fill_value=0)
+    return [
+        {"type": label, "groundable": shown, "not groundable": n - shown, "entities": n,
+         "% in the image": round(100 * shown / n, 1) if n else None}
+        for label, shown, n in counts.itertuples()
+    ]  # fmt: skip
 
 
 def tweet_counts(tweets: pd.DataFrame) -> list[dict[str, int]]:

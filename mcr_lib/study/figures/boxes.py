@@ -43,7 +43,7 @@ _COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15
 
 
 class Frame(NamedTuple):
-    """One image of a grid: what `draw_example` draws, with a title."""
+    """One image of a grid: what `draw_example` draws, with a title (empty = split and id)."""
 
     example: Example
     image: Image | None
@@ -136,10 +136,11 @@ def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
     size, y = ((_COLUMN_IN - 0.2) / width, _IMAGE_IN / height), height
     for row, title, text in zip(rows, above, below, strict=True):
         y -= title + _IMAGE_IN
-        for k, (*drawn, title, colour) in enumerate(row):
-            ax = draw_example(figure.add_axes(((k * _COLUMN_IN + 0.1) / width, y / height, *size)), *drawn)
-            ax.set_title(title, fontsize=7.5, color=colour)
-            ax.set_anchor("N")
+        for k, frame in enumerate(row):
+            ax = figure.add_axes(((k * _COLUMN_IN + 0.1) / width, y / height, *size))
+            draw_example(ax, frame.example, frame.image, frame.predictions).set_anchor("N")
+            name = frame.title or f"{frame.example.split} · {frame.example.id}"
+            ax.set_title(name, fontsize=7.5, color=frame.colour)
         y -= text
     return figure
 
@@ -148,18 +149,14 @@ def _wrapped(frames: Sequence[Frame], n_columns: int) -> Figure:
     return grid([frames[k : k + n_columns] for k in range(0, len(frames), n_columns)])
 
 
-def _name(example: Example) -> str:
-    return f"{example.split} · {example.id}"
-
-
 def gallery(examples: Sequence[Example], *, images: Sequence[Image | None]) -> Figure:
     """Tweets side by side."""
-    return _wrapped([Frame(e, image, None, _name(e)) for e, image in zip(examples, images, strict=True)], 3)
+    return _wrapped([Frame(e, image) for e, image in zip(examples, images, strict=True)], 3)
 
 
 def answered(judged: Sequence[Judged]) -> Figure:
     """Tweets with gold and predicted boxes."""
-    return _wrapped([Frame(j.example, _image(j.example), j.predictions, _name(j.example)) for j in judged], 3)
+    return _wrapped([Frame(j.example, _image(j.example), j.predictions) for j in judged], 3)
 
 
 def cases(cases: "Sequence[Case]") -> Figure:
@@ -200,7 +197,8 @@ def rollouts(groups: "Sequence[Group]", *, n_columns: int = 4) -> Figure:
             rewards = " ".join(f"{symbol} {value:.2f}" for symbol, value in five if value is not None)
             worthless = f"\nearns nothing: {row['worthless']}" if row["worthless"] else ""
             title = f"{group.setting}, update {group.step} · {total}\n{rewards}{worthless}"
-            frames.append(Frame(judged.example, _image(judged.example), judged.predictions, title))
+            drawn = (judged.example, _image(judged.example), judged.predictions)
+            frames.append(Frame(*drawn, title, palette.BLACK))
         rows.append(frames)
     return grid(rows)
 
@@ -226,7 +224,7 @@ def gallery_of_testbed(
         changed = testbed.altered(testbed.find(name), knobs or {})
         for index in range(n_each):
             tweet = testbed.make(name, split, index, seed=seed, knobs=changed)
-            frames.append(Frame(tweet.example, draw(tweet.scene), None, _name(tweet.example)))
+            frames.append(Frame(tweet.example, draw(tweet.scene)))
             rows.append({"set": set_name(name, split), "id": tweet.example.id, "text": tweet.example.text})
     return _wrapped(frames, n_each), rows
 
