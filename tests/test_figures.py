@@ -11,10 +11,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
+from mcr_lib import bias, rewards
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.figures import bars, boxes, curves, heat, palette
-from mcr_lib.study.tables import tables
+from mcr_lib.study.tables import compared, tables
 
 
 @pytest.fixture
@@ -157,6 +158,14 @@ def test_show_draws_saves_and_notes_a_figure_unless_there_is_nothing_to_show(tmp
     ]
     assert (tmp_path / "other.csv").read_text() == "b\n2\n"
     plt.close("all")
+
+
+def test_every_kind_has_a_colour():
+    assert list(palette.FAULTS) == ["clean", *bias.FAULTS]
+    assert list(palette.INVENTED) == list(bias.INVENTED)
+    assert list(palette.GOLD_ERRORS) == list(compared.GOLD_KINDS)
+    assert list(palette.EXTRA_ERRORS) == list(compared.EXTRA_KINDS)
+    assert len(palette.REWARDS) == len(rewards.NAMES)
 
 
 def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(tweet):

@@ -432,9 +432,7 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     filled = {line.get_markerfacecolor() for line in pair.axes[1].lines if line.get_marker() == "o"}
     assert {"#0072B2"} <= filled  # GMNER F1 is shown to be better
     none = {**scores, "comparisons": [{**row, "mean": 0.0} for row in scores["comparisons"]]}
-    assert not {"#0072B2", "#D55E00"} & {
-        line.get_color() for line in forest.differences(none).axes[1].lines
-    }
+    assert not {"#0072B2", "#D55E00"} & {line.get_color() for line in forest.differences(none).axes[1].lines}
     labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
     assert (labels[0], labels[3]) == ("GMNER F1 (more is better)", "image-caused N-Rate (less is better)")
     assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]

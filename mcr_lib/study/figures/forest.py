@@ -210,7 +210,7 @@ def over_seeds(scores: Mapping[str, Any], *, metric: str = "gmner_f1") -> Figure
     n_seeds = {name: max((r["n_seeds"] for r in rows if r["setting"] == name), default=0) for name in names}
     labels = [f"{name} ({n_seeds[name]})" for name in names]
     title = "Every setting (seeds); line: 95 % interval over seeds and tweets"
-    figure, axes = _lines(labels, len(scores["splits"]), 3.6, title, sharex=True)
+    figure, axes = _lines(labels, len(scores["splits"]), 2.9, title, sharex=True)
     for ax, split in zip(axes, scores["splits"], strict=True):
         for row in (row for row in rows if row["split"] == split):
             _seeds(ax, names.index(row["setting"]), row, palette.setting(row["setting"], names))
@@ -226,7 +226,7 @@ def differences(scores: Mapping[str, Any]) -> Figure:
     labels = [f"{CATALOGUE[metric].label} ({better[CATALOGUE[metric].better]})" for metric in metrics]
     full = "filled = every seed agrees and the interval excludes 0"
     title = f"{first} − {second}: blue better, red worse; {full}; line: 95 % interval over seeds and tweets"
-    figure, axes = _lines(labels, len(scores["splits"]), 4.2, title, sharex=True)
+    figure, axes = _lines(labels, len(scores["splits"]), 3.2, title, sharex=True)
     for ax, split in zip(axes, scores["splits"], strict=True):
         for row in scores["comparisons"]:
             if row["split"] == split and row["metric"] in metrics:
