@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mcr_lib.schema import Entity, Example
-from mcr_lib.study.figures import plots_attention
+from mcr_lib.study.figures import bars, boxes
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import attention
@@ -86,16 +86,16 @@ def test_bars_and_overlays_show_these_values(tmp_path):
         "mcr": [look("1", [3.0, 5.0], -2.0, size=30, images=images)],
     }
     rows = attention.rows(STUDY, looks)
-    heights = [bar.get_height() for bar in plots_attention.masses(rows).axes[0].patches]
+    heights = [bar.get_height() for bar in bars.attention(rows).axes[0].patches]
     assert heights == [4.0, 4.0, 0.5, 0.5]  # base and mcr: gold, then rest; words could not be measured
-    assert [bar.get_height() for bar in plots_attention.cuts(rows).axes[0].patches] == [
+    assert [bar.get_height() for bar in bars.cuts(rows).axes[0].patches] == [
         -9.0,
         -4.0,
         -4.5,
         -2.0,
     ]
     assert attention.most_boxed(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
-    figure = plots_attention.overlays(looks, 2)
+    figure = boxes.overlays(attention.most_boxed(looks, 2), looks=looks)
     titles = [title for ax in figure.axes if (title := ax.get_title() or ax.get_title(loc="left"))]
     assert titles == [
         "base: its region 3.0 ×",

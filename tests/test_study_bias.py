@@ -13,7 +13,7 @@ from mcr_lib.data import probes
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity, checksum
-from mcr_lib.study.figures import plots_bias
+from mcr_lib.study.figures import bars, boxes, forest, heat
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
@@ -145,12 +145,12 @@ def test_names_beyond_the_text_are_counted_per_split_by_origin(found, study):
     assert f"data={data_of(dev)}" in row["signature"]
     assert "split=dev" in row["signature"]
     assert f"data={data_of(found.examples)}" in results["test", "stale", "n_count_neither"]["signature"]
-    figure = plots_bias.invented(list(rows.values()))
+    figure = bars.invented(list(rows.values()))
     assert [ax.get_title("left") or ax.get_title() for ax in figure.axes] == [
         "test",
         "dev",
     ]  # where the style of figures puts it
-    assert [text.get_text() for text in figure.axes[1].texts] == ["0", "24"]
+    assert [text.get_text() for text in figure.axes[1].texts][-2:] == ["0", "24"]  # N-Count at the ends
 
 
 def test_the_worst_blank_image_is_reported(study, found, made):
@@ -177,7 +177,7 @@ def test_what_was_wrong_before_is_not_counted(found):
     wrong = replace(found.answers["perfect"], parsed=[None] * len(found.examples))
     rows = bias_tables.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
     assert {(row["right"], row["consistency"]) for row in rows if row["name"] == "perfect"} == {(0, None)}
-    assert "none\nright" in [text.get_text() for text in plots_bias.consistency(rows).axes[0].texts]
+    assert "none\nright" in [text.get_text() for text in heat.consistency(rows).axes[0].texts]
 
 
 def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_silences_them(
@@ -280,7 +280,7 @@ def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
         replace(found, answers={"r": silent, "direct": replace(silent, prompt="direct")})
     )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
-    plots_bias.faithful([row])
+    bars.faithful([row])
 
 
 def all_tables(found):
@@ -324,12 +324,11 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
 
 def test_figures_show_both_counts_and_every_name(found):
     tables = all_tables(found)
-    cells = [text.get_text() for text in plots_bias.consistency(tables["consistency"]).axes[0].texts]
+    cells = [text.get_text() for text in heat.consistency(tables["consistency"]).axes[0].texts]
     assert f"100 %\n{N} of {N}" in cells
     assert f"0 %\n0 of {N}" in cells
-    figure = plots_bias.rates(
-        tables["grounding"], {"n_f1": "N-F1", "n_pre": "N-Pre"}, n=30, hard=True, title="t"
-    )
+    figure = forest.rates(tables["grounding"], metrics=["n_f1", "n_pre"], n=30, hard=True, title="t")
+    assert [ax.get_xlabel() for ax in figure.axes] == ["N-F1, % →", "N-Pre, % →"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == [
         "perfect",
         "stale",
@@ -338,12 +337,12 @@ def test_figures_show_both_counts_and_every_name(found):
     assert "n = 30" in figure.get_suptitle()
     n_hard = sum(any(bias.is_hard(e, entity) for entity in e.entities) for e in found.examples)
     assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
-    assert len(plots_bias.image_caused(tables["image caused"]).axes) == 2
-    assert len(plots_bias.renamed(tables["rename"]).axes) == 2
-    bars = plots_bias.stacked(tables["sharing"], plots_bias.WRONG_COLOURS, title="t", xlabel="boxes")
-    assert [text.get_text() for text in bars.axes[0].texts] == ["0", "0"]
-    assert len(plots_bias.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)
-    naming = plots_bias.naming(bias_tables.naming_rows(found), n=30).axes[0]
+    for draw, rows in ((forest.image_caused, tables["image caused"]), (forest.renamed, tables["rename"])):
+        assert len(draw(rows).axes) == 2
+    (ax,) = bars.wrong_boxes(tables["sharing"], n=30).axes
+    assert [text.get_text() for text in ax.texts if text.get_text()] == ["0", "0"]
+    assert len(boxes.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)
+    naming = forest.naming(bias_tables.naming_rows(found), n=30).axes[0]
     assert [label.get_text() for label in naming.get_yticklabels()] == [
         "perfect",
         "stale",
@@ -359,8 +358,8 @@ def test_figures_show_both_counts_and_every_name(found):
         "n_rate_low": None,
         "n_rate_high": None,
     }
-    assert [text.get_text() for text in plots_bias.naming([silent], n=30).axes[0].texts] == ["no prediction"]
-    assert len(plots_bias.cases(bias_cases.CASES).axes) == 4
+    assert [text.get_text() for text in forest.naming([silent], n=30).axes[0].texts] == ["no prediction"]
+    assert len(boxes.cases(bias_cases.CASES).axes) == 4
 
 
 def test_files_that_are_missing_or_of_other_data_are_listed_and_the_rest_is_read(study, found, made):

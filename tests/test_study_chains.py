@@ -15,7 +15,7 @@ from mcr_lib import data, statements
 from mcr_lib.data import mrsi
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.commands import cli
-from mcr_lib.study.figures import plots_chains
+from mcr_lib.study.figures import bars, boxes, curves, heat
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
@@ -185,7 +185,8 @@ def rectangles(ax):
 def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_original(tweets, family):
     target = replace(QWEN, family=family)
     [example] = injection.oddest(tweets, 1)
-    left, right = plots_chains.resized([example], target).axes
+    written = [injection.target_boxes(example, target)]
+    left, right = boxes.resized([example], target=target, boxes=written).axes
     assert left.get_xlim() == (0, example.image_size_px[0])
     assert right.get_ylim() == (target.size(example)[1], 0)
     scale = target.size(example)[0] / example.image_size_px[0]
@@ -193,22 +194,21 @@ def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_origin
     assert len(gold) == len(drawn) > 0
     for a, b in zip(gold, drawn, strict=True):
         assert abs(a[0] * scale - b[0]) <= 1.5  # one unit of either space, on an image of some hundred pixels
-    assert plots_chains.resized([], target) is None
 
 
 def test_every_figure_draws(tweets):
     built = mrsi.build_chains(tweets, seed=0).chains
     for figure in (
-        plots_chains.rewards(injection.reward_rows()),
-        plots_chains.grounding(injection.grounding_rows()),
-        plots_chains.repairs(injection.repair_rows(1)),
-        plots_chains.orders(injection.order_rows()),
-        plots_chains.caught(injection.mutation_rows(tweets[:3], seed=0)),
-        plots_chains.lengths(injection.length_rows(built), limit=64),
+        heat.rewards(injection.reward_rows()),
+        curves.reward_u(injection.grounding_rows()),
+        heat.repairs(injection.repair_rows(1)),
+        heat.numbers(injection.order_rows(), title="orders", vmax=4),
+        heat.verifier(injection.mutation_rows(tweets[:3], seed=0)),
+        bars.lengths(injection.length_rows(built), limit=64),
     ):
         figure.canvas.draw()
         assert figure.axes
-    lengths = plots_chains.lengths(injection.length_rows(built), limit=64)
+    lengths = bars.lengths(injection.length_rows(built), limit=64)
     counts = [sum(bar.get_height() for bar in ax.patches) for ax in lengths.axes]
     assert counts == [len(tweets)] * len(STYLES)  # nobody falls off the right edge
 

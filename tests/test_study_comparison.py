@@ -8,7 +8,7 @@ import pytest
 from mcr_lib import data, metrics, yardsticks
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.schema import CONSTRAINTS, PredictedEntity
-from mcr_lib.study.figures import plots_training
+from mcr_lib.study.figures import forest
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, catalogue, comparison, scoring
@@ -54,7 +54,7 @@ def test_a_rule_by_type_lies_off_the_line_of_those_that_treat_all_alike(tweets, 
     boxed = [e.type == "PER" for e in entities if not e.is_groundable]
     assert by_type["false_grounding"] == round(100 * sum(boxed) / len(boxed), 2)
     assert by_type["false_grounding"] + by_type["missed_grounding"] != 100
-    figure = plots_training.groundings(comparison.grounding_rows(reports), list(rows.values()), n=len(tweets))
+    figure = forest.groundings(comparison.grounding_rows(reports), blind=list(rows.values()), n=len(tweets))
     assert set(yardsticks.BLIND) <= {text.get_text() for text in figure.axes[0].texts}
     assert comparison.blind_rows({}) == []
 

@@ -106,7 +106,7 @@ def test_every_caption_belongs_to_a_figure_that_a_notebook_writes_and_every_such
     written = set()
     for path in sorted((REPOSITORY / "notebooks").glob("0[3456]_*.ipynb")):
         source = "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
-        written |= set(re.findall(r'figures, "(0\d_\w+)"', source))
+        written |= set(re.findall(r'show\("(0\d_\w+)"', source))
     assert written == set(report.CAPTIONS)
     assert {name for names in report.SECTIONS.values() for name in names} <= written
 
@@ -122,7 +122,7 @@ def test_figures_of_bias_that_compare_settings_say_what_would_be_seen_if_mcr_did
     for cell in json.loads((REPOSITORY / "notebooks" / "06_bias_analysis.ipynb").read_text())["cells"]:
         source = "".join(cell["source"])
         above = source if cell["cell_type"] == "markdown" else above
-        for name in compare & set(re.findall(r'figures, "(06_\w+)"', source)):
+        for name in compare & set(re.findall(r'show\("(06_\w+)"', source)):
             assert re.search(r"\*If\s", above), name
             seen.add(name)
     assert seen == compare

@@ -18,7 +18,7 @@ from mcr_lib.study.commands import cli
 from mcr_lib.study.compare import tables
 from mcr_lib.study.compare.evidence import ISOLATES, Evidence, summary
 from mcr_lib.study.compare.merge import merge
-from mcr_lib.study.figures import plots_seeds
+from mcr_lib.study.figures import forest
 from mcr_lib.study.runs import cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 from tools import readme
@@ -410,7 +410,7 @@ def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
 
 def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     scores = summary(evidence, ("mcr", "base"), n_resamples=200)
-    figure = plots_seeds.settings(scores)
+    figure = forest.over_seeds(scores)
     dev, test = figure.axes
     assert [label.get_text() for label in dev.get_yticklabels()] == ["base (3)", "sft (3)", "mcr (3)"]
     dots = {round(float(x), 2) for collection in test.collections for x, _ in collection.get_offsets()}
@@ -419,16 +419,14 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     assert [list(line.get_xdata()) for line in test.lines] == [
         v for r in rows for v in ([r["ci_low"], r["ci_high"]], [r["mean"]])
     ]
-    pair = plots_seeds.differences(scores)
+    pair = forest.differences(scores)
     filled = {line.get_markerfacecolor() for line in pair.axes[1].lines if line.get_marker() == "o"}
     assert {"#0072B2"} <= filled  # GMNER F1 is shown to be better
     none = {**scores, "comparisons": [{**row, "mean": 0.0} for row in scores["comparisons"]]}
-    assert not {"#0072B2", "#D55E00"} & {
-        line.get_color() for line in plots_seeds.differences(none).axes[1].lines
-    }
+    assert not {"#0072B2", "#D55E00"} & {line.get_color() for line in forest.differences(none).axes[1].lines}
     labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
     assert (labels[0], labels[3]) == ("GMNER F1 (more is better)", "image-caused N-Rate (less is better)")
-    assert plots_seeds.values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
+    assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
 
 
 def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):

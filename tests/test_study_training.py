@@ -16,7 +16,7 @@ from mcr_lib.answer import write_answer
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
-from mcr_lib.study.figures import plots_training
+from mcr_lib.study.figures import boxes, curves, palette
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
@@ -124,7 +124,7 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, sa
             largest = max(gold.boxes_xyxy_px, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
             assert predicted.box_xyxy == pytest.approx(largest, abs=2)
     assert rollouts.groups_text([last]).splitlines()[-1] == "R 0.00  advantage -0.71  no idea"
-    figure = plots_training.rollouts([first, last])
+    figure = boxes.rollouts([first, last])
     assert sum(ax.axison for ax in figure.axes) == 4
     assert len(rollouts.group_rows([first, last])) == 4
 
@@ -218,7 +218,7 @@ def test_the_loss_counts_the_completion_alone_and_the_image_is_the_resized_one(s
     page = row._repr_html_()
     assert "&lt;think&gt;" in page
     assert page.count("background:") == row.n_learned
-    (ax,) = plots_training.as_seen(encoded).axes
+    (ax,) = boxes.as_seen(encoded).axes
     n_boxes = sum(entity.box_xyxy is not None for entity in perfect(example))
     assert len(ax.patches) == 2 * n_boxes > 0  # a rim and a frame each
     assert training.encoded_values(encoded)[0]["learned"] == row.n_learned
@@ -252,19 +252,19 @@ def test_progress_is_a_line_at_the_start_and_at_the_end_of_a_thing():
 
 def test_a_setting_has_one_colour_in_every_figure():
     names = ["base", "long", "sft", "longer"]
-    found = [plots_training.colour(name, names) for name in names]
+    found = [palette.setting(name, names) for name in names]
     assert len(set(found)) == 4
-    assert found[0] == plots_training.colour("base", ["mcr", "base"])
+    assert found[0] == palette.setting("base", ["mcr", "base"])
 
 
 def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     rows = [{"setting": "sft", "step": k, "loss": float(k % 2)} for k in range(1, 81)]
-    (ax,) = [ax for ax in plots_training.curves(rows, {"loss": "loss"}, title="x").axes if ax.axison]
+    (ax,) = [ax for ax in curves.training(rows, panels={"loss": "loss"}, title="x").axes if ax.axison]
     raw, smooth = ax.lines
     assert list(raw.get_ydata()[:3]) == [1, 0, 1]
     assert set(smooth.get_ydata()) == {0.5}  # over 80 / 20 = 4 values
     assert ax.get_ylim()[0] == 0
-    few = plots_training.curves(rows[:5], {"loss": "loss", "kl": "kl"}, title="x").axes
+    few = curves.training(rows[:5], panels={"loss": "loss", "kl": "kl"}, title="x").axes
     assert [len(ax.lines) for ax in few[:2]] == [1, 0]
     assert [[text.get_text() for text in ax.texts] for ax in few[:2]] == [[], ["not measured in this run"]]
 
@@ -273,7 +273,8 @@ def test_only_results_of_the_testbed_have_a_note(study):
     assert training.note(study.loaded) == training.TESTBED_NOTE
     real = config.load("twitter-gmner-data", overrides={"data_dir": "x"})
     assert training.note(real) == ""
-    figure = plots_training.noted(plt.figure(), training.TESTBED_NOTE)
+    figure = plt.figure()
+    palette.annotate(figure, training.TESTBED_NOTE)
     assert figure.get_supxlabel() == training.TESTBED_NOTE
 
 

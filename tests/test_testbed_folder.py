@@ -18,7 +18,7 @@ from mcr_lib.data.check import check
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
-from mcr_lib.study.figures import testbed_gallery
+from mcr_lib.study.figures import boxes
 from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.tables.examples import share_rows
 from mcr_lib.testbed import drawing, folder
@@ -266,9 +266,9 @@ def test_mistakes_about_the_testbed_in_a_profile_are_one_sentence(tmp_path, over
 
 def test_a_gallery_takes_a_number_in_range():
     with pytest.raises(UserError, match="n is 0 and the seed 0; expected 1 to 12 tweets"):
-        testbed_gallery.gallery(0)
+        boxes.gallery_of_testbed(0)
     with pytest.raises(UserError, match="unknown distribution 'bar'"):
-        testbed_gallery.gallery(1, distributions=["bar"])
+        boxes.gallery_of_testbed(1, distributions=["bar"])
 
 
 def test_shares_stand_beside_those_of_v2(root):

@@ -18,7 +18,7 @@ import card
 import measure
 import pretrain
 from mcr_lib.errors import UserError
-from mcr_lib.study.figures import plots
+from mcr_lib.study.figures import palette
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.training import backbones
 
@@ -78,8 +78,8 @@ def _make(arguments: argparse.Namespace) -> int:
             recipe, measured, seconds=float(log["seconds"].max()), command=command, threads=torch.get_num_threads()
         )  # fmt: skip
         base = folder / "backbone"
-        plots.use_style()
-        plots.save(card.curves(log), base, "curves", log.to_dict("records"))
+        palette.use_style()
+        palette.save(card.curves(log), base, "curves", log.to_dict("records"))
         (base / "log.jsonl").write_bytes((folder / "log.jsonl").read_bytes())
         backbones.save(backbone, base, dtype=torch.float16, **told)
         card.write_readme(base, told, n_parameters=sum(p.numel() for p in backbone.model.parameters()))

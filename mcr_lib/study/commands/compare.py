@@ -61,11 +61,11 @@ def _draw(scores: dict[str, Any], out: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from mcr_lib.study.figures import plots, plots_seeds
+    from mcr_lib.study.compare.tables import CONTROLLED
+    from mcr_lib.study.figures import forest, palette
 
     with mpl.rc_context():
-        plots.use_style()
+        show = palette.shower(out, CONTROLLED if scores["source"] == "testbed" else "")
         f1 = [row for row in scores["rows"] if row["metric"] == "gmner_f1"]
-        differences = plots_seeds.values(scores["comparisons"])
-        plots.save(plots_seeds.settings(scores), out, "settings", plots_seeds.values(f1))
-        plots.save(plots_seeds.differences(scores), out, "differences", differences)
+        show("settings", forest.over_seeds, scores, values=forest.seed_values(f1))
+        show("differences", forest.differences, scores, values=forest.seed_values(scores["comparisons"]))

@@ -109,12 +109,12 @@ def draw(result: Mapping[str, Any], image: str | None, out: str | Path) -> None:
 
     from mcr_lib.data.files import written_whole
     from mcr_lib.data.images import open_image
-    from mcr_lib.study.figures import plots
+    from mcr_lib.study.figures import boxes, palette
 
     picture = open_image(image, upright=True)
     width, height = picture.size
     with mpl.rc_context():
-        plots.use_style()
+        palette.use_style()
         mpl.rcParams["savefig.bbox"] = "standard"  # the image to its edges, no margin
         figure = Figure(figsize=(6.0, max(1.0, 6.0 * height / width)), dpi=150, layout="none")
         ax = figure.add_axes((0, 0, 1, 1))
@@ -123,8 +123,8 @@ def draw(result: Mapping[str, Any], image: str | None, out: str | Path) -> None:
         ax.set_axis_off()
         for entity in result["entities"]:
             if entity["bbox_2d"]:
-                colour = plots.TYPE_COLOURS.get(entity["type"], plots.OTHER_COLOUR)
-                plots.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
+                colour = palette.entity_type(entity["type"])
+                boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
         with written_whole(out, "wb") as file:
             figure.savefig(file, format="png")
 

@@ -57,16 +57,16 @@ def _make(given: argparse.Namespace) -> int:
 
 
 def _gallery(given: argparse.Namespace) -> int:
-    from mcr_lib.study.figures import plots, testbed_gallery
+    from mcr_lib.study.figures import boxes, palette
     from mcr_lib.study.runs.config import parse_set
     from mcr_lib.testbed import DISTRIBUTIONS
 
     out = Path(given.out)
     if out.suffix != ".png":
         raise UserError(f"--out {out}: expected the name of a .png file")
-    plots.use_style()
+    palette.use_style()
     options = {"split": given.split, "seed": given.seed, "knobs": parse_set(given.pairs)}
     names = given.distribution or tuple(DISTRIBUTIONS)
-    figure, rows = testbed_gallery.gallery(given.n, distributions=names, **options)
-    print(f"{plots.save(figure, out.parent, out.stem, rows)}: {len(rows)} tweets")
+    figure, rows = boxes.gallery_of_testbed(given.n, distributions=names, **options)
+    print(f"{palette.save(figure, out.parent, out.stem, rows)}: {len(rows)} tweets")
     return 0

@@ -1,0 +1,322 @@
+"""Boxes on images: tweets with their entities and answers, resized images, overlays of attention.
+
+Gold boxes are solid, predicted boxes dashed, bait (what only the image shows) dotted.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL.Image import Image
+
+from mcr_lib import testbed
+from mcr_lib.answer import parse_answer
+from mcr_lib.data.images import open_image
+from mcr_lib.data.mrsi import Target
+from mcr_lib.errors import UserError
+from mcr_lib.metrics import Judged
+from mcr_lib.rewards import NAMES
+from mcr_lib.schema import Example, PredictedEntity
+from mcr_lib.study.figures import palette
+from mcr_lib.testbed.drawing import draw
+from mcr_lib.testbed.folder import set_name
+
+if TYPE_CHECKING:
+    from mcr_lib.study.tables.bias_cases import Case
+    from mcr_lib.study.tables.rollout_views import Group
+    from mcr_lib.study.tables.training import EncodedRow
+    from mcr_lib.training.attention import Look
+
+Predictions = Sequence[PredictedEntity] | None
+"""Boxes in original pixels; `None` = there is no answer to draw."""
+
+MOST = 12
+"""Tweets of a distribution in a gallery of the testbed."""
+_COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15
+"""Sizes of a grid in inches: width of a column, height of an image, of a line of text."""
+
+
+class Frame(NamedTuple):
+    """One image of a grid: what `draw_example` draws, with a title (empty = split and id)."""
+
+    example: Example
+    image: Image | None
+    predictions: Predictions = None
+    title: str = ""
+    colour: str = palette.MEDIUM
+
+
+def draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str = "") -> None:
+    """Draw a box with a white rim and a label, if any, at its upper left corner."""
+    x1, y1, x2, y2 = box
+    rim = {"edgecolor": "white", "linewidth": 3.2, "alpha": 0.7}
+    for edge in (rim, {"edgecolor": colour, "linewidth": 1.8, "linestyle": style}):
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **edge))
+    if label:
+        top, bottom = sorted(ax.get_ylim())
+        is_inside = y1 - top < 0.08 * (bottom - top)  # no room above the box
+        style = {"color": "white", "fontsize": 6.5, "va": "top" if is_inside else "bottom", "clip_on": True}
+        background = {"facecolor": colour, "edgecolor": "none", "pad": 1.2, "alpha": 0.9}
+        ax.text(x1, y1, _plain(label), bbox=background, **style)
+
+
+def _canvas(ax: Axes, image: Any, size: tuple[float, float], **options: Any) -> None:
+    """Draw an image, or nothing if it is `None`, over an axis in pixels."""
+    width, height = size
+    if image is not None:
+        ax.imshow(np.asarray(image), extent=(0, width, height, 0), **options)
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    ax.tick_params(labelsize=7)
+    ax.grid(visible=False)
+
+
+def draw_example(ax: Axes, example: Example, image: Image | None, predictions: Predictions = None) -> Axes:
+    """Draw a tweet with gold, bait and predicted boxes; its text and a line per entity below.
+
+    Args:
+        image: in original pixels; `None` draws an empty frame.
+    """
+    width, height = image.size if image is not None else example.image_size_px or (300, 200)
+    _canvas(ax, image, (width, height))
+    if image is None:
+        ax.text(width / 2, height / 2, "no image here", ha="center", va="center", color=palette.GREY)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color=palette.LIGHT)
+    for entity in example.entities:
+        for box in entity.boxes_xyxy_px or ():
+            draw_box(ax, box, palette.entity_type(entity.type), "solid", entity.text)
+    for bait in example.image_only or ():
+        for box in bait.boxes_xyxy_px:
+            draw_box(ax, box, palette.BLACK, (0, (1, 1)), bait.text)
+    for entity in predictions or ():
+        if entity.box_xyxy:
+            draw_box(ax, entity.box_xyxy, palette.entity_type(entity.type), (0, (4, 2)))
+    text = "\n".join(_text_lines(example, predictions))
+    ax.text(0, -0.03, text, transform=ax.transAxes, va="top", fontsize=7, linespacing=1.35)
+    return ax
+
+
+def _text_lines(example: Example, predictions: Predictions) -> list[str]:
+    """The text in up to four lines, then up to six each of gold entities, bait, predicted entities."""
+    where = {True: "in the image", False: "not in the image", None: "not annotated"}
+    gold = [f"gold · {e.type} {e.text}: {where[e.is_groundable]}" for e in example.entities[:6]]
+    lines = gold or ["gold · no entity"]
+    lines += [f"bait · {b.type} {b.text}: only in the image" for b in (example.image_only or ())[:6]]
+    if predictions is not None:
+        shown = [f"pred · {e.type or '–'} {e.text}: {where[bool(e.boxes_xyxy)]}" for e in predictions[:6]]
+        lines += shown or ["pred · no entity"]
+    wrapped = [textwrap.wrap(_plain(line), 52, subsequent_indent="      ") for line in lines]
+    return textwrap.wrap(_plain(example.text), 46)[:4] + [part for parts in wrapped for part in parts]
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib's fonts can draw: `$` escaped, emoji as dots."""
+    return "".join(c if ord(c) < 0x2600 else "·" for c in text).replace("$", r"\$")
+
+
+def _image(example: Example) -> Image | None:
+    return open_image(example.images[0]) if example.images else None
+
+
+def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
+    """Frames in rows, each row as high as its titles and the texts below its images need."""
+    above = [_LINE_IN * (1.5 + max(frame.title.count("\n") for frame in row)) for row in rows]
+    texts = [[_text_lines(frame.example, frame.predictions) for frame in row] for row in rows]
+    below = [_LINE_IN * (1 + max(map(len, row))) for row in texts]
+    width = _COLUMN_IN * max(map(len, rows))
+    height = sum(above) + sum(below) + _IMAGE_IN * len(rows) + 3 * _LINE_IN
+    figure = plt.figure(figsize=(width, height))
+    figure.set_layout_engine("none")  # layout engines only estimate the height of the texts below images
+    size, y = ((_COLUMN_IN - 0.2) / width, _IMAGE_IN / height), height
+    for row, title, text in zip(rows, above, below, strict=True):
+        y -= title + _IMAGE_IN
+        for k, frame in enumerate(row):
+            ax = figure.add_axes(((k * _COLUMN_IN + 0.1) / width, y / height, *size))
+            draw_example(ax, frame.example, frame.image, frame.predictions).set_anchor("N")
+            name = frame.title or f"{frame.example.split} · {frame.example.id}"
+            ax.set_title(name, fontsize=7.5, color=frame.colour)
+        y -= text
+    return figure
+
+
+def _wrapped(frames: Sequence[Frame], n_columns: int) -> Figure:
+    return grid([frames[k : k + n_columns] for k in range(0, len(frames), n_columns)])
+
+
+def gallery(examples: Sequence[Example], *, images: Sequence[Image | None]) -> Figure:
+    """Tweets side by side."""
+    return _wrapped([Frame(e, image) for e, image in zip(examples, images, strict=True)], 3)
+
+
+def answered(judged: Sequence[Judged]) -> Figure:
+    """Tweets with gold and predicted boxes."""
+    return _wrapped([Frame(j.example, _image(j.example), j.predictions) for j in judged], 3)
+
+
+def cases(cases: "Sequence[Case]") -> Figure:
+    """The hand-made tweets, one per row: the right answer left, that of the shortcut right."""
+    titles = [f"{case.example.id} bias · {case.name}" for case in cases]
+    colours = [palette.HAND_MADE[case.name == "right"] for case in cases]
+    drawn = [(case.example, case.picture, case.answer) for case in cases]
+    return _wrapped([Frame(*case, *look) for case, *look in zip(drawn, titles, colours, strict=True)], 2)
+
+
+def probed(tweets: Mapping[str, Example]) -> Figure:
+    """One tweet as it is and under each probe, with the gold that is right there (`bias.one_tweet`)."""
+    titles = [palette.PROBES.get(name, name).replace("\n", " ") for name in tweets]
+    examples = zip(tweets.values(), titles, strict=True)
+    return _wrapped([Frame(e, _image(e), None, title, palette.BLACK) for e, title in examples], 4)
+
+
+def side_by_side(by_setting: Mapping[str, Sequence[Judged]]) -> Figure:
+    """The same tweets in every setting, a row per tweet, with gold and predicted boxes."""
+    columns = []
+    for name, judged in by_setting.items():
+        colour = palette.setting(name, by_setting)
+        drawn = [(j.example, _image(j.example), j.predictions, f"{name} · {j.example.id}") for j in judged]
+        columns.append([Frame(*parts, colour) for parts in drawn])
+    return grid(list(zip(*columns, strict=True)))
+
+
+def rollouts(groups: "Sequence[Group]", *, n_columns: int = 4) -> Figure:
+    """Groups of rollouts, a row each, with rewards and advantage; of larger groups the best and the worst."""
+    rows = []
+    for group in groups:
+        n, half = len(group.rows), -(-n_columns // 2)
+        chosen = range(n) if n <= n_columns else [*range(half), *range(n - (n_columns - half), n)]
+        frames = []
+        for judged, row in ((group.judged[k], group.rows[k]) for k in chosen):
+            total = f"R {row['reward']:.2f}, advantage {row['advantage']:+.2f}"
+            five = zip(palette.REWARDS, (row[name] for name in NAMES), strict=True)
+            rewards = " ".join(f"{symbol} {value:.2f}" for symbol, value in five if value is not None)
+            worthless = f"\nearns nothing: {row['worthless']}" if row["worthless"] else ""
+            title = f"{group.setting}, update {group.step} · {total}\n{rewards}{worthless}"
+            drawn = (judged.example, _image(judged.example), judged.predictions)
+            frames.append(Frame(*drawn, title, palette.BLACK))
+        rows.append(frames)
+    return grid(rows)
+
+
+def gallery_of_testbed(
+    n_each: int, *, distributions: Sequence[str] = tuple(testbed.DISTRIBUTIONS), split: str = "test",
+    seed: int = 0, knobs: Mapping[str, Any] | None = None,
+) -> tuple[Figure, list[dict[str, Any]]]:  # fmt: skip
+    """The first `n_each` tweets of each distribution of the testbed, a row each, and their ids.
+
+    Args:
+        seed: of the world.
+        knobs: departures from the knobs of each distribution.
+
+    Raises:
+        UserError: an unknown distribution, split or knob, knobs that cannot be met, or a number out of range.
+    """
+    if not 1 <= n_each <= MOST or seed < 0:
+        expected = f"expected 1 to {MOST} tweets and a seed of 0 or more"
+        raise UserError(f"gallery: n is {n_each} and the seed {seed}; {expected}")
+    frames, rows = [], []
+    for name in distributions:
+        changed = testbed.altered(testbed.find(name), knobs or {})
+        for index in range(n_each):
+            tweet = testbed.make(name, split, index, seed=seed, knobs=changed)
+            frames.append(Frame(tweet.example, draw(tweet.scene)))
+            rows.append({"set": set_name(name, split), "id": tweet.example.id, "text": tweet.example.text})
+    return _wrapped(frames, n_each), rows
+
+
+def knob_rows(knobs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
+    """One row per knob of the testbed: its value in each distribution after the departures."""
+    changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
+    names = next(iter(changed.values()))
+    return [{"knob": knob} | {k: _value(values[knob]) for k, values in changed.items()} for knob in names]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {share:g}" for key, share in value.items())
+    return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
+
+def as_seen(rows: "Mapping[str, EncodedRow]") -> Figure:
+    """A training row's image as resized for the model, one per setting, with the boxes that its completion
+    teaches in its own numbers (`training.encoded_rows`).
+    """
+    figure, axes = palette.panels(len(rows), (3.6, 3.6))
+    for ax, (name, row) in zip(axes, rows.items(), strict=True):
+        size, example = row.size or (300, 200), row.example
+        _canvas(ax, row.images[0].convert("RGB") if row.images else None, size, interpolation="nearest")
+        ax.set_title(f"{name}: {size[0]} × {size[1]} px as resized")
+        answer = parse_answer(row.completion, labels=example.labels, constraints=example.constraints)
+        for entity in answer.entities:
+            if entity.box_xyxy:
+                label = f"{entity.text} {list(entity.box_xyxy)}"
+                draw_box(ax, entity.box_xyxy, palette.entity_type(entity.type), "solid", label)
+    return figure
+
+
+def resized(
+    examples: Sequence[Example], *, target: Target, boxes: Sequence[Sequence[Mapping[str, Any]]]
+) -> Figure:
+    """Per tweet the original with its gold boxes, and the resized image with the boxes to be written.
+
+    Args:
+        boxes: of each example (`injection.target_boxes`).
+    """
+    heights = [min(2.0, e.image_size_px[1] / e.image_size_px[0]) + 0.12 for e in examples]
+    size = (4.2, 4.1 * sum(heights) / len(heights))
+    figure, axes = palette.panels(2 * len(examples), size, n_columns=2, height_ratios=heights)
+    for left, right, example, rows in zip(axes[::2], axes[1::2], examples, boxes, strict=True):
+        image, size = open_image(example.images[0]).convert("RGB"), target.size(example)
+        _canvas(left, image, image.size)
+        _canvas(right, image.resize(size), size)
+        for row in rows:
+            colour = palette.entity_type(row["type"])
+            draw_box(left, row["gold"], colour, "solid", row["entity"])
+            draw_box(right, row["drawn"], colour, "dashed", str(list(row["written"])))
+        left.set_title(f"{example.id}: original, {image.size[0]} × {image.size[1]} px, gold", fontsize=8.5)
+        title = f"as resized, {size[0]} × {size[1]} px; to be written for {target.family}"
+        right.set_title(title, fontsize=8.5)
+    return figure
+
+
+def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:
+    """Attention to each cell of the image at the digits of one box of the answer, a row per entity, a column
+    per setting.
+
+    Args:
+        entities: id of the tweet and first token of the entity (`attention.most_boxed`).
+        looks: setting -> its looks (`attention.looks`).
+    """
+    in_answer = [(name, look) for name, some in looks.items() for look in some if look.part == "answer"]
+    cells = {(look.example.id, look.gold.start, name): look for name, look in in_answer}
+    top = max(np.nanmax(look.heat) for key, look in cells.items() if key[:2] in entities)
+    title = "Where it looks when it writes a box; gold box solid (single run)"
+    n = len(entities) * len(looks)
+    figure, axes = palette.panels(n, (2.8, 2.5), title, n_columns=len(looks))
+    for ax, (entity, name) in zip(
+        axes, ((entity, name) for entity in entities for name in looks), strict=True
+    ):
+        look = cells.get((*entity, name))
+        some = next(other for key, other in cells.items() if key[:2] == entity)
+        image = open_image(some.example.images[0])
+        _canvas(ax, image.convert("L"), image.size, cmap="gray", vmin=0, vmax=255)
+        title = "writes no box for it"
+        if look is not None:
+            title = f"its region {np.nanmean(look.mass['gold']):.1f} ×"
+            heat = np.nan_to_num(look.heat)
+            alpha = np.clip(0.85 * np.sqrt(heat / top), 0, 1)
+            _canvas(ax, heat, image.size, cmap=palette.WARM, vmin=0, vmax=top, alpha=alpha)
+        for box in some.gold.boxes_xyxy_px:
+            draw_box(ax, box, palette.entity_type(some.gold.type), "solid")
+        ax.set_title(f"{name}: {title}", color=palette.setting(name, looks), fontsize=8)
+        ax.set(xticks=[], yticks=[], ylabel=f"{some.gold.text}\n{some.example.id}")
+        ax.label_outer()
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), palette.WARM)
+    label = "attention per token, × a token's share\n(mean over heads and layers)"
+    figure.colorbar(scale, ax=axes, label=label, shrink=0.7)
+    return figure

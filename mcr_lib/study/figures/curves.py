@@ -1,0 +1,109 @@
+"""Lines: training over updates, rewards, and scores as a function of one quantity."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mcr_lib.rewards import NAMES
+from mcr_lib.study.figures import palette
+from mcr_lib.study.figures.palette import Rows, unique
+
+
+def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
+    """Quantities over updates, a line per setting (`training.curve_rows`).
+
+    Args:
+        panels: key of the rows -> label of the axis with its unit.
+    """
+    frame, names = pd.DataFrame(rows), unique(rows, "setting")
+    figure, axes = palette.panels(len(panels), (3.1, 2.6), f"{title} (single run)", n_columns=3)
+    for ax, (key, label) in zip(axes, panels.items(), strict=True):
+        measured = frame.dropna(subset=[key]) if key in frame else frame[:0]
+        for name, points in measured.groupby("setting", sort=False):
+            _line(ax, points["step"], points[key].astype(float), palette.setting(name, names), name)
+        if measured.empty:
+            text = "not measured in this run"
+            ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=palette.MEDIUM)
+        ax.set(xlabel="update", ylabel=label)
+        if ax.dataLim.y0 >= 0:
+            ax.set_ylim(0, 104 if label.endswith("%") else None)
+    if len(names) > 1:
+        axes[0].legend()
+    return figure
+
+
+def rewards(rows: Rows) -> Figure:
+    """The five rewards and their sum R over updates, mean and spread of an update's answers; a row of panels
+    per setting (`training.curve_rows`).
+    """
+    frame, names = pd.DataFrame(rows), unique(rows, "setting")
+    keys = [*((f"{name}_mean", f"{name}_std") for name in NAMES), ("reward", "reward_std")]
+    symbols = {**palette.REWARDS, "R": palette.BLACK}
+    quantities = list(zip(keys, symbols.items(), strict=True))
+    title = "Rewards of sampled answers: mean, and ± spread (single run)"
+    figure, axes = palette.panels(6 * len(names), (1.9, 2.3), title, n_columns=6)
+    cells = [(name, *quantity) for name in names for quantity in quantities]
+    for ax, (name, (mean, spread), (symbol, colour)) in zip(axes, cells, strict=True):
+        points = frame[frame["setting"] == name].reindex(columns=["step", mean, spread])
+        points = points.dropna(subset=[mean]).astype(float).fillna(0)
+        low, high = points[mean] - points[spread], points[mean] + points[spread]
+        ax.fill_between(points["step"], low, high, color=colour, alpha=0.12, linewidth=0)
+        _line(ax, points["step"], points[mean], colour)
+        top = len(NAMES) if symbol == "R" else 1
+        ax.set(title=f"{name} · {symbol}", xlabel="update", ylabel="", ylim=(0, 1.04 * top))
+    return figure
+
+
+def _line(ax: Axes, steps: pd.Series, values: pd.Series, colour: str, label: str | None = None) -> None:
+    """A line; with more than 40 points a faint one, and its running mean over a twentieth of them."""
+    width = len(steps) // 20
+    style = {"color": colour, "estimator": None, "legend": False, "ax": ax}
+    if width >= 2:
+        sns.lineplot(x=steps, y=values, alpha=0.3, linewidth=0.8, **style)
+        values = values.rolling(width).mean()
+    marker = "o" if len(steps) < 3 else None
+    sns.lineplot(x=steps, y=values, label=label, marker=marker, markeredgewidth=0, **style)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def reward_u(rows: Rows) -> Figure:
+    """R_u against the IoU of the one box that counts (`injection.grounding_rows`)."""
+    frame = pd.DataFrame(rows)
+    shift = frame["line"].map({"σ = 0.3": 0.008, "σ = 0.7": -0.008}).fillna(0)  # lines coincide above σ
+    frame["R_u"] += shift * (frame["R_u"] > 0)
+    dashes = {line: (1, 1) if "stray" in line else "" for line in palette.SIGMAS}
+    figure, (ax,) = palette.panels(1, (5.8, 3.4), "R_u: nothing up to σ, then the IoU")
+    style = {"palette": palette.SIGMAS, "dashes": dashes, "estimator": None, "sort": False}
+    sns.lineplot(frame, x="iou", y="R_u", hue="line", style="line", ax=ax, **style)
+    ax.set(xlabel="IoU of the box with the gold box", ylabel="R_u", xlim=(0, 1), ylim=(-0.03, 1.05))
+    ax.legend(loc="upper left")
+    return figure
+
+
+def degradation(rows: Rows, *, reference: float, n: int) -> Figure:
+    """GMNER F1 if one decision alone, or all four alike, get worse (`simulate.degradation_rows`); the band is
+    the range over draws.
+
+    Args:
+        reference: the paper's best F1, drawn as a line.
+        n: number of tweets.
+    """
+    frame = pd.DataFrame(rows)
+    n_draws = frame["repeat"].nunique()
+    draws = f"{n_draws} draws, band = range" if n_draws > 1 else "single draw"
+    title = f"One decision, or all four alike, made worse (n = {n:,}, {draws})"
+    figure, (ax,) = palette.panels(1, (6.8, 4.1), title)
+    order = [name for name in palette.DECISIONS if name in set(frame["accuracy"])]
+    style = {"palette": palette.DECISIONS, "hue_order": order, "errorbar": ("pi", 100), "marker": "o"}
+    x = 100 * frame["level"]
+    sns.lineplot(frame, x=x, y="f1", hue="accuracy", markeredgewidth=0, ax=ax, **style)
+    ax.axhline(reference, color=palette.DARK, linestyle=":", linewidth=1.2)
+    place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3), "textcoords": "offset points"}
+    ax.annotate(f"paper's best: {reference}", (0.01, reference), fontsize=8, **place)
+    ax.set(xlabel="accuracy of what is lowered, % (the rest perfect)", ylabel="GMNER F1, %", ylim=(0, 103))
+    ax.legend(title="lowered", loc="lower right")
+    return figure

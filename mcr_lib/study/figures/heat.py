@@ -1,0 +1,112 @@
+"""Tables whose cells are coloured by their value."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mcr_lib.study.figures import palette
+from mcr_lib.study.figures.palette import Rows, panels
+
+
+def heat_table(ax: Axes, values: pd.DataFrame, texts: pd.DataFrame, *, vmax: float = 100) -> Axes:
+    """Draw a table from 0 (white) to `vmax` (blue) with a text in each cell; cells of NaN are grey."""
+    colours = {"vmin": 0, "vmax": vmax / 0.75, "cmap": palette.SHADES, "cbar": False}  # darker is illegible
+    sns.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 8}, ax=ax, **colours)
+    for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn writes nothing there
+        ax.text(column + 0.5, row + 0.5, texts.iat[row, column], ha="center", va="center", fontsize=8)
+    ax.set(facecolor=palette.FAINT, xlabel="", ylabel="")
+    ax.tick_params(length=0, rotation=0)
+    ax.xaxis.tick_top()
+    return ax
+
+
+def number_table(ax: Axes, values: pd.DataFrame, *, digits: int | None = None, vmax: float = 100) -> Axes:
+    """`heat_table` of numbers; NaN is a dash.
+
+    Args:
+        digits: after the point; `None` = two, and none for whole numbers.
+    """
+
+    def text(value: float) -> str:
+        short = digits if digits is not None else 0 if value.is_integer() else 2
+        return "–" if np.isnan(value) else f"{value:.{short}f}"
+
+    return heat_table(ax, values, values.map(text), vmax=vmax)
+
+
+def _named(rows: Rows) -> pd.DataFrame:
+    """Rows of a name and numbers as a table."""
+    return pd.DataFrame(rows).set_index(next(iter(rows[0]))).astype(float)
+
+
+def numbers(rows: Rows, *, title: str, digits: int | None = None, vmax: float = 100) -> Figure:
+    """A table of rows of a name and numbers, percentages unless `vmax` says otherwise."""
+    size = (2.4 + 0.8 * (len(rows[0]) - 1), 0.7 + max(0.22, 0.4 - 0.01 * len(rows)) * len(rows))
+    figure, (ax,) = panels(1, size, title)
+    number_table(ax, _named(rows), digits=digits, vmax=vmax)
+    return figure
+
+
+def rewards(rows: Rows) -> Figure:
+    """The five rewards of hand-made answers, each in [0, 1], their sum R, and their advantages if the rows
+    have them (`injection.reward_rows`, `rollouts.hand_made_rows`).
+    """
+    has_advantage = "advantage" in rows[0]
+    options = {"width_ratios": (6, 3), "sharey": True} if has_advantage else {}
+    size = ((8.4, 7.8)[not has_advantage] / (1 + has_advantage), 0.36 * len(rows) + 0.9)
+    figure, axes = panels(1 + has_advantage, size, "Five rewards, each in [0, 1], and their sum R", **options)
+    values = _named(rows)[[*palette.REWARDS, "R"]]
+    heat_table(axes[0], values / np.array([1, 1, 1, 1, 1, 5]), values.map("{:.2f}".format), vmax=1)
+    axes[0].axvline(5, color="white", linewidth=4)
+    if has_advantage:
+        advantages = np.array([row["advantage"] for row in rows])
+        colours = [palette.DIFFERENCES[1 if value >= 0 else -1] for value in advantages]
+        bars = axes[1].barh(np.arange(len(rows)) + 0.5, advantages, color=colours, height=0.6)
+        axes[1].bar_label(bars, fmt="%+.2f", padding=3, fontsize=8)
+        axes[1].axvline(0, color=palette.DARK, linewidth=0.8)
+        axes[1].grid(visible=False)
+        edge = 1.9 * max(1.0, np.abs(advantages).max())
+        axes[1].set(xlim=(-edge, edge), xlabel="advantage")
+    return figure
+
+
+def repairs(rows: Rows) -> Figure:
+    """How often mending one mistake raises each reward, and that it lowers none (`injection.repair_rows`)."""
+    frame = pd.DataFrame(rows)
+    keys = {f"raise {symbol}": symbol for symbol in palette.REWARDS} | {"lower some reward": "falls"}
+    shares = frame[list(keys)].rename(columns=keys).mul(100 / frame["repairs"], axis=0)
+    shares.index = frame["mended"] + frame["repairs"].map(" (n = {:,})".format)
+    figure, (ax,) = panels(1, (6.6, 2.9), "Repairs that raise each reward, and that lower any, %")
+    number_table(ax, shares, digits=0).axvline(5, color="white", linewidth=4)
+    return figure
+
+
+def verifier(rows: Rows) -> Figure:
+    """What the verifier reports for each kind of planted error (`injection.mutation_rows`)."""
+    frame = pd.DataFrame(rows)
+    frame.index = frame["planted"] + frame["chains"].map(" (n = {:,})".format)
+    shares = frame.drop(columns=["planted", "chains", "passing"]).astype(float)
+    size = (2.6 + 0.72 * len(shares.columns), 1.1 + 0.34 * len(rows))
+    figure, (ax,) = panels(1, size, "Planted error, and what the verifier reports, % of chains")
+    number_table(ax, shares, digits=1).axvline(1, color="white", linewidth=4)
+    ax.set_xticks(ax.get_xticks(), shares.columns, rotation=35, ha="left", rotation_mode="anchor")
+    return figure
+
+
+def consistency(rows: Rows) -> Figure:
+    """Per setting and probe the share of clean answers among tweets right on the original, with both counts
+    (`bias.consistency_rows`).
+    """
+    frame = pd.DataFrame(rows)
+    counts = frame["clean"].astype(str) + " of " + frame["right"].astype(str)
+    frame["text"] = frame["consistency"].astype(float).map("{:.0f} %\n".format) + counts
+    frame.loc[frame["right"] == 0, "text"] = "none\nright"
+    names, probes = palette.unique(rows, "name"), palette.unique(rows, "probe")
+    cells = frame.set_index(["name", "probe"]).unstack().reindex(names)
+    values, texts = cells["consistency"][probes].astype(float), cells["text"][probes].fillna("–")
+    size = (1.8 + 0.82 * len(probes), 1.2 + 0.5 * len(names))
+    figure, (ax,) = panels(1, size, "Clean on the probe, of the tweets that were right before (single run)")
+    heat_table(ax, values, texts).set_xticks(ax.get_xticks(), [palette.PROBES[probe] for probe in probes])
+    return figure

@@ -1,0 +1,182 @@
+"""What all figures share: colours, style, titles, names of lines, and how a figure is saved.
+
+A setting, an entity type, a task, a kind of error has the same colour in every figure (Okabe-Ito, safe for
+colour-blind readers).
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from mcr_lib.data.files import written_whole
+
+Rows = Sequence[Mapping[str, Any]]
+
+BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
+RED, PINK, YELLOW, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
+DARK, MEDIUM, GREY, LIGHT, FAINT = "#444444", "#666666", "#B8B8B8", "#D9D9D9", "#EEEEEE"
+SHADES, WARM = "Blues", "YlOrRd"
+"""Colour maps of tables and of attention."""
+
+SETTINGS = {"base": "#8C8C8C", "sft": SKY, "mrsi": ORANGE, "mcr": BLUE}
+OTHER_SETTINGS = (GREEN, PINK, RED, BLACK, "#6A3D9A", "#B8A500", "#8B5A2B", "#9E0142")
+TYPES = {"PER": BLUE, "LOC": GREEN, "ORG": ORANGE, "OTHER": PINK, "MIS": PINK}
+TASKS = {"GMNER": BLUE, "MNER": SKY, "EEG": ORANGE}
+GROUNDABLE = {"groundable": YELLOW, "not groundable": GREY}
+DECISIONS = {"span": BLUE, "type": ORANGE, "groundable": GREEN, "box": RED, "all four": BLACK}
+REWARDS = {"R_c": MEDIUM, "R_s": BLUE, "R_t": ORANGE, "R_u": RED, "R_e": GREEN}
+SIGMAS = {"σ = 0.3": SKY, "σ = 0.5": RED, "σ = 0.7": BLUE, "σ = 0.5, and a stray box": RED}
+REGIONS = {
+    "its region": ORANGE, "rest of the image": GREY, "its words in the tweet": SKY, "whole image": BLUE,
+    "as much elsewhere": GREY,
+}  # fmt: skip
+GOLD_ERRORS = {
+    "right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": RED, "box left out": "#F0B08A",
+    "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE,
+}  # fmt: skip
+EXTRA_ERRORS = {"no entity": GREEN, "name not in the text": PINK}
+WRONG_BOXES = {"own entity, inexact": GREY, "another entity": RED, "image only": BLUE, "background": YELLOW}
+INVENTED = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
+FAULTS = {
+    "clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
+    "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK,
+}  # fmt: skip
+FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
+YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
+HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}
+"""Whether a hand-made answer is right -> colour of its title."""
+DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}
+"""Better, equal, worse."""
+
+PROBES = {
+    "blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
+    "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
+    "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
+    "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes",
+}  # fmt: skip
+"""Probe -> its name in figures."""
+
+_STYLE = {
+    "figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
+    "figure.titlesize": 10, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.labelsize": 9,
+    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y",
+    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 8, "legend.title_fontsize": 8,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.major.width": 0.8, "ytick.major.width": 0.8,
+    "xtick.major.size": 3.5, "ytick.major.size": 3.5, "lines.linewidth": 1.8, "lines.markersize": 4,
+}  # fmt: skip
+
+
+def use_style() -> None:
+    """Apply the project's theme to seaborn and matplotlib."""
+    order = [BLUE, ORANGE, GREEN, PINK, SKY, RED, MEDIUM]
+    sns.set_theme(style="ticks", palette=order, font="DejaVu Sans", rc=_STYLE)
+
+
+def setting(name: str, names: Iterable[str]) -> str:
+    """The colour of a setting: fixed for the four of the paper, by its place among `names` for others."""
+    others = [other for other in names if other not in SETTINGS]
+    return SETTINGS.get(name) or OTHER_SETTINGS[others.index(name) % len(OTHER_SETTINGS)]
+
+
+def entity_type(label: str | None) -> str:
+    """The colour of an entity type; grey if the type is unknown."""
+    return TYPES.get(label, MEDIUM)
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever is easier to read on a colour."""
+    red, green, blue = mpl.colors.to_rgb(colour)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"
+
+
+def unique(rows: Rows, key: str) -> list[Any]:
+    """The values of a key, in the order in which they first occur."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def panels(
+    n: int, size: tuple[float, float], title: str = "", *, n_columns: int = 0, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels under one title, in rows of `n_columns` (0 = one row).
+
+    Args:
+        size: (width, height) of a panel in inches, its labels included.
+        options: of `plt.subplots`.
+    """
+    n_columns = n_columns or n
+    n_rows = -(-n // n_columns)
+    options = {"figsize": (size[0] * n_columns, size[1] * n_rows + 0.3), "squeeze": False, **options}
+    figure, axes = plt.subplots(n_rows, n_columns, **options)
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    if title:
+        figure.suptitle(title, x=0.01, ha="left")
+    return figure, list(axes.flat[:n])
+
+
+def name_lines(ax: Axes, names: Sequence[str]) -> None:
+    """Name the lines 0, 1, ... of a horizontal chart, the first at the top; the grid marks values."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set(ylim=(len(names) - 0.5, -0.5), ylabel="")
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x")
+
+
+def legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Add a legend of coloured squares to the right of a figure."""
+    handles = [Patch(color=colour, label=label.replace("_", " ")) for label, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside right center")
+
+
+def annotate(figure: Figure, note: str) -> None:
+    """Write a note below a figure; nothing if it is empty."""
+    if note:
+        figure.supxlabel(note, fontsize=7.5, color=DARK, x=0.01, ha="left")
+
+
+def save(figure: Figure, folder: str | Path, name: str, values: Rows) -> Path:
+    """Write `<name>.png` and `<name>.csv` (the values shown) atomically and return the PNG's path.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    with written_whole(folder / f"{name}.png", "wb") as file:
+        file.write(picture.getvalue())
+    columns = list(dict.fromkeys(key for row in values for key in row))
+    with written_whole(folder / f"{name}.csv") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(values)
+    return folder / f"{name}.png"
+
+
+def shower(folder: str | Path, note: str = "") -> Callable[..., None]:
+    """Apply the style and return `show(name, draw, data, *, values=None, note=note, **options)`.
+
+    `show` calls `draw(data, **options)`, writes the note below the figure and saves it under `name`, with
+    `values` (default: `data`) as its CSV. It does nothing if `data` is empty.
+    """
+    use_style()
+    usual = note
+
+    def show(name: str, draw: Callable[..., Figure], data: Any, *, values: Rows | None = None,
+             note: str = usual, **options: Any) -> None:  # fmt: skip
+        if data:
+            figure = draw(data, **options)
+            annotate(figure, note)
+            save(figure, folder, name, data if values is None else values)
+
+    return show

@@ -1,0 +1,181 @@
+"""Figures show their values: heights, line styles, and the CSV beside the PNG."""
+
+import csv
+
+import matplotlib as mpl
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from PIL import Image
+
+from mcr_lib import bias, rewards
+from mcr_lib.errors import UserError
+from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.study.figures import bars, boxes, curves, heat, palette
+from mcr_lib.study.tables import compared, tables
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close("all")
+
+
+@pytest.fixture
+def tweet() -> Example:
+    entities = (Entity("Mira Solt", 0, 2, "PER", ((10, 10, 60, 90),)), Entity("Velmo", 3, 4, "LOC", ()))
+    return Example(
+        "7",
+        "demo",
+        "test",
+        ("Mira", "Solt", "in", "Velmo", "$", "😀"),
+        entities,
+        ("PER", "LOC"),
+        image_size_px=(120, 100),
+    )
+
+
+def rectangles(ax):
+    return [(p.get_x(), p.get_y(), p.get_width(), p.get_height(), p.get_linestyle()) for p in ax.patches]
+
+
+def test_gold_boxes_are_solid_and_predicted_boxes_dashed(ax, tweet):
+    predicted = [PredictedEntity("Mira Solt", "PER", ((12, 10, 62, 90),))]
+    boxes.draw_example(ax, tweet, Image.new("RGB", (120, 100)), predicted)
+    drawn = rectangles(ax)
+    assert (10, 10, 50, 80, "solid") in drawn
+    assert any(rectangle[:4] == (12, 10, 50, 80) and rectangle[4] != "solid" for rectangle in drawn)
+
+
+def test_a_tweet_without_an_image_is_still_drawn_with_its_text(ax, tweet):
+    boxes.draw_example(ax, tweet, None)
+    texts = [text.get_text() for text in ax.texts]
+    assert "no image here" in texts
+    assert any("LOC Velmo: not in the image" in text for text in texts)
+
+
+def test_stacked_bars_reach_the_sum_of_their_parts(ax):
+    rows = [{"name": "PER", "groundable": 3, "not groundable": 4}]
+    bars.stack(ax, rows, palette.GROUNDABLE)
+    assert max(x + width for x, _, width, _, _ in rectangles(ax)) == 7
+    assert min(x for x, _, _, _, _ in rectangles(ax)) == 0
+    assert [text.get_text() for text in ax.texts] == ["3", "4", "7"]  # the parts, then the sum
+
+
+def test_stacked_shares_are_of_the_whole_that_is_named(ax):
+    bars.stack(ax, [{"name": "sft", "image only": 3, "all": 12}], palette.INVENTED, whole="all")
+    assert max(x + width for x, _, width, _, _ in rectangles(ax)) == 25
+
+
+def test_count_bars_start_at_zero_and_show_every_count(ax):
+    bars.count_bars(ax, {"0": 2, "1": 1500})
+    assert ax.get_ylim()[0] == 0
+    assert [t.get_text() for t in ax.texts] == ["2", "1,500"]
+
+
+def test_a_heat_table_writes_every_value_and_a_dash_for_none(ax):
+    heat.number_table(
+        ax, pd.DataFrame([[100.0, None, 66.667]], index=["a"], columns=["x", "y", "z"]).astype(float)
+    )
+    assert sorted(t.get_text() for t in ax.texts) == ["100", "66.67", "–"]
+
+
+def test_score_bars_carry_the_interval_of_the_table():
+    report = {"gmner": {"p": 60.0, "r": 60.0, "f1": 60.0, "ci95": [55.0, 66.0]}, "mner": None, "eeg": None}
+    (ax,) = bars.scores(tables.score_table({"run": report}).to_dict("records"), n=10).axes
+    assert [bar.get_height() for bar in ax.patches] == [60]
+    assert list(ax.lines[0].get_ydata()) == [55, 66]
+
+
+def test_yardsticks_are_sorted_and_labelled():
+    f1 = {"never a box": 58.87, "mine": 70.0, "full image iff PER": 53.13}
+    rows = [{"name": name, "gmner_f1": value} for name, value in f1.items()]
+    (ax,) = bars.yardsticks(rows, scored=["mine"], n=1500).axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["mine", "never a box", "full image iff PER"]
+    values = {
+        round(bar.get_y() + bar.get_height() / 2): bar.get_width() for bar in ax.patches if bar.get_width()
+    }
+    assert values == {0: 70.0, 1: 58.87, 2: 53.13}
+
+
+def test_degradation_draws_a_line_per_accuracy_through_the_mean():
+    points = [(0.5, 60), (0.5, 62), (1.0, 100), (1.0, 100)]
+    rows = [{"accuracy": "box", "level": x, "f1": f1, "repeat": k % 2} for k, (x, f1) in enumerate(points)]
+    (ax,) = curves.degradation(rows, reference=70.6, n=9).axes
+    line = next(line for line in ax.lines if line.get_color() == palette.DECISIONS["box"])
+    assert list(line.get_xdata()) == [50, 100]
+    assert list(line.get_ydata()) == [61, 100]
+
+
+def test_save_writes_a_picture_and_the_values_it_shows(tmp_path, ax):
+    bars.count_bars(ax, {"PER": 3})
+    path = palette.save(ax.figure, tmp_path / "figures", "counts", [{"type": "PER", "n": 3}])
+    with Image.open(path) as picture:
+        assert picture.size[0] > 100
+    rows = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
+    assert rows == [{"type": "PER", "n": "3"}]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["counts.csv", "counts.png"]
+
+
+def test_save_into_a_file_is_a_users_mistake_in_one_sentence(tmp_path, ax):
+    (tmp_path / "figures").write_text("a file, not a folder")
+    with pytest.raises(UserError, match="cannot write"):
+        palette.save(ax.figure, tmp_path / "figures", "counts", [])
+
+
+def test_a_gallery_has_one_frame_per_example(tweet):
+    figure = boxes.gallery([tweet, tweet], images=[None, Image.new("RGB", (120, 100))])
+    assert sum(ax.axison for ax in figure.axes) == 2
+    plt.close(figure)
+
+
+def test_show_draws_saves_and_notes_a_figure_unless_there_is_nothing_to_show(tmp_path):
+    drawn = []
+
+    def draw(rows, *, title):
+        drawn.append(plt.figure())
+        drawn[-1].suptitle(title)
+        return drawn[-1]
+
+    with mpl.rc_context():
+        show = palette.shower(tmp_path, "a note")
+        assert mpl.rcParams["axes.spines.top"] is False
+        show("empty", draw, [], title="t")
+        assert not drawn
+        show("full", draw, [{"a": 1}], title="t")
+        show("other", draw, [1], title="t", values=[{"b": 2}], note="")
+    assert [figure.get_supxlabel() for figure in drawn] == ["a note", ""]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "full.csv",
+        "full.png",
+        "other.csv",
+        "other.png",
+    ]
+    assert (tmp_path / "other.csv").read_text() == "b\n2\n"
+    plt.close("all")
+
+
+def test_every_kind_has_a_colour():
+    assert list(palette.FAULTS) == ["clean", *bias.FAULTS]
+    assert list(palette.INVENTED) == list(bias.INVENTED)
+    assert list(palette.GOLD_ERRORS) == list(compared.GOLD_KINDS)
+    assert list(palette.EXTRA_ERRORS) == list(compared.EXTRA_KINDS)
+    assert len(palette.REWARDS) == len(rewards.NAMES)
+
+
+def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(tweet):
+    table = tables.entity_table([tweet])
+    # 50 x 80 of 120 x 100 pixels
+    assert table["box_share"].iloc[0] == pytest.approx(4000 / 12000)
+    assert table["n_boxes"].tolist() == [1, 0]
+
+
+def test_a_tweet_table_finds_tweets_mixed_within_a_type():
+    entities = (Entity("a", 0, 1, "PER", ((0, 0, 1, 1),)), Entity("b", 1, 2, "PER", ()))
+    mixed = Example("1", "demo", "dev", ("a", "b"), entities, ("PER",))
+    assert tables.tweet_table([mixed])["is_mixed_within_type"].tolist() == [True]
