@@ -15,7 +15,7 @@ from mcr_lib import bias, rewards
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.figures import bars, boxes, curves, heat, palette
-from mcr_lib.study.tables import compared, tables
+from mcr_lib.study.tables import comparison, examples
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_heat_table_writes_every_value_and_a_dash_for_none(ax):
 
 def test_score_bars_carry_the_interval_of_the_table():
     report = {"gmner": {"p": 60.0, "r": 60.0, "f1": 60.0, "ci95": [55.0, 66.0]}, "mner": None, "eeg": None}
-    (ax,) = bars.scores(tables.score_table({"run": report}).to_dict("records"), n=10).axes
+    (ax,) = bars.scores(comparison.task_rows({"run": report}), n=10).axes
     assert [bar.get_height() for bar in ax.patches] == [60]
     assert list(ax.lines[0].get_ydata()) == [55, 66]
 
@@ -163,13 +163,13 @@ def test_show_draws_saves_and_notes_a_figure_unless_there_is_nothing_to_show(tmp
 def test_every_kind_has_a_colour():
     assert list(palette.FAULTS) == ["clean", *bias.FAULTS]
     assert list(palette.INVENTED) == list(bias.INVENTED)
-    assert list(palette.GOLD_ERRORS) == list(compared.GOLD_KINDS)
-    assert list(palette.EXTRA_ERRORS) == list(compared.EXTRA_KINDS)
+    assert list(palette.GOLD_ERRORS) == list(comparison.GOLD_KINDS)
+    assert list(palette.EXTRA_ERRORS) == list(comparison.EXTRA_KINDS)
     assert len(palette.REWARDS) == len(rewards.NAMES)
 
 
 def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(tweet):
-    table = tables.entity_table([tweet])
+    table = examples.entity_table([tweet])
     # 50 x 80 of 120 x 100 pixels
     assert table["box_share"].iloc[0] == pytest.approx(4000 / 12000)
     assert table["n_boxes"].tolist() == [1, 0]
@@ -178,4 +178,4 @@ def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(t
 def test_a_tweet_table_finds_tweets_mixed_within_a_type():
     entities = (Entity("a", 0, 1, "PER", ((0, 0, 1, 1),)), Entity("b", 1, 2, "PER", ()))
     mixed = Example("1", "demo", "dev", ("a", "b"), entities, ("PER",))
-    assert tables.tweet_table([mixed])["is_mixed_within_type"].tolist() == [True]
+    assert examples.tweet_table([mixed])["is_mixed_within_type"].tolist() == [True]
