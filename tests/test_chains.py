@@ -10,7 +10,7 @@ from mcr_lib.answer import parse_answer
 from mcr_lib.boxes import BOX_FORMATS, box_format, resized_size
 from mcr_lib.chains import Chain
 from mcr_lib.errors import UserError
-from mcr_lib.schema import CONSTRAINTS, Entity, Example, ImageOnly, PredictedEntity
+from mcr_lib.schema import CONSTRAINTS, Entity, Example, PredictedEntity
 from mcr_lib.styles import STYLES
 from mcr_lib.verify import FLAWS
 
@@ -69,8 +69,6 @@ def test_what_cannot_be_written_is_refused():
         chains.render(built(), "llava", None)
     with pytest.raises(ValueError, match="unknown style 'sonnet'"):
         built(style="sonnet")
-    with pytest.raises(ValueError, match="unknown here"):
-        built(privileged=True)
 
 
 def test_check_compares_with_the_gold_beside_the_words():
@@ -208,13 +206,3 @@ def test_rendered_chains_of_real_tweets_parse_score_the_maximum_and_are_faithful
         assert chains.faithfulness(parsed, labels=example.labels, task=example.constraints) is None, (
             chain.text
         )
-
-
-def test_privileged_chains_are_faithful_to_answers_without_the_bait():
-    tweet = replace(TWEET, image_only=(ImageOnly("Zed", "ORG", ((1, 1, 5, 5),)),))
-    for style in STYLES:
-        chain = built(tweet, style, privileged=True)
-        assert chains.check(chain, tweet) is None
-        assert chains.check(replace(chain, is_privileged=False), tweet) == "unknown_name"
-        parsed = parse_answer(chains.render(chain, "qwen3-vl", None), labels=LABELS)
-        assert chains.faithfulness(parsed, labels=LABELS, task=CONSTRAINTS) is None

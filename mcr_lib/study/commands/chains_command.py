@@ -24,7 +24,7 @@ from mcr_lib.styles import STYLES
 
 def build(
     *, source: str, root: str, out: str, version: str | None = None, split: str = "train", styles: Sequence[str] = (),
-    d1_share: float = mrsi.D1_SHARE, seed: int = 0, privileged: bool = False,
+    d1_share: float = mrsi.D1_SHARE, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Build, verify and write the chains of D1 of a split; returns what was written.
 
@@ -39,12 +39,12 @@ def build(
         raise UserError(f"--d1-share is {d1_share}; expected a share in [0, 1]")
     examples = load_split(source, root, split=split, version=version)
     d1, d2 = mrsi.split_d1_d2(examples, d1_share=d1_share, seed=seed)
-    built = mrsi.build_chains(d1, styles, seed=seed, privileged=privileged)
+    built = mrsi.build_chains(d1, styles, seed=seed)
     folder = Path(out)
     digest = mrsi.write_chains(folder / "chains.jsonl", built.chains, d1)
     facts = {
         "source": examples[0].source if examples else source, "split": split, "chains_version": CHAINS_VERSION, "seed": seed,
-        "d1_share": d1_share, "privileged": privileged, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
+        "d1_share": d1_share, "privileged": False, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
         "chains": len(built.chains), "styles": dict(Counter(chain.style for chain in built.chains)), "sha256": digest,
     }  # fmt: skip
     card = _card(facts, d1)
@@ -68,7 +68,7 @@ def _card(facts: dict[str, Any], d1: Sequence[Example]) -> str:
         f"- D1, which these are about: a share of {facts['d1_share']:g} of the split by a hash of (seed, id). D2: {facts['d2']:,} tweets.",
         f"- Seed {facts['seed']}, chains_version {facts['chains_version']}, gold of D1 {facts['gold_of_d1']}.",
         "- Every chain passes the verifier: of each name it states the type, the groundability and the box, and nothing else.",
-        f"- Privileged (names what only the image shows): {'yes' if facts['privileged'] else 'no'}.",
+        "- Privileged (names what only the image shows): no.",
         "",
         "| style | form | chains |",
         "|---|---|---|",

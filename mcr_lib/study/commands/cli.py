@@ -111,9 +111,6 @@ def _parser() -> argparse.ArgumentParser:
         help="share of tweets in D1; 1 = all (default: %(default)s)",
     )
     build.add_argument("--seed", type=int, default=0, help="of D1 and of the wordings (default: %(default)s)")
-    build.add_argument(
-        "--privileged", action="store_true", help="also name what only the image shows (testbed)"
-    )
     build.add_argument("--json", action="store_true", help="print one JSON object")
     build.set_defaults(run=_build_chains)
 
@@ -191,7 +188,7 @@ def _build_chains(arguments: argparse.Namespace) -> int:
     built = chains_command.build(
         source=arguments.source, root=arguments.root, out=arguments.out, version=arguments.version, split=arguments.split,
         styles=[name.strip() for name in arguments.styles.split(",")] if arguments.styles else (), d1_share=arguments.d1_share,
-        seed=arguments.seed, privileged=arguments.privileged,
+        seed=arguments.seed,
     )  # fmt: skip
     if arguments.json:
         _print_json(built)
