@@ -69,10 +69,7 @@ def write_answer(
         '<think> Nobody is named. </think>\n<answer>[]</answer>'
     """
     keys = answer_keys(constraints)
-    rows = [
-        {"entity": e.text, "type": e.type, "bbox_2d": None if e.box_xyxy is None else list(e.box_xyxy)}
-        for e in entities
-    ]
+    rows = [{"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy and list(e.box_xyxy)} for e in entities]
     items = json.dumps([{key: row[key] for key in keys} for row in rows], ensure_ascii=False)
     answer = "<answer>" + _TAG_START.sub(r"\\u003c", items) + "</answer>"
     if think is None:

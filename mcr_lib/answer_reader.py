@@ -93,16 +93,6 @@ class Reading:
         self.first_defect = self.first_defect or defect
         self.repairs[defect] = None
 
-    def lose(self, defect: str) -> None:
-        """Record a defect that cost an entity."""
-        self.first_defect = self.first_defect or defect
-        self.lost.append(defect)
-
-    def give_up(self, defect: str) -> None:
-        """Record a defect that cost the answer."""
-        self.first_defect = self.first_defect or defect
-        self.reason = defect
-
 
 def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> Reading:
     """Everything that can be parsed from a model's text, in time linear in its length.
@@ -125,22 +115,19 @@ def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> R
             try:
                 reading.entities.append(_entity(item, labels, constraints, reading))
             except Lost as loss:
-                reading.lose(loss.name)
+                reading.first_defect = reading.first_defect or loss.name
+                reading.lost.append(loss.name)
         _note_around(body[loose_list.start :], reading)
     except Lost as loss:
-        reading.give_up(loss.name)
+        reading.first_defect = reading.first_defect or loss.name
+        reading.reason = loss.name
     if reading.lost and not reading.entities:
         reading.reason = reading.lost[0]
     return reading
 
 
 def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
-    """The keys of an item in a task; a missing constraint leaves its key out.
-
-    Example:
-        >>> answer_keys(("span", "type"))
-        ('entity', 'type')
-    """
+    """The keys of an item in a task; a missing constraint leaves its key out."""
     return ("entity",) + ("type",) * ("type" in constraints) + ("bbox_2d",) * ("box" in constraints)
 
 
@@ -482,15 +469,7 @@ class LooseList:
 
 
 def number(text: str) -> int | float | None:
-    """The value of a JSON number, `None` for any other text.
-
-    Raises:
-        Lost: the number is too long or too large for a coordinate.
-
-    Example:
-        >>> number("52"), number("5.2e1"), number("052")
-        (52, 52.0, None)
-    """
+    """The value of a JSON number, `None` for any other text; raises `Lost` beyond `MAX_NUMBER`."""
     if not re.fullmatch(_NUMBER, text):
         return None
     if len(text) > MAX_NUMBER_CHARS:
@@ -502,12 +481,7 @@ def number(text: str) -> int | float | None:
 
 
 def whole_characters(text: str, note: Callable[[str], None]) -> str:
-    """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (`lone_surrogate`).
-
-    Example:
-        >>> whole_characters("a" + chr(0xD83D) + chr(0xDE00), print) == "a" + chr(0x1F600)
-        True
-    """
+    """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (`lone_surrogate`)."""
     if not _SURROGATE.search(text):
         return text
     code_units = text.encode("utf-16-le", "surrogatepass")

@@ -102,10 +102,7 @@ def balanced_accuracy(false_grounding: float | None, missed_grounding: float | N
 
 
 def is_hard(example: Example, entity: Entity) -> bool:
-    """Whether the tweet has both groundable and not groundable entities of this entity's type.
-
-    The type alone cannot separate these.
-    """
+    """Whether the tweet has both groundable and other entities of this type, so that type is no clue."""
     return {e.is_groundable for e in example.entities if e.type == entity.type} >= {True, False}
 
 
@@ -143,20 +140,10 @@ def wording(name: str, tokens: Sequence[str]) -> str:
 
 
 def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None) -> dict[str, int]:
-    """Origins (`INVENTED`) of the names of which no word is in the text (N-Count).
+    """Origins (`INVENTED`) of the names of which no word is in the text (N-Count; paper silent; ours).
 
     A name that is both counts as "image only" (bait). Unknown origins are left out, not zero: "image only" if
-    no tweet has known bait, "trained on" without names (paper silent; ours).
-
-    Args:
-        trained_on: the names of the training tweets; `None` = unknown.
-
-    Example:
-        >>> from mcr_lib.metrics import judge
-        >>> tweet = Example("1", "demo", "test", ("Go", "!"), (), ("PER",), image_only=())
-        >>> answer = [PredictedEntity(name, "PER") for name in ("Go", "#rome", "Bob")]
-        >>> invented_names([judge(tweet, answer)], {"Rome"})
-        {'image only': 0, 'trained on': 1, 'neither': 1}
+    no tweet has known bait, "trained on" if the names of the training tweets are `None`.
     """
     counts = Counter(dict.fromkeys(INVENTED, 0))
     if not _knows_bait(judged):
@@ -238,16 +225,7 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
 
 
 def consistency(before: Sequence[str | None], after: Sequence[str | None]) -> Ratio:
-    """Tweets that are clean after a probe among those that were clean before it.
-
-    Args:
-        before: the `fault` of the answer to each original.
-        after: of the answer to its probe, in the same order.
-
-    Example:
-        >>> consistency([None, None, "box misses"], [None, "box not wanted", None]).percent
-        50.0
-    """
+    """Tweets that are clean after a probe among those clean before it, from the `fault` of each answer."""
     was_clean = _per_tweet(reason is None for reason in before)
     return Ratio(was_clean * _per_tweet(reason is None for reason in after), was_clean)
 
@@ -257,12 +235,8 @@ def image_caused(
 ) -> PairedTest:
     """N-Rate at the real image minus N-Rate at a blank one: names that the image causes, not habit.
 
-    Args:
-        real: answers to tweets.
-        blank: answers to the same tweets with a blank image, in the same order.
-
     Raises:
-        ValueError: different numbers of tweets, or none.
+        ValueError: the answers are not to the same number of tweets, or there are none.
     """
     first, second = visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"]
     return paired_test(first, second, n_resamples=n_resamples, rng=rng)
@@ -273,10 +247,6 @@ def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
 
     "old box" (textual bias): an entity that the image does not show is boxed where the old one was. "old
     name" (visual bias): the old name is predicted, though the text no longer has it.
-
-    Args:
-        judged: the answer after the probe.
-        old: the entities as they were.
     """
     old_boxes = [box for entity in old for box in entity.boxes_xyxy_px or ()]
     old_names = [_bare(entity.text) for entity in old]

@@ -36,8 +36,7 @@ class BoxFormat:
     Args:
         space: the coordinates that it was trained to write.
         unit: image sides are resized to multiples of this, in pixels.
-        is_checked: whether the released model's documentation says so; else it is inferred from the
-            architecture alone.
+        is_checked: documented by the released model; else inferred from the architecture alone.
     """
 
     space: Space
@@ -79,10 +78,6 @@ def iou(a_xyxy: Box, b_xyxy: Box) -> float:
     """Intersection over union of two boxes of one space, in [0, 1]; 0 if both are empty.
 
     IoU(a, b) = |a ∩ b| / (|a| + |b| - |a ∩ b|)
-
-    Example:
-        >>> iou((0, 0, 100, 100), (0, 0, 100, 50))
-        0.5
     """
     ax1, ay1, ax2, ay2 = a_xyxy
     bx1, by1, bx2, by2 = b_xyxy

@@ -40,7 +40,7 @@ class Chain:
 
     Args:
         id: of the tweet.
-        style: a name of `styles.STYLES`.
+        style: a key of `styles.STYLES`.
         source: who wrote the words.
         text: the reasoning, with slots.
         answer: the entities in text order.
@@ -97,18 +97,10 @@ class Chain:
 
 
 def build(example: Example, style: str, rng: np.random.Generator, *, n_wordings: int | None = None) -> Chain:
-    """The template chain of a tweet in a style, the wording drawn by the generator.
-
-    Args:
-        n_wordings: draw from the first n wordings of the style; `None` = all.
+    """The template chain of a tweet, in one of the first `n_wordings` wordings of a style (`None` = all).
 
     Raises:
         ValueError: an unknown style; gold with a box and no image size.
-
-    Example:
-        >>> tweet = Example("1", "demo", "train", ("rain",), (), ("PER", "LOC"))
-        >>> build(tweet, "table", np.random.default_rng(0)).answer
-        ()
     """
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; known: {', '.join(STYLES)}")
@@ -156,20 +148,11 @@ def rewrite(
 
     Args:
         chain: a template that passes.
-        example: its tweet.
         ask: from the request to the model's text; may return anything. Its exceptions are not caught.
         source: the source recorded in the rewritten chain.
 
     Returns:
         The chain, and the flaw of each rejected try.
-
-    Example:
-        >>> tweet = Example("1", "demo", "train", ("rain",), (), ("PER",))
-        >>> template = build(tweet, "terse", np.random.default_rng(0))
-        >>> rewrite(template, tweet, lambda request: 'It rains; nobody is named.')[0].source
-        'llm'
-        >>> rewrite(template, tweet, lambda request: 'It is the PER "Rihanna".')[1]
-        ['unknown_name', 'unknown_name']
     """
     rejected = []
     request = rewrite_request(chain, example)
@@ -244,11 +227,6 @@ def faithfulness(
 
     Returns:
         Otherwise a key of `verify.FLAWS`, "unread" (the answer is unreadable) or "no_reasoning".
-
-    Example:
-        >>> think = '"Oslo" : LOC , shown at [1, 2, 3, 4] ;'
-        >>> answer = ParsedAnswer((PredictedEntity("Oslo", "LOC", ((1, 2, 3, 4),)),), think=think)
-        >>> faithfulness(answer, labels=("PER", "LOC"), task=("span", "type", "groundable", "box"))
     """
     if parsed.reason is not None:
         return "unread"

@@ -79,12 +79,7 @@ assert tuple(ALL) == CONSTRAINTS
 
 
 def of_task(names: Collection[str]) -> tuple[Constraint, ...]:
-    """The constraints of a task, in the paper's order.
-
-    Example:
-        >>> [constraint.symbol for constraint in of_task({"box", "groundable"})]
-        ['C_e', 'C_u']
-    """
+    """The constraints of a task, in the paper's order."""
     return tuple(constraint for name, constraint in ALL.items() if name in names)
 
 

@@ -78,12 +78,7 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
 
 
 def spaced(name: str) -> str:
-    """A name as compared with tokens: one space between its words and none around.
-
-    Example:
-        >>> spaced("  Kevin  Durant ")
-        'Kevin Durant'
-    """
+    """A name as compared with tokens: one space between its words and none around."""
     return " ".join(word for word in name.split(" ") if word)
 
 
@@ -133,10 +128,6 @@ def largest_matching(
 
     Args:
         may_pair: whether left node i and right node j may be matched.
-
-    Example:
-        >>> largest_matching(2, 2, lambda i, j: (i, j) != (1, 1))
-        [(0, 1), (1, 0)]
     """
     edges = [[j for j in range(n_right) if may_pair(i, j)] for i in range(n_left)]
     partner: dict[int, int] = {}

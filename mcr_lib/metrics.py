@@ -69,10 +69,9 @@ class Judged:
 
 
 def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False) -> Judged:
-    """Place and pair the answer of one tweet.
+    """Place and pair the answer of one tweet, boxes in pixels of the original image.
 
     Args:
-        predictions: boxes in pixels of the original image.
         lenient: whether placing may also compare without spaces.
 
     Example:
@@ -108,23 +107,14 @@ class Outcome:
 
 
 def is_region_right(predicted: Sequence[boxes.Box], gold: Sequence[boxes.Box], *, inclusive: bool) -> bool:
-    """Whether predicted boxes are right for an entity: both none, or some predicted box hits some gold box.
-
-    Example:
-        >>> is_region_right([], [], inclusive=False), is_region_right([(0, 0, 2, 2)], [], inclusive=False)
-        (True, False)
-    """
+    """Whether the boxes of an entity are right: both none, or some predicted box hits some gold box."""
     if not predicted or not gold:
         return not predicted and not gold
     return any(boxes.is_hit(box, gold, inclusive=inclusive) for box in predicted)
 
 
 def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
-    """The counts of one tweet.
-
-    Args:
-        task: one of `TASKS`.
-        scorer: one of `SCORERS`.
+    """The counts of one tweet for one of `TASKS` under one of `SCORERS`.
 
     Raises:
         ValueError: an unknown task or scorer.
@@ -150,10 +140,7 @@ def totals(outcomes: Sequence[Outcome]) -> np.ndarray:
 
 
 def ratios(counts: np.ndarray) -> dict[str, Ratio]:
-    """P, R and F1 as ratios of sums over tweets, so that intervals and tests can resample tweets.
-
-    Args:
-        counts: shape (n_tweets, 3): tp, fp, fn.
+    """P, R and F1 as ratios of sums over tweets, from `totals`.
 
     Example:
         >>> {name: ratio.percent for name, ratio in ratios(np.array([[1, 0, 0], [0, 0, 1]])).items()}
@@ -175,12 +162,7 @@ def by_type(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, dic
 
 
 def scored_tasks(constraints: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that can be scored if a source annotates these constraints.
-
-    Example:
-        >>> scored_tasks(("span", "type"))
-        ('mner',)
-    """
+    """The tasks that can be scored if a source annotates these constraints."""
     return tuple(task for task in TASKS if set(NEEDS[task]) <= set(constraints))
 
 

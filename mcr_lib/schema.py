@@ -34,10 +34,6 @@ class Entity:
         type: a label of the source's label set, or `None` if the source annotates no types.
         boxes_xyxy_px: `None` = not annotated, `()` = annotated as not in the image, else one or more boxes in
             pixels of the original image.
-
-    Example:
-        >>> Entity("Oracle Arena", 4, 6, "LOC", ()).is_groundable
-        False
     """
 
     text: str
@@ -64,13 +60,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class ImageOnly:
-    """Bait: something that the image shows and the text does not name (known on the testbed only).
-
-    Args:
-        text: its name, which does not occur in the text.
-        type: a label of the source's label set.
-        boxes_xyxy_px: one or more boxes in pixels of the original image.
-    """
+    """Bait: something that the image shows and the text does not name (known on the testbed only)."""
 
     text: str
     type: str

@@ -20,12 +20,7 @@ SLOT = re.compile(r"\[\[box (\d+)\]\]")
 
 
 def slot(number: int) -> str:
-    """A slot as written in a chain.
-
-    Example:
-        >>> slot(2), SLOT.fullmatch(slot(2)).group(1)
-        ('[[box 2]]', '2')
-    """
+    """A slot as written in a chain."""
     return f"[[box {number}]]"
 
 
@@ -56,15 +51,7 @@ class Statement:
 
 
 def of_example(example: Example) -> list[Statement]:
-    """What a chain has to say about a tweet, in text order.
-
-    Example:
-        >>> from mcr_lib.schema import Entity
-        >>> oslo = Entity("Oslo", 0, 1, "LOC", ((0, 0, 2, 2),))
-        >>> tweet = Example("1", "demo", "train", ("Oslo",), (oslo,), ("LOC",), image_size_px=(9, 9))
-        >>> of_example(tweet)[0].slot
-        1
-    """
+    """What a chain has to say about a tweet, in text order."""
     claims = [constraints.claims(entity, example.constraints) for entity in example.entities]
     names = [entity.text for entity in example.entities]
     return numbered(names, [c.get("type") for c in claims], [c.get("groundable") for c in claims])

@@ -61,11 +61,7 @@ class Style:
 
 
 def say(style: Style, wording: int, statements: Sequence[Statement], task: Collection[str]) -> str:
-    """The statements in a wording of a style.
-
-    Args:
-        wording: its index.
-        task: the constraints that are stated.
+    """The statements in the wording of that index, restricted to the constraints of the task.
 
     Example:
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)
@@ -111,12 +107,7 @@ def order(wording: Sequence[Part]) -> tuple[str, ...]:
 
 
 def type_in_words(label: str) -> str:
-    """A label with its article, spelled out if it is an abbreviation.
-
-    Example:
-        >>> type_in_words("PER"), type_in_words("actor")
-        ('a person (PER)', 'an actor')
-    """
+    """A label with its article, spelled out if it is an abbreviation."""
     words = TYPE_WORDS.get(label, label)
     return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}" + (f" ({label})" if label in TYPE_WORDS else "")
 
