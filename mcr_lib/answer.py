@@ -156,7 +156,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired",
            "the last complete one counts"),
     Defect("text_around", f"Sure! {PERFECT}", "repaired",
-           "what stands beside the tags and the list is left out"),
+           "text outside the tags and the list is left out"),
     Defect("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
     # the reasoning
     Defect("unclosed_think", f"<think> Two names. {PERFECT}", "repaired",

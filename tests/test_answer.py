@@ -131,7 +131,8 @@ def test_what_is_written_is_read_back(said, think):
 
 
 FRAGMENTS = [
-    *"<think> </think> <answer> </answer> [ ] { } , : \" ' \\ ```json null NaN -Infinity é 🙂 ［ True 1 2.5 -3".split(),  # noqa: SIM905
+    *"<think> </think> <answer> </answer> [ ] { } , : \" ' \\ ```json".split(),  # noqa: SIM905
+    *"null NaN -Infinity é 🙂 ［ True 1 2.5 -3".split(),  # noqa: SIM905
     *('"entity"', '"type"', '"bbox_2d"', '"PER"', "9" * 50, "[1, 2, 3, 4]", "\ud800", "\n"),
 ]
 

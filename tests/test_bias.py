@@ -34,7 +34,8 @@ def test_textual_bias_of_one_wrong_box():
         bias.textual_bias([judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", type="LOC")])])
     )
     assert found == {
-        "n_pre": 100.0, "n_rec": 50.0, "n_f1": pytest.approx(66.67, abs=0.01), "false_grounding": 50.0, "missed_grounding": 0.0,
+        "n_pre": 100.0, "n_rec": 50.0, "n_f1": pytest.approx(66.67, abs=0.01),
+        "false_grounding": 50.0, "missed_grounding": 0.0,
     }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ def test_a_row_gives_an_equal_chain_back():
     ):
         for style in STYLES:
             assert Chain.from_row(built(example, style).to_row()) == built(example, style)
+    with pytest.raises(ValueError, match="privileged"):
+        Chain.from_row({**built().to_row(), "is_privileged": True})
 
 
 def test_rendered_numbers_are_the_familys_own_in_chain_and_answer_alike():
@@ -135,17 +137,20 @@ def own(think, entities):
 ADA, ROME = PredictedEntity("Ada Byron", "PER", ((11, 9, 56, 75),)), PredictedEntity("Rome", "LOC")
 
 
+SHOWN = '"Ada Byron" : PER , shown at [11, 9, 56, 75]'
+
+
 @pytest.mark.parametrize(
     ("think", "entities", "expected"),
     [
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Rome" : LOC , not shown , no box ;', [ADA, ROME], None),
+        (f'{SHOWN} ; "Rome" : LOC , not shown , no box ;', [ADA, ROME], None),
         ("Ada Byron is a person at (11, 9, 56, 75). Rome is a LOC but not shown.", [ADA, ROME], None),
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 76] ; "Rome" : LOC , not shown ;', [ADA, ROME], "foreign_slot"),
-        ('"Ada Byron" : ORG , shown at [11, 9, 56, 75] ; "Rome" : LOC , not shown ;', [ADA, ROME], "wrong_type"),
+        (f'{SHOWN.replace("75", "76")} ; "Rome" : LOC , not shown ;', [ADA, ROME], "foreign_slot"),
+        (f'{SHOWN.replace("PER", "ORG")} ; "Rome" : LOC , not shown ;', [ADA, ROME], "wrong_type"),
         ('"Ada Byron" : PER , not shown ; "Rome" : LOC , not shown ;', [ADA, ROME], "missing_slot"),
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ;', [ADA, ROME], "missing_name"),
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Rome" : LOC , not shown ;', [ADA], "wrong_type"),  # Rome is no mere bait
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Zed" , shown , not in text ;', [ADA], None),
+        (f"{SHOWN} ;", [ADA, ROME], "missing_name"),
+        (f'{SHOWN} ; "Rome" : LOC , not shown ;', [ADA], "wrong_type"),  # Rome is no mere bait
+        (f'{SHOWN} ; "Zed" , shown , not in text ;', [ADA], None),
         ('"Ada Byron" : PER , shown at [[box 1]] ;', [ADA], "missing_slot"),  # a slot is no number
         ("nobody .", [], None),
         ('"Rome" : LOC , not shown ;', [], "wrong_type"),

@@ -125,8 +125,11 @@ def test_slots_are_numbered_over_what_is_shown_and_stand_for_the_largest_box():
     two = ((0, 0, 2, 2), (0, 0, 9, 9))
     tweet = Example(
         "1", "demo", "train", ("Ada", "in", "Rome", "with", "Eve"),
-        (Entity("Ada", 0, 1, "PER", two), Entity("Rome", 2, 3, "LOC", ()), Entity("Eve", 4, 5, "PER", ((1, 1, 3, 3),))), LABELS,
-        image_size_px=(10, 10),
+        (
+            Entity("Ada", 0, 1, "PER", two), Entity("Rome", 2, 3, "LOC", ()),
+            Entity("Eve", 4, 5, "PER", ((1, 1, 3, 3),)),
+        ),
+        LABELS, image_size_px=(10, 10),
     )  # fmt: skip
     assert [s.slot for s in statements.of_example(tweet)] == [1, None, 2]
     assert statements.gold_boxes(tweet) == (boxes.largest(two), (1, 1, 3, 3))
@@ -134,8 +137,8 @@ def test_slots_are_numbered_over_what_is_shown_and_stand_for_the_largest_box():
 
 def test_mentions_of_one_name_are_told_apart():
     tweet = Example(
-        "1", "demo", "train", ("Rome", "or", "Rome"), (Entity("Rome", 0, 1, "LOC", ()), Entity("Rome", 2, 3, "ORG", ())), LABELS,
-        image_size_px=(10, 10),
+        "1", "demo", "train", ("Rome", "or", "Rome"),
+        (Entity("Rome", 0, 1, "LOC", ()), Entity("Rome", 2, 3, "ORG", ())), LABELS, image_size_px=(10, 10),
     )  # fmt: skip
     said = statements.of_example(tweet)
     assert [s.mention for s in said] == ['"Rome" (mention 1)', '"Rome" (mention 2)']

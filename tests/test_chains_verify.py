@@ -27,7 +27,10 @@ def flaw(text, said=(ADA, EVE, ROME), **kwargs):
     return verify(text, list(said), labels=LABELS, task=CONSTRAINTS, **kwargs)
 
 
-GOOD = '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. The image does not show "Rome", a LOC.'
+GOOD = (
+    '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. '
+    'The image does not show "Rome", a LOC.'
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,8 @@ GOOD = '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. The 
     [
         (GOOD, None),
         ("“Ada Byron”: person, [[box 1]]. “Eve”: person, [[box 2]]. “Rome”: location, absent.", None),
-        ('At [[box 1]], one sees "Ada Byron", a person. "Eve" is a PER. She is at [[box 2]]. "Rome" is a LOC. It isn\'t there.', None),
+        ('At [[box 1]], one sees "Ada Byron", a person. "Eve" is a PER. She is at [[box 2]]. '
+         '"Rome" is a LOC. It isn\'t there.', None),
         ('Is "Rome" shown? No. It is a LOC. "Ada Byron" PER [[box 1]]. "Eve" PER [[box 2]].', None),
         ("", "empty"),
         (" \n", "empty"),
@@ -63,16 +67,19 @@ def test_flaws_are_named(text, expected):
 
 
 PARAPHRASES = [
-    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. It also mentions "Rome", a '
-    "location (LOC), but nothing in the picture corresponds to it, so there is no box.",
+    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. '
+    'It also mentions "Rome", a location (LOC), but nothing in the picture corresponds to it, '
+    "so there is no box.",
     '"Eve" (PER) is clearly visible at [[box 2]], whereas "Rome" (LOC) cannot be seen anywhere.',
-    'In the image, a woman stands at [[box 2]]; this is "Eve", a PER. The city "Rome" is a LOC; the image gives no view of it.',
-    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], which matches. Next comes "Rome". It '
-    "is a city, i.e. LOC. I look for a skyline in the image but there is none.",
+    'In the image, a woman stands at [[box 2]]; this is "Eve", a PER. '
+    'The city "Rome" is a LOC; the image gives no view of it.',
+    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], '
+    'which matches. Next comes "Rome". It is a city, i.e. LOC. '
+    "I look for a skyline in the image but there is none.",
     'Names: "Eve" → PER, "Rome" → LOC. In the image: "Eve" at [[box 2]], and no sign of "Rome".',
     '- "Eve" | PER | grounded: [[box 2]]\n- "Rome" | LOC | not grounded',
-    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text '
-    "names it as a LOC, yet the picture does not depict it.",
+    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. '
+    'What about "Rome"? The text names it as a LOC, yet the picture does not depict it.',
 ]  # fmt: skip
 
 

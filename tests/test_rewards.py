@@ -18,7 +18,8 @@ LABELS = ("PER", "LOC", "ORG", "OTHER")
 A, HALF, FAR = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, HALF) = 0.6
 TWEET = Example(
     "1", "demo", "train", ("Ada", "Byron", "in", "Rome"),
-    (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ())), LABELS, image_size_px=(100, 100),
+    (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ())), LABELS,
+    image_size_px=(100, 100),
 )  # fmt: skip
 NOBODY = Example("2", "demo", "train", ("rain",), (), LABELS)
 
@@ -119,7 +120,8 @@ def test_sigma_is_exclusive_and_the_plain_count_ratio_pays_for_fillers():
 
 
 PERFECT, OTHER = [ADA, ROME], [said("Ada Byron"), ROME]
-STATED = '"Ada Byron" : PER , shown at [0, 0, 10, 9] ; "Rome" : LOC , not shown ;'  # IoU 0.9 with the box of the answer
+STATED = '"Ada Byron" : PER , shown at [0, 0, 10, 9] ; "Rome" : LOC , not shown ;'
+"""The box has IoU 0.9 with that of the answer."""
 
 
 @pytest.mark.parametrize(
