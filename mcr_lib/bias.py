@@ -55,10 +55,7 @@ _EDGE = string.punctuation + "“”‘’«»…"
 
 
 def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[str, Ratio]:
-    """n_pre, n_rec, n_f1, false_grounding and missed_grounding as ratios over tweets.
-
-    Args:
-        only_hard: count only entities of the hard subset (`is_hard`).
+    """n_pre, n_rec, n_f1, false_grounding, missed_grounding; `only_hard` counts only `is_hard` entities.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -107,7 +104,7 @@ def is_hard(example: Example, entity: Entity) -> bool:
 
 
 def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """n_rate and altered_rate: predictions with no word, or with only some words, in the tweet / predictions.
+    """n_rate and altered_rate: shares of predictions with no word in the tweet, and with only some words.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -216,9 +213,7 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
     if any(p.boxes_xyxy for p in unwanted):
         return "box not wanted"
     regions = [(p.boxes_xyxy[:1], gold.boxes_xyxy_px or ()) for p, gold in judged.matched]
-    wrong = [
-        predicted for predicted, gold in regions if not is_region_right(predicted, gold, inclusive=False)
-    ]
+    wrong = [box for box, gold in regions if not is_region_right(box, gold, inclusive=False)]
     if wrong:
         return "box misses" if any(wrong) else "box left out"
     return "entity left out" if len(judged.matched) < len(judged.example.entities) else None

@@ -52,7 +52,6 @@ BOX_FORMATS = {
 }
 """Family -> format. MiMo-VL has the architecture of Qwen2.5-VL; that it uses the same space is unverified."""
 
-
 MAX_RATIO = 200
 """Largest ratio of an image's longer to its shorter side that the processors of these families accept."""
 

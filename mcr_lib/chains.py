@@ -39,14 +39,11 @@ class Chain:
     """The reasoning chain and answer of one tweet; boxes are slots, so that it serves every backbone.
 
     Args:
-        id: of the tweet.
-        style: a key of `styles.STYLES`.
         source: who wrote the words.
         text: the reasoning, with slots.
         answer: the entities in text order.
         boxes_xyxy_px: the gold box of each slot, in pixels of the original image.
         image_size_px: (width, height) of the original image, or `None` if unknown (then there is no box).
-        task: the constraints that are stated and answered.
     """
 
     id: str
@@ -147,7 +144,6 @@ def rewrite(
     """A chain in a language model's words if one of its tries passes `check`, else the chain itself.
 
     Args:
-        chain: a template that passes.
         ask: from the request to the model's text; may return anything. Its exceptions are not caught.
         source: the source recorded in the rewritten chain.
 
@@ -168,18 +164,17 @@ def rewrite(
 
 def rewrite_request(chain: Chain, example: Example) -> str:
     """The prompt that asks a language model to say a chain in its own words."""
-    return "\n".join(
-        [
-            "Say this reasoning about a post in your own words.",
-            "- Keep every name in double quotes exactly as it is, and put nothing else in double quotes.",
-            "- Keep what is said of each name beside it: its type label, its [[box N]] as it stands, "
-            "or that the image does not show it.",
-            "- Add no name, no type and no number. Write the reasoning only.",
-            f"Post: {example.text}",
-            "Reasoning:",
-            chain.text,
-        ]
-    )
+    lines = [
+        "Say this reasoning about a post in your own words.",
+        "- Keep every name in double quotes exactly as it is, and put nothing else in double quotes.",
+        "- Keep what is said of each name beside it: its type label, its [[box N]] as it stands, "
+        "or that the image does not show it.",
+        "- Add no name, no type and no number. Write the reasoning only.",
+        f"Post: {example.text}",
+        "Reasoning:",
+        chain.text,
+    ]
+    return "\n".join(lines)
 
 
 def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning: bool = True) -> str:

@@ -30,7 +30,6 @@ class Constraint:
     """One constraint.
 
     Args:
-        name: as in `schema.CONSTRAINTS`.
         symbol: the paper's.
         question: what it asks, as prompts put it.
         claim: what it says of a gold entity.

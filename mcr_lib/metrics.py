@@ -48,7 +48,6 @@ class Judged:
     """A tweet with its answer, placed and paired with gold: the input of scorers, bias and figures.
 
     Args:
-        example: the tweet with its gold entities.
         predictions: the answer, boxes in pixels of the original image.
         placements: where each prediction is in the text.
         effective: the predictions that count, with their spans (`None` = unplaced): each repeated prediction

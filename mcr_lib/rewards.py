@@ -62,11 +62,7 @@ states the answer (`chains.faithfulness`, boxes by IoU above σ).
 class Checked:
     """An answer placed and paired with gold: the input of the five rewards.
 
-    Args:
-        gold: the tweet, boxes in the answer's space.
-        predictions: the answer.
-        matches: (prediction index, gold index) with equal spans.
-        touches: (prediction index, gold index) that share a token only.
+    `gold` has its boxes in the answer's space; `matches` and `touches` are those of `matching.Pairing`.
     """
 
     gold: Example
@@ -178,7 +174,6 @@ def rewards(
         parsed: strictly parsed; one that is `worthless` scores 0 in everything.
         gold: boxes in the answer's space (`written_gold`).
         sigma: IoU above which a box earns its IoU, in [0, 1).
-        count_rule: see `reward_count`.
 
     Example:
         >>> from mcr_lib.schema import Entity

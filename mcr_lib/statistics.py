@@ -120,11 +120,10 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
     numbers = f"95 % interval {low:.2f} to {high:.2f}, {p}, n = {test.n:,}"
     if test.p_value < 0.05 and (low > 0 or high < 0):
         better = "better" if test.difference > 0 else "worse"
-        return (
-            f"{first} is {better} than {second} by {abs(test.difference):.2f} points of {metric} ({numbers})."
-        )
-    difference = f"difference {test.difference:.2f} points ({numbers})"
-    return f"{first} and {second} cannot be told apart in {metric}: {difference}."
+        points = f"{abs(test.difference):.2f} points of {metric}"
+        return f"{first} is {better} than {second} by {points} ({numbers})."
+    points = f"difference {test.difference:.2f} points"
+    return f"{first} and {second} cannot be told apart in {metric}: {points} ({numbers})."
 
 
 @dataclass(frozen=True, slots=True)
