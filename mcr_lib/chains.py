@@ -1,7 +1,7 @@
 """MRSI: the constraints as reasoning chains.
 
     build     example + style + generator  ->  Chain, with slots
-    rewrite   Chain + ask                  ->  Chain in other words if the verifier accepts it, else itself
+    rewrite   Chain + ask                  ->  a paraphrase by a language model if it passes, else the Chain
     render    Chain + family + size        ->  what a backbone is trained to write, slots filled with numbers
     check     Chain + example              ->  the first flaw, or None
     faithfulness   a model's answer        ->  whether its own reasoning states its answer

@@ -18,8 +18,8 @@ class Placement:
     """Where the words of one prediction are in the text.
 
     Args:
-        kind: "placed"; "duplicate" = its words are those of a placed prediction and do not occur once more;
-            "unplaced" = they do not occur (any more).
+        kind: "placed"; "duplicate" = it repeats a placed prediction and its words have no further occurrence;
+            "unplaced" = its words do not occur, or no longer.
         span: the token span; for a duplicate that of the prediction it repeats; `None` if unplaced.
         repeats: index of the placed prediction that a duplicate repeats, else `None`.
         is_lenient: whether it took the comparison without spaces.

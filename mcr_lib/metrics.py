@@ -251,14 +251,14 @@ def _unco_legacy(judged: Judged, task: str) -> Outcome:
         candidates = [(k, known) for k, (s, _, known) in enumerate(gold) if s == span and known is not None]
         return next((k for k, known in candidates if boxes.is_hit(box, [known], inclusive=True)), _MISS)
 
-    gold_items = [(span, t, _NO_BOX if box is None else k) for k, (span, t, box) in enumerate(gold)]
+    gold_items = {(span, t, _NO_BOX if box is None else k) for k, (span, t, box) in enumerate(gold)}
     items = {(span, t, region(span, box)) for span, t, box in predicted}
     extra = {
         (s, t, _NO_BOX)
-        for s, t, r in items - {*gold_items}
+        for s, t, r in items - gold_items
         if any(g[:2] == (s, t) and g[2] != r for g in gold_items)
     }
-    return _set_outcome({*gold_items}, items | extra)
+    return _set_outcome(gold_items, items | extra)
 
 
 def _set_outcome(gold: set[tuple], predicted: set[tuple]) -> Outcome:

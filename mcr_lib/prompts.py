@@ -20,9 +20,7 @@ from mcr_lib.answer_reader import answer_keys
 from mcr_lib.schema import Example
 
 PROMPT_VERSION = 1
-"""Raised when any word of any prompt changes, so that a model is not asked in other words than it was trained
-on unnoticed.
-"""
+"""Raised when any word of any prompt changes, to detect models that were trained on other prompts."""
 
 Kind = Literal["direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction"]
 KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction")

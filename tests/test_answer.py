@@ -123,10 +123,10 @@ thoughts = st.none() | st.text().filter(lambda t: not re.search("[\ud800-\udfff]
 
 
 @given(st.lists(entities, max_size=5), thoughts)
-def test_what_is_written_is_read_back(said, think):
-    parsed = parse_answer(write_answer(said, think=think), labels=LABELS)
+def test_what_is_written_is_read_back(written, think):
+    parsed = parse_answer(write_answer(written, think=think), labels=LABELS)
     assert parsed.reason is None
-    assert list(parsed.entities) == said
+    assert list(parsed.entities) == written
     assert parsed.think == (None if think is None else think.strip())
 
 
