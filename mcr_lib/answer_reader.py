@@ -95,13 +95,7 @@ class Reading:
 
 
 def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> Reading:
-    """Everything that can be parsed from a model's text, in time linear in its length.
-
-    Example:
-        >>> reading = read("[{'entity': 'Oslo'}]", labels=(), constraints=("span",))
-        >>> reading.entities[0].text, list(reading.repairs)
-        ('Oslo', ['no_answer_tag', 'python_literal'])
-    """
+    """Everything that can be parsed from a model's text, in time linear in its length."""
     reading = Reading()
     try:
         if not text.strip():

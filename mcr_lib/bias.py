@@ -104,16 +104,7 @@ def is_hard(example: Example, entity: Entity) -> bool:
 
 
 def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """n_rate and altered_rate: shares of predictions with no word in the tweet, and with only some words.
-
-    Example:
-        >>> from mcr_lib.metrics import judge
-        >>> tweet = Example("1", "demo", "test", ("Go", "@", "KDTrey5"), (), ("PER",))
-        >>> names = ("#KDTrey5", "LeBron James", "Go LeBron")
-        >>> rates = visual_bias([judge(tweet, [PredictedEntity(name, "PER") for name in names])])
-        >>> {name: int(ratio.numerator.sum()) for name, ratio in rates.items()}
-        {'n_rate': 1, 'altered_rate': 1}
-    """
+    """n_rate and altered_rate: shares of predictions with no word in the tweet, and with only some words."""
     kinds = [Counter(wording(p.text, j.example.tokens) for p in j.predictions) for j in judged]
     n_predictions = _per_tweet(len(j.predictions) for j in judged)
     n_invented = _per_tweet(k["invented"] for k in kinds)

@@ -139,12 +139,7 @@ def totals(outcomes: Sequence[Outcome]) -> np.ndarray:
 
 
 def ratios(counts: np.ndarray) -> dict[str, Ratio]:
-    """P, R and F1 as ratios of sums over tweets, from `totals`.
-
-    Example:
-        >>> {name: ratio.percent for name, ratio in ratios(np.array([[1, 0, 0], [0, 0, 1]])).items()}
-        {'p': 100.0, 'r': 50.0, 'f1': 66.66666666666667}
-    """
+    """P, R and F1 as ratios of sums over tweets, from `totals`."""
     tp, fp, fn = counts.T
     return {"p": Ratio(tp, tp + fp), "r": Ratio(tp, tp + fn), "f1": Ratio(2 * tp, 2 * tp + fp + fn)}
 

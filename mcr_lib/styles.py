@@ -96,12 +96,7 @@ def _sentence(pieces: dict[str, str], statement: Statement, task: Collection[str
 
 
 def order(wording: Sequence[Part]) -> tuple[str, ...]:
-    """The constraints in the order in which a wording says them of something that the image shows.
-
-    Example:
-        >>> order(STYLES["table"].wordings[0])
-        ('span', 'groundable', 'box', 'type')
-    """
+    """The constraints in the order in which a wording says them of something that the image shows."""
     keys = (key for _, pieces in wording for key in pieces if key not in ("absent", "nowhere"))
     return tuple(dict.fromkeys(_CONSTRAINT_OF[key] for key in keys if key in _CONSTRAINT_OF))
 
