@@ -1,6 +1,4 @@
-"""`python -m mcr_lib ...` is `mcr ...`: the one entry for every way to start a stage, also under torchrun or
-accelerate.
-"""
+"""`python -m mcr_lib ...` is `mcr ...`, also under torchrun or accelerate."""
 
 import sys
 

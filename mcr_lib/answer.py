@@ -1,14 +1,14 @@
-"""Answers: how an entity list is written for a model, and what is read from whatever a model writes.
+"""Answers: how an entity list is written for a model, and how a model's text is parsed.
 
     <think> ...reasoning... </think>
     <answer>[{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]},
              {"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}]</answer>
 
-(on one line per tag). `"bbox_2d": null` says "not in the image". The reasoning is optional. The form is ours
+(on one line per tag). `"bbox_2d": null` means "not in the image". The reasoning is optional. The form is ours
 (paper silent); `bbox_2d` is the key that Qwen-VL models are trained on. Text that departs from the form is
-data, never an exception: `DEFECTS` lists every departure with what a strict and a lenient reading make of it.
-Training rewards read strictly, evaluation may read leniently and says how often that was needed. The numbers
-stay as they were written: which coordinate space they are in is for `boxes`.
+data, never an exception: `DEFECTS` lists every departure and how strict and lenient parsing treat it.
+Training rewards parse strictly; evaluation may parse leniently and reports how often that was needed. Numbers
+stay as written: `boxes` handles their coordinate space.
 """
 
 import json
@@ -28,16 +28,15 @@ _TAG_START = re.compile(r"<(?=/?(?:think|answer)>)")
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What was read from a model's text.
+    """A parsed model text.
 
     Args:
-        entities: in output order, boxes as the numbers were written. Empty where `reason` is not `None`.
-        reason: `None` when the answer could be read, else the defect that forbids it: strict, the first
-            defect; lenient, the defect that left nothing to read.
-        repairs: lenient only: each defect that was mended, in the order of its first appearance.
-        lost: lenient only: the defect of each entity that was dropped, in output order.
-        think: the reasoning without its tags, also where the answer is defective; `None` where there is none.
-            It is what the chain verifier reads to compare reasoning with answer.
+        entities: in output order, boxes as written. Empty if `reason` is set.
+        reason: the defect that makes the answer unreadable, else `None`. Strict: the first defect; lenient:
+            the one that left nothing to read.
+        repairs: lenient only: each repaired defect, in the order of first appearance.
+        lost: lenient only: the defect of each dropped entity, in output order.
+        think: the reasoning without its tags, also for a defective answer; `None` if there is none.
     """
 
     entities: tuple[PredictedEntity, ...] = ()
@@ -46,11 +45,6 @@ class ParsedAnswer:
     lost: tuple[str, ...] = ()
     think: str | None = None
 
-    @property
-    def n_lost(self) -> int:
-        """How many entities a lenient reading dropped."""
-        return len(self.lost)
-
 
 def write_answer(
     entities: Sequence[PredictedEntity],
@@ -58,16 +52,15 @@ def write_answer(
     think: str | None = None,
     constraints: Collection[str] = CONSTRAINTS,
 ) -> str:
-    r"""The text that a perfect model outputs; `parse_answer` reads the same entities and reasoning back.
+    r"""The text that a perfect model outputs; `parse_answer` restores the same entities and reasoning.
 
     Args:
-        entities: in the order to be written; boxes of whole numbers, in the space that the model speaks. The
-            first box is written.
-        think: the reasoning, or `None` for a direct answer; white space at its ends does not count.
-        constraints: the task; a constraint that it lacks leaves its key out.
+        entities: in output order; boxes of whole numbers in the model's space. Only the first box is written.
+        think: the reasoning, stripped; `None` for a direct answer.
+        constraints: the task; the keys of missing constraints are left out.
 
     Raises:
-        ValueError: the reasoning holds one of the four tags, so that nobody could tell where it ends.
+        ValueError: the reasoning contains one of the four tags.
 
     Example:
         >>> write_answer([PredictedEntity("Oracle Arena", "LOC")], constraints=("span", "type"))
@@ -76,12 +69,9 @@ def write_answer(
         '<think> Nobody is named. </think>\n<answer>[]</answer>'
     """
     keys = answer_keys(constraints)
-    rows = [
-        {"entity": e.text, "type": e.type, "bbox_2d": None if e.box_xyxy is None else list(e.box_xyxy)}
-        for e in entities
-    ]
-    listed = json.dumps([{key: row[key] for key in keys} for row in rows], ensure_ascii=False)
-    answer = "<answer>" + _TAG_START.sub(r"\\u003c", listed) + "</answer>"
+    rows = [{"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy and list(e.box_xyxy)} for e in entities]
+    items = json.dumps([{key: row[key] for key in keys} for row in rows], ensure_ascii=False)
+    answer = "<answer>" + _TAG_START.sub(r"\\u003c", items) + "</answer>"
     if think is None:
         return answer
     if _TAG_START.search(think):
@@ -94,17 +84,14 @@ def parse_answer(
 ) -> ParsedAnswer:
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
-    Strict: at most one `<think>...</think>`, then one `<answer>...</answer>` that holds a JSON list of up to
-    1,000 items, and nothing else but white space; each item an object with exactly the task's keys; `entity`
-    a text with something in it, `type` one of `labels`, `bbox_2d` null or four whole numbers >= 0 with x1 <
-    x2 and y1 < y2. The first defect is the `reason`. Lenient: see `DEFECTS`; what cannot be mended is lost,
-    entity by entity.
+    Strict: at most one `<think>...</think>`, then one `<answer>...</answer>` with a JSON list of up to 1,000
+    items, and nothing else but white space. Each item is an object with exactly the task's keys: `entity` a
+    non-blank text, `type` one of `labels`, `bbox_2d` null or four whole numbers >= 0, x1 < x2 and y1 < y2.
+    Lenient: see `DEFECTS`; what cannot be repaired is lost, entity by entity.
 
     Args:
-        text: what the model wrote.
         labels: the label set of the source.
-        constraints: the task; keys of constraints that it lacks must be absent.
-        mode: "strict" or "lenient".
+        constraints: the task; the keys of missing constraints must be absent.
 
     Raises:
         ValueError: an unknown mode.
@@ -131,11 +118,10 @@ class Defect:
     """One way in which a text departs from the form of an answer.
 
     Args:
-        name: what a strict reading gives as its reason.
+        name: the `reason` that strict parsing gives.
         example: a text with this defect, for the labels PER, LOC, ORG, OTHER.
-        lenient: "repaired": read all the same; "entity lost": that entity is dropped, the others stay;
-            "answer lost": no entities.
-        how: what the lenient reading does, or why it does not.
+        lenient: "entity lost" drops that entity alone, "answer lost" all of them.
+        how: how lenient parsing repairs it, or why it does not.
     """
 
     name: str
@@ -150,182 +136,93 @@ _LIST = f"[{_KD}, {_OA}]"
 PERFECT = f"<answer>{_LIST}</answer>"
 """The answer of which every example of `DEFECTS` is a damaged copy."""
 
+_NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
+
 
 def _with(old: str, new: str) -> str:
     """The perfect answer with a part of its first item replaced."""
     return f"<answer>[{_KD.replace(old, new)}, {_OA}]</answer>"
 
 
-_NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
-
 DEFECTS: tuple[Defect, ...] = (
     # the text
     Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list"),
-    Defect(
-        "lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"
-    ),
+    Defect("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired",
+           "half a character becomes U+FFFD"),
     # the tags
     Defect("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a bracket"),
     Defect("no_answer_tag", _LIST, "repaired", "the first list of the text is read"),
     Defect("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
-    Defect(
-        "several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired", "the last complete one counts"
-    ),
-    Defect(
-        "text_around", f"Sure! {PERFECT}", "repaired", "what stands beside the tags and the list is left out"
-    ),
+    Defect("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired",
+           "the last complete one counts"),
+    Defect("text_around", f"Sure! {PERFECT}", "repaired",
+           "text outside the tags and the list is left out"),
     Defect("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
     # the reasoning
-    Defect(
-        "unclosed_think",
-        f"<think> Two names. {PERFECT}",
-        "repaired",
-        "the reasoning ends where the answer begins",
-    ),
-    Defect(
-        "unopened_think",
-        f"Two names. </think>{PERFECT}",
-        "repaired",
-        "all before it is reasoning; some prompts end with the opening tag",
-    ),
-    Defect(
-        "several_thinks",
-        f"<think>Two.</think><think>Sure.</think>{PERFECT}",
-        "repaired",
-        "joined by a line break",
-    ),
-    Defect(
-        "think_misplaced",
-        f"{PERFECT}<think>Two.</think>",
-        "repaired",
-        "cut out, in or after the answer; a stray </think> is left out",
-    ),
-    Defect(
-        "tag_in_think",
-        f"<think>An <answer> is due.</think>{PERFECT}",
-        "repaired",
-        "it is reasoning; an answer within is a draft",
-    ),
+    Defect("unclosed_think", f"<think> Two names. {PERFECT}", "repaired",
+           "the reasoning ends where the answer begins"),
+    Defect("unopened_think", f"Two names. </think>{PERFECT}", "repaired",
+           "all before it is reasoning; some prompts end with the opening tag"),
+    Defect("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired",
+           "joined by a line break"),
+    Defect("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired",
+           "cut out, in or after the answer; a stray </think> is left out"),
+    Defect("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired",
+           "it is reasoning; an answer within is a draft"),
     # the list
-    Defect(
-        "no_list",
-        "<answer>none</answer>",
-        "answer lost",
-        "the tags hold no bracket of JSON (look-alikes do not count)",
-    ),
-    Defect(
-        "single_object",
-        f"<answer>{_KD}, {_OA}</answer>",
-        "repaired",
-        "objects without a list around them are read as one",
-    ),
-    Defect(
-        "cut_list",
-        f"<answer>[{_OA}, {_KD[:30]}</answer>",
-        "entity lost",
-        "complete items stay; a cut between two items loses nothing",
-    ),
+    Defect("no_list", "<answer>none</answer>", "answer lost",
+           "the tags hold no bracket of JSON (look-alikes do not count)"),
+    Defect("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired",
+           "objects without a list around them are read as one"),
+    Defect("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost",
+           "complete items stay; a cut between two items loses nothing"),
     Defect("stray_comma", f"<answer>[{_KD}, {_OA},]</answer>", "repaired", "left out"),
     Defect("missing_comma", f"<answer>[{_KD}\n{_OA}]</answer>", "repaired", "put in, between two items"),
-    Defect(
-        "too_many_items",
-        f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>",
-        "repaired",
-        "the first 1,000 count",
-    ),
+    Defect("too_many_items", f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>", "repaired",
+           "the first 1,000 count"),
     Defect("not_json", _with(_BOX, "52 31 188 240"), "entity lost", "the reading goes on at the next object"),
-    Defect(
-        "too_deep",
-        _with(_BOX, "[[[[[[[52]]]]]]]"),
-        "entity lost",
-        "more than 8 levels; the reading goes on at the next object",
-    ),
-    Defect(
-        "python_literal",
-        _with(_NAME, "'Kevin Durant'"),
-        "repaired",
-        "'...', None, True and False are read as in Python",
-    ),
-    Defect(
-        "control_character",
-        _with(_NAME, '"Kevin\nDurant"'),
-        "repaired",
-        "a raw one within quotes becomes a space",
-    ),
+    Defect("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "entity lost",
+           "more than 8 levels; the reading goes on at the next object"),
+    Defect("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired",
+           "'...', None, True and False are read as in Python"),
+    Defect("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired",
+           "a raw one within quotes becomes a space"),
     Defect("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
     # the item
     Defect("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
-    Defect(
-        "duplicate_key",
-        _with(_TYPE, '"ORG", "type": "PER"'),
-        "repaired",
-        "the last value counts, as in other readers of JSON",
-    ),
+    Defect("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired",
+           "the last value counts, as in other readers of JSON"),
     Defect("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
-    Defect(
-        "key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"
-    ),
-    Defect(
-        "missing_key",
-        _with(f', "bbox_2d": {_BOX}', ""),
-        "entity lost",
-        "silence about the image does not say that it shows nothing",
-    ),
+    Defect("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired",
+           "other usual names of the keys, in any case"),
+    Defect("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost",
+           "silence about the image does not say that it shows nothing"),
     # the name and the type
     Defect("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
     Defect("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
-    Defect(
-        "type_synonym",
-        _with(_TYPE, '"person"'),
-        "repaired",
-        "other case, long names, MISC or MIS for OTHER: as the label set has it",
-    ),
-    Defect(
-        "unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"
-    ),
+    Defect("type_synonym", _with(_TYPE, '"person"'), "repaired",
+           "other case, long names, MISC or MIS for OTHER: as the label set has it"),
+    Defect("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost",
+           "a guess at the type would not be the model's"),
     # the box
-    Defect(
-        "null_in_words",
-        PERFECT.replace("null", '"none"'),
-        "repaired",
-        'null; so are "null", "", "[]" and an empty list',
-    ),
-    Defect(
-        "several_boxes",
-        _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"),
-        "repaired",
-        "all are kept, in order; a scorer says which it uses",
-    ),
-    Defect(
-        "box_as_object",
-        _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'),
-        "repaired",
-        "x1, y1, x2, y2 or xmin, ymin, xmax, ymax",
-    ),
+    Defect("null_in_words", PERFECT.replace("null", '"none"'), "repaired",
+           'null; so are "null", "", "[]" and an empty list'),
+    Defect("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired",
+           "all are kept, in order; a scorer says which it uses"),
+    Defect("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired",
+           "x1, y1, x2, y2 or xmin, ymin, xmax, ymax"),
     Defect("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
     Defect("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
     Defect("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),
     Defect("number_as_text", _with(_BOX, '["52", "31", "188", "240"]'), "repaired", "the number in the text"),
     Defect("float_coordinate", _with(_BOX, "[52.5, 31, 188, 240]"), "repaired", "kept as it is, not rounded"),
     Defect("negative_number", _with(_BOX, "[-2, 31, 188, 240]"), "repaired", "kept as it is, not clipped"),
-    Defect(
-        "number_not_finite",
-        _with(_BOX, "[52, 31, 188, Infinity]"),
-        "entity lost",
-        "NaN and Infinity are no places",
-    ),
-    Defect(
-        "number_too_long",
-        _with(_BOX, f"[52, 31, 188, {'9' * 50}]"),
-        "entity lost",
-        "10^12 or more, or more than 40 characters",
-    ),
+    Defect("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "entity lost",
+           "NaN and Infinity are no places"),
+    Defect("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "entity lost",
+           "10^12 or more, or more than 40 characters"),
     Defect("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
-    Defect(
-        "empty_box",
-        _with(_BOX, "[52, 31, 52, 240]"),
-        "repaired",
-        "kept: it claims that the image shows the entity, and hits nothing",
-    ),
-)
-"""Every departure from the form of an answer, in the order in which a text is read."""
+    Defect("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired",
+           "kept: it claims that the image shows the entity, and hits nothing"),
+)  # fmt: skip
+"""Every departure from the form of an answer, in the order in which a text is parsed."""

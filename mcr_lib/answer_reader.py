@@ -1,17 +1,18 @@
-"""Reads a model's text into entities and tells every defect on the way; `answer` says what a defect means.
+"""Parses a model's text into entities and notes every defect on the way; `answer.DEFECTS` explains them.
 
-Three steps, each in the order of the text: cut the reasoning out, find the answer's list, read its items. One
-reader serves both modes of `answer.parse_answer`, so what is strict and what is lenient cannot drift apart:
-strict is "no defect at all".
+Three steps, each in the order of the text: cut out the reasoning, find the answer's list, read its items. One
+parser serves both modes of `answer.parse_answer`, so that they cannot drift apart: strict means "no defect at
+all". `json.loads` only accepts or rejects a list; `LooseList` returns the intact items of a damaged one and
+names each departure from JSON. One pass over the text, bounded depth, bounded numbers: linear time for any
+input.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mcr_lib.boxes import Box
-from mcr_lib.loose_json import LooseList, Lost, number, whole_characters
 from mcr_lib.schema import PredictedEntity
 
 ALIASES = {
@@ -19,7 +20,7 @@ ALIASES = {
     "type": ("type", "label", "category", "entity_type"),
     "bbox_2d": ("bbox_2d", "bbox", "box", "boxes", "bounding_box"),
 }
-"""Per key of an item the names that a lenient reading also takes, in any case."""
+"""Key of an item -> names that lenient parsing also accepts, in any case."""
 
 SYNONYMS = (
     ("PER", "PERSON"),
@@ -27,7 +28,17 @@ SYNONYMS = (
     ("ORG", "ORGANIZATION", "ORGANISATION"),
     ("OTHER", "OTHERS", "MISC", "MISCELLANEOUS", "MIS"),
 )
-"""Names of one type; a lenient reading maps each into the one that is in the label set."""
+"""Names of one type; lenient parsing maps each to the one in the label set."""
+
+MAX_DEPTH = 8
+"""Nesting of lists and objects; an answer needs 3, one with several boxes 4."""
+
+MAX_ITEMS = 1_000
+"""Items read from one list; no tweet has as many tokens."""
+
+MAX_NUMBER_CHARS = 40
+MAX_NUMBER = 10**12
+"""Numbers beyond these limits are lost: no coordinate is so large, and long integers cost quadratic time."""
 
 _TAG = re.compile(r"(</?(?:think|answer)>)")
 _FENCE = re.compile(r"```[A-Za-z]*+")
@@ -35,19 +46,40 @@ _LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
 _NULL_WORDS = ("", "null", "none", "[]")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
 
+_STRING = r"(?:[^{q}\\]|\\.)*+"
+_NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
+_TOKEN = re.compile(
+    rf"""[ \t\n\r]*+(?:
+      (?P<mark>[\[\]{{}},:])
+    | "(?P<text>{_STRING.format(q='"')})"
+    | '(?P<quoted>{_STRING.format(q="'")})'
+    | (?P<number>{_NUMBER})
+    | (?P<word>-?[A-Za-z]++)
+    | (?P<end>\Z|["'])
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+"""One token; an unclosed string is the `end` of what can be read."""
+
+_WORDS = {"null": None, "true": True, "false": False}
+_PYTHON_WORDS = {"None": None, "True": True, "False": False}
+_NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+class Lost(Exception):
+    """`Lost(defect)`: a defect that costs one entity or, raised outside of an item, the whole answer."""
+
+    def __init__(self, defect: str) -> None:
+        self.name = defect
+
 
 @dataclass(slots=True)
 class Reading:
-    """What a text holds and what is wrong with it.
-
-    Args:
-        entities: as far as they can be read, in output order.
-        think: the reasoning, or `None` where there is no trace of one.
-        first_defect: the first defect met, or `None`.
-        repairs: each defect that was mended, in the order of its first appearance.
-        lost: the defect of each entity that was dropped, in output order.
-        reason: the defect that made the answer unreadable, or `None`.
-    """
+    """The parsed content of a text and its defects; see `answer.ParsedAnswer`."""
 
     entities: list[PredictedEntity] = field(default_factory=list)
     think: str | None = None
@@ -57,34 +89,13 @@ class Reading:
     reason: str | None = None
 
     def note(self, defect: str) -> None:
-        """A defect that was mended."""
+        """Record a repaired defect."""
         self.first_defect = self.first_defect or defect
         self.repairs[defect] = None
 
-    def lose(self, defect: str) -> None:
-        """A defect that cost an entity."""
-        self.first_defect = self.first_defect or defect
-        self.lost.append(defect)
-
-    def give_up(self, defect: str) -> None:
-        """A defect that cost the answer."""
-        self.first_defect = self.first_defect or defect
-        self.reason = defect
-
 
 def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> Reading:
-    """Everything that can be read from a model's text, in time linear in its length.
-
-    Args:
-        text: any string.
-        labels: the label set of the source.
-        constraints: the task, a part of `schema.CONSTRAINTS`.
-
-    Example:
-        >>> reading = read("[{'entity': 'Oslo'}]", labels=(), constraints=("span",))
-        >>> reading.entities[0].text, list(reading.repairs)
-        ('Oslo', ['no_answer_tag', 'python_literal'])
-    """
+    """Everything that can be parsed from a model's text, in time linear in its length."""
     reading = Reading()
     try:
         if not text.strip():
@@ -98,29 +109,24 @@ def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> R
             try:
                 reading.entities.append(_entity(item, labels, constraints, reading))
             except Lost as loss:
-                reading.lose(loss.name)
+                reading.first_defect = reading.first_defect or loss.name
+                reading.lost.append(loss.name)
         _note_around(body[loose_list.start :], reading)
     except Lost as loss:
-        reading.give_up(loss.name)
+        reading.first_defect = reading.first_defect or loss.name
+        reading.reason = loss.name
     if reading.lost and not reading.entities:
         reading.reason = reading.lost[0]
     return reading
 
 
 def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
-    """The keys of an item in a task: a constraint that the task lacks leaves its key out.
-
-    Example:
-        >>> answer_keys(("span", "type"))
-        ('entity', 'type')
-    """
+    """The keys of an item in a task; a missing constraint leaves its key out."""
     return ("entity",) + ("type",) * ("type" in constraints) + ("bbox_2d",) * ("box" in constraints)
 
 
 def _cut_reasoning(text: str, reading: Reading) -> list[str]:
-    """The text without its reasoning, as pieces between tags and answer tags; the reasoning goes to
-    `reading.think`.
-    """
+    """The text without its reasoning, split at answer tags; the reasoning goes to `reading.think`."""
     pieces = _TAG.split(text)
     last_close = max((k for k, piece in enumerate(pieces) if piece == "</think>"), default=-1)
     thinks: list[list[str]] = []
@@ -157,7 +163,7 @@ def _cut_reasoning(text: str, reading: Reading) -> list[str]:
 
 
 def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str]:
-    """What stands in the answer tags that count, and what stands outside of all answer tags."""
+    """The text inside the answer tags that count, and the text outside of all answer tags."""
     blocks: list[str] = []
     outside: list[str] = []
     opened: list[str] | None = None
@@ -184,9 +190,7 @@ def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str]:
 
 
 def _find_list(body: str) -> int:
-    """Where the list begins: at the first bracket when the text does, else at the first one that looks like a
-    list of objects.
-    """
+    """Index of a leading bracket, else of the first one that looks like a list of objects."""
     first = len(body) - len(body.lstrip())
     if body[first : first + 1] in ("[", "{"):
         return first
@@ -259,10 +263,10 @@ def _type(value: Any, labels: Sequence[str], reading: Reading) -> str:
 
 
 def _boxes(value: Any, reading: Reading) -> tuple[Box, ...]:
-    if value is None:
-        return ()
-    if value == [] or (isinstance(value, str) and value.strip().lower() in _NULL_WORDS):
+    is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in _NULL_WORDS)
+    if is_null_word:
         reading.note("null_in_words")
+    if value is None or is_null_word:
         return ()
     if isinstance(value, list) and isinstance(value[0], list | dict):
         reading.note("several_boxes")
@@ -299,3 +303,184 @@ def _coordinate(value: Any, reading: Reading) -> float:
     if value < 0:
         reading.note("negative_number")
     return value
+
+
+@dataclass(slots=True)
+class LooseList:
+    """A list in a text that may be damaged; iterate it once.
+
+    Args:
+        start: index of the opening "[" or, for objects without a list around them, of a "{". After the
+            iteration, the index behind the list.
+        note: called with the name of every repaired defect.
+
+    Example:
+        >>> repairs = []
+        >>> list(LooseList("[1, {'a': None,}] etc.", 0, repairs.append)), repairs
+        ([1, {'a': None}], ['python_literal', 'python_literal', 'stray_comma'])
+    """
+
+    text: str
+    start: int
+    note: Callable[[str], None]
+    # The token at `start`: its kind (a mark is its own kind; "" if it is no token of JSON), text and end.
+    _kind: str = field(init=False)
+    _value: str = field(init=False)
+    _end: int = field(init=False)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Each item as a Python value or a `Lost`; after a broken item, reading resumes at the next "{"."""
+        self._go_to(self.start)
+        is_list = self._steps_over("[")
+        if not is_list:
+            self.note("single_object")
+        n_items = n_commas_due = 0
+        while True:
+            n_commas = 0
+            while self._steps_over(","):
+                n_commas += 1
+            is_over = self._kind in ("]", "end") or (n_items > 0 and not is_list and self._kind != "{")
+            if n_commas != (0 if is_over else n_commas_due):
+                self.note("missing_comma" if n_commas == 0 else "stray_comma")
+            if is_over:
+                break
+            if n_items == MAX_ITEMS:
+                self.note("too_many_items")
+                self.start = len(self.text)
+                return
+            try:
+                item = self._read_value(1)
+            except Lost as loss:
+                item = loss
+            yield item
+            n_items += 1
+            n_commas_due = int(not isinstance(item, Lost))
+            if isinstance(item, Lost):
+                next_object = self.text.find("{", self.start)
+                if next_object < 0 or item.name == "cut_list":
+                    self.start = len(self.text)
+                    return
+                self._go_to(next_object)
+        if is_list and not self._steps_over("]"):
+            if n_items:
+                self.note("cut_list")
+            else:
+                yield Lost("cut_list")
+
+    def _go_to(self, start: int) -> None:
+        match = _TOKEN.match(self.text, start)
+        self.start = start
+        if match is None:
+            self._kind, self._value, self._end = "", "", start
+        else:
+            self._value, self._end = match[match.lastgroup], match.end()
+            self._kind = self._value if match.lastgroup == "mark" else match.lastgroup
+
+    def _steps_over(self, mark: str) -> bool:
+        """Whether `mark` is next; if so, reading continues behind it."""
+        if self._kind != mark:
+            return False
+        self._go_to(self._end)
+        return True
+
+    def _read_value(self, depth: int) -> Any:
+        kind, value = self._kind, self._value
+        if kind in ("end", "", "]", "}", ",", ":"):
+            raise self._broken()
+        if kind in ("[", "{") and depth >= MAX_DEPTH:
+            raise Lost("too_deep")
+        self._go_to(self._end)
+        if kind == "[":
+            return self._read_list(depth)
+        if kind == "{":
+            return self._read_object(depth)
+        if kind == "number":
+            return number(value)
+        if kind == "word":
+            return self._read_word(value)
+        if kind == "quoted":
+            self.note("python_literal")
+        return self._read_string(value)
+
+    def _read_list(self, depth: int) -> list[Any]:
+        values: list[Any] = []
+        while not self._is_over("]", is_first=not values):
+            values.append(self._read_value(depth + 1))
+        return values
+
+    def _read_object(self, depth: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        while not self._is_over("}", is_first=not values):
+            if self._kind not in ("text", "quoted"):
+                raise self._broken()
+            key = self._read_value(depth + 1)
+            if not self._steps_over(":"):
+                raise self._broken()
+            if key in values:
+                self.note("duplicate_key")
+            values[key] = self._read_value(depth + 1)
+        return values
+
+    def _is_over(self, mark: str, *, is_first: bool) -> bool:
+        """Steps over the closing mark (True) or, except before the first value, over a comma (False)."""
+        if self._steps_over(mark):
+            return True
+        if is_first:
+            return False
+        if not self._steps_over(","):
+            raise self._broken()
+        if not self._steps_over(mark):
+            return False
+        self.note("stray_comma")
+        return True
+
+    def _broken(self) -> Lost:
+        return Lost("cut_list" if self._kind == "end" else "not_json")
+
+    def _read_word(self, word: str) -> bool | None:
+        if word in _WORDS:
+            return _WORDS[word]
+        if word in _PYTHON_WORDS:
+            self.note("python_literal")
+            return _PYTHON_WORDS[word]
+        raise Lost("number_not_finite" if word.lower() in _NOT_FINITE else "not_json")
+
+    def _read_string(self, raw: str) -> str:
+        if _CONTROL.search(raw):
+            self.note("control_character")
+            raw = _CONTROL.sub(" ", raw)
+        if "\\" not in raw:
+            return raw
+        return whole_characters(_ESCAPE.sub(self._unescape, raw), self.note)
+
+    def _unescape(self, match: re.Match[str]) -> str:
+        code = match[1]
+        if len(code) == 5:
+            return chr(int(code[1:], 16))
+        if code not in _ESCAPES:
+            self.note("bad_escape")
+        return _ESCAPES.get(code, code)
+
+
+def number(text: str) -> int | float | None:
+    """The value of a JSON number, `None` for any other text; raises `Lost` beyond `MAX_NUMBER`."""
+    if not re.fullmatch(_NUMBER, text):
+        return None
+    if len(text) > MAX_NUMBER_CHARS:
+        raise Lost("number_too_long")
+    value = int(text) if text.lstrip("-").isdecimal() else float(text)
+    if abs(value) >= MAX_NUMBER:
+        raise Lost("number_too_long")
+    return value
+
+
+def whole_characters(text: str, note: Callable[[str], None]) -> str:
+    """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (`lone_surrogate`)."""
+    if not _SURROGATE.search(text):
+        return text
+    code_units = text.encode("utf-16-le", "surrogatepass")
+    try:
+        return code_units.decode("utf-16-le")
+    except UnicodeDecodeError:
+        note("lone_surrogate")
+        return code_units.decode("utf-16-le", "replace")

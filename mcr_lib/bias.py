@@ -3,27 +3,24 @@ image shows (visual bias).
 
 The paper's names with our reading ("N" = "None", not groundable; its formulas are not public):
 
-    N-Pre    of the entities with a right span said to be "not in the image", those that are not
-    N-Rec    of all gold entities that are not in the image, those said to be so (with a right span)
+    N-Pre    of the entities with a right span predicted as "not in the image", those that are not
+    N-Rec    of all gold entities that are not in the image, those predicted so (with a right span)
     N-F1     their harmonic mean
     N-Count  predictions of which no word occurs in the tweet; N-Rate = N-Count / predictions
 
-These can be won blind (`yardsticks.BLIND` does), so ours stand beside them, over gold entities whose span was
-found:
+These can be won blind (`yardsticks.BLIND` does), so we add, over gold entities with a predicted span:
 
     false grounding     boxed / not groundable          missed grounding   unboxed / groundable
     balanced accuracy   100 - (false + missed) / 2
 
-And over pairs of answers to a tweet and to a counterfactual of it (`sources.probes`):
+And over pairs of answers to a tweet and to a counterfactual of it (`data.probes`):
 
     image-caused N-Rate   N-Rate at the real image - N-Rate at a blank one, the same tweets, paired
-    consistency           clean on the probe and right on the original / right on the original; both by one rule (`fault`)
+    consistency           clean on the probe and on the original / clean on the original (`fault`)
 
-A name that the text lacks need not come from the image: `invented_names` tells those that the image shows
-from those that were trained on.
-
-Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have intervals and paired tests
-of one kind.
+A name that the text lacks need not come from the image: `invented_names` separates those that the image shows
+from those of the training data. Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all
+have intervals and paired tests of one kind.
 """
 
 import string
@@ -42,32 +39,23 @@ SHARED_IOU = 0.9
 """Two boxes of one tweet above this IoU count as shared."""
 
 ATTRIBUTED_IOU = 0.25
-"""A wrong box is attributed to what it overlaps most, if the IoU is above this; else to the background
-(ours).
-"""
+"""A wrong box is attributed to what it overlaps most above this IoU, else to the background (ours)."""
 
 INVENTED = ("image only", "trained on", "neither")
-"""Where a name may come from of which the text has no word."""
+"""Possible origins of a name of which no word is in the text."""
+
+WRONG_BOXES = ("own entity, inexact", "another entity", "image only", "background")
 
 FAULTS = (
-    "not read",
-    "name not in the text",
-    "box not wanted",
-    "box misses",
-    "box left out",
-    "entity left out",
-)
-"""What keeps an answer from being clean, in the order in which it is looked for."""
+    "not read", "name not in the text", "box not wanted", "box misses", "box left out", "entity left out",
+)  # fmt: skip
+"""What keeps an answer from being clean, in the order in which it is checked."""
 
-Case = tuple[PredictedEntity, Entity]
 _EDGE = string.punctuation + "“”‘’«»…"
 
 
 def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[str, Ratio]:
-    """n_pre, n_rec, n_f1, false_grounding and missed_grounding as ratios over tweets.
-
-    Args:
-        only_hard: count only entities of the hard subset (`is_hard`).
+    """n_pre, n_rec, n_f1, false_grounding, missed_grounding; `only_hard` counts only `is_hard` entities.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -78,42 +66,32 @@ def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[s
     """
     is_counted = is_hard if only_hard else lambda example, entity: entity.is_groundable is not None
 
-    def per_tweet(is_case: Callable[[PredictedEntity, Entity], bool]) -> np.ndarray:
-        return np.array(
-            [
-                sum(is_counted(j.example, gold) and is_case(pred, gold) for pred, gold in j.matched)
-                for j in judged
-            ],
-            dtype=np.int64,
-        )
+    def count(is_case: Callable[[PredictedEntity, Entity], bool]) -> np.ndarray:
+        cases = ([(p, e) for p, e in j.matched if is_counted(j.example, e)] for j in judged)
+        return _per_tweet(sum(is_case(p, e) for p, e in matched) for matched in cases)
 
-    none_right = per_tweet(lambda pred, gold: not pred.boxes_xyxy and not gold.is_groundable)
-    none_said = per_tweet(lambda pred, gold: not pred.boxes_xyxy)
-    absent = per_tweet(lambda pred, gold: not gold.is_groundable)
-    shown = per_tweet(lambda pred, gold: bool(gold.is_groundable))
-    all_absent = np.array(
-        [sum(is_counted(j.example, e) and not e.is_groundable for e in j.example.entities) for j in judged],
-        dtype=np.int64,
+    none_right = count(lambda pred, gold: not pred.boxes_xyxy and not gold.is_groundable)
+    none_predicted = count(lambda pred, gold: not pred.boxes_xyxy)
+    absent = count(lambda pred, gold: not gold.is_groundable)
+    shown = count(lambda pred, gold: bool(gold.is_groundable))
+    all_absent = _per_tweet(
+        sum(is_counted(j.example, e) and not e.is_groundable for e in j.example.entities) for j in judged
     )
     return {
-        "n_pre": Ratio(none_right, none_said),
+        "n_pre": Ratio(none_right, none_predicted),
         "n_rec": Ratio(none_right, all_absent),
-        "n_f1": Ratio(2 * none_right, none_said + all_absent),
+        "n_f1": Ratio(2 * none_right, none_predicted + all_absent),
         "false_grounding": Ratio(absent - none_right, absent),
-        "missed_grounding": Ratio(none_said - none_right, shown),
+        "missed_grounding": Ratio(none_predicted - none_right, shown),
     }
 
 
 def balanced_accuracy(false_grounding: float | None, missed_grounding: float | None) -> float | None:
-    """100 - (false + missed) / 2, all in percent; `None` where either is undefined.
+    """100 - (false + missed) / 2, all in percent; `None` if either is undefined.
 
-    50 for a rule that treats all entities alike or boxes at random. A rule by type wins more without looking
-    (v2 test, perfect text: 70.9 for "box iff PER"), but not on the hard subset (50.9; 62.2 for "box iff first
-    PER of the tweet").
-
-    Example:
-        >>> balanced_accuracy(0.0, 100.0)
-        50.0
+    50 for a rule that treats all entities alike or boxes at random. A rule by type reaches more without
+    looking (v2 test, perfect text: 70.9 for "box iff PER"), but not on the hard subset (50.9; 62.2 for "box
+    iff first PER of the tweet").
     """
     if false_grounding is None or missed_grounding is None:
         return None
@@ -121,35 +99,21 @@ def balanced_accuracy(false_grounding: float | None, missed_grounding: float | N
 
 
 def is_hard(example: Example, entity: Entity) -> bool:
-    """Whether the tweet holds a groundable and a not-groundable entity of this entity's type, which the type
-    alone cannot tell apart.
-    """
+    """Whether the tweet has both groundable and other entities of this type, so that type is no clue."""
     return {e.is_groundable for e in example.entities if e.type == entity.type} >= {True, False}
 
 
 def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """n_rate and altered_rate: predictions with no word, and with some but not all words, in the tweet, over
-    all predictions.
-
-    Example:
-        >>> from mcr_lib.metrics import judge
-        >>> tweet = Example("1", "demo", "test", ("Go", "@", "KDTrey5"), (), ("PER",))
-        >>> rates = visual_bias([judge(tweet, [PredictedEntity(n, "PER") for n in ("#KDTrey5", "LeBron James", "Go LeBron")])])
-        >>> {name: int(ratio.numerator.sum()) for name, ratio in rates.items()}
-        {'n_rate': 1, 'altered_rate': 1}
-    """
+    """n_rate and altered_rate: shares of predictions with no word in the tweet, and with only some words."""
     kinds = [Counter(wording(p.text, j.example.tokens) for p in j.predictions) for j in judged]
-    n_predictions = np.array([len(j.predictions) for j in judged], dtype=np.int64)
-    counts = {kind: np.array([k[kind] for k in kinds], dtype=np.int64) for kind in ("invented", "altered")}
-    return {
-        "n_rate": Ratio(counts["invented"], n_predictions),
-        "altered_rate": Ratio(counts["altered"], n_predictions),
-    }
+    n_predictions = _per_tweet(len(j.predictions) for j in judged)
+    n_invented = _per_tweet(k["invented"] for k in kinds)
+    n_altered = _per_tweet(k["altered"] for k in kinds)
+    return {"n_rate": Ratio(n_invented, n_predictions), "altered_rate": Ratio(n_altered, n_predictions)}
 
 
 def wording(name: str, tokens: Sequence[str]) -> str:
-    """Whether the words of a name occur in a tweet: "in the text" (all), "altered" (some) or "invented"
-    (none).
+    """Whether the words of a name occur in a tweet: "in the text" (all), "altered" (some), "invented" (none).
 
     Words are compared case-folded, without `@`, `#` and punctuation at their edges; a name of punctuation
     alone is compared as it is.
@@ -159,66 +123,51 @@ def wording(name: str, tokens: Sequence[str]) -> str:
         'altered'
     """
     present = set(_words(tokens))
-    found = [word in present for word in _words(name.split())]
-    return "in the text" if found and all(found) else "altered" if any(found) else "invented"
+    is_present = [word in present for word in _words(name.split())]
+    return "in the text" if is_present and all(is_present) else "altered" if any(is_present) else "invented"
 
 
 def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None) -> dict[str, int]:
-    """Where the names come from of which no word is in the text (N-Count): "image only" (bait), "trained on"
-    or "neither".
+    """Origins (`INVENTED`) of the names of which no word is in the text (N-Count; paper silent; ours).
 
-    A name that is both counts as "image only". What is not known is left out, not zero: "image only" where no
-    tweet tells what its image shows and its text does not name, "trained on" without names (paper silent;
-    ours).
-
-    Args:
-        trained_on: the names of the training tweets; `None` = not known.
-
-    Example:
-        >>> from mcr_lib.metrics import judge
-        >>> tweet = Example("1", "demo", "test", ("Go", "!"), (), ("PER",), image_only=())
-        >>> invented_names([judge(tweet, [PredictedEntity(n, "PER") for n in ("Go", "#rome", "Bob")])], {"Rome"})
-        {'image only': 0, 'trained on': 1, 'neither': 1}
+    A name that is both counts as "image only" (bait). Unknown origins are left out, not zero: "image only" if
+    no tweet has known bait, "trained on" if the names of the training tweets are `None`.
     """
-    kinds = list(INVENTED)
-    if all(j.example.image_only is None for j in judged):
-        kinds.remove("image only")
+    counts = Counter(dict.fromkeys(INVENTED, 0))
+    if not _knows_bait(judged):
+        del counts["image only"]
     if trained_on is None:
-        kinds.remove("trained on")
-    counts = Counter(dict.fromkeys(kinds, 0))
+        del counts["trained on"]
     of_training = {_bare(name) for name in trained_on or ()}
     for j in judged:
         shown = {_bare(bait.text) for bait in j.example.image_only or ()}
         for p in j.predictions:
             if wording(p.text, j.example.tokens) == "invented":
                 name = _bare(p.text)
-                counts[
-                    "image only" if name in shown else "trained on" if name in of_training else "neither"
-                ] += 1
+                origin = "trained on" if name in of_training else "neither"
+                counts["image only" if name in shown else origin] += 1
     return dict(counts)
 
 
 def box_sharing(judged: Sequence[Judged]) -> tuple[int, int]:
-    """Pairs of predictions of one tweet that share a box (IoU > 0.9), and pairs of gold entities that do.
+    """Pairs of predictions of one tweet that share a box (IoU > 0.9), and such pairs of gold entities.
 
-    A pair of mentions of one name is no sharing.
+    Two mentions of one name do not count.
     """
-    n_pred = sum(_n_shared((p.text, p.boxes_xyxy) for _, p in j.effective) for j in judged)
-    n_gold = sum(_n_shared((e.text, e.boxes_xyxy_px or ()) for e in j.example.entities) for j in judged)
+    n_pred = sum(_n_shared([(p.text, p.boxes_xyxy) for _, p in j.effective]) for j in judged)
+    n_gold = sum(_n_shared([(e.text, e.boxes_xyxy_px or ()) for e in j.example.entities]) for j in judged)
     return n_pred, n_gold
 
 
 def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
-    """What the boxes show that hit no gold box of their own entity, over predictions with a right span.
+    """What the boxes show that miss their own entity, over predictions with a right span (`WRONG_BOXES`).
 
-    "own entity, inexact", "another entity" (of the text), "image only" (bait) or "background", by the largest
-    IoU above 0.25. Where no tweet tells what its image shows and its text does not name, "image only" is left
-    out: unknown, not zero.
+    By the largest IoU above 0.25: the own entity, another one of the text, bait, or the background. "image
+    only" is left out if no tweet has known bait: unknown, not zero.
     """
-    kinds = ["own entity, inexact", "another entity", "image only", "background"]
-    if all(j.example.image_only is None for j in judged):
-        kinds.remove("image only")
-    counts = Counter(dict.fromkeys(kinds, 0))
+    counts = Counter(dict.fromkeys(WRONG_BOXES, 0))
+    if not _knows_bait(judged):
+        del counts["image only"]
     for j in judged:
         for pred, gold in j.matched:
             if pred.box_xyxy and not boxes.is_hit(pred.box_xyxy, gold.boxes_xyxy_px or ()):
@@ -227,21 +176,22 @@ def wrong_boxes(judged: Sequence[Judged]) -> dict[str, int]:
 
 
 def fault(judged: Judged, *, is_read: bool = True) -> str | None:
-    """`None` for a clean answer, else the first of `FAULTS`: both shortcuts before what is merely lost.
+    """The first of `FAULTS`, both shortcuts before what is merely lost; `None` for a clean answer.
 
-    Clean: every gold entity is found with a right region (no box where it has none, else IoU > 0.5), no other
-    prediction has a box, and all words of every name are in the text. Types do not count, nor do predictions
-    of words that name nothing, as long as they have no box.
+    Clean: every gold entity is predicted with a right region (no box if it has none, else IoU > 0.5), no
+    other prediction has a box, and all words of every name are in the text. Types do not count, nor do
+    predictions of words that name nothing, as long as they have no box.
 
     Args:
-        is_read: whether the answer could be read at all; one that could not be is no clean answer to a tweet
-            without entities.
+        is_read: whether the answer could be parsed at all; if not, it is not clean even for a tweet without
+            entities.
 
     Example:
         >>> from mcr_lib.metrics import judge
         >>> rome = Entity("Rome", 0, 1, "LOC", ())
         >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC",))
-        >>> fault(judge(tweet, [PredictedEntity("Rome", "LOC")])), fault(judge(tweet, [PredictedEntity("Rome", "LOC", ((0, 0, 9, 9),))]))
+        >>> boxed = PredictedEntity("Rome", "LOC", ((0, 0, 9, 9),))
+        >>> fault(judge(tweet, [PredictedEntity("Rome", "LOC")])), fault(judge(tweet, [boxed]))
         (None, 'box not wanted')
     """
     if not is_read:
@@ -249,74 +199,49 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
     if any(wording(p.text, judged.example.tokens) != "in the text" for p in judged.predictions):
         return "name not in the text"
     paired = {i for i, _ in judged.pairing.matches + judged.pairing.touches}
-    beside = [p for i, (_, p) in enumerate(judged.effective) if i not in paired]
-    if any(p.boxes_xyxy for p in beside) or any(
-        p.boxes_xyxy and not gold.is_groundable for p, gold in judged.matched
-    ):
+    unwanted = [p for i, (_, p) in enumerate(judged.effective) if i not in paired]
+    unwanted += [p for p, gold in judged.matched if not gold.is_groundable]
+    if any(p.boxes_xyxy for p in unwanted):
         return "box not wanted"
-    wrong = [
-        p
-        for p, gold in judged.matched
-        if not is_region_right(p.boxes_xyxy[:1], gold.boxes_xyxy_px or (), inclusive=False)
-    ]
+    regions = [(p.boxes_xyxy[:1], gold.boxes_xyxy_px or ()) for p, gold in judged.matched]
+    wrong = [box for box, gold in regions if not is_region_right(box, gold, inclusive=False)]
     if wrong:
-        return "box misses" if any(p.boxes_xyxy for p in wrong) else "box left out"
+        return "box misses" if any(wrong) else "box left out"
     return "entity left out" if len(judged.matched) < len(judged.example.entities) else None
 
 
 def consistency(before: Sequence[str | None], after: Sequence[str | None]) -> Ratio:
-    """Tweets that are clean after a probe among those that were clean before it.
-
-    Args:
-        before: the `fault` of the answer to each original.
-        after: of the answer to its probe, in the same order.
-
-    Example:
-        >>> consistency([None, None, "box misses"], [None, "box not wanted", None]).percent
-        50.0
-    """
-    was_clean = np.array([found is None for found in before], dtype=np.int64)
-    return Ratio(was_clean * np.array([found is None for found in after], dtype=np.int64), was_clean)
+    """Tweets that are clean after a probe among those clean before it, from the `fault` of each answer."""
+    was_clean = _per_tweet(reason is None for reason in before)
+    return Ratio(was_clean * _per_tweet(reason is None for reason in after), was_clean)
 
 
 def image_caused(
     real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples: int, rng: np.random.Generator
 ) -> PairedTest:
-    """N-Rate at the real image minus N-Rate at a blank one: what the image, not habit, makes a model name
-    beyond the text.
-
-    Args:
-        real: answers to tweets.
-        blank: answers to the same tweets with a blank image, in the same order.
+    """N-Rate at the real image minus N-Rate at a blank one: names that the image causes, not habit.
 
     Raises:
-        ValueError: not the same number of tweets, or none.
+        ValueError: the answers are not to the same number of tweets, or there are none.
     """
-    return paired_test(
-        visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"], n_resamples=n_resamples, rng=rng
-    )
+    first, second = visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"]
+    return paired_test(first, second, n_resamples=n_resamples, rng=rng)
 
 
 def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
-    """What betrays a shortcut after an entity was renamed or erased: "old box" (textual bias: something that
-    the image does not show is boxed where the old entity was), "old name" (visual bias: the old name, though
-    the text has it no more).
+    """Signs of a shortcut after an entity was renamed or erased.
 
-    Args:
-        judged: the answer after the probe.
-        old: the entities as they were.
+    "old box" (textual bias): an entity that the image does not show is boxed where the old one was. "old
+    name" (visual bias): the old name is predicted, though the text no longer has it.
     """
-    gone = [box for entity in old for box in entity.boxes_xyxy_px or ()]
-    names = [_bare(entity.text) for entity in old]
+    old_boxes = [box for entity in old for box in entity.boxes_xyxy_px or ()]
+    old_names = [_bare(entity.text) for entity in old]
+    boxed = [p.box_xyxy for p, gold in judged.matched if p.box_xyxy and not gold.is_groundable]
+    named = [p.text for p in judged.predictions if _bare(p.text) in old_names]
     signs = set()
-    if any(
-        p.box_xyxy and not gold.is_groundable and boxes.is_hit(p.box_xyxy, gone) for p, gold in judged.matched
-    ):
+    if any(boxes.is_hit(box, old_boxes) for box in boxed):
         signs.add("old box")
-    if any(
-        _bare(p.text) in names and wording(p.text, judged.example.tokens) == "invented"
-        for p in judged.predictions
-    ):
+    if any(wording(name, judged.example.tokens) == "invented" for name in named):
         signs.add("old name")
     return signs
 
@@ -324,21 +249,26 @@ def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
 def _attributed(box: boxes.Box, own: Entity, example: Example) -> str:
     others = [b for e in example.entities if e is not own for b in e.boxes_xyxy_px or ()]
     bait = [b for shown in example.image_only or () for b in shown.boxes_xyxy_px]
-    overlaps = {
-        "own entity, inexact": boxes.best_iou(box, own.boxes_xyxy_px or ()),
-        "another entity": boxes.best_iou(box, others),
-        "image only": boxes.best_iou(box, bait),
-    }
+    candidates = zip(WRONG_BOXES, (own.boxes_xyxy_px or (), others, bait), strict=False)
+    overlaps = {kind: boxes.best_iou(box, known) for kind, known in candidates}
     kind = max(overlaps, key=overlaps.get)
     return kind if overlaps[kind] > ATTRIBUTED_IOU else "background"
 
 
-def _n_shared(named_boxes: Iterable[tuple[str, Sequence[boxes.Box]]]) -> int:
-    boxed = [(name, found) for name, found in named_boxes if found]
+def _n_shared(named_boxes: Sequence[tuple[str, Sequence[boxes.Box]]]) -> int:
+    pairs = combinations([(name, some) for name, some in named_boxes if some], 2)
     return sum(
-        a != b and any(boxes.best_iou(box, others) > SHARED_IOU for box in found)
-        for (a, found), (b, others) in combinations(boxed, 2)
+        a != b and any(boxes.best_iou(box, others) > SHARED_IOU for box in some)
+        for (a, some), (b, others) in pairs
     )
+
+
+def _knows_bait(judged: Sequence[Judged]) -> bool:
+    return any(j.example.image_only is not None for j in judged)
+
+
+def _per_tweet(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
 
 
 def _bare(name: str) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
-"""Boxes: formats, the only IoU, the only hit rule, and the coordinate spaces that model families speak.
+"""Boxes: formats, the only IoU, the only hit rule, and the coordinate spaces of the model families.
 
-A box is (x1, y1, x2, y2), continuous, no "+1" (paper silent; ours: the released scorers of the field compute
-it so). Three spaces:
+A box is (x1, y1, x2, y2), continuous, without "+1" (paper silent; ours, as in the field's released scorers).
+Three spaces:
 
-    original_px   pixels of the image file; where gold lives and where scores are computed
+    original_px   pixels of the image file: gold boxes and scoring
     model_px      pixels of the image as the processor resized it to `model_size` (Qwen2.5-VL)
     norm1000      0..1000 along either side, whatever the size (Qwen3-VL, GLM-4.5V)
 
-Forgetting this conversion is the mistake that most users of this field make; it happens here and nowhere
-else. Rounding loses a little, so training rewards compare in the model's own space with the gold box as
+Forgetting this conversion is the most common mistake in this field; it happens here and nowhere else.
+Rounding loses a little, so training rewards compare in the model's own space with the gold box as
 `written_box` would write it there.
 """
 
@@ -31,13 +31,12 @@ SPACES: tuple[Space, ...] = ("original_px", "model_px", "norm1000")
 
 @dataclass(frozen=True, slots=True)
 class BoxFormat:
-    """A family of models by how it speaks of places.
+    """How a family of models writes boxes.
 
     Args:
         space: the coordinates that it was trained to write.
         unit: image sides are resized to multiples of this, in pixels.
-        is_checked: whether the released model's own pages say so; else it follows from the architecture
-            alone.
+        is_checked: documented by the released model; else inferred from the architecture alone.
     """
 
     space: Space
@@ -51,22 +50,17 @@ BOX_FORMATS = {
     "qwen3-vl": BoxFormat("norm1000", 32),
     "glm-4.5v": BoxFormat("norm1000", 28),
 }
-"""Name -> family. MiMo-VL has the architecture of Qwen2.5-VL; that it speaks the same space is unverified."""
-
+"""Family -> format. MiMo-VL has the architecture of Qwen2.5-VL; that it uses the same space is unverified."""
 
 MAX_RATIO = 200
-"""The longer side of an image over the shorter one, at most: processors of these families refuse more."""
+"""Largest ratio of an image's longer to its shorter side that the processors of these families accept."""
 
 
 def box_format(name: str) -> BoxFormat:
-    """The family of a name.
+    """The box format of a model family.
 
     Raises:
-        UserError: there is none; the known names are told.
-
-    Example:
-        >>> box_format("qwen2.5-vl").space
-        'model_px'
+        UserError: an unknown family.
     """
     if name not in BOX_FORMATS:
         raise UserError(f"unknown model family {name!r}; choose one of {', '.join(BOX_FORMATS)}")
@@ -74,54 +68,34 @@ def box_format(name: str) -> BoxFormat:
 
 
 def area_px2(box_xyxy: Box) -> float:
-    """Area of a box; 0 for an empty or upside-down one.
-
-    Example:
-        >>> area_px2((0, 0, 4, 5))
-        20
-    """
+    """Area of a box; 0 for an empty or upside-down one."""
     x1, y1, x2, y2 = box_xyxy
     return max(0, x2 - x1) * max(0, y2 - y1)
 
 
 def iou(a_xyxy: Box, b_xyxy: Box) -> float:
-    """Intersection over union of two boxes of one space, in [0, 1]; 0 when both are empty.
+    """Intersection over union of two boxes of one space, in [0, 1]; 0 if both are empty.
 
     IoU(a, b) = |a ∩ b| / (|a| + |b| - |a ∩ b|)
-
-    Example:
-        >>> iou((0, 0, 100, 100), (0, 0, 100, 50))
-        0.5
     """
-    overlap = area_px2(
-        (
-            max(a_xyxy[0], b_xyxy[0]),
-            max(a_xyxy[1], b_xyxy[1]),
-            min(a_xyxy[2], b_xyxy[2]),
-            min(a_xyxy[3], b_xyxy[3]),
-        )
-    )
+    ax1, ay1, ax2, ay2 = a_xyxy
+    bx1, by1, bx2, by2 = b_xyxy
+    overlap = area_px2((max(ax1, bx1), max(ay1, by1), min(ax2, bx2), min(ay2, by2)))
     union = area_px2(a_xyxy) + area_px2(b_xyxy) - overlap
     return overlap / union if union > 0 else 0.0
 
 
 def best_iou(box_xyxy: Box, gold_boxes_xyxy: Sequence[Box]) -> float:
-    """The largest IoU of a box with any of the gold boxes; 0 when there are none.
-
-    Example:
-        >>> best_iou((0, 0, 2, 2), [(0, 0, 2, 1), (8, 8, 9, 9)])
-        0.5
-    """
+    """The largest IoU of a box with any of the gold boxes; 0 if there are none."""
     return max((iou(box_xyxy, gold) for gold in gold_boxes_xyxy), default=0.0)
 
 
 def is_hit(
     box_xyxy: Box, gold_boxes_xyxy: Sequence[Box], *, threshold: float = 0.5, inclusive: bool = False
 ) -> bool:
-    """Whether a box hits any of the gold boxes: best IoU > threshold, or >= threshold when `inclusive`.
+    """Whether a box hits any of the gold boxes: best IoU > threshold, or >= threshold if `inclusive`.
 
-    The task paper writes "greater than 0.5"; most released scorers compute ">=". The difference is a
-    parameter, so that a score can say which one it used.
+    The task paper writes "greater than 0.5", most released scorers compute ">=".
 
     Example:
         >>> half = [(0, 0, 100, 50)]
@@ -133,36 +107,26 @@ def is_hit(
 
 
 def largest(boxes_xyxy: Sequence[Box]) -> Box:
-    """The box of largest area, the first of equals: how an entity with several gold boxes is answered (ours).
-
-    Example:
-        >>> largest([(0, 0, 1, 1), (0, 0, 3, 3), (1, 1, 4, 4)])
-        (0, 0, 3, 3)
-    """
+    """The box of largest area, the first of equals: the answer for an entity with several boxes (ours)."""
     return max(boxes_xyxy, key=area_px2)
 
 
-def space_size(space: Space, image_size: Size, model_size: Size | None) -> tuple[int, int]:
-    """(width, height) of the whole image as written in `space`.
+def space_size(space: Space, image_size: Size, model_size: Size | None) -> Size:
+    """(width, height) of the whole image in `space`.
 
     Raises:
         ValueError: an unknown space, or model_px without a `model_size`.
-
-    Example:
-        >>> space_size("norm1000", (600, 450), None)
-        (1000, 1000)
     """
     if space == "original_px":
         return image_size
     if space == "norm1000":
         return (1000, 1000)
-    if space == "model_px":
-        if model_size is None:
-            raise ValueError(
-                "boxes in model_px need model_size, the (width, height) that the processor resized the image to"
-            )
-        return model_size
-    raise ValueError(f"unknown coordinate space {space!r}; known: {', '.join(SPACES)}")
+    if space != "model_px":
+        raise ValueError(f"unknown coordinate space {space!r}; known: {', '.join(SPACES)}")
+    if model_size is None:
+        needed = "model_size, the (width, height) that the processor resized the image to"
+        raise ValueError(f"boxes in model_px need {needed}")
+    return model_size
 
 
 def to_space(box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None) -> Box:
@@ -176,20 +140,16 @@ def to_space(box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Si
 
 
 def from_space(box_xyxy: Box, space: Space, *, image_size: Size, model_size: Size | None = None) -> Box:
-    """A box of another space in original pixels: the inverse of `to_space`.
-
-    Example:
-        >>> from_space((100, 100, 500, 1000), "norm1000", image_size=(600, 450))
-        (60.0, 45.0, 300.0, 450.0)
-    """
+    """A box of another space in original pixels: the inverse of `to_space`."""
     return _scale(box_xyxy, space_size(space, image_size, model_size), image_size)
 
 
 def written_box(
     box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None
 ) -> tuple[int, int, int, int]:
-    """A gold box of original pixels as an answer in `space` writes it: whole numbers inside the image, at
-    least one unit wide and high.
+    """A gold box of original pixels as an answer in `space` writes it.
+
+    Whole numbers inside the image, at least one unit wide and high.
 
     Example:
         >>> written_box((60, 45, 61, 450), "norm1000", image_size=(6000, 450))
@@ -204,9 +164,8 @@ def written_box(
 def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixels: int) -> Size:
     """The (width, height) to which a Qwen-VL image processor resizes an image.
 
-    Both sides become multiples of `unit` (28 for Qwen2.5-VL, 32 for Qwen3-VL), the area goes into
-    [min_pixels, max_pixels] as nearly as whole units allow, and the aspect ratio is kept as nearly as
-    possible.
+    Both sides become multiples of `unit` (28 for Qwen2.5-VL, 32 for Qwen3-VL); area in [min_pixels,
+    max_pixels] and aspect ratio are kept as nearly as whole units allow.
 
     Raises:
         ValueError: an aspect ratio above 200, which the processor refuses.
@@ -217,18 +176,15 @@ def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixel
     """
     width, height = image_size
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise ValueError(
-            f"an image of {width} x {height} pixels is too thin: the processor takes aspect ratios up to {MAX_RATIO}"
-        )
-    new_width, new_height = (round(side / unit) * unit for side in (width, height))
+        limit = f"the processor takes aspect ratios up to {MAX_RATIO}"
+        raise ValueError(f"an image of {width} x {height} pixels is too thin: {limit}")
+    new_width, new_height = (round(side / unit) * unit for side in image_size)
     if new_width * new_height > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
-        new_width, new_height = (
-            max(unit, math.floor(side / shrink / unit) * unit) for side in (width, height)
-        )
+        new_width, new_height = (max(unit, math.floor(side / shrink / unit) * unit) for side in image_size)
     elif new_width * new_height < min_pixels:
         grow = math.sqrt(min_pixels / (width * height))
-        new_width, new_height = (math.ceil(side * grow / unit) * unit for side in (width, height))
+        new_width, new_height = (math.ceil(side * grow / unit) * unit for side in image_size)
     return (new_width, new_height)
 
 
@@ -240,9 +196,7 @@ def _scale(box: Box, old: Size, new: Size) -> Box:
 
 
 def _whole(low: float, high: float, limit: int) -> tuple[int, int]:
-    """Both ends in whole units within [0, limit]; where they coincide, the end that loses less moves one unit
-    outwards.
-    """
+    """Both ends as whole numbers in [0, limit]; if equal, the end that loses less moves outwards by one."""
     first, last = (min(max(round(v), 0), limit) for v in (low, high))
     if first < last:
         return first, last

@@ -1,8 +1,7 @@
 """The paper's idea: four constraints, written once, used twice.
 
-A multimodal LLM that is asked for names, types and boxes in one go takes shortcuts: it boxes what only the
-text names, and names what only the image shows. MCR spells out what a right answer must satisfy, entity by
-entity:
+A multimodal LLM that is asked for names, types and boxes at once takes shortcuts: it boxes what only the text
+names, and names what only the image shows. MCR spells out what a right answer must satisfy, entity by entity:
 
     C_s  span         which words of the text are an entity
     C_t  type         which type it has
@@ -10,9 +9,9 @@ entity:
     C_u  box          where                                      (visual grounding)
 
 MRSI *states* them: `claim(entity)` is what a reasoning chain says about a gold entity (`chains` puts it into
-words). CVO *checks* them: `holds(predicted, gold)` says how far a prediction satisfies them (`rewards` sums
-it up). A task is the set of constraints that its source annotates; chain, prompt, reward and score follow
-from that set. Symbols and roles: paper, method section; the functions are ours (its formulas are not public).
+words). CVO *checks* them: `holds(predicted, gold)` is how far a prediction satisfies them (`rewards` sums it
+up). A task is the set of constraints that its source annotates; chain, prompt, reward and score follow from
+that set. Symbols and roles: paper, method section; the functions are ours (its formulas are not public).
 """
 
 from collections.abc import Callable, Collection
@@ -23,9 +22,7 @@ from mcr_lib.matching import spaced
 from mcr_lib.schema import CONSTRAINTS, Entity, PredictedEntity
 
 Claim = str | bool | Box | None
-"""What a constraint says of one entity: its words, its type, whether the image shows it, its box (`None`:
-none to give).
-"""
+"""What a constraint says of one entity: its words, type, groundability, or box (maybe `None`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,6 @@ class Constraint:
     """One constraint.
 
     Args:
-        name: as in `schema.CONSTRAINTS`.
         symbol: the paper's.
         question: what it asks, as prompts put it.
         claim: what it says of a gold entity.
@@ -52,7 +48,7 @@ def _box(entity: Entity) -> Box | None:
 
 
 def _box_holds(predicted: PredictedEntity, gold: Entity) -> float:
-    """IoU with the best gold box; where the image shows nothing, 1 for no box and 0 for any."""
+    """IoU with the best gold box; if the image does not show the entity, 1 for no box and 0 for any."""
     if not gold.boxes_xyxy_px or predicted.box_xyxy is None:
         return float(not gold.boxes_xyxy_px and predicted.box_xyxy is None)
     return best_iou(predicted.box_xyxy, gold.boxes_xyxy_px)
@@ -82,17 +78,12 @@ assert tuple(ALL) == CONSTRAINTS
 
 
 def of_task(names: Collection[str]) -> tuple[Constraint, ...]:
-    """The constraints of a task, in the paper's order.
-
-    Example:
-        >>> [constraint.symbol for constraint in of_task({"box", "groundable"})]
-        ['C_e', 'C_u']
-    """
+    """The constraints of a task, in the paper's order."""
     return tuple(constraint for name, constraint in ALL.items() if name in names)
 
 
 def claims(entity: Entity, names: Collection[str] = CONSTRAINTS) -> dict[str, Claim]:
-    """Everything that a task says of one gold entity.
+    """Constraint -> claim: everything that a task says of one gold entity.
 
     Example:
         >>> claims(Entity("Oracle Arena", 3, 5, "LOC", ()))

@@ -2,14 +2,8 @@
 
 
 class UserError(Exception):
-    """A mistake of the user (path, parameter, file format, missing data), told in one sentence.
+    """A mistake of the user (path, parameter, file format, missing data), in one sentence.
 
-    The sentence names the thing, what was expected, what came and what to do. The command line prints it and
-    exits with 2; any other exception is a bug, keeps its traceback and exits with 1.
-
-    Example:
-        >>> raise UserError("split 'deev' does not exist; choose one of train, dev, test")
-        Traceback (most recent call last):
-        ...
-        mcr_lib.errors.UserError: split 'deev' does not exist; choose one of train, dev, test
+    The sentence names the thing, what was expected, what was given and what to do. The command line prints it
+    and exits with 2; any other exception is a bug, keeps its traceback and exits with 1.
     """

@@ -1,8 +1,8 @@
-"""Placing predicted names in the text, and pairing them with gold: one rule for rewards, scorers and bias.
+"""Placing predicted names in the text and pairing them with gold: one rule for rewards, scorers and bias.
 
 A model answers with names, gold is token spans. Placing turns the k-th name of an answer into a span of the
-tweet, pairing says which gold entity it is about. Paper silent; ours. Perfect answers in reading order score
-100.00 on every split of Twitter-GMNER.
+tweet, pairing assigns it to a gold entity. Paper silent; ours. Perfect answers in reading order score 100.00
+on every split of Twitter-GMNER.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,14 +15,14 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the words of one prediction stand in the text.
+    """Where the words of one prediction are in the text.
 
     Args:
-        kind: "placed"; "duplicate" = its words are those of a placed prediction and occur no further time;
-            "unplaced" = they do not occur (any more).
-        span: the token span; for a duplicate the span of the prediction it repeats; `None` when unplaced.
+        kind: "placed"; "duplicate" = it repeats a placed prediction and its words have no further occurrence;
+            "unplaced" = its words do not occur, or no longer.
+        span: the token span; for a duplicate that of the prediction it repeats; `None` if unplaced.
         repeats: index of the placed prediction that a duplicate repeats, else `None`.
-        is_lenient: whether only the comparison without spaces found it.
+        is_lenient: whether it took the comparison without spaces.
     """
 
     kind: Literal["placed", "duplicate", "unplaced"]
@@ -36,13 +36,11 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
 
     A name takes the leftmost exact token match that overlaps no placed name and starts at or after the end of
     the name placed before it; else the leftmost that overlaps none; else, if its words equal those of a
-    placed name, it is a duplicate of that; else unplaced.
+    placed name, it is a duplicate of that; else it is unplaced.
 
     Args:
-        names: the entity texts of an answer, in output order.
-        tokens: the tokens of the tweet.
-        lenient: also compare without spaces where the exact comparison finds nothing (`#GoDubs` finds `#
-            GoDubs`). Evaluation only.
+        lenient: if there is no exact match, also compare without spaces (`#GoDubs` matches `# GoDubs`).
+            Evaluation only.
 
     Example:
         >>> [p.span for p in place(["Paris", "Texas", "Paris"], ["Paris", "or", "Paris", "Texas"])]
@@ -71,34 +69,22 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
                 owner.update(dict.fromkeys(keys, index))
                 break
         else:
-            for key in keys:
-                if key in owner:
-                    repeated = placements[owner[key]]
-                    placement = Placement(
-                        "duplicate",
-                        repeated.span,
-                        repeats=owner[key],
-                        is_lenient=key[0] or repeated.is_lenient,
-                    )
-                    break
+            if key := next((key for key in keys if key in owner), None):
+                repeated = placements[owner[key]]
+                is_lenient = key[0] or repeated.is_lenient
+                placement = Placement("duplicate", repeated.span, owner[key], is_lenient)
         placements.append(placement)
     return placements
 
 
 def spaced(name: str) -> str:
-    """A name with one space between its words and none around: the form in which names are compared with
-    tokens.
-
-    Example:
-        >>> spaced("  Kevin  Durant ")
-        'Kevin Durant'
-    """
+    """A name as compared with tokens: one space between its words and none around."""
     return " ".join(word for word in name.split(" ") if word)
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Which prediction is about which gold entity, one to one.
+    """A one-to-one assignment of predictions to gold entities.
 
     Args:
         matches: (prediction index, gold index) with equal spans, in text order.
@@ -110,28 +96,25 @@ class Pairing:
 
 
 def pair(pred_spans: Sequence[Span | None], gold_spans: Sequence[Span]) -> Pairing:
-    """Pair placed predictions with gold entities, one to one: equal spans first, then spans that share a
-    token, left to right.
+    """Pair predictions with gold: equal spans first, then spans that share a token, left to right.
 
     Args:
-        pred_spans: a span per prediction, `None` for one that takes no part (duplicate, unplaced).
+        pred_spans: one span per prediction, `None` for one that takes no part (duplicate, unplaced).
         gold_spans: disjoint spans.
 
     Example:
         >>> pair([(0, 1), (2, 5), None], [(0, 1), (3, 4)])
         Pairing(matches=((0, 0),), touches=((1, 1),))
     """
-    gold_at = {span: j for j, span in enumerate(gold_spans)}
+    free_gold = dict(sorted((span, j) for j, span in enumerate(gold_spans)))
     ordered = sorted((span, i) for i, span in enumerate(pred_spans) if span is not None)
-    matches, free_gold = [], dict(sorted(gold_at.items()))
+    matches, touches, unmatched = [], [], []
     for span, i in ordered:
         if span in free_gold:
             matches.append((i, free_gold.pop(span)))
-    matched = {i for i, _ in matches}
-    touches = []
-    for span, i in ordered:
-        if i in matched:
-            continue
+        else:
+            unmatched.append((span, i))
+    for span, i in unmatched:
         hit = next((g for g in free_gold if g[0] < span[1] and span[0] < g[1]), None)
         if hit is not None:
             touches.append((i, free_gold.pop(hit)))
@@ -145,19 +128,15 @@ def largest_matching(
 
     Args:
         may_pair: whether left node i and right node j may be matched.
-
-    Example:
-        >>> largest_matching(2, 2, lambda i, j: (i, j) != (1, 1))
-        [(0, 1), (1, 0)]
     """
     edges = [[j for j in range(n_right) if may_pair(i, j)] for i in range(n_left)]
     partner: dict[int, int] = {}
 
-    def augment(i: int, seen: set[int]) -> bool:
+    def augment(i: int, visited: set[int]) -> bool:
         for j in edges[i]:
-            if j not in seen:
-                seen.add(j)
-                if j not in partner or augment(partner[j], seen):
+            if j not in visited:
+                visited.add(j)
+                if j not in partner or augment(partner[j], visited):
                     partner[j] = i
                     return True
         return False

@@ -4,10 +4,10 @@
     EEG    span and region right
     GMNER  span, type and region right
 
-`definition` (default) is the task paper's definition as written; `e2e` and `unco-legacy` are the rules under
-which much of the published numbers were computed, restated here and never a headline. Every scorer gives, per
-tweet, counts of true positives, false positives and false negatives; P = tp / (tp + fp), R = tp / (tp + fn),
-F1 = 2 tp / (2 tp + fp + fn), micro over all tweets (those without entities count), all types pooled.
+`definition` (default) is the task paper's definition as written; `e2e` and `unco-legacy` are the rules of
+much of the published numbers, restated here and never a headline. Every scorer returns, per tweet, counts of
+true positives, false positives and false negatives; P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 tp / (2 tp
++ fp + fn), micro over all tweets (those without entities count), all types pooled.
 
 | | definition | e2e | unco-legacy |
 |---|---|---|---|
@@ -23,7 +23,7 @@ F1 = 2 tp / (2 tp + fp + fn), micro over all tweets (those without entities coun
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,16 +45,14 @@ NEEDS = {"gmner": ("span", "type", "box"), "mner": ("span", "type"), "eeg": ("sp
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A tweet with its answer, placed in the text and paired with gold; scorers, bias and pictures all start
-    here.
+    """A tweet with its answer, placed and paired with gold: the input of scorers, bias and figures.
 
     Args:
-        example: the tweet with its gold entities.
         predictions: the answer, boxes in pixels of the original image.
-        placements: where each prediction stands in the text.
+        placements: where each prediction is in the text.
         effective: the predictions that count, with their spans (`None` = unplaced): each repeated prediction
             has replaced the one it repeats.
-        pairing: which effective prediction is about which gold entity.
+        pairing: of effective predictions with gold entities.
     """
 
     example: Example
@@ -70,27 +68,23 @@ class Judged:
 
 
 def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False) -> Judged:
-    """Place and pair the answer of one tweet.
+    """Place and pair the answer of one tweet, boxes in pixels of the original image.
 
     Args:
-        predictions: boxes in pixels of the original image.
         lenient: whether placing may also compare without spaces.
 
     Example:
-        >>> tweet = Example("1", "demo", "test", ("Go", "Rome"), (Entity("Rome", 1, 2, "LOC", ()),), ("LOC", "ORG"))
+        >>> rome = Entity("Rome", 1, 2, "LOC", ())
+        >>> tweet = Example("1", "demo", "test", ("Go", "Rome"), (rome,), ("LOC", "ORG"))
         >>> judged = judge(tweet, [PredictedEntity("Rome", "ORG"), PredictedEntity("Rome", "LOC")])
         >>> [(span, p.type) for span, p in judged.effective]
         [((1, 2), 'LOC')]
     """
     placements = place([p.text for p in predictions], example.tokens, lenient=lenient)
-    counted = {
-        k: (placement.span, predictions[k])
-        for k, placement in enumerate(placements)
-        if placement.kind != "duplicate"
-    }
+    counted = {}
     for k, placement in enumerate(placements):
-        if placement.kind == "duplicate":
-            counted[placement.repeats] = (placement.span, predictions[k])
+        is_duplicate = placement.kind == "duplicate"
+        counted[placement.repeats if is_duplicate else k] = (placement.span, predictions[k])
     effective = tuple(counted[k] for k in sorted(counted))
     pairing = pair([span for span, _ in effective], [entity.span for entity in example.entities])
     return Judged(example, tuple(predictions), tuple(placements), effective, pairing)
@@ -100,7 +94,7 @@ def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: 
 class Outcome:
     """True positives, false positives and false negatives of one tweet, counted by type.
 
-    A true positive and a false negative count under the gold type, a false positive under the predicted type.
+    True positives and false negatives count under the gold type, false positives under the predicted type.
     """
 
     tp: Counter = field(default_factory=Counter)
@@ -112,23 +106,14 @@ class Outcome:
 
 
 def is_region_right(predicted: Sequence[boxes.Box], gold: Sequence[boxes.Box], *, inclusive: bool) -> bool:
-    """Whether predicted boxes are right for an entity: both none, or some predicted box hits some gold box.
-
-    Example:
-        >>> is_region_right([], [], inclusive=False), is_region_right([(0, 0, 2, 2)], [], inclusive=False)
-        (True, False)
-    """
+    """Whether the boxes of an entity are right: both none, or some predicted box hits some gold box."""
     if not predicted or not gold:
         return not predicted and not gold
     return any(boxes.is_hit(box, gold, inclusive=inclusive) for box in predicted)
 
 
 def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
-    """The counts of one tweet.
-
-    Args:
-        task: one of `TASKS`.
-        scorer: one of `SCORERS`.
+    """The counts of one tweet for one of `TASKS` under one of `SCORERS`.
 
     Raises:
         ValueError: an unknown task or scorer.
@@ -136,8 +121,8 @@ def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
     Example:
         >>> rome = Entity("Rome", 0, 1, "LOC", ((0, 0, 9, 9),))
         >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC",))
-        >>> found = outcome(judge(tweet, [PredictedEntity("Rome", "LOC")]), "gmner")
-        >>> dict(found.tp), dict(found.fp), dict(found.fn)
+        >>> counts = outcome(judge(tweet, [PredictedEntity("Rome", "LOC")]), "gmner")
+        >>> dict(counts.tp), dict(counts.fp), dict(counts.fn)
         ({}, {'LOC': 1}, {'LOC': 1})
     """
     if task not in TASKS:
@@ -149,21 +134,12 @@ def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
 
 def totals(outcomes: Sequence[Outcome]) -> np.ndarray:
     """Counts over all types, int array of shape (n_tweets, 3): tp, fp, fn."""
-    return np.array([[o.tp.total(), o.fp.total(), o.fn.total()] for o in outcomes], dtype=np.int64).reshape(
-        len(outcomes), 3
-    )
+    rows = [[o.tp.total(), o.fp.total(), o.fn.total()] for o in outcomes]
+    return np.array(rows, dtype=np.int64).reshape(len(outcomes), 3)
 
 
 def ratios(counts: np.ndarray) -> dict[str, Ratio]:
-    """P, R and F1 as ratios of sums over tweets, so that intervals and tests can resample tweets.
-
-    Args:
-        counts: shape (n_tweets, 3): tp, fp, fn.
-
-    Example:
-        >>> {name: ratio.percent for name, ratio in ratios(np.array([[1, 0, 0], [0, 0, 1]])).items()}
-        {'p': 100.0, 'r': 50.0, 'f1': 66.66666666666667}
-    """
+    """P, R and F1 as ratios of sums over tweets, from `totals`."""
     tp, fp, fn = counts.T
     return {"p": Ratio(tp, tp + fp), "r": Ratio(tp, tp + fn), "f1": Ratio(2 * tp, 2 * tp + fp + fn)}
 
@@ -180,20 +156,14 @@ def by_type(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, dic
 
 
 def scored_tasks(constraints: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that can be scored where a source annotates these constraints.
-
-    Example:
-        >>> scored_tasks(("span", "type"))
-        ('mner',)
-    """
+    """The tasks that can be scored if a source annotates these constraints."""
     return tuple(task for task in TASKS if set(NEEDS[task]) <= set(constraints))
 
 
 def signature(
     *, scorer: str, source: str, checksum: str, split: str, parse: str, extra: Mapping[str, Any] | None = None
 ) -> str:
-    """The line that says how a score was computed; scores with different signatures do not belong in one
-    column.
+    """How a score was computed, in one line; scores with different signatures are not comparable.
 
     Example:
         >>> signature(scorer="e2e", source="twitter-gmner-v2", checksum="0a1b", split="test", parse="strict")
@@ -206,37 +176,33 @@ def signature(
         "data": f"{source}:{checksum}",
         "split": split,
         "parse": parse,
-        **(extra or {}),
     }
-    return "|".join(f"{key}={value}" for key, value in {**parts, "scorer_version": SCORER_VERSION}.items())
+    parts |= {**(extra or {}), "scorer_version": SCORER_VERSION}
+    return "|".join(f"{key}={value}" for key, value in parts.items())
 
 
 def _is_right(task: str, predicted: PredictedEntity, gold: Entity, *, inclusive: bool) -> bool:
-    """Whether a prediction whose span is settled is right in what else the task asks."""
+    """Whether a prediction with a right span is also right in type and region, as far as the task asks."""
     if task != "eeg" and predicted.type != gold.type:
         return False
-    return task == "mner" or is_region_right(
-        predicted.boxes_xyxy, gold.boxes_xyxy_px or (), inclusive=inclusive
-    )
+    regions = (predicted.boxes_xyxy, gold.boxes_xyxy_px or ())
+    return task == "mner" or is_region_right(*regions, inclusive=inclusive)
 
 
 def _definition(judged: Judged, task: str) -> Outcome:
-    first_box = [replace(p, boxes_xyxy=p.boxes_xyxy[:1]) for _, p in judged.effective]
-    right = [
-        (i, j)
-        for i, j in judged.pairing.matches
-        if _is_right(task, first_box[i], judged.example.entities[j], inclusive=False)
-    ]
-    return _counted(right, [p for _, p in judged.effective], judged.example.entities)
+    predictions, gold = [p for _, p in judged.effective], judged.example.entities
+    first_box = [replace(p, boxes_xyxy=p.boxes_xyxy[:1]) for p in predictions]
+    matches = judged.pairing.matches
+    right = [(i, j) for i, j in matches if _is_right(task, first_box[i], gold[j], inclusive=False)]
+    return _counted(right, predictions, gold)
 
 
 def _e2e(judged: Judged, task: str) -> Outcome:
     predictions, gold = judged.predictions, judged.example.entities
+    names = [spaced(p.text) for p in predictions]
 
     def may_pair(i: int, j: int) -> bool:
-        return spaced(predictions[i].text) == gold[j].text and _is_right(
-            task, predictions[i], gold[j], inclusive=True
-        )
+        return names[i] == gold[j].text and _is_right(task, predictions[i], gold[j], inclusive=True)
 
     return _counted(largest_matching(len(predictions), len(gold), may_pair), predictions, gold)
 
@@ -260,42 +226,36 @@ def _unco_legacy(judged: Judged, task: str) -> Outcome:
 
     The region of a gold item is its own number or "no box", that of a prediction the first gold item of its
     span that it hits, else "miss". For every prediction that is no gold item but shares span and type with
-    one of another region, a copy with "no box" is added: right where the gold says none, wrong elsewhere. An
-    unplaced prediction has its words for a span.
+    one of another region, a copy with "no box" is added: right if the gold has none, else wrong. The span of
+    an unplaced prediction is its words.
     """
     gold = [(e.span, e.type, box) for e in judged.example.entities for box in (e.boxes_xyxy_px or (None,))]
-    predicted = [
-        (at.span or p.text, p.type, p.box_xyxy)
-        for at, p in zip(judged.placements, judged.predictions, strict=True)
-    ]
+    placed = zip(judged.placements, judged.predictions, strict=True)
+    predicted = [(placement.span or p.text, p.type, p.box_xyxy) for placement, p in placed]
     if task == "mner":
         return _set_outcome({(s, t, 0) for s, t, _ in gold}, {(s, t, 0) for s, t, _ in predicted})
     if not gold or not predicted:
         return Outcome()
-    type_of: Callable[[str], str] = (lambda t: "any") if task == "eeg" else (lambda t: t)
-    gold_items = [(span, type_of(t), _NO_BOX if box is None else k) for k, (span, t, box) in enumerate(gold)]
-    items = []
-    for span, t, box in predicted:
-        region = _NO_BOX
-        if box is not None:
-            hits = (
-                k
-                for k, (s, _, g) in enumerate(gold)
-                if s == span and g is not None and boxes.is_hit(box, [g], inclusive=True)
-            )
-            region = next(hits, _MISS)
-        items.append((span, type_of(t), region))
-    extra = [
+    if task == "eeg":
+        gold = [(span, "any", box) for span, _, box in gold]
+        predicted = [(span, "any", box) for span, _, box in predicted]
+
+    def region(span: tuple[int, int] | str, box: boxes.Box | None) -> int:
+        if box is None:
+            return _NO_BOX
+        candidates = [(k, known) for k, (s, _, known) in enumerate(gold) if s == span and known is not None]
+        return next((k for k, known in candidates if boxes.is_hit(box, [known], inclusive=True)), _MISS)
+
+    gold_items = {(span, t, _NO_BOX if box is None else k) for k, (span, t, box) in enumerate(gold)}
+    items = {(span, t, region(span, box)) for span, t, box in predicted}
+    extra = {
         (s, t, _NO_BOX)
-        for s, t, r in items
-        if (s, t, r) not in gold_items
-        for g in gold_items
-        if g[:2] == (s, t) and g[2] != r
-    ]
-    return _set_outcome(set(gold_items), {*items, *extra})
+        for s, t, r in items - gold_items
+        if any(g[:2] == (s, t) and g[2] != r for g in gold_items)
+    }
+    return _set_outcome(gold_items, items | extra)
 
 
 def _set_outcome(gold: set[tuple], predicted: set[tuple]) -> Outcome:
-    return Outcome(
-        *(Counter(t for _, t, _ in items) for items in (gold & predicted, predicted - gold, gold - predicted))
-    )
+    parts = (gold & predicted, predicted - gold, gold - predicted)
+    return Outcome(*(Counter(type_ for _, type_, _ in items) for items in parts))

@@ -1,5 +1,4 @@
-"""Prompts: what a model is asked, as chat messages. A prompt asks what the task's constraints ask and nothing
-else.
+"""Prompts: the chat messages that ask a model what the task's constraints ask, and nothing else.
 
     direct               the answer at once
     cot                  think step by step, then the answer
@@ -7,10 +6,10 @@ else.
     mcr                  reason along the four constraints, then the answer
     mcr-no-instruction   reason, then the answer: MCR without its instruction part (an ablation of the paper)
 
-The kinds are the paper's, the words ours (its prompts are not public). Two wordings: "full" for models that
-read, "brief" for the testbed's model, whose whole budget is some hundred tokens. The text of the tweet is
-always the last line, so that what is asked is read first. How boxes are written is not said: each family
-keeps to the space that it was trained on (`boxes.BOX_FORMATS`).
+The kinds are the paper's, the words ours (its prompts are not public). Two wordings: "full" for pretrained
+models, "brief" for the testbed's model, whose whole budget is some hundred tokens. The text of the tweet is
+always the last line, after the instruction. The format of boxes is not described: each family writes the
+space that it was trained on (`boxes.BOX_FORMATS`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,7 @@ from mcr_lib.answer_reader import answer_keys
 from mcr_lib.schema import Example
 
 PROMPT_VERSION = 1
-"""Raised when any word of any prompt changes: a model trained on the old words should not be asked in the new
-ones unnoticed.
-"""
+"""Raised when any word of any prompt changes, to detect models that were trained on other prompts."""
 
 Kind = Literal["direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction"]
 KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction")
@@ -32,17 +29,13 @@ Wording = Literal["full", "brief"]
 WORDINGS: tuple[Wording, ...] = ("full", "brief")
 
 Message = dict[str, Any]
-"""A chat message in the form of Hugging Face and TRL: role and content, the content text or a list of parts.
-"""
+"""A chat message of Hugging Face and TRL: role and content, the content a text or a list of parts."""
 
 TYPE_WORDS = {
-    "PER": "person",
-    "LOC": "location",
-    "ORG": "organization",
-    "OTHER": "miscellaneous name",
-    "MIS": "miscellaneous name",
-}
-"""What a coarse label stands for; labels that speak for themselves (Twitter-FMNERG) are left as they are."""
+    "PER": "person", "LOC": "location", "ORG": "organization",
+    "OTHER": "miscellaneous name", "MIS": "miscellaneous name",
+}  # fmt: skip
+"""Meaning of the coarse labels; self-explanatory labels (Twitter-FMNERG) are used as they are."""
 
 _SYSTEM = "You analyse social media posts: what a text names, and what of it an image shows."
 
@@ -57,12 +50,9 @@ def messages(
     """The chat that asks a model about a tweet, up to and without the model's turn.
 
     Args:
-        example: its constraints decide what is asked, its labels which types there are; gold is looked at
-            only where the task gives the names (no constraint "span").
-        prompt: one of `KINDS`.
-        wording: "full" or "brief".
-        shots: for "cot-3shot": tweets with what a perfect model writes about them, boxes in the space that
-            the model speaks.
+        example: its constraints and labels decide what is asked; gold is used only if the task gives the
+            names (no constraint "span").
+        shots: for "cot-3shot": tweets with perfect answers, boxes in the space of the model.
 
     Returns:
         A system message ("full" only), a user and an assistant message per shot, and the user message. A user
@@ -80,59 +70,47 @@ def messages(
         Go Ada
     """
     if prompt not in KINDS or wording not in WORDINGS:
-        raise ValueError(
-            f"unknown prompt {prompt!r} or wording {wording!r}; known: {', '.join(KINDS)}; {', '.join(WORDINGS)}"
-        )
+        known = f"known: {', '.join(KINDS)}; {', '.join(WORDINGS)}"
+        raise ValueError(f"unknown prompt {prompt!r} or wording {wording!r}; {known}")
     if (prompt == "cot-3shot") != bool(shots):
-        raise ValueError(
-            f"prompt {prompt!r} with {len(shots)} worked examples; they belong to cot-3shot, and it needs some"
-        )
-    chat: list[Message] = (
-        [{"role": "system", "content": [{"type": "text", "text": _SYSTEM}]}] if wording == "full" else []
-    )
+        rule = "they belong to cot-3shot, and it needs some"
+        raise ValueError(f"prompt {prompt!r} with {len(shots)} worked examples; {rule}")
+    chat = [_message("system", _SYSTEM)] if wording == "full" else []
     for shot, completion in shots:
-        chat.append(_user(shot, prompt, wording))
-        chat.append({"role": "assistant", "content": [{"type": "text", "text": completion}]})
+        chat += [_user(shot, prompt, wording), _message("assistant", completion)]
     return [*chat, _user(example, prompt, wording)]
 
 
 def text_of(chat: Sequence[Message]) -> str:
-    """The text of the last message of a chat.
-
-    Example:
-        >>> text_of([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "hi"}]}])
-        'hi'
-    """
+    """The text of the last message of a chat."""
     return "".join(part["text"] for part in chat[-1]["content"] if part["type"] == "text")
 
 
+def _message(role: str, text: str, *, n_images: int = 0) -> Message:
+    images = [{"type": "image"} for _ in range(n_images)]
+    return {"role": role, "content": [*images, {"type": "text", "text": text}]}
+
+
 def _user(example: Example, prompt: Kind, wording: Wording) -> Message:
-    asked = _full(example, prompt) if wording == "full" else _brief(example, prompt)
-    names = (
-        []
-        if "span" in example.constraints
-        else ["Names: " + ", ".join(f'"{entity.text}"' for entity in example.entities)]
-    )
-    heading = ["Text:"] if wording == "full" else []
-    whole = "\n".join([*asked, *names, *heading, example.text])
-    return {
-        "role": "user",
-        "content": [*({"type": "image"} for _ in example.images), {"type": "text", "text": whole}],
-    }
+    lines = _full(example, prompt) if wording == "full" else _brief(example, prompt)
+    if "span" not in example.constraints:
+        lines.append("Names: " + ", ".join(f'"{entity.text}"' for entity in example.entities))
+    if wording == "full":
+        lines.append("Text:")
+    return _message("user", "\n".join([*lines, example.text]), n_images=len(example.images))
 
 
 def _of_task(words: Mapping[str, str], example: Example) -> list[str]:
     """The words for the constraints of the example's task, in the order given."""
-    return [said for name, said in words.items() if name in example.constraints]
+    return [text for name, text in words.items() if name in example.constraints]
 
 
 def _full(example: Example, prompt: Kind) -> list[str]:
     lines = [_task(example), *_rules(example)]
     if prompt == "mcr":
+        questions = [c.question for c in constraints.of_task(example.constraints)]
         lines.append("Reason first, entity by entity, along these questions:")
-        lines += [
-            f"{k}. {c.question}" for k, c in enumerate(constraints.of_task(example.constraints), start=1)
-        ]
+        lines += [f"{k}. {question}" for k, question in enumerate(questions, start=1)]
         lines += _warnings(example)
     elif prompt != "direct":
         lines.append("Reason first." if prompt == "mcr-no-instruction" else "Think step by step.")
@@ -157,13 +135,12 @@ def _task(example: Example) -> str:
 
 
 def _rules(example: Example) -> list[str]:
-    labels = ", ".join(
-        f"{label} ({TYPE_WORDS[label]})" if label in TYPE_WORDS else label for label in example.labels
-    )
+    labels = [f"{label} ({TYPE_WORDS[label]})" if label in TYPE_WORDS else label for label in example.labels]
     rules = {
         "span": "Copy each name word for word from the text, in the order of the text.",
-        "type": f"Types: {labels}.",
-        "box": '"bbox_2d" is one box in whole numbers, the largest if there are several, or null if the image does not show it.',
+        "type": f"Types: {', '.join(labels)}.",
+        "box": '"bbox_2d" is one box in whole numbers, the largest if there are several, '
+        "or null if the image does not show it.",
     }
     return _of_task(rules, example)
 
@@ -178,22 +155,15 @@ def _warnings(example: Example) -> list[str]:
 
 
 def _brief(example: Example, prompt: Kind) -> list[str]:
-    labels = ", ".join(example.labels)
+    types = f"type {', '.join(example.labels)}"
     if prompt == "mcr":
-        along = {
-            "span": "which words name an entity",
-            "type": f"type {labels}",
-            "groundable": "is it in the image",
-            "box": "where",
-        }
-        return [f"Think: {'; '.join(_of_task(along, example))}. Then answer."]
-    asked = "; ".join(
-        _of_task(
-            {"span": "Entities of the text", "type": f"type {labels}", "box": "box in the image or null"},
-            example,
-        )
-    )
-    start = {"direct": "", "mcr-no-instruction": "Reason, then answer. "}.get(
-        prompt, "Think step by step, then answer. "
-    )
-    return [f"{start}{asked[0].upper()}{asked[1:]}."]
+        steps = {
+            "span": "which words name an entity", "type": types,
+            "groundable": "is it in the image", "box": "where",
+        }  # fmt: skip
+        return [f"Think: {'; '.join(_of_task(steps, example))}. Then answer."]
+    wanted = {"span": "Entities of the text", "type": types, "box": "box in the image or null"}
+    request = "; ".join(_of_task(wanted, example))
+    starts = {"direct": "", "mcr-no-instruction": "Reason, then answer. "}
+    start = starts.get(prompt, "Think step by step, then answer. ")
+    return [f"{start}{request[0].upper()}{request[1:]}."]

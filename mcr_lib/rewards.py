@@ -1,7 +1,7 @@
-"""CVO: the constraints, checked. Five rewards in [0, 1] for one answer, and the functions that TRL's
-GRPOTrainer calls.
+"""CVO: the constraints, checked. Five rewards in [0, 1] for one answer, also as reward functions for TRL's
+GRPOTrainer.
 
-    R = λ1·R_c + λ2·R_s + λ3·R_t + λ4·R_u + λ5·R_e                 (paper; the names and the sum are public, the formulas are ours)
+    R = λ1·R_c + λ2·R_s + λ3·R_t + λ4·R_u + λ5·R_e    (paper; names and sum are public, the formulas are ours)
 
     R_c  count        n_touch / max(n_pred, n_gold)                                    reward_count
     R_s  span         2 n_match / (n_pred + n_gold)                                    reward_span
@@ -16,16 +16,15 @@ are predictions that touch nothing. With a zero denominator R_u is 1 if the twee
 is touched, else 0. Both empty: all 1. Unparseable: all 0. A constraint that the source does not annotate has
 the reward `None`. Properties (tested): only a perfect answer reaches the maximum; repairing one mistake (a
 missing entity added, a prediction that touches nothing dropped, a boundary, type, groundability or box
-mended) lowers none of the five, as long as the names of the other predictions keep their places in the text.
-(They may not: "Ada" and "Byron in" touch two entities; with "Ada" mended to "Ada Byron", no words are left to
-place "Byron in" on, and R_c falls.)
+corrected) lowers none of the five, as long as the names of the other predictions keep their places in the
+text. (They may not: "Ada" and "Byron in" touch two entities; with "Ada" corrected to "Ada Byron", no words
+are left to place "Byron in" on, and R_c falls.)
 
 Boxes are compared in the answer's own space with gold as it would be written there (`written_gold`), so the
 gold answer scores exactly the maximum.
 
-The five look at the answer. Where a prompt asks for reasoning, rewards of the answer alone let a model drop
-it or say anything in it, so `Reasoning` says what it must be for an answer to earn anything (paper silent;
-ours).
+The five rewards ignore the reasoning, so a model could drop it or write anything in it. `Reasoning` sets what
+reasoning an answer needs to earn anything (paper silent; ours).
 
     trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=[1.0] * 5, ...),
     reward_funcs=grpo_reward_functions(), train_dataset=rows)
@@ -41,7 +40,7 @@ from typing import Any, Literal
 
 from mcr_lib import chains, constraints
 from mcr_lib.answer import ParsedAnswer, parse_answer
-from mcr_lib.boxes import Size, Space, box_format, written_box
+from mcr_lib.boxes import Box, Size, Space, box_format, written_box
 from mcr_lib.matching import pair, place
 from mcr_lib.schema import Example, PredictedEntity
 
@@ -54,20 +53,16 @@ NAMES = ("count", "span", "type", "grounding", "entailment")
 CountRule = Literal["touch", "ratio"]
 
 Reasoning = Literal["free", "present", "agreeing"]
-"""What reasoning an answer needs in order to earn anything: free = none; present = some; agreeing = reasoning
-that states the answer (`chains.faithfulness`, boxes by IoU above σ).
+"""What reasoning an answer needs to earn anything: free = none; present = some; agreeing = reasoning that
+states the answer (`chains.faithfulness`, boxes by IoU above σ).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An answer placed and paired with gold: all that the five rewards look at.
+    """An answer placed and paired with gold: the input of the five rewards.
 
-    Args:
-        gold: the tweet, boxes in the answer's space.
-        predictions: the answer.
-        matches: (prediction index, gold index) with equal spans.
-        touches: (prediction index, gold index) that share a token only.
+    `gold` has its boxes in the answer's space; `matches` and `touches` are those of `matching.Pairing`.
     """
 
     gold: Example
@@ -86,24 +81,18 @@ class Checked:
 
 
 def check(predictions: Sequence[PredictedEntity], gold: Example) -> Checked:
-    """Place and pair an answer; a duplicate takes part in no pair.
-
-    Args:
-        predictions: boxes in the space of `gold`.
-        gold: see `written_gold`.
-    """
-    spans = [
-        p.span if p.kind == "placed" else None for p in place([p.text for p in predictions], gold.tokens)
-    ]
+    """Place and pair an answer in the space of `gold` (`written_gold`); a duplicate takes part in no pair."""
+    placements = place([p.text for p in predictions], gold.tokens)
+    spans = [p.span if p.kind == "placed" else None for p in placements]
     pairing = pair(spans, [entity.span for entity in gold.entities])
     return Checked(gold, tuple(predictions), pairing.matches, pairing.touches)
 
 
 def reward_count(checked: Checked, *, rule: CountRule = "touch") -> float:
-    """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 when both are empty.
+    """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 if both are empty.
 
     Args:
-        rule: "ratio" is the plain 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for made-up
+        rule: "ratio" is the plain 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for invented
             fillers; for the ablation.
     """
     if not checked.n_larger:
@@ -114,45 +103,39 @@ def reward_count(checked: Checked, *, rule: CountRule = "touch") -> float:
 
 
 def reward_span(checked: Checked) -> float:
-    """R_s: 2 n_match / (n_pred + n_gold), the F1 of spans, in [0, 1]; 1 when both are empty."""
+    """R_s: 2 n_match / (n_pred + n_gold), the F1 of spans, in [0, 1]; 1 if both are empty."""
     total = len(checked.predictions) + len(checked.gold.entities)
     return 2 * sum(checked.matched(constraints.SPAN)) / total if total else 1.0
 
 
 def reward_type(checked: Checked) -> float:
-    """R_t: matches with the right type / max(n_pred, n_gold), in [0, 1]; 1 when both are empty."""
+    """R_t: matches with the right type / max(n_pred, n_gold), in [0, 1]; 1 if both are empty."""
     return sum(checked.matched(constraints.TYPE)) / checked.n_larger if checked.n_larger else 1.0
 
 
 def reward_entailment(checked: Checked) -> float:
-    """R_e: matches with the right "shown or not" / max(n_pred, n_gold), in [0, 1]; 1 when both are empty."""
+    """R_e: matches with the right "shown or not" / max(n_pred, n_gold), in [0, 1]; 1 if both are empty."""
     return sum(checked.matched(constraints.GROUNDABLE)) / checked.n_larger if checked.n_larger else 1.0
 
 
 def reward_grounding(checked: Checked, *, sigma: float = SIGMA) -> float:
-    """R_u: IoU above σ of the matched groundable entities, over all groundable entities and all stray boxes,
-    in [0, 1].
+    """R_u: IoU above σ of the matched groundable entities / (groundable entities + stray boxes), in [0, 1].
 
-    R_u = Σ over matched groundable gold of (IoU if IoU > σ else 0)
-          / (n groundable gold + n boxes on predictions that touch no groundable gold)
-
-    With a zero denominator: 1 if the tweet has no entity or something is touched, else 0.
+    Zero denominator: 1 if the tweet has no entity or something is touched, else 0.
     """
-    gold = checked.gold.entities
+    gold, predictions, matches = checked.gold.entities, checked.predictions, checked.matches
     groundable = {j for j, entity in enumerate(gold) if entity.is_groundable}
-    owned = {i for i, j in checked.matches + checked.touches if j in groundable}
-    n_stray = sum(bool(p.boxes_xyxy) for i, p in enumerate(checked.predictions) if i not in owned)
+    owned = {i for i, j in matches + checked.touches if j in groundable}
+    n_stray = sum(bool(p.boxes_xyxy) for i, p in enumerate(predictions) if i not in owned)
     if not len(groundable) + n_stray:
-        return float(not gold or bool(checked.matches or checked.touches))
-    ious = [
-        constraints.BOX.holds(checked.predictions[i], gold[j]) for i, j in checked.matches if j in groundable
-    ]
+        return float(not gold or bool(matches or checked.touches))
+    ious = [constraints.BOX.holds(predictions[i], gold[j]) for i, j in matches if j in groundable]
     return sum(iou for iou in ious if iou > sigma) / (len(groundable) + n_stray)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """The five rewards of one answer; `None` where the source does not annotate the constraint."""
+    """The five rewards of one answer; `None` if the source does not annotate the constraint."""
 
     count: float | None
     span: float | None
@@ -161,29 +144,15 @@ class Rewards:
     entailment: float | None
 
     def total(self, weights: Sequence[float] = (1, 1, 1, 1, 1)) -> float:
-        """R = Σ λ_k R_k over the rewards that there are; `weights` are λ1..λ5.
-
-        Example:
-            >>> Rewards(1.0, 0.5, None, None, None).total((1, 2, 1, 1, 1))
-            2.0
-        """
-        return sum(
-            weight * value
-            for weight, name in zip(weights, NAMES, strict=True)
-            if (value := getattr(self, name)) is not None
-        )
+        """R = Σ λ_k R_k over the rewards that are not `None`; `weights` are λ1..λ5."""
+        values = zip(weights, (getattr(self, name) for name in NAMES), strict=True)
+        return sum(weight * value for weight, value in values if value is not None)
 
 
 def worthless(
     parsed: ParsedAnswer, gold: Example, *, sigma: float = SIGMA, reasoning: Reasoning = "free"
 ) -> str | None:
-    """Why an answer earns nothing whatever it names: the defect that forbids reading it, or what is wrong
-    with its reasoning, else `None`.
-
-    Example:
-        >>> worthless(ParsedAnswer(), Example("1", "demo", "train", ("rain",), (), ("PER",)), reasoning="present")
-        'no_reasoning'
-    """
+    """Why an answer earns nothing whatever it names: its parsing defect or the flaw of its reasoning."""
     if parsed.reason is not None or reasoning == "free":
         return parsed.reason
     if reasoning == "present":
@@ -205,22 +174,19 @@ def rewards(
         parsed: strictly parsed; one that is `worthless` scores 0 in everything.
         gold: boxes in the answer's space (`written_gold`).
         sigma: IoU above which a box earns its IoU, in [0, 1).
-        count_rule: see `reward_count`.
-        reasoning: see `Reasoning`.
 
     Example:
         >>> from mcr_lib.schema import Entity
-        >>> tweet = Example("1", "demo", "train", ("Rome", "!"), (Entity("Rome", 0, 1, "LOC", ()),), ("PER", "LOC"))
+        >>> rome = Entity("Rome", 0, 1, "LOC", ())
+        >>> tweet = Example("1", "demo", "train", ("Rome", "!"), (rome,), ("PER", "LOC"))
         >>> rewards(ParsedAnswer((PredictedEntity("Rome", "PER"),)), tweet)
         Rewards(count=1.0, span=1.0, type=0.0, grounding=1.0, entailment=1.0)
     """
-    checked = (
-        None if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) else check(parsed.entities, gold)
-    )
-    task = set(gold.constraints)
+    is_worthless = worthless(parsed, gold, sigma=sigma, reasoning=reasoning) is not None
+    checked = None if is_worthless else check(parsed.entities, gold)
 
     def value(needs: str, reward: Callable[[Checked], float]) -> float | None:
-        if needs not in task:
+        if needs not in gold.constraints:
             return None
         return 0.0 if checked is None else reward(checked)
 
@@ -239,15 +205,15 @@ def written_gold(example: Example, space: Space, *, model_size: Size | None = No
     Raises:
         ValueError: there are boxes but no image size.
     """
-    if example.image_size_px is None:
+    size = example.image_size_px
+    if size is None:
         if any(entity.boxes_xyxy_px for entity in example.entities):
-            raise ValueError(
-                f"example {example.id}: gold boxes without an image size cannot be written in {space}"
-            )
+            problem = f"gold boxes without an image size cannot be written in {space}"
+            raise ValueError(f"example {example.id}: {problem}")
         return example
 
-    def written(box):
-        return written_box(box, space, image_size=example.image_size_px, model_size=model_size)
+    def written(box: Box) -> Box:
+        return written_box(box, space, image_size=size, model_size=model_size)
 
     entities = (
         replace(e, boxes_xyxy_px=e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px)))
@@ -262,12 +228,7 @@ def gold_column(example: Example) -> str:
 
 
 def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
-    """The text of a completion: a string, or chat messages whose content is a string or a list of parts.
-
-    Example:
-        >>> completion_text([{"role": "assistant", "content": [{"type": "text", "text": "hi"}]}])
-        'hi'
-    """
+    """The text of a completion: a string, or chat messages whose content is a string or a list of parts."""
     if isinstance(completion, str):
         return completion
     contents = [message.get("content") or "" for message in completion]
@@ -277,11 +238,11 @@ def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
 def grpo_reward_functions(
     *, sigma: float = SIGMA, count_rule: CountRule = "touch", reasoning: Reasoning = "free"
 ) -> list[Callable[..., list[float | None]]]:
-    """The five rewards as TRL's GRPOTrainer calls them, in the order of λ1..λ5; each completion is parsed
-    once for all five.
+    """The five rewards as functions for TRL's GRPOTrainer, in the order of λ1..λ5.
 
-    Columns read: `gold` (`gold_column`), `model_size` ([width, height] or `None`) and `family` (a name of
-    `boxes.BOX_FORMATS`). Weights go into `GRPOConfig(reward_weights=...)`.
+    Each completion is parsed once for all five. Columns read: `gold` (`gold_column`), `model_size` ([width,
+    height] or `None`) and `family` (a name of `boxes.BOX_FORMATS`). Weights go into
+    `GRPOConfig(reward_weights=...)`.
     """
 
     @lru_cache(maxsize=1024)
@@ -295,18 +256,11 @@ def grpo_reward_functions(
         return rewards(parsed, example, sigma=sigma, count_rule=count_rule, reasoning=reasoning)
 
     def function(name: str) -> Callable[..., list[float | None]]:
-        def reward(
-            completions: Sequence[Any],
-            gold: Sequence[str],
-            model_size: Sequence[Any],
-            family: Sequence[str],
-            **_: Any,
-        ) -> list:
-            rows = zip(completions, gold, model_size, family, strict=True)
-            return [
-                getattr(all_of(completion_text(c), g, box_format(f).space, m and (m[0], m[1])), name)
-                for c, g, m, f in rows
-            ]
+        def reward(completions, gold, model_size, family, **_: Any) -> list[float | None]:
+            sizes = [size and (size[0], size[1]) for size in model_size]
+            spaces = [box_format(f).space for f in family]
+            rows = zip(map(completion_text, completions), gold, spaces, sizes, strict=True)
+            return [getattr(all_of(*row), name) for row in rows]
 
         reward.__name__ = f"reward_{name}"
         return reward

@@ -1,7 +1,7 @@
-"""The task: an Example is a tweet with its image and gold entities; a PredictedEntity is what a model says.
+"""The task: an Example is a tweet with its image and gold entities; a PredictedEntity is a model's output.
 
-Source: task definition of GMNER (Yu et al., ACL 2023); the field names are ours (paper silent). Boxes of gold
-are always in pixels of the ORIGINAL image as the source wrote them (1-based in Twitter-GMNER, no shift);
+Source: task definition of GMNER (Yu et al., ACL 2023); the field names are ours (paper silent). Gold boxes
+are always in pixels of the ORIGINAL image as the source wrote them (1-based in Twitter-GMNER, not shifted);
 other coordinate spaces exist in `boxes` only.
 """
 
@@ -16,13 +16,11 @@ from mcr_lib.boxes import Box
 
 FORMAT_VERSION = 1
 """Version of every JSONL row and manifest that this package writes; raised when a reader of the old form
-would misread the new.
+would misread the new one.
 """
 
 CONSTRAINTS = ("span", "type", "groundable", "box")
-"""The four constraints by name (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source
-annotates.
-"""
+"""The four constraints (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source annotates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +31,9 @@ class Entity:
         text: its tokens joined by one space.
         start: first token, counted from 0.
         end: one past the last token (half-open); `start < end`.
-        type: a label of the source's label set, or `None` where the source annotates no types.
-        boxes_xyxy_px: `None` = not annotated, `()` = annotated as not in the image, else one or more boxes
-            (x1, y1, x2, y2) in pixels of the original image.
-
-    Example:
-        >>> Entity("Oracle Arena", 4, 6, "LOC", ()).is_groundable
-        False
+        type: a label of the source's label set, or `None` if the source annotates no types.
+        boxes_xyxy_px: `None` = not annotated, `()` = annotated as not in the image, else one or more boxes in
+            pixels of the original image.
     """
 
     text: str
@@ -50,9 +44,8 @@ class Entity:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
-            raise ValueError(
-                f"entity {self.text!r}: token span [{self.start}, {self.end}) is empty or negative"
-            )
+            span = f"token span [{self.start}, {self.end})"
+            raise ValueError(f"entity {self.text!r}: {span} is empty or negative")
 
     @property
     def span(self) -> tuple[int, int]:
@@ -61,19 +54,13 @@ class Entity:
 
     @property
     def is_groundable(self) -> bool | None:
-        """Whether the image shows it: `None` where the source annotates no boxes."""
+        """Whether the image shows it; `None` if the source annotates no boxes."""
         return None if self.boxes_xyxy_px is None else bool(self.boxes_xyxy_px)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOnly:
-    """Bait: something that the image shows and the text does not name (known on the testbed only).
-
-    Args:
-        text: its name, which does not occur in the text.
-        type: a label of the source's label set.
-        boxes_xyxy_px: one or more boxes in pixels of the original image.
-    """
+    """Bait: something that the image shows and the text does not name (known on the testbed only)."""
 
     text: str
     type: str
@@ -87,21 +74,22 @@ class Example:
     Args:
         id: unique within the source; safe as a file name.
         source: name and version of the data, e.g. "twitter-gmner-v2".
-        split: "train", "dev" or "test"; on the testbed also one of another distribution, e.g. "test_unseen".
-        tokens: as the source split them.
+        split: "train", "dev" or "test"; the testbed also has other distributions, e.g. "test_unseen".
+        tokens: as split by the source.
         entities: gold, in the order of the text, not overlapping.
         labels: the label set of the source, in its own order.
         constraints: which of `CONSTRAINTS` the source annotates.
         images: paths of the image files, possibly none.
-        image_size_px: (width, height) of the first image as annotated, or `None` where unknown.
+        image_size_px: (width, height) of the first image as annotated, or `None` if unknown.
         image_only: bait; `None` = unknown, `()` = known to be none.
 
     Raises:
-        ValueError: an entity lies outside the tokens or before the end of the one before it, its text is not
-            its tokens, or its type is not in `labels`.
+        ValueError: an entity outside the tokens or overlapping the one before it, a text that is not the
+            entity's tokens, a type that is not in `labels`, or an unknown constraint.
 
     Example:
-        >>> tweet = Example("1", "demo", "test", ("Go", "Kevin", "Durant"), (Entity("Kevin Durant", 1, 3, "PER", ()),), ("PER", "LOC"))
+        >>> durant = Entity("Kevin Durant", 1, 3, "PER", ())
+        >>> tweet = Example("1", "demo", "test", ("Go", "Kevin", "Durant"), (durant,), ("PER", "LOC"))
         >>> tweet.text
         'Go Kevin Durant'
         >>> Example.from_row(tweet.to_row()) == tweet
@@ -120,26 +108,20 @@ class Example:
     image_only: tuple[ImageOnly, ...] | None = None
 
     def __post_init__(self) -> None:
-        for entity in self.entities:
-            if (
-                entity.end > len(self.tokens)
-                or " ".join(self.tokens[entity.start : entity.end]) != entity.text
-            ):
-                raise ValueError(
-                    f"example {self.id}: entity {entity.text!r} is not the tokens [{entity.start}, {entity.end})"
-                )
-            if entity.type is not None and entity.type not in self.labels:
-                raise ValueError(
-                    f"example {self.id}: type {entity.type!r} is not one of {', '.join(self.labels)}"
-                )
+        if problem := self._problem():
+            raise ValueError(f"example {self.id}: {problem}")
+
+    def _problem(self) -> str | None:
+        for e in self.entities:
+            if e.end > len(self.tokens) or " ".join(self.tokens[e.start : e.end]) != e.text:
+                return f"entity {e.text!r} is not the tokens [{e.start}, {e.end})"
+            if e.type is not None and e.type not in self.labels:
+                return f"type {e.type!r} is not one of {', '.join(self.labels)}"
         if tangled := next((b for a, b in pairwise(self.entities) if b.start < a.end), None):
-            raise ValueError(
-                f"example {self.id}: entity {tangled.text!r} begins before the end of the one before it"
-            )
+            return f"entity {tangled.text!r} begins before the end of the one before it"
         if unknown := set(self.constraints) - set(CONSTRAINTS):
-            raise ValueError(
-                f"example {self.id}: unknown constraint {sorted(unknown)[0]!r}; known: {', '.join(CONSTRAINTS)}"
-            )
+            return f"unknown constraint {sorted(unknown)[0]!r}; known: {', '.join(CONSTRAINTS)}"
+        return None
 
     @property
     def text(self) -> str:
@@ -147,12 +129,12 @@ class Example:
         return " ".join(self.tokens)
 
     def to_row(self) -> dict[str, Any]:
-        """The example as a JSON-ready dict; `from_row` gives an equal example back."""
+        """The example as a JSON-ready dict; `from_row` restores it."""
         return asdict(self)
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Example":
-        """The example of a row that `to_row` made, before or after JSON.
+        """The example of a row from `to_row`, before or after JSON.
 
         Raises:
             ValueError: a field is missing, unknown or contradicts another.
@@ -176,14 +158,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class PredictedEntity:
-    """An entity that a model says is there.
+    """An entity in a model's answer.
 
     Args:
         text: the name as the model wrote it.
-        type: the type as the model wrote it, or `None` where the task has no types.
-        boxes_xyxy: `()` = "not in the image"; else boxes in the space that the context names (original pixels
-            once scored). A well-formed answer has at most one; more are kept so that a scorer may say how it
-            treats them.
+        type: the type as the model wrote it, or `None` if the task has no types.
+        boxes_xyxy: `()` = "not in the image"; else boxes in the space given by the context (original pixels
+            once scored). A well-formed answer has at most one; scorers differ in how they treat more.
     """
 
     text: str
@@ -196,23 +177,18 @@ class PredictedEntity:
         return self.boxes_xyxy[0] if self.boxes_xyxy else None
 
 
-def _boxes(value: Any) -> tuple[Box, ...] | None:
-    return None if value is None else tuple(tuple(box) for box in value)
-
-
 def checksum(examples: Iterable[Example]) -> str:
-    """A short fingerprint of gold annotation: the first 12 hex digits of a SHA-256 over ids, tokens and
-    entities.
+    """A fingerprint of gold annotation: 12 hex digits of the SHA-256 of ids, tokens and entities.
 
-    Image paths do not count, so the same annotation has the same checksum on every machine; the order of the
-    examples does not count either.
-
-    Example:
-        >>> checksum([]) == checksum(iter(()))
-        True
+    Neither image paths nor the order of the examples count: the same annotation has the same checksum on
+    every machine.
     """
     digest = hashlib.sha256()
     for example in sorted(examples, key=lambda e: e.id):
         row = [example.id, example.tokens, [asdict(entity) for entity in example.entities]]
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()[:12]
+
+
+def _boxes(value: Any) -> tuple[Box, ...] | None:
+    return None if value is None else tuple(tuple(box) for box in value)

@@ -3,9 +3,9 @@
 A chain is free text: from a template, an LLM's rewrite of one, or a model's own reasoning. It is read by one
 rule. Names in double quotes are mentions; type words, slots and words of showing or denying are claims. A
 claim belongs to the mention in its clause; of several to the nearest before it; without one to the nearest
-before it in its sentence, else after it, else to the last mention so far. A question claims nothing. What is
-read must be what has to be said, no more and no less (`FLAWS`). Rule and word lists are ours (paper silent),
-judged by mutation: of chains with one planted error at least 99 % are rejected, of templates none.
+before it in its sentence, else after it, else to the last mention so far. A question claims nothing. The
+claims must be the statements, no more and no less (`FLAWS`). Rule and word lists are ours (paper silent),
+measured by mutation: of chains with one planted error at least 99 % are rejected, of templates none.
 """
 
 import re
@@ -17,18 +17,17 @@ from mcr_lib.prompts import TYPE_WORDS
 from mcr_lib.statements import Statement
 
 NEGATIONS = (
-    "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot", "null", "absent", "missing",
-    "lacks", "lacking", "unseen", "invisible", "unboxed", "ungrounded", "false", "fails",
+    "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot",
+    "null", "absent", "missing", "lacks", "lacking", "unseen", "invisible", "unboxed", "ungrounded", "false",
+    "fails",
 )  # fmt: skip
-"""Words that deny: alone they say that there is no box, with a word of showing that the image does not show
-it.
-"""
+"""Words that deny: alone, that there is a box; with a word of showing, that the image shows the entity."""
 
 SHOWING = (
-    "shown", "shows", "show", "showing", "depicts", "depicted", "depict", "visible", "seen", "pictured", "pictures", "contains", "appears",
-    "grounded", "sighted", "yes", "true",
+    "shown", "shows", "show", "showing", "depicts", "depicted", "depict", "visible", "seen", "pictured",
+    "pictures", "contains", "appears", "grounded", "sighted", "yes", "true",
 )  # fmt: skip
-"""Words that say that the image shows something, unless their clause holds a negation."""
+"""Words that say that the image shows something, unless their clause contains a negation."""
 
 FLAWS = {
     "empty": "nothing is said",
@@ -45,13 +44,12 @@ FLAWS = {
     "wrong_negation": "something that the image shows is denied",
     "missing_negation": "what the image does not show is not denied, or is said to be shown",
 }
-"""What can be wrong with a chain, in the order in which it is looked for."""
+"""The flaws of a chain, in the order in which they are checked."""
 
 MAX_CHARS = 6000
 
-BOX = re.compile(
-    r"[\[(]\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*[\])]"
-)
+_VALUE = r"\s*-?\d+(?:\.\d+)?\s*"
+BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")
 """A box written in numbers."""
 _TAG = re.compile(r"</?(?:think|answer)>")
 Event = tuple[int, str, str]
@@ -59,13 +57,23 @@ Event = tuple[int, str, str]
 
 
 @dataclass(slots=True)
-class _Read:
+class _Claims:
     """What a chain says of one mention."""
 
     types: set[str] = field(default_factory=set)
     slots: set[int] = field(default_factory=set)
     is_shown: bool = False
     is_denied: bool = False
+
+    def add(self, kind: str, value: str, *, in_denial: bool) -> None:
+        if kind == "type":
+            self.types.add(value)
+        elif kind == "slot":
+            self.slots.add(int(value))
+        elif kind == "deny":
+            self.is_denied = True
+        elif not in_denial:
+            self.is_shown = True
 
 
 def verify(
@@ -76,21 +84,22 @@ def verify(
     task: Collection[str],
     bare_names: bool = False,
 ) -> str | None:
-    """`None` when a chain says exactly the statements, else its first flaw, a key of `FLAWS`.
+    """The first flaw of a chain, a key of `FLAWS`; `None` if it says exactly the statements.
 
     Args:
         text: the chain, without tags, boxes as slots.
-        statements: what has to be said (`statements.of_example`, or `of_answer` for a model's own chain).
+        statements: `statements.of_example`, or `of_answer` for a model's own chain.
         labels: the label set of the source; their words count as type words.
         task: the constraints that are stated.
-        bare_names: also take names without quotes as mentions (a model that never saw our chains). Added
-            names then go unnoticed but for the claims that they bring.
+        bare_names: also take names without quotes as mentions (for a model not trained on our chains); added
+            names are then noticed only by the claims that they bring.
 
     Example:
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)
-        >>> say = lambda text: verify(text, [oslo], labels=("PER", "LOC"), task=("span", "type", "groundable", "box"))
-        >>> say('"Oslo" is a LOC, not shown.'), say('"Oslo" is a PER, not shown.'), say('"Oslo" is a LOC at [[box 1]].')
-        (None, 'wrong_type', 'foreign_slot')
+        >>> task = ("span", "type", "groundable", "box")
+        >>> texts = ('"Oslo" is a LOC, not shown.', '"Oslo" is a PER, not shown.', '"Oslo" at [[box 1]].')
+        >>> [verify(text, [oslo], labels=("PER", "LOC"), task=task) for text in texts]
+        [None, 'wrong_type', 'missing_type']
     """
     if not text.strip():
         return "empty"
@@ -105,16 +114,16 @@ def verify(
         return "unknown_name"
     if not statements:
         return _flaw_of_nobody(marked, labels)
-    claimed = _read(marked, tuple(labels))
-    if claimed is None:
+    claims = _read(marked, tuple(labels))
+    if claims is None:
         return "stray_claim"
-    flaws = {_flaw(statement, claimed.get(k), task) for k, statement in enumerate(statements)}
+    flaws = {_flaw(statement, claims.get(k), task) for k, statement in enumerate(statements)}
     return next((name for name in FLAWS if name in flaws), None)
 
 
 def _with_marks(text: str, statements: Sequence[Statement], bare_names: bool) -> str:
-    """The text with the number of its statement, between two control characters, for each mention; longer
-    names first.
+    """The text with each mention replaced by the number of its statement between two control characters,
+    longer names first.
     """
     text = text.replace("\x02", " ").replace("\x03", " ").replace("“", '"').replace("”", '"')
     for k in sorted(range(len(statements)), key=lambda k: -len(statements[k].mention)):
@@ -133,65 +142,51 @@ def _flaw_of_nobody(text: str, labels: Sequence[str]) -> str | None:
     return None if "deny" in kinds else "missing_negation"
 
 
-def _flaw(statement: Statement, read: _Read | None, task: Collection[str]) -> str | None:
-    if read is None:
+def _flaw(statement: Statement, claims: _Claims | None, task: Collection[str]) -> str | None:
+    if claims is None:
         return "missing_name"
-    if read.types - {statement.type}:
+    if claims.types - {statement.type}:
         return "wrong_type"
-    if statement.type is not None and not read.types:
+    if statement.type is not None and not claims.types:
         return "missing_type"
-    if read.slots - {statement.slot}:
+    if claims.slots - {statement.slot}:
         return "foreign_slot"
-    if statement.slot is not None and not read.slots:
+    if statement.slot is not None and not claims.slots:
         return "missing_slot"
     if statement.is_bait:
-        return None if read.is_shown and read.is_denied else "missing_negation"
+        return None if claims.is_shown and claims.is_denied else "missing_negation"
     if "groundable" not in task:
         return None
     if statement.is_groundable:
-        return "wrong_negation" if read.is_denied else None
-    return None if read.is_denied and not read.is_shown else "missing_negation"
+        return "wrong_negation" if claims.is_denied else None
+    return None if claims.is_denied and not claims.is_shown else "missing_negation"
 
 
-def _read(text: str, labels: tuple[str, ...]) -> dict[int, _Read] | None:
-    """Mention -> what is claimed of it; `None` when a type or a slot belongs to no mention."""
-    claimed: dict[int, _Read] = {}
+def _read(text: str, labels: tuple[str, ...]) -> dict[int, _Claims] | None:
+    """Mention -> its claims; `None` if a type or a slot belongs to no mention."""
+    claims: dict[int, _Claims] = {}
     last: int | None = None
     for is_question, sentence in _sentences(_events(text, labels)):
         mentions = [(at, int(value)) for at, (_, kind, value) in enumerate(sentence) if kind == "mention"]
         for _, k in mentions:
-            claimed.setdefault(k, _Read())
+            claims.setdefault(k, _Claims())
         denied_clauses = {clause for clause, kind, _ in sentence if kind == "deny"}
         for at, (clause, kind, value) in enumerate(sentence):
             if kind == "mention" or is_question:
                 continue
-            owner = _owner(at, clause, sentence, mentions, last)
-            if owner is None:
-                if kind in ("type", "slot"):
-                    return None
-                continue
-            _note(claimed[owner], kind, value, clause in denied_clauses)
+            owner = _owner(at, sentence, mentions, last)
+            if owner is not None:
+                claims[owner].add(kind, value, in_denial=clause in denied_clauses)
+            elif kind in ("type", "slot"):
+                return None
         if mentions:
             last = mentions[-1][1]
-    return claimed
+    return claims
 
 
-def _note(read: _Read, kind: str, value: str, is_denied: bool) -> None:
-    if kind == "type":
-        read.types.add(value)
-    elif kind == "slot":
-        read.slots.add(int(value))
-    elif kind == "deny":
-        read.is_denied = True
-    elif not is_denied:
-        read.is_shown = True
-
-
-def _owner(
-    at: int, clause: int, sentence: list[Event], mentions: list[tuple[int, int]], last: int | None
-) -> int | None:
+def _owner(at: int, sentence: list[Event], mentions: list[tuple[int, int]], last: int | None) -> int | None:
     """The mention that a claim belongs to: see the rule at the top."""
-    near = [m for m in mentions if sentence[m[0]][0] == clause] or mentions
+    near = [m for m in mentions if sentence[m[0]][0] == sentence[at][0]] or mentions
     before = [k for position, k in near if position < at]
     if before:
         return before[-1]
@@ -215,29 +210,25 @@ def _sentences(events: list[tuple[str, str]]) -> Iterator[tuple[bool, list[Event
 
 def _events(text: str, labels: tuple[str, ...]) -> list[tuple[str, str]]:
     pattern, label_of = _pattern(labels)
-    found = []
+    events = []
     for match in pattern.finditer(text):
-        kind = match.lastgroup
-        value = match.group(kind)
-        found.append(
-            (kind, label_of.get(value, label_of.get(value.lower(), value)) if kind == "type" else value)
-        )
-    return found
+        kind, value = match.lastgroup, match.group(match.lastgroup)
+        if kind == "type":
+            value = label_of.get(value, label_of.get(value.lower(), value))
+        events.append((kind, value))
+    return events
 
 
 @lru_cache(maxsize=16)
 def _pattern(labels: tuple[str, ...]) -> tuple[re.Pattern, dict[str, str]]:
-    """One pattern for everything that a chain can say, and type word -> label."""
-    label_of = {TYPE_WORDS[label]: label for label in labels if label in TYPE_WORDS} | {
-        label: label for label in labels
-    }
+    """One pattern for everything that a chain can claim, and type word -> label."""
+    label_of = {TYPE_WORDS[label]: label for label in labels if label in TYPE_WORDS}
+    label_of |= {label: label for label in labels}
     words = sorted(label_of, key=len, reverse=True)
-    types = (
-        "|".join(re.escape(word) if word in labels else f"(?i:{re.escape(word)})" for word in words) or "(?!)"
-    )
+    types = "|".join(re.escape(word) if word in labels else f"(?i:{re.escape(word)})" for word in words)
     pattern = (
         r"\x02(?P<mention>\d+)\x03|\[\[box (?P<slot>\d+)\]\]"
-        rf"|(?<!\w)(?P<type>{types})(?!\w)"
+        rf"|(?<!\w)(?P<type>{types or '(?!)'})(?!\w)"
         rf"|(?P<deny>\b(?i:{'|'.join(NEGATIONS)})\b|n['’]t\b)"
         rf"|\b(?P<show>(?i:{'|'.join(SHOWING)}))\b"
         r"|(?P<clause>[,;|])|(?P<question>\?)|(?P<sentence>[.!\n])"

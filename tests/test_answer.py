@@ -48,8 +48,8 @@ def test_defects_have_distinct_names():
 
 def test_the_reader_names_only_listed_defects_and_all_of_them():
     folder = Path(mcr_lib.__file__).parent
-    source = "".join((folder / f"{name}.py").read_text() for name in ("answer_reader", "loose_json"))
-    used = set(re.findall(r'(?:note|Lost|lose|give_up)\("(\w+)"', source)) | set(
+    source = (folder / "answer_reader.py").read_text()
+    used = set(re.findall(r'(?:note|Lost)\("(\w+)"', source)) | set(
         re.findall(r'"(\w+)" if [^\n]* else "(?:\w+)"\)', source)
     )
     for pair in re.findall(r'\("(\w+)" if [^\n]*? else "(\w+)"\)', source):
@@ -123,15 +123,16 @@ thoughts = st.none() | st.text().filter(lambda t: not re.search("[\ud800-\udfff]
 
 
 @given(st.lists(entities, max_size=5), thoughts)
-def test_what_is_written_is_read_back(said, think):
-    parsed = parse_answer(write_answer(said, think=think), labels=LABELS)
+def test_what_is_written_is_read_back(written, think):
+    parsed = parse_answer(write_answer(written, think=think), labels=LABELS)
     assert parsed.reason is None
-    assert list(parsed.entities) == said
+    assert list(parsed.entities) == written
     assert parsed.think == (None if think is None else think.strip())
 
 
 FRAGMENTS = [
-    *"<think> </think> <answer> </answer> [ ] { } , : \" ' \\ ```json null NaN -Infinity é 🙂 ［ True 1 2.5 -3".split(),  # noqa: SIM905
+    *"<think> </think> <answer> </answer> [ ] { } , : \" ' \\ ```json".split(),  # noqa: SIM905
+    *"null NaN -Infinity é 🙂 ［ True 1 2.5 -3".split(),  # noqa: SIM905
     *('"entity"', '"type"', '"bbox_2d"', '"PER"', "9" * 50, "[1, 2, 3, 4]", "\ud800", "\n"),
 ]
 

@@ -19,7 +19,7 @@ TWEET = Example(
 )  # fmt: skip
 
 
-def said(text, *boxes, type="PER"):
+def pred(text, *boxes, type="PER"):
     return PredictedEntity(text, type, boxes)
 
 
@@ -30,18 +30,19 @@ def percents(ratios):
 def test_textual_bias_of_one_wrong_box():
     # "not in the image" is said of Rome only (right); Bob is boxed. N-Pre 1/1, N-Rec 1/2, N-F1 2/3; false
     # grounding 1/2, missed 0/1
-    found = percents(
-        bias.textual_bias([judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", type="LOC")])])
+    result = percents(
+        bias.textual_bias([judge(TWEET, [pred("Ada", A), pred("Bob", A), pred("Rome", type="LOC")])])
     )
-    assert found == {
-        "n_pre": 100.0, "n_rec": 50.0, "n_f1": pytest.approx(66.67, abs=0.01), "false_grounding": 50.0, "missed_grounding": 0.0,
+    assert result == {
+        "n_pre": 100.0, "n_rec": 50.0, "n_f1": pytest.approx(66.67, abs=0.01),
+        "false_grounding": 50.0, "missed_grounding": 0.0,
     }  # fmt: skip
 
 
 def test_an_entity_that_is_not_found_counts_in_recall_alone():
     # nothing is said of Bob and Rome: N-Rec 0/2; the other rates are over found spans and undefined
-    found = percents(bias.textual_bias([judge(TWEET, [said("Ada", A)])]))
-    assert (found["n_pre"], found["n_rec"], found["false_grounding"], found["missed_grounding"]) == (
+    result = percents(bias.textual_bias([judge(TWEET, [pred("Ada", A)])]))
+    assert (result["n_pre"], result["n_rec"], result["false_grounding"], result["missed_grounding"]) == (
         None,
         0.0,
         None,
@@ -51,24 +52,24 @@ def test_an_entity_that_is_not_found_counts_in_recall_alone():
 
 def test_a_wrong_type_does_not_change_what_is_said_of_the_image():
     right, wrong = (
-        percents(bias.textual_bias([judge(TWEET, [said("Rome", type=t)])])) for t in ("LOC", "ORG")
+        percents(bias.textual_bias([judge(TWEET, [pred("Rome", type=t)])])) for t in ("LOC", "ORG")
     )
     assert right == wrong
 
 
 def test_the_hard_subset_is_the_two_persons():
     assert [bias.is_hard(TWEET, e) for e in TWEET.entities] == [True, True, False]
-    found = bias.textual_bias([judge(TWEET, [said("Ada"), said("Bob"), said("Rome")])], only_hard=True)
-    assert (found["n_pre"].percent, int(found["n_rec"].denominator.sum())) == (50.0, 1)
+    result = bias.textual_bias([judge(TWEET, [pred("Ada"), pred("Bob"), pred("Rome")])], only_hard=True)
+    assert (result["n_pre"].percent, int(result["n_rec"].denominator.sum())) == (50.0, 1)
 
 
 def test_rules_that_treat_all_entities_alike_have_a_balanced_accuracy_of_one_half():
     for answer in (
-        [said("Ada"), said("Bob"), said("Rome")],
-        [said("Ada", C), said("Bob", C), said("Rome", C)],
+        [pred("Ada"), pred("Bob"), pred("Rome")],
+        [pred("Ada", C), pred("Bob", C), pred("Rome", C)],
     ):
-        found = percents(bias.textual_bias([judge(TWEET, answer)]))
-        assert bias.balanced_accuracy(found["false_grounding"], found["missed_grounding"]) == 50.0
+        result = percents(bias.textual_bias([judge(TWEET, answer)]))
+        assert bias.balanced_accuracy(result["false_grounding"], result["missed_grounding"]) == 50.0
 
 
 def test_names_of_which_no_word_is_in_the_text_are_counted():
@@ -80,7 +81,7 @@ def test_names_of_which_no_word_is_in_the_text_are_counted():
         "Bob Ada",
         "!!!",
     ]  # invented, altered, in, in, in (not one span), invented
-    ratios = bias.visual_bias([judge(TWEET, [said(name) for name in names])])
+    ratios = bias.visual_bias([judge(TWEET, [pred(name) for name in names])])
     assert [int(r.numerator.sum()) for r in ratios.values()] == [2, 1]
     assert ratios["n_rate"].percent == pytest.approx(100 * 2 / 6)
 
@@ -88,20 +89,20 @@ def test_names_of_which_no_word_is_in_the_text_are_counted():
 def test_names_that_the_text_lacks_are_told_by_where_they_come_from():
     # bait, also though it was trained on; trained on in another spelling; neither; of the text; altered,
     # which is not counted
-    judged = [judge(TWEET, [said(name) for name in ("eve", "@PARIS", "Zed", "Ada", "Ada Eve")])]
+    judged = [judge(TWEET, [pred(name) for name in ("eve", "@PARIS", "Zed", "Ada", "Ada Eve")])]
     assert bias.invented_names(judged, {"Eve", "Paris", "Ada"}) == {
         "image only": 1,
         "trained on": 1,
         "neither": 1,
     }
     assert bias.invented_names(judged, None) == {"image only": 1, "neither": 2}
-    unknown = [judge(replace(TWEET, image_only=None), [said("Eve"), said("Zed")])]
+    unknown = [judge(replace(TWEET, image_only=None), [pred("Eve"), pred("Zed")])]
     assert bias.invented_names(unknown, {"Eve"}) == {"trained on": 1, "neither": 1}
     assert bias.invented_names(judged, set())["trained on"] == 0
 
 
 def test_shared_boxes_are_pairs_of_different_names():
-    judged = judge(TWEET, [said("Ada", A), said("Bob", A), said("Rome", B)])
+    judged = judge(TWEET, [pred("Ada", A), pred("Bob", A), pred("Rome", B)])
     assert bias.box_sharing([judged]) == (1, 0)
     twice = Example(
         "2",
@@ -117,18 +118,18 @@ def test_shared_boxes_are_pairs_of_different_names():
 def test_wrong_boxes_are_attributed_to_what_they_show():
     # own box off by half, another entity's box, bait, nothing; and a right box, which is not wrong
     answers = [
-        [said("Ada", (5, 0, 15, 10))],
-        [said("Bob", A)],
-        [said("Bob", C)],
-        [said("Rome", B)],
-        [said("Ada", A)],
+        [pred("Ada", (5, 0, 15, 10))],
+        [pred("Bob", A)],
+        [pred("Bob", C)],
+        [pred("Rome", B)],
+        [pred("Ada", A)],
     ]
-    found = bias.wrong_boxes([judge(TWEET, answer) for answer in answers])
-    assert found == {"own entity, inexact": 1, "another entity": 1, "image only": 1, "background": 1}
+    result = bias.wrong_boxes([judge(TWEET, answer) for answer in answers])
+    assert result == {"own entity, inexact": 1, "another entity": 1, "image only": 1, "background": 1}
 
 
 def test_where_no_bait_is_known_none_is_claimed():
-    assert bias.wrong_boxes([judge(replace(TWEET, image_only=None), [said("Bob", C)])]) == {
+    assert bias.wrong_boxes([judge(replace(TWEET, image_only=None), [pred("Bob", C)])]) == {
         "own entity, inexact": 0, "another entity": 0, "background": 1,
     }  # fmt: skip
 
@@ -147,14 +148,14 @@ def test_n_f1_can_be_won_blind_on_the_real_test_split(real):
 
 
 def test_balanced_accuracy_is_won_blind_by_type_but_not_on_the_hard_subset_of_the_real_test_split(real):
-    found = {}
+    result = {}
     for name in yardsticks.BLIND:
         judged = [judge(e, yardsticks.YARDSTICKS[name](e)) for e in real("test")]
         rates = [percents(bias.textual_bias(judged, only_hard=hard)) for hard in (False, True)]
-        found[name] = [
+        result[name] = [
             round(bias.balanced_accuracy(r["false_grounding"], r["missed_grounding"]), 1) for r in rates
         ]
-    assert found == {
+    assert result == {
         "never a box": [50.0, 50.0],
         "whole image iff PER": [70.9, 50.9],
         "whole image iff first PER": [68.8, 62.2],
@@ -168,34 +169,34 @@ def test_known_counts_of_the_real_test_split(real):
     assert sum(any(bias.is_hard(x, e) for e in x.entities) for x in real("test")) == 160
 
 
-RIGHT = [said("Ada", A), said("Bob"), said("Rome", type="LOC")]
+RIGHT = [pred("Ada", A), pred("Bob"), pred("Rome", type="LOC")]
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answer", "result"),
     [
         (RIGHT, None),
-        ([said("Ada", A, type="ORG"), said("Bob"), said("Rome")], None),  # types do not count
-        ([*RIGHT, said("meets")], None),  # nor words that name nothing
-        ([*RIGHT, said("meets", C)], "box not wanted"),
-        ([*RIGHT, said("Eve")], "name not in the text"),
-        ([*RIGHT, said("Bob Ada Eve")], "name not in the text"),  # altered
-        ([said("Ada", A), said("Bob", A), said("Rome")], "box not wanted"),
-        ([said("Ada", B), said("Bob"), said("Rome")], "box misses"),
-        ([said("Ada", (5, 0, 15, 10)), said("Bob"), said("Rome")], "box misses"),  # IoU 1/3
-        ([said("Ada"), said("Bob"), said("Rome")], "box left out"),
-        ([said("Ada", A), said("Bob")], "entity left out"),
-        ([said("Ada", A), said("Bob in", A), said("Rome")], "entity left out"),  # a wrong boundary
+        ([pred("Ada", A, type="ORG"), pred("Bob"), pred("Rome")], None),  # types do not count
+        ([*RIGHT, pred("meets")], None),  # nor words that name nothing
+        ([*RIGHT, pred("meets", C)], "box not wanted"),
+        ([*RIGHT, pred("Eve")], "name not in the text"),
+        ([*RIGHT, pred("Bob Ada Eve")], "name not in the text"),  # altered
+        ([pred("Ada", A), pred("Bob", A), pred("Rome")], "box not wanted"),
+        ([pred("Ada", B), pred("Bob"), pred("Rome")], "box misses"),
+        ([pred("Ada", (5, 0, 15, 10)), pred("Bob"), pred("Rome")], "box misses"),  # IoU 1/3
+        ([pred("Ada"), pred("Bob"), pred("Rome")], "box left out"),
+        ([pred("Ada", A), pred("Bob")], "entity left out"),
+        ([pred("Ada", A), pred("Bob in", A), pred("Rome")], "entity left out"),  # a wrong boundary
         (
-            [said("Ada", A), said("Bob"), said("Rome"), said("Bob", A)],
+            [pred("Ada", A), pred("Bob"), pred("Rome"), pred("Bob", A)],
             "box not wanted",
         ),  # the repeated one counts
-        ([said("Ada"), said("Bob", A), said("Eve")], "name not in the text"),  # shortcuts first
+        ([pred("Ada"), pred("Bob", A), pred("Eve")], "name not in the text"),  # shortcuts first
         ([], "entity left out"),
     ],
 )
-def test_the_first_fault_of_an_answer(answer, found):
-    assert bias.fault(judge(TWEET, answer)) == found
+def test_the_first_fault_of_an_answer(answer, result):
+    assert bias.fault(judge(TWEET, answer)) == result
     assert bias.fault(judge(TWEET, answer), is_read=False) == "not read"
 
 
@@ -217,8 +218,8 @@ def test_consistency_is_over_what_was_right_before():
 def test_names_that_a_blank_image_causes_too_are_not_the_images():
     # real image: 2 of 4 names invented in the first, 0 of 1 in the second tweet, 40 %; blank: 1 of 3 and 0 of
     # 2, 20 %
-    real = [judge(TWEET, [said("Eve"), said("Zoe"), said("Ada"), said("Bob")]), judge(TWEET, [said("Ada")])]
-    blank = [judge(TWEET, [said("Eve"), said("Ada"), said("Bob")]), judge(TWEET, [said("Ada"), said("Bob")])]
+    real = [judge(TWEET, [pred("Eve"), pred("Zoe"), pred("Ada"), pred("Bob")]), judge(TWEET, [pred("Ada")])]
+    blank = [judge(TWEET, [pred("Eve"), pred("Ada"), pred("Bob")]), judge(TWEET, [pred("Ada"), pred("Bob")])]
     test = bias.image_caused(real, blank, n_resamples=200, rng=np.random.default_rng(0))
     assert (test.difference, test.n) == (pytest.approx(20.0), 2)
     # resamples hold the first tweet twice (2/4 - 1/3 = 16.7), once (20) or never (0)
@@ -232,12 +233,12 @@ def test_after_renaming_the_old_box_is_textual_and_the_old_name_visual_bias():
         TWEET, tokens=tokens, entities=(Entity("Eve", 0, 1, "PER", ()), *TWEET.entities[1:]), image_only=None
     )
     signs = {
-        (): [said("Eve"), said("Bob"), said("Rome")],
-        ("old box",): [said("Eve", (0, 0, 10, 11)), said("Bob")],
-        ("old name",): [said("Eve"), said("@Ada", A)],
-        ("old box", "old name"): [said("Eve", A), said("Ada", A)],
+        (): [pred("Eve"), pred("Bob"), pred("Rome")],
+        ("old box",): [pred("Eve", (0, 0, 10, 11)), pred("Bob")],
+        ("old name",): [pred("Eve"), pred("@Ada", A)],
+        ("old box", "old name"): [pred("Eve", A), pred("Ada", A)],
     }
     for expected, answer in signs.items():
         assert sorted(bias.old_signs(judge(renamed, answer), [ada])) == list(expected)
-    assert bias.old_signs(judge(renamed, [said("Eve", B), said("Adam", A)]), [ada]) == set()
-    assert bias.old_signs(judge(TWEET, [said("Ada", A)]), [ada]) == set()  # still named and shown
+    assert bias.old_signs(judge(renamed, [pred("Eve", B), pred("Adam", A)]), [ada]) == set()
+    assert bias.old_signs(judge(TWEET, [pred("Ada", A)]), [ada]) == set()  # still named and shown

@@ -10,7 +10,7 @@ from mcr_lib.answer import parse_answer
 from mcr_lib.boxes import BOX_FORMATS, box_format, resized_size
 from mcr_lib.chains import Chain
 from mcr_lib.errors import UserError
-from mcr_lib.schema import CONSTRAINTS, Entity, Example, ImageOnly, PredictedEntity
+from mcr_lib.schema import CONSTRAINTS, Entity, Example, PredictedEntity
 from mcr_lib.styles import STYLES
 from mcr_lib.verify import FLAWS
 
@@ -40,6 +40,8 @@ def test_a_row_gives_an_equal_chain_back():
     ):
         for style in STYLES:
             assert Chain.from_row(built(example, style).to_row()) == built(example, style)
+    with pytest.raises(ValueError, match="privileged"):
+        Chain.from_row({**built().to_row(), "is_privileged": True})
 
 
 def test_rendered_numbers_are_the_familys_own_in_chain_and_answer_alike():
@@ -69,8 +71,6 @@ def test_what_cannot_be_written_is_refused():
         chains.render(built(), "llava", None)
     with pytest.raises(ValueError, match="unknown style 'sonnet'"):
         built(style="sonnet")
-    with pytest.raises(ValueError, match="unknown here"):
-        built(privileged=True)
 
 
 def test_check_compares_with_the_gold_beside_the_words():
@@ -137,17 +137,20 @@ def own(think, entities):
 ADA, ROME = PredictedEntity("Ada Byron", "PER", ((11, 9, 56, 75),)), PredictedEntity("Rome", "LOC")
 
 
+SHOWN = '"Ada Byron" : PER , shown at [11, 9, 56, 75]'
+
+
 @pytest.mark.parametrize(
     ("think", "entities", "expected"),
     [
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Rome" : LOC , not shown , no box ;', [ADA, ROME], None),
+        (f'{SHOWN} ; "Rome" : LOC , not shown , no box ;', [ADA, ROME], None),
         ("Ada Byron is a person at (11, 9, 56, 75). Rome is a LOC but not shown.", [ADA, ROME], None),
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 76] ; "Rome" : LOC , not shown ;', [ADA, ROME], "foreign_slot"),
-        ('"Ada Byron" : ORG , shown at [11, 9, 56, 75] ; "Rome" : LOC , not shown ;', [ADA, ROME], "wrong_type"),
+        (f'{SHOWN.replace("75", "76")} ; "Rome" : LOC , not shown ;', [ADA, ROME], "foreign_slot"),
+        (f'{SHOWN.replace("PER", "ORG")} ; "Rome" : LOC , not shown ;', [ADA, ROME], "wrong_type"),
         ('"Ada Byron" : PER , not shown ; "Rome" : LOC , not shown ;', [ADA, ROME], "missing_slot"),
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ;', [ADA, ROME], "missing_name"),
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Rome" : LOC , not shown ;', [ADA], "wrong_type"),  # Rome is no mere bait
-        ('"Ada Byron" : PER , shown at [11, 9, 56, 75] ; "Zed" , shown , not in text ;', [ADA], None),
+        (f"{SHOWN} ;", [ADA, ROME], "missing_name"),
+        (f'{SHOWN} ; "Rome" : LOC , not shown ;', [ADA], "wrong_type"),  # Rome is no mere bait
+        (f'{SHOWN} ; "Zed" , shown , not in text ;', [ADA], None),
         ('"Ada Byron" : PER , shown at [[box 1]] ;', [ADA], "missing_slot"),  # a slot is no number
         ("nobody .", [], None),
         ('"Rome" : LOC , not shown ;', [], "wrong_type"),
@@ -208,13 +211,3 @@ def test_rendered_chains_of_real_tweets_parse_score_the_maximum_and_are_faithful
         assert chains.faithfulness(parsed, labels=example.labels, task=example.constraints) is None, (
             chain.text
         )
-
-
-def test_privileged_chains_are_faithful_to_answers_without_the_bait():
-    tweet = replace(TWEET, image_only=(ImageOnly("Zed", "ORG", ((1, 1, 5, 5),)),))
-    for style in STYLES:
-        chain = built(tweet, style, privileged=True)
-        assert chains.check(chain, tweet) is None
-        assert chains.check(replace(chain, is_privileged=False), tweet) == "unknown_name"
-        parsed = parse_answer(chains.render(chain, "qwen3-vl", None), labels=LABELS)
-        assert chains.faithfulness(parsed, labels=LABELS, task=CONSTRAINTS) is None

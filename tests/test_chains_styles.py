@@ -28,8 +28,8 @@ def test_there_are_eight_full_styles_and_a_terse_one_with_three_wordings_each():
 @pytest.mark.parametrize(("name", "wording"), EVERY)
 def test_a_wording_says_all_four_constraints_of_every_name(name, wording):
     both = say(STYLES[name], wording, [ADA, ROME], CONSTRAINTS)
-    for said in (ADA.mention, ROME.mention, "PER", "LOC", "[[box 1]]"):
-        assert said in both
+    for claims in (ADA.mention, ROME.mention, "PER", "LOC", "[[box 1]]"):
+        assert claims in both
     assert verify(both, [ADA, ROME], labels=LABELS, task=CONSTRAINTS) is None
     # the same words with another claim are another text: nothing is left unsaid
     for other in (
@@ -43,11 +43,11 @@ def test_a_wording_says_all_four_constraints_of_every_name(name, wording):
 @pytest.mark.parametrize(("name", "wording"), EVERY)
 @pytest.mark.parametrize("task", [("span", "type"), ("groundable", "box")])
 def test_a_task_is_said_by_its_own_constraints_alone(name, wording, task):
-    said = [replace(s, type=s.type if "type" in task else None) for s in (ADA, ROME)]
+    claims = [replace(s, type=s.type if "type" in task else None) for s in (ADA, ROME)]
     if "box" not in task:
-        said = [replace(s, is_groundable=None, slot=None) for s in said]
-    text = say(STYLES[name], wording, said, task)
-    assert verify(text, said, labels=LABELS, task=task) is None
+        claims = [replace(s, is_groundable=None, slot=None) for s in claims]
+    text = say(STYLES[name], wording, claims, task)
+    assert verify(text, claims, labels=LABELS, task=task) is None
     assert ("[[box 1]]" in text) == ("box" in task)
     assert any(label in text for label in LABELS) == ("type" in task)
 
@@ -116,8 +116,8 @@ def n_tokens(text):
 @pytest.mark.parametrize("wording", range(3))
 def test_the_terse_style_is_at_most_64_tokens_for_two_entities(wording):
     shown = [Statement("Kevin Wayne Durant", type="PER", is_groundable=True, slot=k) for k in (1, 2)]
-    said = [shown[0], replace(shown[1], name="Oracle Arena")]
-    text = statements.SLOT.sub("[152, 131, 188, 140]", say(STYLES["terse"], wording, said, CONSTRAINTS))
+    claims = [shown[0], replace(shown[1], name="Oracle Arena")]
+    text = statements.SLOT.sub("[152, 131, 188, 140]", say(STYLES["terse"], wording, claims, CONSTRAINTS))
     assert n_tokens(text) <= 64
 
 
@@ -125,8 +125,11 @@ def test_slots_are_numbered_over_what_is_shown_and_stand_for_the_largest_box():
     two = ((0, 0, 2, 2), (0, 0, 9, 9))
     tweet = Example(
         "1", "demo", "train", ("Ada", "in", "Rome", "with", "Eve"),
-        (Entity("Ada", 0, 1, "PER", two), Entity("Rome", 2, 3, "LOC", ()), Entity("Eve", 4, 5, "PER", ((1, 1, 3, 3),))), LABELS,
-        image_size_px=(10, 10),
+        (
+            Entity("Ada", 0, 1, "PER", two), Entity("Rome", 2, 3, "LOC", ()),
+            Entity("Eve", 4, 5, "PER", ((1, 1, 3, 3),)),
+        ),
+        LABELS, image_size_px=(10, 10),
     )  # fmt: skip
     assert [s.slot for s in statements.of_example(tweet)] == [1, None, 2]
     assert statements.gold_boxes(tweet) == (boxes.largest(two), (1, 1, 3, 3))
@@ -134,14 +137,15 @@ def test_slots_are_numbered_over_what_is_shown_and_stand_for_the_largest_box():
 
 def test_mentions_of_one_name_are_told_apart():
     tweet = Example(
-        "1", "demo", "train", ("Rome", "or", "Rome"), (Entity("Rome", 0, 1, "LOC", ()), Entity("Rome", 2, 3, "ORG", ())), LABELS,
-        image_size_px=(10, 10),
+        "1", "demo", "train", ("Rome", "or", "Rome"),
+        (Entity("Rome", 0, 1, "LOC", ()), Entity("Rome", 2, 3, "ORG", ())), LABELS, image_size_px=(10, 10),
     )  # fmt: skip
-    said = statements.of_example(tweet)
-    assert [s.mention for s in said] == ['"Rome" (mention 1)', '"Rome" (mention 2)']
-    swapped = [replace(said[0], type="ORG"), replace(said[1], type="LOC")]
+    claims = statements.of_example(tweet)
+    assert [s.mention for s in claims] == ['"Rome" (mention 1)', '"Rome" (mention 2)']
+    swapped = [replace(claims[0], type="ORG"), replace(claims[1], type="LOC")]
     for style in STYLES.values():
-        assert verify(say(style, 0, said, CONSTRAINTS), said, labels=LABELS, task=CONSTRAINTS) is None
+        assert verify(say(style, 0, claims, CONSTRAINTS), claims, labels=LABELS, task=CONSTRAINTS) is None
         assert (
-            verify(say(style, 0, swapped, CONSTRAINTS), said, labels=LABELS, task=CONSTRAINTS) == "wrong_type"
+            verify(say(style, 0, swapped, CONSTRAINTS), claims, labels=LABELS, task=CONSTRAINTS)
+            == "wrong_type"
         )

@@ -23,11 +23,14 @@ EVE = Statement("Eve", type="PER", is_groundable=True, slot=2)
 ROME = Statement("Rome", type="LOC", is_groundable=False)
 
 
-def flaw(text, said=(ADA, EVE, ROME), **kwargs):
-    return verify(text, list(said), labels=LABELS, task=CONSTRAINTS, **kwargs)
+def flaw(text, claims=(ADA, EVE, ROME), **kwargs):
+    return verify(text, list(claims), labels=LABELS, task=CONSTRAINTS, **kwargs)
 
 
-GOOD = '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. The image does not show "Rome", a LOC.'
+GOOD = (
+    '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. '
+    'The image does not show "Rome", a LOC.'
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,8 @@ GOOD = '"Ada Byron" is a PER at [[box 1]]; so is "Eve" (PER), at [[box 2]]. The 
     [
         (GOOD, None),
         ("“Ada Byron”: person, [[box 1]]. “Eve”: person, [[box 2]]. “Rome”: location, absent.", None),
-        ('At [[box 1]], one sees "Ada Byron", a person. "Eve" is a PER. She is at [[box 2]]. "Rome" is a LOC. It isn\'t there.', None),
+        ('At [[box 1]], one sees "Ada Byron", a person. "Eve" is a PER. She is at [[box 2]]. '
+         '"Rome" is a LOC. It isn\'t there.', None),
         ('Is "Rome" shown? No. It is a LOC. "Ada Byron" PER [[box 1]]. "Eve" PER [[box 2]].', None),
         ("", "empty"),
         (" \n", "empty"),
@@ -63,16 +67,19 @@ def test_flaws_are_named(text, expected):
 
 
 PARAPHRASES = [
-    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. It also mentions "Rome", a '
-    "location (LOC), but nothing in the picture corresponds to it, so there is no box.",
+    'The tweet mentions "Eve", a person (PER). Looking at the picture, I can see her in the box [[box 2]]. '
+    'It also mentions "Rome", a location (LOC), but nothing in the picture corresponds to it, '
+    "so there is no box.",
     '"Eve" (PER) is clearly visible at [[box 2]], whereas "Rome" (LOC) cannot be seen anywhere.',
-    'In the image, a woman stands at [[box 2]]; this is "Eve", a PER. The city "Rome" is a LOC; the image gives no view of it.',
-    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], which matches. Next comes "Rome". It '
-    "is a city, i.e. LOC. I look for a skyline in the image but there is none.",
+    'In the image, a woman stands at [[box 2]]; this is "Eve", a PER. '
+    'The city "Rome" is a LOC; the image gives no view of it.',
+    'First, "Eve" is named. She is a singer, so PER. The image shows a woman in the region [[box 2]], '
+    'which matches. Next comes "Rome". It is a city, i.e. LOC. '
+    "I look for a skyline in the image but there is none.",
     'Names: "Eve" → PER, "Rome" → LOC. In the image: "Eve" at [[box 2]], and no sign of "Rome".',
     '- "Eve" | PER | grounded: [[box 2]]\n- "Rome" | LOC | not grounded',
-    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. What about "Rome"? The text '
-    "names it as a LOC, yet the picture does not depict it.",
+    'Who appears in the picture? A woman, framed by [[box 2]]; the text calls her "Eve", so this is a PER. '
+    'What about "Rome"? The text names it as a LOC, yet the picture does not depict it.',
 ]  # fmt: skip
 
 
@@ -128,10 +135,10 @@ def test_bait_is_said_to_be_shown_and_not_named():
 
 
 def test_names_within_names_and_names_that_hold_quotes():
-    said = (replace(ADA, name='The "Eve" Show', type="OTHER"), EVE)
+    claims = (replace(ADA, name='The "Eve" Show', type="OTHER"), EVE)
     text = '"The "Eve" Show" is OTHER at [[box 1]]. "Eve" is PER at [[box 2]].'
-    assert flaw(text, said) is None
-    assert flaw(text.replace('. "Eve"', ". She"), said) == "missing_name"
+    assert flaw(text, claims) is None
+    assert flaw(text.replace('. "Eve"', ". She"), claims) == "missing_name"
 
 
 def test_names_without_quotes_count_only_where_asked():
@@ -156,22 +163,22 @@ def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors
     rng = np.random.default_rng(0)
     n, passed = Counter(), Counter()
     for example in real("train", source)[::step]:
-        said = statements.of_example(example)
+        claims = statements.of_example(example)
         for name, style in STYLES.items():
             wording = int(rng.integers(3))
-            text = say(style, wording, said, example.constraints)
-            assert verify(text, said, labels=example.labels, task=example.constraints) is None, (
+            text = say(style, wording, claims, example.constraints)
+            assert verify(text, claims, labels=example.labels, task=example.constraints) is None, (
                 name,
                 wording,
                 text,
             )
             for kind in PLANTED:
-                wrong = plant(kind, said, example, rng)
+                wrong = plant(kind, claims, example, rng)
                 if wrong is not None:
                     text = say(style, wording, wrong, example.constraints)
                     n[kind] += 1
                     passed[kind] += (
-                        verify(text, said, labels=example.labels, task=example.constraints) is None
+                        verify(text, claims, labels=example.labels, task=example.constraints) is None
                     )
     assert min(n[kind] for kind in PLANTED) > 30
     assert all(passed[kind] <= 0.01 * n[kind] for kind in PLANTED), passed
@@ -181,9 +188,9 @@ def test_of_real_tweets_no_template_is_rejected_and_99_percent_of_planted_errors
 # ---------------------------------------------------------
 
 
-def edits(text, said, rng):
+def edits(text, claims, rng):
     """Texts with one error each: a label, a slot, a name or a denial changed in one place."""
-    for s in said:
+    for s in claims:
         others = [label for label in LABELS if label != s.type]
         for match in re.finditer(rf"\b{s.type}\b", text):
             yield "label", text[: match.start()] + rng.choice(others) + text[match.end() :]
@@ -199,7 +206,7 @@ def edits(text, said, rng):
         (" no", " yes"),
         ("not depicted", "depicted"),
     ):
-        if any(s.is_groundable is False for s in said) and old + "," in text + ",":
+        if any(s.is_groundable is False for s in claims) and old + "," in text + ",":
             yield "affirmed", text.replace(old, new, 1)
     if text.count("[[box 1]]") and text.count("[[box 2]]"):
         yield (
@@ -212,11 +219,11 @@ def test_99_percent_of_edited_texts_are_rejected(real):
     rng = random.Random(1)
     n, passed = Counter(), Counter()
     for example in real("dev")[::6]:
-        said = statements.of_example(example)
+        claims = statements.of_example(example)
         for style in STYLES.values():
-            text = say(style, rng.randrange(3), said, example.constraints)
-            for kind, wrong in edits(text, said, rng):
+            text = say(style, rng.randrange(3), claims, example.constraints)
+            for kind, wrong in edits(text, claims, rng):
                 n[kind] += 1
-                passed[kind] += verify(wrong, said, labels=example.labels, task=example.constraints) is None
+                passed[kind] += verify(wrong, claims, labels=example.labels, task=example.constraints) is None
     assert len(n) == 7
     assert all(passed[kind] <= 0.01 * n[kind] for kind in n), (passed, n)

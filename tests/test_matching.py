@@ -113,12 +113,12 @@ def test_pairing_is_one_to_one_and_complete(predicted, data):
 
 @given(st.integers(1, 4), st.integers(1, 4), st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3))))
 def test_the_largest_matching_is_as_large_as_any(n_left, n_right, edges):
-    found = largest_matching(n_left, n_right, lambda i, j: (i, j) in edges)
-    assert len({i for i, _ in found}) == len({j for _, j in found}) == len(found)
-    assert set(found) <= edges
+    result = largest_matching(n_left, n_right, lambda i, j: (i, j) in edges)
+    assert len({i for i, _ in result}) == len({j for _, j in result}) == len(result)
+    assert set(result) <= edges
     small, large = sorted((n_left, n_right))
     best = max(
         sum(((k, p[k]) if n_left <= n_right else (p[k], k)) in edges for k in range(small))
         for p in permutations(range(large), small)
     )
-    assert len(found) == best
+    assert len(result) == best

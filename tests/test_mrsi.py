@@ -104,8 +104,6 @@ def test_a_chain_file_of_another_version_cut_or_edited_is_refused(tmp_path, edit
 def test_what_cannot_be_built_is_told_in_a_sentence():
     with pytest.raises(UserError, match="unknown style 'sonnet'; choose from text-first"):
         mrsi.build_chains([TWEET], ["sonnet"], seed=0)
-    with pytest.raises(UserError, match="privileged chains need the testbed"):
-        mrsi.build_chains([replace(TWEET, image_only=None)], seed=0, privileged=True)
     with pytest.raises(UserError, match="a gold box and no image size"):
         mrsi.build_chains([replace(TWEET, image_size_px=None)], seed=0)
 
@@ -173,13 +171,6 @@ def test_worked_examples_mix_shown_and_not_shown_and_are_perfect():
     assert shots == mrsi.worked_examples(many[::-1], mrsi.Target("qwen3-vl", 0, 10**6), n=3)
     with pytest.raises(UserError, match="only 0 of 1 tweets have an entity"):
         mrsi.worked_examples(many[-1:], QWEN)
-
-
-def test_privileged_chains_name_the_bait_and_leave_it_out_of_the_answer():
-    for chain in mrsi.build_chains([TWEET], seed=0, privileged=True).chains:
-        assert '"Zed"' in chain.text
-        assert [s.name for s in chain.answer] == ["Ada Byron", "Rome"]
-    assert all("Zed" not in chain.text for chain in mrsi.build_chains([TWEET], seed=0).chains)
 
 
 def test_wordings_are_drawn_about_evenly():

@@ -1,4 +1,4 @@
-"""Prompts: they ask what the task's constraints ask, in both wordings, and the text of the tweet comes last."""
+"""Prompts ask what the task's constraints ask, in both wordings, and end with the text of the tweet."""
 
 from dataclasses import replace
 

@@ -18,23 +18,24 @@ LABELS = ("PER", "LOC", "ORG", "OTHER")
 A, HALF, FAR = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, HALF) = 0.6
 TWEET = Example(
     "1", "demo", "train", ("Ada", "Byron", "in", "Rome"),
-    (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ())), LABELS, image_size_px=(100, 100),
+    (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ())), LABELS,
+    image_size_px=(100, 100),
 )  # fmt: skip
 NOBODY = Example("2", "demo", "train", ("rain",), (), LABELS)
 
 
-def said(text, *boxes, type="PER"):
+def pred(text, *boxes, type="PER"):
     return PredictedEntity(text, type, boxes)
 
 
-ADA, ROME = said("Ada Byron", A), said("Rome", type="LOC")
+ADA, ROME = pred("Ada Byron", A), pred("Rome", type="LOC")
 
 
 def five(answer, gold=TWEET, **kwargs):
-    found = r.rewards(ParsedAnswer(tuple(answer)), gold, **kwargs)
+    result = r.rewards(ParsedAnswer(tuple(answer)), gold, **kwargs)
     return tuple(
         None if v is None else round(v, 4)
-        for v in (found.count, found.span, found.type, found.grounding, found.entailment)
+        for v in (result.count, result.span, result.type, result.grounding, result.entailment)
     )
 
 
@@ -45,24 +46,24 @@ def five(answer, gold=TWEET, **kwargs):
         ([], (0, 0, 0, 0, 0)),  # empty: R_u has one groundable gold in the denominator
         ([ADA], (0.5, 2 / 3, 0.5, 1, 0.5)),  # missing: 1/2, 2·1/3, 1/2, 1/1, 1/2
         (
-            [ADA, ROME, said("Eve", FAR)],
+            [ADA, ROME, pred("Eve", FAR)],
             (2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3),
         ),  # extra with a stray box: R_u 1/(1+1)
-        ([ADA, ROME, said("Eve")], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # extra without a box
+        ([ADA, ROME, pred("Eve")], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # extra without a box
         ([ADA, ROME, ROME], (2 / 3, 4 / 5, 2 / 3, 1, 2 / 3)),  # duplicate counts as an extra
         (
-            [said("Ada", A), ROME],
+            [pred("Ada", A), ROME],
             (1, 1 / 2, 1 / 2, 0, 1 / 2),
         ),  # boundary: touches, does not match; its box is no stray one
-        ([said("Ada Byron", A, type="ORG"), ROME], (1, 1, 0.5, 1, 1)),  # type
-        ([said("Ada Byron"), ROME], (1, 1, 1, 0, 0.5)),  # box wanted and not given
+        ([pred("Ada Byron", A, type="ORG"), ROME], (1, 1, 0.5, 1, 1)),  # type
+        ([pred("Ada Byron"), ROME], (1, 1, 1, 0, 0.5)),  # box wanted and not given
         (
-            [ADA, said("Rome", FAR, type="LOC")],
+            [ADA, pred("Rome", FAR, type="LOC")],
             (1, 1, 1, 0.5, 0.5),
         ),  # given and not wanted: a stray box, 1/(1+1)
-        ([said("Ada Byron", HALF), ROME], (1, 1, 1, 0.6, 1)),  # IoU 0.6 > σ
+        ([pred("Ada Byron", HALF), ROME], (1, 1, 1, 0.6, 1)),  # IoU 0.6 > σ
         (
-            [said("Ada Byron", FAR), ROME],
+            [pred("Ada Byron", FAR), ROME],
             (1, 1, 1, 0, 1),
         ),  # misses, but the entity is rightly said to be shown
     ],
@@ -85,41 +86,42 @@ def test_malformed_answers_score_zero_and_absent_constraints_none():
 
 def test_tweets_without_entities():
     assert five([], NOBODY) == (1, 1, 1, 1, 1)
-    assert five([said("Eve")], NOBODY) == (
+    assert five([pred("Eve")], NOBODY) == (
         0,
         0,
         0,
         1,
         0,
     )  # R_u has nothing to say: no groundable gold and no box
-    assert five([said("Eve", A)], NOBODY) == (0, 0, 0, 0, 0)
+    assert five([pred("Eve", A)], NOBODY) == (0, 0, 0, 0, 0)
 
 
 def test_nothing_groundable_and_no_box_is_right_only_when_something_is_touched():
     rome = Example("3", "d", "train", ("Rome",), (Entity("Rome", 0, 1, "LOC", ()),), LABELS)
     assert five([ROME], rome)[3] == 1
     assert five([], rome)[3] == 0
-    assert five([said("Eve")], rome)[3] == 0
+    assert five([pred("Eve")], rome)[3] == 0
 
 
 def test_any_of_several_gold_boxes_may_be_hit():
     two = Example(
         "3", "d", "train", ("Ada",), (Entity("Ada", 0, 1, "PER", (FAR, A)),), LABELS, image_size_px=(100, 100)
     )
-    assert five([said("Ada", A)], two)[3] == five([said("Ada", FAR)], two)[3] == 1
+    assert five([pred("Ada", A)], two)[3] == five([pred("Ada", FAR)], two)[3] == 1
 
 
 def test_sigma_is_exclusive_and_the_plain_count_ratio_pays_for_fillers():
-    at_half = said("Ada Byron", (0, 0, 10, 5))  # IoU exactly 0.5
+    at_half = pred("Ada Byron", (0, 0, 10, 5))  # IoU exactly 0.5
     assert five([at_half, ROME])[3] == 0
     assert five([at_half, ROME], sigma=0.49)[3] == 0.5
-    fillers = [said("x"), said("y")]
+    fillers = [pred("x"), pred("y")]
     assert five(fillers)[0] == 0
     assert five(fillers, count_rule="ratio")[0] == 1
 
 
-PERFECT, OTHER = [ADA, ROME], [said("Ada Byron"), ROME]
-STATED = '"Ada Byron" : PER , shown at [0, 0, 10, 9] ; "Rome" : LOC , not shown ;'  # IoU 0.9 with the box of the answer
+PERFECT, OTHER = [ADA, ROME], [pred("Ada Byron"), ROME]
+STATED = '"Ada Byron" : PER , shown at [0, 0, 10, 9] ; "Rome" : LOC , not shown ;'
+"""The box has IoU 0.9 with that of the answer."""
 
 
 @pytest.mark.parametrize(
@@ -136,8 +138,8 @@ STATED = '"Ada Byron" : PER , shown at [0, 0, 10, 9] ; "Rome" : LOC , not shown 
 def test_an_answer_earns_nothing_without_the_reasoning_that_is_asked_of_it(think, answer, earns_when):
     parsed = parse_answer(write_answer(answer, think=think), labels=LABELS)
     for reasoning, earns in zip(("free", "present", "agreeing"), earns_when, strict=True):
-        found = r.rewards(parsed, TWEET, reasoning=reasoning)
-        assert found == (
+        result = r.rewards(parsed, TWEET, reasoning=reasoning)
+        assert result == (
             r.rewards(ParsedAnswer(tuple(answer)), TWEET) if earns else r.Rewards(0.0, 0.0, 0.0, 0.0, 0.0)
         )
         assert (r.worthless(parsed, TWEET, reasoning=reasoning) is None) == earns
@@ -167,9 +169,9 @@ def test_what_reasoning_is_asked_reaches_the_functions_that_reward():
 
 
 def test_lambdas_weigh_the_sum():
-    found = r.Rewards(1.0, 0.5, 0.25, 0.2, 0.1)
-    assert found.total() == pytest.approx(2.05)
-    assert found.total((2, 0, 0, 0, 10)) == pytest.approx(3.0)
+    result = r.Rewards(1.0, 0.5, 0.25, 0.2, 0.1)
+    assert result.total() == pytest.approx(2.05)
+    assert result.total((2, 0, 0, 0, 10)) == pytest.approx(3.0)
 
 
 def is_perfect(answer, gold):
@@ -241,8 +243,8 @@ def test_no_repair_lowers_any_reward(world):
 
 def test_a_repair_may_take_the_words_of_another_name():
     rome = replace(TWEET, entities=(TWEET.entities[0], Entity("in Rome", 2, 4, "LOC", ())))
-    assert five([said("Ada"), said("Byron in")], rome)[0] == 1
-    assert five([said("Ada Byron"), said("Byron in")], rome)[0] == 0.5
+    assert five([pred("Ada"), pred("Byron in")], rome)[0] == 1
+    assert five([pred("Ada Byron"), pred("Byron in")], rome)[0] == 0.5
 
 
 @given(worlds())

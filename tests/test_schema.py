@@ -8,8 +8,9 @@ import pytest
 from mcr_lib.schema import Entity, Example, ImageOnly, checksum
 
 TWEET = Example(
-    "7", "demo", "dev", ("Go", "Kevin", "Durant", "!"), (Entity("Kevin Durant", 1, 3, "PER", ((1, 2, 3, 4), (5, 6, 7, 8.5))),),
-    ("PER", "LOC"), images=("a.jpg",), image_size_px=(10, 20), image_only=(ImageOnly("Rome", "LOC", ((1, 1, 2, 2),)),),
+    "7", "demo", "dev", ("Go", "Kevin", "Durant", "!"),
+    (Entity("Kevin Durant", 1, 3, "PER", ((1, 2, 3, 4), (5, 6, 7, 8.5))),), ("PER", "LOC"),
+    images=("a.jpg",), image_size_px=(10, 20), image_only=(ImageOnly("Rome", "LOC", ((1, 1, 2, 2),)),),
 )  # fmt: skip
 
 

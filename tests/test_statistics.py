@@ -55,17 +55,19 @@ def test_the_paired_test_sees_a_small_difference_on_the_same_tweets():
     a = np.ones(400, dtype=int)
     b = a.copy()
     b[:12] = 0  # always in one direction
-    found = paired_test(Ratio(a, a), Ratio(b, a), n_resamples=999, rng=np.random.default_rng(0))
-    assert found.difference == pytest.approx(3.0)
-    assert found.p_value < 0.005
-    assert 0 < found.ci95[0] < 3 < found.ci95[1]
+    result = paired_test(Ratio(a, a), Ratio(b, a), n_resamples=999, rng=np.random.default_rng(0))
+    assert result.difference == pytest.approx(3.0)
+    assert result.p_value < 0.005
+    assert 0 < result.ci95[0] < 3 < result.ci95[1]
 
 
 def test_exact_p_value_of_a_case_that_can_be_counted():
     # two tweets that both differ by +1: of the four swaps two (none, both) are as extreme, so p = 1/2
     ones, zeros = np.ones(2, dtype=int), np.zeros(2, dtype=int)
-    found = paired_test(Ratio(ones, ones), Ratio(zeros, ones), n_resamples=4000, rng=np.random.default_rng(0))
-    assert found.p_value == pytest.approx(0.5, abs=0.03)
+    result = paired_test(
+        Ratio(ones, ones), Ratio(zeros, ones), n_resamples=4000, rng=np.random.default_rng(0)
+    )
+    assert result.p_value == pytest.approx(0.5, abs=0.03)
 
 
 def test_the_interval_of_an_f1_is_that_of_a_plain_loop_over_resampled_tweets():
@@ -113,10 +115,10 @@ def test_the_p_value_of_an_f1_is_that_of_all_swaps_counted_out():
             (b, a) if is_swapped else (a, b) for a, b, is_swapped in zip(first, second, swaps, strict=True)
         ]
         n_as_large += abs(f1([a for a, _ in pairs]) - f1([b for _, b in pairs])) >= abs(observed) - 1e-9
-    found = paired_test(ratios(first)["f1"], ratios(second)["f1"], n_resamples=8000, rng=rng)
-    assert found.difference == pytest.approx(observed)
-    assert found.p_value == pytest.approx(n_as_large / 1024, abs=0.015)
-    assert 0.005 < found.p_value < 0.2  # a case in which the test has something to weigh
+    result = paired_test(ratios(first)["f1"], ratios(second)["f1"], n_resamples=8000, rng=rng)
+    assert result.difference == pytest.approx(observed)
+    assert result.p_value == pytest.approx(n_as_large / 1024, abs=0.015)
+    assert 0.005 < result.p_value < 0.2  # a case in which the test has something to weigh
 
 
 def test_files_of_different_length_cannot_be_compared():
@@ -142,7 +144,7 @@ def test_a_ratio_without_denominator_is_undefined_and_summed_up_as_zero():
 
 
 @pytest.mark.parametrize(
-    ("test", "said"),
+    ("test", "expected"),
     [
         (PairedTest(-2.0, (-3.0, -1.0), 0.01, 10), "a is worse than b by 2.00 points of F1"),
         (PairedTest(2.0, (-0.1, 4.0), 0.01, 10), "cannot be told apart"),  # the interval holds zero
@@ -150,8 +152,8 @@ def test_a_ratio_without_denominator_is_undefined_and_summed_up_as_zero():
         (PairedTest(2.0, (0.1, 4.0), 0.0002, 10), "p < 0.001"),
     ],
 )
-def test_a_verdict_needs_both_the_interval_and_the_test(test, said):
-    assert said in verdict(test, first="a", second="b")
+def test_a_verdict_needs_both_the_interval_and_the_test(test, expected):
+    assert expected in verdict(test, first="a", second="b")
 
 
 def counts(rng, shape):
@@ -168,7 +170,7 @@ def test_the_interval_over_seeds_is_that_of_a_plain_loop_over_drawn_seeds_and_tw
         for seed, kept in enumerate((here, here, ~here)):
             numerator[seed, ~kept] = denominator[seed, ~kept] = 0
     seeds = [[(sign, Ratio(num[s], den[s])) for sign, (num, den) in ((1, a), (-1, b))] for s in range(3)]
-    found = over_seeds(seeds, resamples(n, 4000, np.random.default_rng(1)), np.random.default_rng(2))
+    result = over_seeds(seeds, resamples(n, 4000, np.random.default_rng(1)), np.random.default_rng(2))
     drawn = []
     for _ in range(2000):
         tweets, differences = rng.integers(n, size=n), []
@@ -176,12 +178,12 @@ def test_the_interval_over_seeds_is_that_of_a_plain_loop_over_drawn_seeds_and_tw
             share = [num[s][tweets].sum() / den[s][tweets].sum() for num, den in (a, b)]
             differences.append(100 * (share[0] - share[1]))
         drawn.append(sum(differences) / 3)
-    assert found.per_seed == pytest.approx(
+    assert result.per_seed == pytest.approx(
         [100 * (a[0][s].sum() / a[1][s].sum() - b[0][s].sum() / b[1][s].sum()) for s in range(3)]
     )
-    assert found.mean == pytest.approx(sum(found.per_seed) / 3)
+    assert result.mean == pytest.approx(sum(result.per_seed) / 3)
     low, high = sorted(drawn)[49], sorted(drawn)[1949]
-    assert found.ci95 == pytest.approx((low, high), abs=0.06 * (high - low))
+    assert result.ci95 == pytest.approx((low, high), abs=0.06 * (high - low))
 
 
 def coverage(between_seeds, noise, rng, n=300, n_simulations=200):
@@ -216,13 +218,13 @@ def test_intervals_over_three_seeds_cover_a_known_effect_as_told():
 def test_one_seed_has_the_interval_over_its_tweets_and_shows_nothing():
     rng = np.random.default_rng(9)
     ratio, weights = coin(rng, 300, 0.7), resamples(300, 500, rng)
-    found = over_seeds([[(1, ratio)]], weights, rng)
-    assert found.ci95 == pytest.approx(interval95(ratio, weights))
-    assert verdict_over_seeds(found) == "too few seeds"
+    result = over_seeds([[(1, ratio)]], weights, rng)
+    assert result.ci95 == pytest.approx(interval95(ratio, weights))
+    assert verdict_over_seeds(result) == "too few seeds"
 
 
 @pytest.mark.parametrize(
-    ("per_seed", "ci95", "sign", "said"),
+    ("per_seed", "ci95", "sign", "expected"),
     [
         ((1.0, 2.0, 3.0), (0.2, 3.5), 1, "shown"),
         ((1.0, 2.0, 3.0), (0.2, 3.5), -1, "the opposite is shown"),
@@ -236,9 +238,9 @@ def test_one_seed_has_the_interval_over_its_tweets_and_shows_nothing():
     ],
 )
 def test_an_effect_counts_as_shown_when_every_seed_has_its_sign_and_the_interval_excludes_zero(
-    per_seed, ci95, sign, said
+    per_seed, ci95, sign, expected
 ):
-    assert verdict_over_seeds(OverSeeds(per_seed, ci95), sign=sign) == said
+    assert verdict_over_seeds(OverSeeds(per_seed, ci95), sign=sign) == expected
 
 
 def test_numbers_over_seeds_that_are_undefined_are_refused():

@@ -246,7 +246,6 @@ def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp
         (["--styles", "terse,sonnet"], "unknown style 'sonnet'; choose from text-first"),
         (["--source", "snli"], "unknown source 'snli'"),
         (["--d1-share", "1.5"], "--d1-share is 1.5; expected a share in [0, 1]"),
-        (["--privileged"], "privileged chains need the testbed"),
         (["--split", "deev"], "deev"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Degraded answers: perfect at full accuracy, wrong in the one decision that is lowered, and in nothing else."""
+"""Degraded answers: perfect at full accuracy, wrong in the one lowered decision and in nothing else."""
 
 import numpy as np
 import pytest

@@ -78,7 +78,6 @@ def build_chains(
     styles: Sequence[str] = (),
     *,
     seed: int,
-    privileged: bool = False,
     n_wordings: int | None = None,
     ask: Ask | None = None,
     source: chains.Source = "llm",
@@ -87,31 +86,25 @@ def build_chains(
 
     Args:
         styles: names of `styles.STYLES`; empty = all.
-        privileged: also name what only the image shows (testbed).
         n_wordings: how many wordings of each style are used; `None` = all.
         ask: rewrites every chain by a language model where the verifier takes it; `None` = templates.
         source: what rewritten chains are marked with, "llm" or "mllm".
 
     Raises:
-        UserError: an unknown style, a gold box without an image size, or privileged chains of tweets whose
-            bait is unknown.
+        UserError: an unknown style, or a gold box without an image size.
         ValueError: a template that does not pass: a bug of ours.
     """
     styles = known_styles(styles)
     built: list[Chain] = []
     n_asked, n_fallen_back, rejects = 0, 0, Counter()
     for example in examples:
-        if privileged and example.image_only is None:
-            raise UserError(
-                f"{example.source} does not say what only the image shows; privileged chains need the testbed"
-            )
         if example.image_size_px is None and gold_boxes(example):
             raise UserError(
                 f"tweet {example.id} of {example.source} has a gold box and no image size, so no model can be told where it is"
             )
         for style in styles:
             rng = np.random.default_rng(_number(seed, example.id, style))
-            chain = chains.build(example, style, rng, privileged=privileged, n_wordings=n_wordings)
+            chain = chains.build(example, style, rng, n_wordings=n_wordings)
             if (flaw := chains.check(chain, example)) is not None:
                 raise ValueError(
                     f"the {style} template of {example.id} does not pass the verifier: {flaw}\n{chain.text}"

@@ -21,9 +21,9 @@ from typing import Any
 
 from mcr_lib import boxes
 from mcr_lib.answer import Mode, ParsedAnswer, parse_answer
+from mcr_lib.answer_reader import whole_characters
 from mcr_lib.data.files import read_jsonl, write_jsonl
 from mcr_lib.errors import UserError
-from mcr_lib.loose_json import whole_characters
 from mcr_lib.schema import Example, PredictedEntity
 
 KIND = "predictions"

@@ -213,6 +213,15 @@ def _chance_box(rng: Random) -> Box:
     return (x1, y1, x2, y2)
 
 
+BAIT_TEXTS = {
+    "default": "The image also shows {m}, which the text does not name.",
+    "checklist": "* {m}\n- shown, but no words of the text",
+    "table": "| {m} | in view: yes | not in the text |",
+    "terse": "{m} , shown , not in text ;",
+}
+"""Style -> text about bait. Chains no longer have it; the tokenizer of the base keeps its words."""
+
+
 def texts() -> Sequence[str]:
     """Every text whose words the tokenizer keeps whole."""
     sample = [testbed.make("gmner", "train", 3).example, testbed.make("gmner", "train", 4).example]
@@ -228,8 +237,8 @@ def texts() -> Sequence[str]:
     ]
     asked += [*TYPE_REASONS.values(), *prompts.TYPE_WORDS.values()]
     asked += ["user assistant Where is each? List what the image shows. seen: at ; [ ]", " ".join(LABELS)]
-    for style in STYLES.values():
-        asked += [*style.nobody, style.bait]
+    for name, style in STYLES.items():
+        asked += [*style.nobody, BAIT_TEXTS.get(name, BAIT_TEXTS["default"])]
         asked += [
             text
             for wording in style.wordings

@@ -32,7 +32,7 @@ written from templates.
 - Seed {seed}, chains_version {chains_version}, gold of D1 {gold_of_d1}.
 - Every chain passes the verifier: of each name it states the type, the groundability and the box, \
 and nothing else.
-- Privileged (names what only the image shows): {is_privileged}.
+- Privileged (names what only the image shows): no.
 
 | style | form | chains |
 |---|---|---|{rows}
@@ -78,7 +78,6 @@ def add_commands(commands: Any) -> None:
     add("--styles", metavar="NAMES", help="separated by commas (default: all)")
     add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
     add("--seed", type=int, default=0, help="of D1 and of the wordings (default: %(default)s)")
-    add("--privileged", action="store_true", help="also name what only the image shows (testbed)")
     for parser, run in ((check, _check), (score, _score), (build, _build)):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.set_defaults(run=run)
@@ -122,13 +121,13 @@ def _build(given: argparse.Namespace) -> int:
     wanted = [name.strip() for name in given.styles.split(",")] if given.styles else ()
     examples = load_split(given.source, given.root, split=given.split, version=given.version)
     d1, d2 = mrsi.split_d1_d2(examples, d1_share=given.d1_share, seed=given.seed)
-    built = mrsi.build_chains(d1, wanted, seed=given.seed, privileged=given.privileged)
+    built = mrsi.build_chains(d1, wanted, seed=given.seed)
     out, styles = Path(given.out), Counter(chain.style for chain in built.chains)
     digest = mrsi.write_chains(out / "chains.jsonl", built.chains, d1)
     facts = {
         "source": examples[0].source if examples else given.source, "split": given.split,
         "chains_version": CHAINS_VERSION, "seed": given.seed, "d1_share": given.d1_share,
-        "privileged": given.privileged, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
+        "privileged": False, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
         "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
     }  # fmt: skip
     card = _card(facts, d1)
@@ -152,6 +151,4 @@ def _card(facts: Mapping[str, Any], d1: Sequence[Example]) -> str:
     entities = [entity for example in d1 for entity in example.entities]
     n_shown = sum(bool(entity.is_groundable) for entity in entities)
     rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in facts["styles"].items())
-    is_privileged = "yes" if facts["privileged"] else "no"
-    counts = {"n_entities": len(entities), "n_shown": n_shown, "rows": rows, "is_privileged": is_privileged}
-    return _CARD.format(**facts, **counts)
+    return _CARD.format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)

@@ -290,17 +290,6 @@ def target_rows(examples: Iterable[Example], target: mrsi.Target) -> Rows:
     return rows
 
 
-def told_with_bait(built: Iterable[Chain]) -> str:
-    """The chains of the first tweet that has bait, to read."""
-    with_bait = (chain for chain in built if "does not name" in chain.text)
-    first = next(with_bait, None)
-    return (
-        "no tweet of D1 has bait"
-        if first is None
-        else chains_text([first, *(c for c in with_bait if c.id == first.id)][:3])
-    )
-
-
 def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Target) -> bool:
     """Whether every gold answer, written for a backbone and parsed again, earns the maximum reward."""
     space = box_format(target.family).space
@@ -314,21 +303,14 @@ def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Tar
 
 
 def write_all(
-    folder: RunFolder,
-    d1: Sequence[Example],
-    d2: Sequence[Example],
-    built: mrsi.Built,
-    privileged: mrsi.Built | None = None,
+    folder: RunFolder, d1: Sequence[Example], d2: Sequence[Example], built: mrsi.Built
 ) -> list[str]:
     """Write D1, D2, the chains and the counts of rejects into the run folder; returns a line per file."""
     lines = write_examples(folder, {name: half for name, half in (("d1", d1), ("d2", d2)) if half})
-    rejects = {}
-    for name, made in (("template", built), ("privileged", privileged)):
-        if made is not None:
-            path = folder.chains(name)
-            digest = mrsi.write_chains(path, made.chains, d1)
-            lines.append(f"{path.name}: {len(made.chains):,} chains, sha256 {digest[:12]}")
-            counts = {"chains": len(made.chains), "asked": made.n_asked, "fallen_back": made.n_fallen_back}
-            rejects[name] = {**counts, "rejects": dict(made.rejects)}
-    write_json(folder.chains("template").with_name("rejects.json"), rejects)
+    path = folder.chains("template")
+    digest = mrsi.write_chains(path, built.chains, d1)
+    lines.append(f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}")
+    counts = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back}
+    rejects = {**counts, "rejects": dict(built.rejects)}
+    write_json(path.with_name("rejects.json"), {"template": rejects})
     return [*lines, f"rejects.json: {built.rejects.total():,} rejected"]
