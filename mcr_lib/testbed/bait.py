@@ -7,7 +7,7 @@ from PIL import Image
 
 from mcr_lib import bias
 from mcr_lib.data.chance import pick
-from mcr_lib.data.counterfactuals import TRIES, Edit, share_covered, shown
+from mcr_lib.data.probes import TRIES, Edit, share_covered, shown
 from mcr_lib.schema import Example, ImageOnly
 from mcr_lib.testbed.drawing import emblem
 from mcr_lib.testbed.world import BEINGS
