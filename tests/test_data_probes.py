@@ -115,9 +115,7 @@ def test_a_swapped_image_shows_nothing_of_which_a_word_is_in_the_text():
         ["Kit", "Zoe"],
     )
     assert not any(e.boxes_xyxy_px for e in new.entities)
-    assert (
-        probes.swapped(TWEET, replace(kit, image_only=None)).image_only is None
-    )  # unknown stays unknown
+    assert probes.swapped(TWEET, replace(kit, image_only=None)).image_only is None  # unknown stays unknown
 
 
 def test_muting_takes_every_mention_of_what_is_shown_and_keeps_the_spans_of_the_rest():
@@ -155,14 +153,10 @@ def test_an_erased_entity_is_painted_over_to_the_pixel_and_the_others_stay():
     counts = {colour: n for n, colour in edit.image.getcolors()}
     # the rest is 7,500 white and 400 blue of 7,900: mean (242, 242, 252)
     assert counts == {WHITE: 7500, BLUE: 400, (242, 242, 252): 100}
-    both = {
-        tuple(e.text for e in probes.erased(TWEET, picture(), Random(k)).changed) for k in range(9)
-    }
+    both = {tuple(e.text for e in probes.erased(TWEET, picture(), Random(k)).changed) for k in range(9)}
     assert both == {("Ada", "Ada"), ("Oslo",)}
     oslo = next(
-        e
-        for k in range(9)
-        if (e := probes.erased(TWEET, picture(), Random(k))).changed[0].text == "Oslo"
+        e for k in range(9) if (e := probes.erased(TWEET, picture(), Random(k))).changed[0].text == "Oslo"
     )
     assert [e.boxes_xyxy_px for e in oslo.example.entities] == [(ADA,), (), (ADA,), ()]
 

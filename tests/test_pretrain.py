@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import resource
+import runpy
 import shutil
 import signal
 from dataclasses import replace
@@ -25,7 +26,6 @@ from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity
-from mcr_lib.study.commands.cli import main
 from mcr_lib.testbed import drawing
 from mcr_lib.testbed.world import BEINGS
 from mcr_lib.training import backbones
@@ -33,9 +33,8 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.nano
 
-SMALL = replace(
-    pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in zip(pretrain.RECIPE.phases, (2, 7, 2), strict=True))
-)  # fmt: skip
+STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2), strict=True)
+SMALL = replace(pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in STEPS))
 BASE = REPOSITORY / "data" / "tiny-base"
 
 
@@ -159,7 +158,11 @@ def test_some_captions_name_what_only_the_picture_tells(some_rows):
 def test_a_row_is_a_function_of_task_seed_and_place(some_rows):
     for task, known in some_rows.items():
         again = next(tasks.rows(task, seed=0, start=7))
-        assert (again.chat, again.answer, again.looks) == (known[7].chat, known[7].answer, known[7].looks)
+        assert (again.chat, again.answer, again.evidence) == (
+            known[7].chat,
+            known[7].answer,
+            known[7].evidence,
+        )
 
 
 def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
@@ -173,7 +176,9 @@ def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
 def test_looks_rest_on_the_cells_of_the_box_and_on_the_words(fresh, batcher):
     tokenizer = fresh.processor.tokenizer
     row = next(
-        row for row in tasks.rows("where", seed=0) if tasks.ABSENT in row.looks and any(map(len, row.looks))
+        row
+        for row in tasks.rows("where", seed=0)
+        if tasks.ABSENT in row.evidence and any(map(len, row.evidence))
     )
     batch = batcher([row])
     ids = batch.inputs["input_ids"][0].tolist()
@@ -188,7 +193,7 @@ def test_looks_rest_on_the_cells_of_the_box_and_on_the_words(fresh, batcher):
         (q, w): t.nonzero().flatten().tolist()
         for (_, q), t, w in zip(batch.queries.tolist(), batch.targets, batch.is_word.tolist(), strict=True)
     }
-    for k, look in zip(at, row.looks, strict=True):
+    for k, look in zip(at, row.evidence, strict=True):
         expected = (
             [0] if look == tasks.ABSENT else [first + cell for cell in cells_of(look[0], height, width)]
         )
@@ -264,14 +269,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_checkpoint_before_stays(tmp_p
 def test_measures_count_bait_and_boxes(fresh):
     found = measure.measure(fresh, split="dev", n=2)
     assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
-    assert not any(bars.met(found).values())
+    assert not any(bars.reached(found).values())
     good = {
         "caption": {"mner_f1": 95.0, "box_accuracy": 80.0},
         "gmner": {"false_grounding": 60.0},
         "bait": {"named_rate": 20.0, "named_rate_blank": 1.0},
     }
-    assert all(bars.met(good).values())
-    assert not bars.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})[
+    assert all(bars.reached(good).values())
+    assert not bars.reached({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})[
         "bait named because of the picture"
     ]
 
@@ -279,7 +284,7 @@ def test_measures_count_bait_and_boxes(fresh):
 def test_the_committed_base_follows_its_recipe(tmp_path):
     """The first steps, made again, have the losses of the committed log."""
     card = json.loads((BASE / "backbone.json").read_text())
-    assert card["recipe"] == json.loads(json.dumps(pretrain.as_told(pretrain.RECIPE)))
+    assert card["recipe"] == json.loads(json.dumps(pretrain.RECIPE.to_json()))
     logged = [json.loads(line) for line in (BASE / "log.jsonl").read_text().splitlines()]
     made = []
     pretrain.pretrain(pretrain.RECIPE, tmp_path, device="cpu", stop_after=2, report=made.append)
@@ -307,7 +312,8 @@ def test_a_saved_backbone_comes_back_but_for_the_rounding_of_its_file(fresh, sav
 
 @pytest.mark.parametrize("share", ["0", "1.5", "-1"])
 def test_an_impossible_share_of_the_recipe_is_told_in_a_sentence(share, tmp_path, capsys):
-    assert main(["testbed", "pretrain", "--out", str(tmp_path / "run"), "--share", share]) == 2
+    main = runpy.run_path(str(BASE / "make" / "__main__.py"), run_name="make")["main"]
+    assert main(["--out", str(tmp_path / "run"), "--share", share]) == 2
     assert "expected a share in (0, 1]" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

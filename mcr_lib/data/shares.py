@@ -13,8 +13,8 @@ V2_SHARES = {
     "groundable: PER": 0.6498, "groundable: LOC": 0.0916, "groundable: ORG": 0.2704,
     "groundable: OTHER": 0.2678, "groundable": 0.4036, "groundable with several boxes": 0.0900,
     "tweets with 0 entities": 0.0527, "tweets with 1 entity": 0.4274, "tweets with 2 entities": 0.3533,
-    "tweets with 3 entities": 0.1316,
-    "tweets with 4 entities": 0.0280, "tweets with 5 or more entities": 0.0070,
+    "tweets with 3 entities": 0.1316, "tweets with 4 entities": 0.0280,
+    "tweets with 5 or more entities": 0.0070,
     "tweets that show nothing they name": 0.4388, "tweets that show some and lack some": 0.2937,
     "tweets that do so within one type": 0.1008, "tweets that name something twice": 0.0096,
 }  # fmt: skip
