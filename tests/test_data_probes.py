@@ -28,8 +28,8 @@ TEXT = ("Hey", "@", "Ada", "and", "Bob", ",", "Ada", "in", "Oslo", "!")
 TWEET = Example(
     "t1", "demo", "test", TEXT,
     (
-        Entity("Ada", 2, 3, "PER", (ADA,)), Entity("Bob", 4, 5, "PER", ()), Entity("Ada", 6, 7, "PER", (ADA,)),
-        Entity("Oslo", 8, 9, "LOC", (OSLO,)),
+        Entity("Ada", 2, 3, "PER", (ADA,)), Entity("Bob", 4, 5, "PER", ()),
+        Entity("Ada", 6, 7, "PER", (ADA,)), Entity("Oslo", 8, 9, "LOC", (OSLO,)),
     ),
     LABELS, image_size_px=(100, 80), image_only=(),
 )  # fmt: skip

@@ -15,11 +15,9 @@ __all__ = ["COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A data set that can be loaded by name.
+    """A data set that can be loaded by name, in these versions (the default first).
 
     Args:
-        layout: of its text files.
-        versions: the default first.
         coarse_of: type -> coarser type used in published statistics; empty = the types themselves.
     """
 
@@ -69,10 +67,9 @@ def load_split(
     """Load the tweets of one split in file order.
 
     Args:
-        source: a key of `SOURCES`.
         root: parent of the data set's own folder.
         split: "train", "dev", "test", or the name of another file in the folder.
-        version: of the annotation; `None` = the default of the source.
+        version: `None` = the default of the source.
         images_dir: searched for images by id, at any depth; `None` = no images. A tweet whose image is not
             there gets none.
 

@@ -16,13 +16,11 @@ _HEAD = "IMGID:"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample as written in the file.
+    """One sample as written in the file; its id is safe as a file name.
 
     Args:
-        id: the text after `IMGID:`; safe as a file name.
         line: number of its `IMGID:` line, from 1; token k is on line `line + 1 + k`.
-        tokens: the first column.
-        columns: the other columns, one tuple of tags per column.
+        columns: those after the token, one tuple of tags per column.
     """
 
     id: str

@@ -111,14 +111,11 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Result of `check`.
+    """Result of `check` for a source and version.
 
     Args:
-        source: name and version.
         found: split or "all" -> statistic -> value.
         expected: likewise, as far as values are expected.
-        images: state of the images.
-        quirks: of the files.
         n_types: type -> number of entities, over all splits.
     """
 
@@ -141,7 +138,7 @@ class CheckReport:
 
     @property
     def verdict(self) -> str:
-        """All differences, one per line, or a sentence that there is none."""
+        """All differences, one per line, or one sentence if all is as expected or nothing is."""
         if not self.expected:
             return f"Nothing is published about {self.source}: its statistics are held against nothing."
         n = sum(len(statistics) for statistics in self.expected.values())

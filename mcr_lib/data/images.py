@@ -112,9 +112,7 @@ class ImageReport:
     """State of the images of some examples.
 
     Args:
-        n_examples: number of examples.
-        counts: number of images "present", "missing", "unreadable", "of another size than annotated"; the
-            last are also present.
+        counts: images "present", "missing", "unreadable", "of another size than annotated" (also present).
         problems: one sentence per image that is unreadable or of another size, in order.
     """
 
@@ -152,8 +150,7 @@ def usable_images(
     """Return the examples with a usable image, each with its image size, and a report on all.
 
     Args:
-        on_bad_image: what to do about images that are missing, unreadable or of another size than annotated:
-            "error" stops, "skip" leaves their examples out.
+        on_bad_image: an image is missing, unreadable or of another size than annotated: stop, or skip it.
 
     Raises:
         UserError: some image cannot be used and `on_bad_image` is "error"; the message gives the first.

@@ -37,10 +37,9 @@ Ask = Callable[[Example, str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Chains and how they were built.
+    """Verified chains per tweet and style, and how they were built.
 
     Args:
-        chains: verified, per tweet and style, in the order of the input.
         n_asked: chains that a language model was asked to rewrite.
         n_fallen_back: of these, chains that stay templates because no try passed.
         rejects: flaw -> rejected tries.
@@ -188,8 +187,7 @@ class Target:
 
     Args:
         family: a key of `boxes.BOX_FORMATS`.
-        min_pixels: fewest pixels of a resized image.
-        max_pixels: most pixels of a resized image.
+        min_pixels: of a resized image, as `max_pixels`.
         wording: of prompts.
     """
 
@@ -215,7 +213,6 @@ def sft_rows(
     Args:
         built: verified chains; without reasoning, one style per tweet is enough.
         examples: id -> tweet.
-        prompt: one of `prompts.KINDS`.
         with_reasoning: `False` = the answer alone (plain SFT).
     """
     for chain in built:

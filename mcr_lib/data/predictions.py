@@ -33,10 +33,8 @@ class Prediction:
     """One row of a predictions file.
 
     Args:
-        id: of the tweet.
         answer: raw text of the model, or the list of entities as text.
         is_finished: whether the row has `entities`: boxes in original pixels, text not from a model.
-        coordinate_space: of the boxes in `answer`.
         model_size: (width, height) of the image after the processor resized it; for `model_px`.
         image_size_px: (width, height) of the image before resizing; `None` = not given.
     """

@@ -79,12 +79,11 @@ Bait = Callable[[Example, Image.Image, Random], Edit | None]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """An example after a probe.
+    """An example after a variant of a probe.
 
     Args:
-        variant: one of `VARIANTS`.
         example: input and gold after the probe, under the original id; boxes in pixels of its own image.
-        changed: entities of the original that are muted, erased or renamed; empty for a new image.
+        changed: as in `Edit`.
     """
 
     variant: str

@@ -44,13 +44,7 @@ COARSE_OF = {fine: coarse for coarse, names in _FINE.items() for fine in names.s
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """An oddity of the files that the reader repairs or ignores.
-
-    Args:
-        kind: description, the same for all quirks of a kind.
-        where: e.g. "txt/train.txt, line 12".
-        what: the text in question.
-    """
+    """An oddity that the reader repairs or ignores: description, place ("txt/dev.txt, line 12"), text."""
 
     kind: str
     where: str
@@ -59,14 +53,7 @@ class Quirk:
 
 @dataclass(frozen=True, slots=True)
 class TxtLayout:
-    """Text files of a task.
-
-    Args:
-        source: name of the data set, without version.
-        folder: of the text files, below the version's folder.
-        n_columns: columns of a token line.
-        labels: label set of the last column.
-    """
+    """Text files of a data set: folder below the version's, columns of a token line, labels of the last."""
 
     source: str
     folder: str
@@ -155,11 +142,9 @@ def version_folder(root: str | Path, version: str) -> Path:
         if folder.name == name and folder.is_dir():
             return folder
     others = ", ".join(f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir())
-    hint = (
-        f"found {others} there; choose it with --version"
-        if others
-        else "data/README.md tells where it comes from"
-    )
+    hint = "data/README.md tells where it comes from"
+    if others:
+        hint = f"found {others} there; choose it with --version"
     raise UserError(f"{root} holds no folder {name} (version {version}); {hint}")
 
 

@@ -22,7 +22,6 @@ class Annotation:
 
     Args:
         filename: the inner `filename`, which may differ from the file's own name.
-        size_px: (width, height) of the image.
         objects: (name, box in pixels as written) in file order.
     """
 

@@ -29,7 +29,7 @@ from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_TYPE, Being
 
 SOURCE = "testbed-v1"
-__all__ = ["DISTRIBUTIONS", "SOURCE", "Knobs", "Made", "altered", "find", "make", "stream"]
+__all__ = ["DISTRIBUTIONS", "SOURCE", "Knobs", "Generated", "altered", "find", "make", "stream"]
 
 _TYPE_SHARES = {"PER": 0.43, "LOC": 0.16, "ORG": 0.26, "OTHER": 0.15}
 _TRIES = 1000
@@ -37,7 +37,7 @@ _SPLIT_OF_HASH = ("train",) * 8 + ("dev", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Generated:
     """An example of the testbed with its scene.
 
     Args:
@@ -51,7 +51,9 @@ class Made:
     named: tuple[Being, ...]
 
 
-def make(distribution: str, split: str, index: int, *, seed: int = 0, knobs: Knobs | None = None) -> Made:
+def make(
+    distribution: str, split: str, index: int, *, seed: int = 0, knobs: Knobs | None = None
+) -> Generated:
     """Make one example: equal for equal arguments, on every machine.
 
     Args:
@@ -85,7 +87,7 @@ def make(distribution: str, split: str, index: int, *, seed: int = 0, knobs: Kno
         image_only = tuple(ImageOnly(b.name, b.type, scene.boxes_of(b.name)) for b in unnamed)
         id = f"{distribution}_{split}_{index}"
         picture = {"image_size_px": scene.size_px, "image_only": image_only}
-        return Made(Example(id, SOURCE, split, text.tokens, entities, LABELS, **picture), scene, named)
+        return Generated(Example(id, SOURCE, split, text.tokens, entities, LABELS, **picture), scene, named)
     sizes = f"{knobs.scale_px[0]} pixels and more, in pictures of {knobs.side_px[0]} to {knobs.side_px[1]}"
     raise UserError(
         f"testbed: no example of {distribution} {split} in {_TRIES} tries; "
@@ -95,7 +97,7 @@ def make(distribution: str, split: str, index: int, *, seed: int = 0, knobs: Kno
 
 def stream(
     distribution: str, split: str, *, start: int = 0, seed: int = 0, knobs: Knobs | None = None
-) -> Iterator[Made]:
+) -> Iterator[Generated]:
     """Yield examples from index `start` on, without end."""
     while True:
         yield make(distribution, split, start, seed=seed, knobs=knobs)

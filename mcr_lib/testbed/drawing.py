@@ -31,14 +31,9 @@ _POLYGONS = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An emblem in a picture.
+    """An emblem in a picture, in pixels from 0.
 
     Args:
-        name: of its entity.
-        x: left edge in pixels, from 0.
-        y: upper edge in pixels, from 0.
-        width: in pixels.
-        height: in pixels.
         cover: share of the height that a strip hides, in [0, 0.4]; 0 = no strip.
         cover_at: start of the strip, as a share of the height.
     """
@@ -62,11 +57,9 @@ class Scene:
     """Content of a picture.
 
     Args:
-        size_px: (width, height).
         shown: emblems in the order they are drawn.
         ground: background colour.
-        clutter: seed of the lines and blobs behind the emblems.
-        n_clutter: number of lines and blobs.
+        clutter: seed of the `n_clutter` lines and blobs behind the emblems.
     """
 
     size_px: tuple[int, int]

@@ -67,8 +67,6 @@ def write(
 
     Args:
         root: folder of all sets.
-        name: of the set.
-        seed: of the world.
         knobs: instead of those of the distribution.
         progress: called after each example with the number done.
 
@@ -86,10 +84,10 @@ def write(
     _remove(root, name)
     examples = []
     for index in range(n):
-        made = make(distribution, split, index, seed=seed, knobs=knobs)
-        with written_whole(_image_path(root, made.example.id), "wb") as file:
-            drawing.draw(made.scene).save(file, format="png", compress_level=3)
-        examples.append(replace(made.example, split=name))
+        item = make(distribution, split, index, seed=seed, knobs=knobs)
+        with written_whole(_image_path(root, item.example.id), "wb") as file:
+            drawing.draw(item.scene).save(file, format="png", compress_level=3)
+        examples.append(replace(item.example, split=name))
         progress(index + 1)
     write_split(root, name, examples, version=VERSION)
     write_sidecar(root, name, examples, version=VERSION, recipe=recipe(name, n, seed=seed, knobs=knobs))

@@ -47,15 +47,11 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Being:
-    """An invented entity.
+    """An invented entity and the form of its emblem.
 
     Args:
         name: as in a tweet, words joined by one space.
-        type: one of `LABELS`.
         sigil: "@" for a handle, "#" for a hashtag, else "".
-        outline: of its emblem, one per type.
-        colour: key of `COLOURS`.
-        mark: on the emblem.
     """
 
     name: str

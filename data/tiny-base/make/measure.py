@@ -35,19 +35,19 @@ def measure(
     report = progress or (lambda line: None)
     clean = replace(testbed.find("caption"), damaged=0.0)
     report(f"{split}: {n} captions")
-    made = [testbed.make("caption", split, k, knobs=clean) for k in range(n)]
-    captions = _judged(backbone, made, batch_size)
-    made = [testbed.make("gmner", split, k) for k in range(n)]
+    items = [testbed.make("caption", split, k, knobs=clean) for k in range(n)]
+    captions = _judged(backbone, items, batch_size)
+    items = [testbed.make("gmner", split, k) for k in range(n)]
     report(f"{split}: {n} tweets")
-    tweets = _judged(backbone, made, batch_size)
+    tweets = _judged(backbone, items, batch_size)
     report(f"{split}: {n} tweets with a blank picture")
-    blank = _judged(backbone, made, batch_size, is_blank=True)
+    blank = _judged(backbone, items, batch_size, is_blank=True)
     textual = {name: _rounded(ratio.percent) for name, ratio in bias.textual_bias(tweets).items()}
     caption_f1, gmner_f1 = (
         {f"{task}_f1": _f1(judged, task) for task in tasks}
         for judged, tasks in ((captions, ("mner", "gmner")), (tweets, metrics.TASKS))
     )
-    n_bait = sum(bool(m.example.image_only) for m in made)
+    n_bait = sum(bool(m.example.image_only) for m in items)
     return {
         "n": n,
         "caption": {**caption_f1, **_box_accuracy(captions)},
@@ -57,15 +57,15 @@ def measure(
 
 
 def _judged(
-    backbone: Backbone, made: Sequence[testbed.Made], batch_size: int, *, is_blank: bool = False
+    backbone: Backbone, items: Sequence[testbed.Generated], batch_size: int, *, is_blank: bool = False
 ) -> list[Judged]:
-    order = sorted(range(len(made)), key=lambda k: len(made[k].example.text))
+    order = sorted(range(len(items)), key=lambda k: len(items[k].example.text))
     judged: dict[int, Judged] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        pictures = [drawing.draw(made[k].scene) for k in batch]
+        pictures = [drawing.draw(items[k].scene) for k in batch]
         pictures = [_blank(picture) for picture in pictures] if is_blank else pictures
-        examples = [replace(made[k].example, images=("drawn",)) for k in batch]
+        examples = [replace(items[k].example, images=("drawn",)) for k in batch]
         chats = [prompts.messages(example, wording=backbone.wording) for example in examples]
         images = [[picture] for picture in pictures]
         texts, sizes = answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)
@@ -75,7 +75,7 @@ def _judged(
                 image_size_px=example.image_size_px,
             )  # fmt: skip
             judged[k] = metrics.judge(example, parse_prediction(answer, example, "strict")[1])
-    return [judged[k] for k in range(len(made))]
+    return [judged[k] for k in range(len(items))]
 
 
 def _blank(picture: Image.Image) -> Image.Image:

@@ -57,9 +57,9 @@ class Cells:
 
 def cells(processor: Qwen2_5_VLProcessor, indices: Sequence[int], *, split: str, seed: int) -> Cells:
     """Draw the pictures of these indices of a crowded `gmner` and label their cells."""
-    made = [testbed.make("gmner", split, index, seed=seed, knobs=BUSY) for index in indices]
-    inputs = processor.image_processor([drawing.draw(m.scene) for m in made], return_tensors="pt")
-    names, targets = zip(*(cell for m in made for cell in _labels(m)), strict=True)
+    items = [testbed.make("gmner", split, index, seed=seed, knobs=BUSY) for index in indices]
+    inputs = processor.image_processor([drawing.draw(item.scene) for item in items], return_tensors="pt")
+    names, targets = zip(*(cell for item in items for cell in _labels(item)), strict=True)
     pixels, grid = inputs["pixel_values"], inputs["image_grid_thw"]
     return Cells(pixels, grid, torch.tensor(names), torch.tensor(targets))
 
@@ -91,10 +91,10 @@ def sight(
     }
 
 
-def _labels(made: testbed.Made) -> list[tuple[int, tuple[float, ...]]]:
+def _labels(item: testbed.Generated) -> list[tuple[int, tuple[float, ...]]]:
     """Return (name, box) of each cell, row by row."""
-    width, height = (side // UNIT_PX for side in TARGET.size(made.example))
-    placed = [(_NUMBER_OF[s.name], written(made.example, s.box_xyxy_px)) for s in made.scene.shown]
+    width, height = (side // UNIT_PX for side in TARGET.size(item.example))
+    placed = [(_NUMBER_OF[s.name], written(item.example, s.box_xyxy_px)) for s in item.scene.shown]
     labels = []
     for row in range(height):
         for column in range(width):

@@ -114,42 +114,42 @@ def _names(rng: Random, seed: int, index: int) -> Row:
 
 
 def _detect(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("gmner", "train", index, seed=seed + 2, knobs=BUSY)
-    image = drawing.draw(made.scene)
+    item = testbed.make("gmner", "train", index, seed=seed + 2, knobs=BUSY)
+    image = drawing.draw(item.scene)
     entities = [
-        PredictedEntity(s.name, BY_NAME[s.name].type, (written(made.example, s.box_xyxy_px),))
-        for s in _from_left(made.scene)
+        PredictedEntity(s.name, BY_NAME[s.name].type, (written(item.example, s.box_xyxy_px),))
+        for s in _from_left(item.scene)
     ]
     evidence = tuple(entity.boxes_xyxy for entity in entities)
     return Row("detect", _user("List what the image shows.", image), write_answer(entities), image, evidence)
 
 
 def _where(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
-    image = drawing.draw(made.scene)
-    shown = list(dict.fromkeys(s.name for s in made.scene.shown))
+    item = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
+    image = drawing.draw(item.scene)
+    shown = list(dict.fromkeys(s.name for s in item.scene.shown))
     others = [being.name for being in BEINGS if being.name not in shown]
     n_absent = 1 + int(rng.random() * 2)
     wanted = shuffled(rng, shown + [pick(rng, others) for _ in range(n_absent)])[:4]
     wanted = list(dict.fromkeys(wanted))
-    largest = {name: made.scene.boxes_of(name)[:1] for name in wanted}
-    largest = {name: tuple(written(made.example, box) for box in at) for name, at in largest.items()}
+    largest = {name: item.scene.boxes_of(name)[:1] for name in wanted}
+    largest = {name: tuple(written(item.example, box) for box in at) for name, at in largest.items()}
     answer = write_answer([PredictedEntity(n, None, at) for n, at in largest.items()], constraints=_BOX_ONLY)
     evidence = tuple(at or ABSENT for at in largest.values())
     return Row("where", _user(f"Where is each?\n{' ; '.join(wanted)}", image), answer, image, evidence)
 
 
 def _caption(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("caption", "train", index, seed=seed)
-    image = drawing.draw(made.scene)
-    example = replace(made.example, images=("drawn",))
-    largest = [written(example, made.scene.boxes_of(being.name)[0]) for being in made.named]
-    entities = [PredictedEntity(b.name, b.type, (box,)) for b, box in zip(made.named, largest, strict=True)]
+    item = testbed.make("caption", "train", index, seed=seed)
+    image = drawing.draw(item.scene)
+    example = replace(item.example, images=("drawn",))
+    largest = [written(example, item.scene.boxes_of(being.name)[0]) for being in item.named]
+    entities = [PredictedEntity(b.name, b.type, (box,)) for b, box in zip(item.named, largest, strict=True)]
     prompt, think = "direct", None
     if rng.random() < 0.25:
         prompt = pick(rng, ("cot", "mcr", "mcr-no-instruction"))
-        seen = [(s.name, written(example, s.box_xyxy_px)) for s in _from_left(made.scene)]
-        think = "seen: " + "; ".join(f"{name} at [{', '.join(map(str, box))}]" for name, box in seen)
+        boxed = [(s.name, written(example, s.box_xyxy_px)) for s in _from_left(item.scene)]
+        think = "seen: " + "; ".join(f"{name} at [{', '.join(map(str, box))}]" for name, box in boxed)
     chat = prompts.messages(example, prompt, wording="brief")
     evidence = tuple(entity.boxes_xyxy for entity in entities)
     return Row("caption", chat, write_answer(entities, think=think), image, evidence)
