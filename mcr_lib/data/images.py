@@ -18,12 +18,8 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
-"""Accepted whatever the suffix; other formats are not tried, since some are read by outside programs."""
-
-MAX_PIXELS = 50_000_000
-"""An image of more pixels is refused before it is decoded; images of tweets have at most 1,440,000."""
-
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
+MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
 OnBadImage = Literal["error", "skip"]
 
 

@@ -28,9 +28,7 @@ from mcr_lib.statements import gold_boxes
 from mcr_lib.styles import STYLES
 
 KIND = "chains"
-D1_SHARE = 0.5
-"""Share of training tweets in D1 (paper silent; ours)."""
-
+D1_SHARE = 0.5  # of training tweets (paper silent; ours)
 Ask = Callable[[Example, str], str | None]
 """Sends a request about a tweet (and its image) to a language model and returns its text."""
 

@@ -44,19 +44,11 @@ VARIANTS = tuple(variant for variants in PROBES.values() for variant in variants
 MUTED = {"PER": ("someone",), "LOC": ("this", "place"), "ORG": ("the", "team"), "OTHER": ("the", "thing")}
 """Coarse type -> replacement of a muted mention; other types are muted as OTHER."""
 
-COVERED = 0.1
-"""An entity is not erased if that would cover more than this share of another entity's box."""
-
-SIGILS = ("@", "#")
-"""Tokens before a handle or hashtag."""
-
-TRIES = 200
-"""Draws of a name or a place before an edit is given up."""
-
+COVERED = 0.1  # largest share of another entity's box that erasing may cover
+SIGILS = ("@", "#")  # tokens before a handle or hashtag
+TRIES = 200  # draws of a name or a place before an edit is given up
 _CELL_PX = 8
-
-Names = Mapping[str | None, Sequence[str]]
-"""Type -> names of that type."""
+Names = Mapping[str | None, Sequence[str]]  # type -> names of that type
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from mcr_lib.schema import Example
 
-MOST = 5
-"""Tweets with this many entities or more are counted together."""
-
+MOST = 5  # tweets with this many entities or more are counted together
 V2_SHARES = {
     "entities: PER": 0.4290, "entities: LOC": 0.1627, "entities: ORG": 0.2545, "entities: OTHER": 0.1538,
     "groundable: PER": 0.6498, "groundable: LOC": 0.0916, "groundable: ORG": 0.2704,

@@ -10,9 +10,7 @@ from mcr_lib.boxes import Box
 from mcr_lib.data.chance import pick
 from mcr_lib.testbed.world import BY_NAME, COLOURS, Being
 
-_FINE = 128
-"""Side of an emblem's master copy in pixels; scaling it down smooths the edges."""
-
+_FINE = 128  # side of an emblem's master copy in pixels; scaling it down smooths the edges
 _TRIES = 60
 _GROUNDS = ("#e8e4da", "#d9e6ef", "#dfe9d8", "#efe0dd", "#e4def0", "#cfd4da", "#f4f1e6", "#bfc9bd")
 _INK = ("#9a9488", "#8d99a6", "#a7a29a", "#7f8c83", "#b3a6a0")

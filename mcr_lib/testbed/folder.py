@@ -34,12 +34,7 @@ _BYTES_PER_PIXEL, _BYTES_BESIDE = 0.35, 8_000
 
 
 def set_name(distribution: str, split: str) -> str:
-    """Return the name of a set.
-
-    Example:
-        >>> set_name("gmner", "test"), set_name("unseen", "dev")
-        ('test', 'dev_unseen')
-    """
+    """Return the name of a set: the split, followed by the distribution unless that is gmner."""
     return split if distribution == MAIN else f"{split}_{distribution}"
 
 

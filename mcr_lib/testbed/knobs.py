@@ -11,8 +11,7 @@ from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 
 MAX_MENTIONS, MAX_BAIT, MAX_CLUTTER, MAX_SIDE_PX = 6, 12, 1000, 2048
-GAP_PX = 2
-"""Least distance between two emblems."""
+GAP_PX = 2  # least distance between two emblems
 
 
 @dataclass(frozen=True, slots=True)
