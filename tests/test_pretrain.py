@@ -1,4 +1,4 @@
-"""The tiny backbone and its pretraining: tokens, rows, looks, guidance, resume, and the committed base."""
+"""The tiny backbone and its pretraining: tokens, rows, attention targets, resume, and the committed base."""
 
 import contextlib
 import itertools
@@ -173,39 +173,31 @@ def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
         assert fresh.processor.tokenizer.decode(learned) == row.answer + "<|im_end|>"
 
 
-def test_looks_rest_on_the_cells_of_the_box_and_on_the_words(fresh, batcher):
+def test_attention_targets_are_the_cells_of_the_box_and_the_words(fresh, batcher):
     tokenizer = fresh.processor.tokenizer
-    row = next(
-        row
-        for row in tasks.rows("where", seed=0)
-        if tasks.ABSENT in row.evidence and any(map(len, row.evidence))
-    )
+    rows = tasks.rows("where", seed=0)
+    row = next(r for r in rows if tasks.ABSENT in r.evidence and any(map(len, r.evidence)))
     batch = batcher([row])
     ids = batch.inputs["input_ids"][0].tolist()
     first = ids.index(batcher.image_id)
     height, width = (side // 2 for side in batch.inputs["image_grid_thw"][0, 1:].tolist())
-    at = [
-        k
-        for k, id_ in enumerate(ids)
-        if tokenizer.decode([id_]) in ('", "bbox_2d": [', '", "bbox_2d": null}')
-    ]
-    looks = {
+    starts = ('", "bbox_2d": [', '", "bbox_2d": null}')
+    at = [k for k, id_ in enumerate(ids) if tokenizer.decode([id_]) in starts]
+    targets_of = {
         (q, w): t.nonzero().flatten().tolist()
         for (_, q), t, w in zip(batch.queries.tolist(), batch.targets, batch.is_word.tolist(), strict=True)
     }
-    for k, look in zip(at, row.evidence, strict=True):
-        expected = (
-            [0] if look == tasks.ABSENT else [first + cell for cell in cells_of(look[0], height, width)]
-        )
-        assert looks[k - 1, False] == expected
-    for (query, is_word), targets in looks.items():
-        if (
-            is_word
-            and tokenizer.decode([ids[query + 1]]).strip() == tokenizer.decode([ids[targets[0]]]).strip()
-        ):
+    for k, evidence in zip(at, row.evidence, strict=True):
+        expected = [0]
+        if evidence != tasks.ABSENT:
+            expected = [first + cell for cell in cells_of(evidence[0], height, width)]
+        assert targets_of[k - 1, False] == expected
+    for (query, is_word), targets in targets_of.items():
+        next_word, target = (tokenizer.decode([ids[k]]).strip() for k in (query + 1, targets[0]))
+        if is_word and next_word == target:
             break
     else:
-        pytest.fail("no look rests on the word that comes next")
+        pytest.fail("no target is the word that comes next")
 
 
 def test_the_guide_measures_the_attention_that_the_model_pays(fresh, batcher, some_rows):
