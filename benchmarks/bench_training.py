@@ -8,6 +8,7 @@ which other work does not disturb), `stock_s`, `ours_s` (medians of a run), `gro
 updates over that after 100), `n_updates`, `n_pairs`.
 """
 
+import ctypes
 import gc
 import json
 import statistics
@@ -19,7 +20,6 @@ from pathlib import Path
 import psutil
 from trl import SFTConfig, SFTTrainer
 
-import allocator
 from mcr_lib.data import load_split, mrsi
 from mcr_lib.testbed import folder as testbed_folder
 from mcr_lib.training import adapters, backbones, loop, nano, sft
@@ -93,7 +93,7 @@ def _growth(scratch: Path, rows: list, options: SftOptions) -> float:
     def note(done: int, of: int, row: object) -> None:
         if done in (of // 2, of):
             gc.collect()
-            allocator.give_back()  # what is free but not given back is no leak
+            ctypes.CDLL(None).malloc_trim(0)  # free memory that glibc holds is no leak
             held[done] = psutil.Process().memory_info().rss / 2**20
 
     sft.train(

@@ -77,23 +77,28 @@ def edited(path, edit):
     return path
 
 
+def replaced(line, old, new, count=-1):
+    """Replaces text in one line of a file."""
+    return lambda lines: [*lines[:line], lines[line].replace(old, new, count), *lines[line + 1 :]]
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda lines: lines[:-1], "17 chains, but its first line promises 18; the file was cut"),
         (lambda lines: [*lines[:-1], lines[-1][:40]], "line 19: not JSON"),
-        (lambda lines: [lines[0].replace('"format_version": 1', '"format_version": 7'), *lines[1:]], "format_version 7"),
-        (lambda lines: [lines[0].replace('"chains_version": 1', '"chains_version": 0'), *lines[1:]], "chains of version 0"),
-        (lambda lines: [lines[0].replace("chains", "examples", 1), *lines[1:]], "holds 'examples'"),
-        (lambda lines: [lines[0], lines[1].replace("PER", "LOC"), *lines[2:]], "line 2: the chain of tweet 1 does not pass (other_answer)"),
-        (lambda lines: [lines[0], lines[1].replace("text-first", "sonnet"), *lines[2:]], "line 2: .*unknown_style"),
-        (lambda lines: [lines[0], lines[1].replace("[[box 1]]", "[[box 2]]", 1), *lines[2:]], "line 2: .*foreign_slot"),
-        (lambda lines: [lines[0], lines[1].replace("50", "51"), *lines[2:]], "line 2: .*other_gold"),
-        (lambda lines: [lines[0], lines[1].replace('"id": "1"', '"id": "9"'), *lines[2:]], "line 2: .*unknown_tweet"),
-        (lambda lines: [lines[0], lines[1].replace('"answer"', '"answers"'), *lines[2:]], "line 2: .*not a row of a chain: 'answer'"),
-        (lambda lines: [lines[0], *(line.replace("PER", "LOC") for line in lines[1:3]), *lines[3:]], "so do 1 others"),
+        (replaced(0, '"format_version": 1', '"format_version": 7'), "format_version 7"),
+        (replaced(0, '"chains_version": 1', '"chains_version": 0'), "chains of version 0"),
+        (replaced(0, "chains", "examples", 1), "holds 'examples'"),
+        (replaced(1, "PER", "LOC"), "line 2: the chain of tweet 1 does not pass (other_answer)"),
+        (replaced(1, "text-first", "sonnet"), "line 2: .*unknown_style"),
+        (replaced(1, "[[box 1]]", "[[box 2]]", 1), "line 2: .*foreign_slot"),
+        (replaced(1, "50", "51"), "line 2: .*other_gold"),
+        (replaced(1, '"id": "1"', '"id": "9"'), "line 2: .*unknown_tweet"),
+        (replaced(1, '"answer"', '"answers"'), "line 2: .*not a row of a chain: 'answer'"),
+        (lambda lines: replaced(2, "PER", "LOC")(replaced(1, "PER", "LOC")(lines)), "so do 1 others"),
     ],
-)  # fmt: skip
+)
 def test_a_chain_file_of_another_version_cut_or_edited_is_refused(tmp_path, edit, message):
     two = [TWEET, replace(TWEET, id="2")]
     mrsi.write_chains(tmp_path / "c.jsonl", mrsi.build_chains(two, seed=0).chains, two)

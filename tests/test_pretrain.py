@@ -1,9 +1,10 @@
-"""The tiny backbone and its pretraining: tokens, rows, looks, guidance, resume, and the committed base."""
+"""The tiny backbone and its pretraining: tokens, rows, attention targets, resume, and the committed base."""
 
 import contextlib
 import itertools
 import json
 import resource
+import runpy
 import shutil
 import signal
 from dataclasses import replace
@@ -25,7 +26,6 @@ from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity
-from mcr_lib.study.commands.cli import main
 from mcr_lib.testbed import drawing
 from mcr_lib.testbed.world import BEINGS
 from mcr_lib.training import backbones
@@ -33,9 +33,8 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.nano
 
-SMALL = replace(
-    pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in zip(pretrain.RECIPE.phases, (2, 7, 2), strict=True))
-)  # fmt: skip
+STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2), strict=True)
+SMALL = replace(pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in STEPS))
 BASE = REPOSITORY / "data" / "tiny-base"
 
 
@@ -159,7 +158,11 @@ def test_some_captions_name_what_only_the_picture_tells(some_rows):
 def test_a_row_is_a_function_of_task_seed_and_place(some_rows):
     for task, known in some_rows.items():
         again = next(tasks.rows(task, seed=0, start=7))
-        assert (again.chat, again.answer, again.looks) == (known[7].chat, known[7].answer, known[7].looks)
+        assert (again.chat, again.answer, again.evidence) == (
+            known[7].chat,
+            known[7].answer,
+            known[7].evidence,
+        )
 
 
 def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
@@ -170,37 +173,31 @@ def test_labels_are_the_answer_and_its_end(fresh, batcher, some_rows):
         assert fresh.processor.tokenizer.decode(learned) == row.answer + "<|im_end|>"
 
 
-def test_looks_rest_on_the_cells_of_the_box_and_on_the_words(fresh, batcher):
+def test_attention_targets_are_the_cells_of_the_box_and_the_words(fresh, batcher):
     tokenizer = fresh.processor.tokenizer
-    row = next(
-        row for row in tasks.rows("where", seed=0) if tasks.ABSENT in row.looks and any(map(len, row.looks))
-    )
+    rows = tasks.rows("where", seed=0)
+    row = next(r for r in rows if tasks.ABSENT in r.evidence and any(map(len, r.evidence)))
     batch = batcher([row])
     ids = batch.inputs["input_ids"][0].tolist()
     first = ids.index(batcher.image_id)
     height, width = (side // 2 for side in batch.inputs["image_grid_thw"][0, 1:].tolist())
-    at = [
-        k
-        for k, id_ in enumerate(ids)
-        if tokenizer.decode([id_]) in ('", "bbox_2d": [', '", "bbox_2d": null}')
-    ]
-    looks = {
+    starts = ('", "bbox_2d": [', '", "bbox_2d": null}')
+    at = [k for k, id_ in enumerate(ids) if tokenizer.decode([id_]) in starts]
+    targets_of = {
         (q, w): t.nonzero().flatten().tolist()
         for (_, q), t, w in zip(batch.queries.tolist(), batch.targets, batch.is_word.tolist(), strict=True)
     }
-    for k, look in zip(at, row.looks, strict=True):
-        expected = (
-            [0] if look == tasks.ABSENT else [first + cell for cell in cells_of(look[0], height, width)]
-        )
-        assert looks[k - 1, False] == expected
-    for (query, is_word), targets in looks.items():
-        if (
-            is_word
-            and tokenizer.decode([ids[query + 1]]).strip() == tokenizer.decode([ids[targets[0]]]).strip()
-        ):
+    for k, evidence in zip(at, row.evidence, strict=True):
+        expected = [0]
+        if evidence != tasks.ABSENT:
+            expected = [first + cell for cell in cells_of(evidence[0], height, width)]
+        assert targets_of[k - 1, False] == expected
+    for (query, is_word), targets in targets_of.items():
+        next_word, target = (tokenizer.decode([ids[k]]).strip() for k in (query + 1, targets[0]))
+        if is_word and next_word == target:
             break
     else:
-        pytest.fail("no look rests on the word that comes next")
+        pytest.fail("no target is the word that comes next")
 
 
 def test_the_guide_measures_the_attention_that_the_model_pays(fresh, batcher, some_rows):
@@ -264,14 +261,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_checkpoint_before_stays(tmp_p
 def test_measures_count_bait_and_boxes(fresh):
     found = measure.measure(fresh, split="dev", n=2)
     assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
-    assert not any(bars.met(found).values())
+    assert not any(bars.reached(found).values())
     good = {
         "caption": {"mner_f1": 95.0, "box_accuracy": 80.0},
         "gmner": {"false_grounding": 60.0},
         "bait": {"named_rate": 20.0, "named_rate_blank": 1.0},
     }
-    assert all(bars.met(good).values())
-    assert not bars.met({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})[
+    assert all(bars.reached(good).values())
+    assert not bars.reached({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})[
         "bait named because of the picture"
     ]
 
@@ -279,7 +276,7 @@ def test_measures_count_bait_and_boxes(fresh):
 def test_the_committed_base_follows_its_recipe(tmp_path):
     """The first steps, made again, have the losses of the committed log."""
     card = json.loads((BASE / "backbone.json").read_text())
-    assert card["recipe"] == json.loads(json.dumps(pretrain.as_told(pretrain.RECIPE)))
+    assert card["recipe"] == json.loads(json.dumps(pretrain.RECIPE.to_json()))
     logged = [json.loads(line) for line in (BASE / "log.jsonl").read_text().splitlines()]
     made = []
     pretrain.pretrain(pretrain.RECIPE, tmp_path, device="cpu", stop_after=2, report=made.append)
@@ -307,7 +304,8 @@ def test_a_saved_backbone_comes_back_but_for_the_rounding_of_its_file(fresh, sav
 
 @pytest.mark.parametrize("share", ["0", "1.5", "-1"])
 def test_an_impossible_share_of_the_recipe_is_told_in_a_sentence(share, tmp_path, capsys):
-    assert main(["testbed", "pretrain", "--out", str(tmp_path / "run"), "--share", share]) == 2
+    main = runpy.run_path(str(BASE / "make" / "__main__.py"), run_name="make")["main"]
+    assert main(["--out", str(tmp_path / "run"), "--share", share]) == 2
     assert "expected a share in (0, 1]" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

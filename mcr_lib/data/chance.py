@@ -1,4 +1,4 @@
-"""Random choices that are the same in every release of Python: they use `rng.random()` alone."""
+"""Random choices that use `rng.random()` alone, so they are equal in every release of Python."""
 
 from collections.abc import Sequence
 from random import Random
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def pick(rng: Random, items: Sequence[T]) -> T:
-    """One of the items, each as likely."""
+    """Draw one of the items, uniformly."""
     return items[int(rng.random() * len(items))]
 
 
 def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
-    """The items in a random order."""
+    """Return the items in random order."""
     return [item for _, _, item in sorted((rng.random(), k, item) for k, item in enumerate(items))]

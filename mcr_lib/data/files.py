@@ -1,7 +1,7 @@
-"""Files that a kill cannot leave half-written, and JSONL that says which version it is.
+"""Files that are written whole or not at all, and JSONL files with a version.
 
-Every JSONL file of this project starts with a header line `{"format_version": 1, "kind": "..."}`; rows
-follow, one JSON object a line.
+Every JSONL file of this project starts with a header line `{"format_version": 1, "kind": "..."}`, followed by
+one JSON object per line.
 """
 
 import json
@@ -20,8 +20,9 @@ _SAFE_ID = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@+-]{0,127}")
 
 
 def is_safe_id(id: str) -> bool:
-    """Whether an example id may become a file name: letters, digits, `_ . @ + -`, no leading dot, at most 128
-    characters.
+    """Return whether an example id may become a file name.
+
+    Allowed are letters, digits and `_ . @ + -`, no leading dot, at most 128 characters.
 
     Example:
         >>> is_safe_id("16_05_01_7"), is_safe_id("../../etc/passwd"), is_safe_id("")
@@ -32,57 +33,42 @@ def is_safe_id(id: str) -> bool:
 
 @contextmanager
 def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
-    """A file opened for writing under a temporary name beside `path`, renamed onto it when the block ends
-    without an error.
+    """Open a temporary file beside `path` that replaces it when the block ends without an error.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full; what stood at `path` before is
-            untouched.
-
-    Example:
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> with written_whole(folder / "a.txt") as file:
-        ...     _ = file.write("hello")
-        >>> [p.name for p in folder.iterdir()]
-        ['a.txt']
+        UserError: the folder cannot be made or written, or the disk is full; the old file stays.
     """
     path = Path(path)
     temporary: Path | None = None
+    # a lone surrogate (half a character, or a file name that is not UTF-8) becomes an escape JSON can read
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    options = {"dir": path.parent, "prefix": f".{path.name}.", "suffix": ".part", "delete": False}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a lone surrogate (half a character, or a file name that is not UTF-8) becomes its escape, which JSON
-        # reads back
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-        with tempfile.NamedTemporaryFile(
-            mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, **text
-        ) as file:
+        with tempfile.NamedTemporaryFile(mode, **options, **text) as file:
             temporary = Path(file.name)
             yield file
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder with room that you may write to"
-        ) from error
+        hint = "choose a folder with room that you may write to"
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write one JSON value, indented, whole or not at all."""
+    """Write one JSON value, indented."""
     with written_whole(path) as file:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]], *, kind: str, **header: Any) -> None:
-    """Write a header line and one line per row, whole or not at all; lone surrogates in model text survive as
-    JSON escapes.
-    """
+    """Write a header line and one line per row; lone surrogates in model text become JSON escapes."""
     with written_whole(path) as file:
-        for row in [{"format_version": FORMAT_VERSION, "kind": kind, **header}]:
-            file.write(json.dumps(row) + "\n")
+        file.write(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **header}) + "\n")
         for row in rows:
             file.write(json.dumps(row) + "\n")
 
@@ -90,39 +76,24 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]], *, kind: str, 
 def read_jsonl(
     path: str | Path, *, kind: str, needs_header: bool = True
 ) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
-    """The header and the (line number, row) pairs of a JSONL file; empty lines are skipped.
+    """Read the header and the (line number, row) pairs of a JSONL file; empty lines are skipped.
 
     Args:
-        kind: the kind of rows expected; a header that names another kind is refused.
-        needs_header: whether a file without a header line is refused. Where it is not, an absent header is
-            returned as `{}`.
+        kind: expected kind of rows; a header with another kind is refused.
+        needs_header: whether a file without header is refused; else its header is `{}`.
 
     Raises:
         UserError: the file is missing, unreadable, of another version or kind, or a line is not a JSON
-            object; file and line are named.
+            object; the message gives file and line.
     """
-    path = Path(path)
     header: dict[str, Any] = {}
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path}, line {number}: not JSON ({_short(error)}); each line must be one JSON object"
-            ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+        row = _object(line, f"{path}, line {number}")
         if "format_version" in row and not rows and not header:
-            version = row["format_version"]
-            if version != FORMAT_VERSION:
-                raise UserError(
-                    f"{path}: format_version {version!r}, but this release reads {FORMAT_VERSION}; make the file anew"
-                )
-            if row.get("kind", kind) != kind:
-                raise UserError(f"{path}: this file holds {row['kind']!r}, expected {kind!r}")
+            _check_header(row, kind, path)
             header = row
             if "id" not in row:
                 continue
@@ -133,7 +104,7 @@ def read_jsonl(
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, a byte-order mark removed and CRLF turned into LF.
+    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF.
 
     Raises:
         UserError: the file is missing, a folder, unreadable or not UTF-8.
@@ -146,18 +117,33 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}, line {line}: not UTF-8 text (byte {error.start}); save the file as UTF-8"
-        ) from error
+        problem = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
+        raise UserError(f"{path}, line {line}: {problem}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise UserError(f"{where}: not JSON ({reason}); each line must be one JSON object") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def _check_header(row: dict[str, Any], kind: str, path: str | Path) -> None:
+    version = row["format_version"]
+    if version != FORMAT_VERSION:
+        mismatch = f"format_version {version!r}, but this release reads {FORMAT_VERSION}"
+        raise UserError(f"{path}: {mismatch}; make the file anew")
+    if row.get("kind", kind) != kind:
+        raise UserError(f"{path}: this file holds {row['kind']!r}, expected {kind!r}")
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _short(error: Exception) -> str:
-    return str(error).split("\n")[0][:120]

@@ -1,7 +1,6 @@
-"""Image files: found by id at any depth, opened safely whatever their name says, and looked at before long
-work begins.
+"""Image files: found by id, opened safely whatever their suffix, checked before long work begins.
 
-No EXIF rotation unless asked for: boxes were drawn on the pixels as stored.
+Images are not rotated by EXIF unless asked for: boxes were drawn on the pixels as stored.
 """
 
 import os
@@ -19,18 +18,13 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
-"""What may lie under such a name; other formats are not tried, since some are read by outside programs."""
-
-MAX_PIXELS = 50_000_000
-"""An image of more pixels is refused before it is decoded; tweets' images have at most 1,440,000."""
-
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
+MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
 OnBadImage = Literal["error", "skip"]
 
 
 def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
-    """The image file of each id that has one below `root`, at any depth; of several the first by suffix, then
-    by path.
+    """Map each id to its image file below `root`; of several files the first by suffix, then by path.
 
     Raises:
         UserError: `root` is no folder.
@@ -38,37 +32,34 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"folder of images {root} does not exist")
-    found: dict[str, tuple[int, Path]] = {}
-    seen: set[str] = set()
+    best: dict[str, tuple[int, Path]] = {}
+    visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders.sort()
         for name in names:
             stem, dot, suffix = name.rpartition(".")
             if stem in ids and dot + suffix in SUFFIXES:
                 candidate = (SUFFIXES.index(dot + suffix), Path(folder) / name)
-                found[stem] = min(found.get(stem, candidate), candidate)
-    return {id: path for id, (_, path) in sorted(found.items())}
+                best[stem] = min(best.get(stem, candidate), candidate)
+    return {id: path for id, (_, path) in sorted(best.items())}
 
 
 def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]:
-    """The (width, height) of an image and what is wrong with it, either `None`; every pixel is decoded
-    (coarsely, where the format can).
-    """
+    """Decode an image, coarsely if its format can; return ((width, height), None) or (None, problem)."""
     try:
         with _opened(path) as image:
-            size = image.size
-            if max(size) > MAX_RATIO * min(size):
-                raise _Bad(
-                    f"{size[0]} x {size[1]} pixels is too thin; models take sides up to {MAX_RATIO} : 1"
-                )
-            image.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
+            width, height = image.size
+            if max(image.size) > MAX_RATIO * min(image.size):
+                limit = f"models take sides up to {MAX_RATIO} : 1"
+                return None, f"{width} x {height} pixels is too thin; {limit}"
+            image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
             image.load()
-        return size, None
+        return (width, height), None
     except _Bad as error:
         return None, str(error)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -76,11 +67,10 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
 
 
 def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
-    """The image as RGB, decoded; transparent parts are laid on white, of an animation the first frame is
-    taken.
+    """Open an image as RGB, on white where it is transparent; of an animation the first frame.
 
     Args:
-        upright: turned as its EXIF data say; where boxes are given they are of the pixels as stored.
+        upright: rotate by EXIF; not for images with boxes, which are in pixels as stored.
 
     Raises:
         UserError: the file is missing, no image, truncated or has too many pixels.
@@ -101,7 +91,7 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """The (width, height) of an image, without decoding it.
+    """Return the (width, height) of an image without decoding it.
 
     Raises:
         UserError: the file is missing, no image, or has too many pixels.
@@ -115,12 +105,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ImageReport:
-    """How the images of some examples stand.
+    """State of the images of some examples.
 
     Args:
-        n_examples: how many examples were looked at.
-        counts: how many images are "present", "missing", "unreadable", "of another size than annotated"; the
-            last are present too.
+        counts: images "present", "missing", "unreadable", "of another size than annotated" (also present).
         problems: one sentence per image that is unreadable or of another size, in order.
     """
 
@@ -130,39 +118,38 @@ class ImageReport:
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
-    """A report on the first image of each example, and the true size of each readable one by id."""
+    """Return a report on the first image of each example, and id -> true size of each readable one."""
     counts = Counter({"present": 0, "missing": 0, "unreadable": 0, "of another size than annotated": 0})
     problems, sizes = [], {}
     for example in examples:
         if not example.images:
             counts["missing"] += 1
             continue
-        size, problem = image_problem(example.images[0])
+        path = example.images[0]
+        size, problem = image_problem(path)
         if problem is not None:
             counts["unreadable"] += 1
-            problems.append(f"{example.images[0]}: {problem}")
+            problems.append(f"{path}: {problem}")
             continue
         counts["present"] += 1
         sizes[example.id] = size
         if example.image_size_px is not None and size != example.image_size_px:
             counts["of another size than annotated"] += 1
             annotated = "{} x {}".format(*example.image_size_px)
-            problems.append(f"{example.images[0]}: {size[0]} x {size[1]} pixels, annotated as {annotated}")
+            problems.append(f"{path}: {size[0]} x {size[1]} pixels, annotated as {annotated}")
     return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
 
 
 def usable_images(
     examples: Sequence[Example], *, on_bad_image: OnBadImage = "error"
 ) -> tuple[list[Example], ImageReport]:
-    """The examples whose image can be used, with their true image size where none is annotated, and a report
-    on all.
+    """Return the examples with a usable image, each with its image size, and a report on all.
 
     Args:
-        on_bad_image: "error" stops at images that are missing, unreadable or of another size than annotated;
-            "skip" leaves their examples out, and the report counts them.
+        on_bad_image: an image is missing, unreadable or of another size than annotated: stop, or skip it.
 
     Raises:
-        UserError: some image cannot be used and `on_bad_image` is "error"; the first is named.
+        UserError: some image cannot be used and `on_bad_image` is "error"; the message gives the first.
     """
     report, sizes = inspect_images(examples)
     usable = [
@@ -171,20 +158,16 @@ def usable_images(
         if e.id in sizes and e.image_size_px in (None, sizes[e.id])
     ]
     if on_bad_image == "error" and len(usable) < len(examples):
-        told = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
-        first = (
-            report.problems[0]
-            if report.problems
-            else f"tweet {next(e.id for e in examples if not e.images)} has none"
-        )
-        raise UserError(
-            f"images of {len(examples)} tweets: {told}; {first}; mend them, or skip them with bad_images=skip"
-        )
+        counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
+        without = [f"tweet {example.id} has none" for example in examples if not example.images]
+        problem = [*report.problems, *without][0]
+        hint = "mend them, or skip them with bad_images=skip"
+        raise UserError(f"images of {len(examples)} tweets: {counts}; {problem}; {hint}")
     return usable, report
 
 
 class _Bad(Exception):
-    """Why a file cannot be used as an image."""
+    """A reason why a file cannot be used as an image."""
 
 
 def _opened(path: str | Path) -> Image.Image:

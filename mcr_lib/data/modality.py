@@ -1,13 +1,11 @@
-"""What a model is shown of a tweet: all of it, or one of its two halves, for floors that no grounded answer
-can fall below.
+"""Modality: which half of a tweet a model gets; one half alone is a baseline (ours; paper silent).
 
     full    text and image
-    text    the image is a grey picture of the same size: what the words and the habits of the training set give
-    image   the text is taken out: what the image and the frequency of names give
+    text    the image is replaced by a grey one of the same size
+    image   the text is removed
 
-The gold stays that of the whole tweet, in training as in scoring, so a floor learns to guess as well as its
-half allows (paper silent; ours). Grey is one constant colour: the mean colour of an image would still tell
-what it shows.
+The gold stays that of the whole tweet in training and scoring, so a baseline can guess as well as its half
+allows. Grey is one constant colour, since the mean colour of an image would give its content away.
 """
 
 from dataclasses import replace
@@ -25,31 +23,21 @@ GREY = (127, 127, 127)
 
 
 def masked(example: Example, modality: Modality, folder: str | Path) -> Example:
-    """A tweet as a model of this modality is asked about it; not to be scored, since its gold may be gone with
-    its text.
+    """Return a tweet as the input of a model; not to be scored, since its gold may be removed with its text.
 
     Args:
-        folder: where grey pictures go, one per size.
+        folder: of the grey images, one per size.
 
     Raises:
         UserError: the folder cannot be written.
-
-    Example:
-        >>> tweet = Example("7", "demo", "test", ("Go", "Rome"), (), ("LOC",), images=("7.jpg",), image_size_px=(60, 45))
-        >>> masked(tweet, "image", ".").text, masked(tweet, "image", ".").images
-        ('', ('7.jpg',))
     """
     if modality == "image":
         return replace(example, tokens=(), entities=())
-    if modality == "text" and example.images:
-        width, height = example.image_size_px
-        return replace(example, images=(str(_grey(Path(folder), width, height)),))
-    return example
-
-
-def _grey(folder: Path, width: int, height: int) -> Path:
-    path = folder / f"grey_{width}x{height}.png"
+    if modality == "full" or not example.images:
+        return example
+    width, height = example.image_size_px
+    path = Path(folder) / f"grey_{width}x{height}.png"
     if not path.is_file():
         with written_whole(path, "wb") as file:
             Image.new("RGB", (width, height), GREY).save(file, format="PNG")
-    return path
+    return replace(example, images=(str(path),))

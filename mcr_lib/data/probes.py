@@ -1,70 +1,81 @@
-"""Probes: counterfactual examples. What one modality says is changed, the gold with it, and a model that
-looks at both must follow.
+"""Probes: counterfactual examples. An edit changes one modality and the gold, and a model that uses both must
+follow (design ours; paper silent).
 
-    blank_mean, blank_noise, blank_blur   the image shows nothing: no entity has a box (the worst of the three is reported)
-    swap_hard, swap_easy                  another tweet's image that shows none of the entities; hard = but something of their type
-    mute                                  what the image shows is no longer named, a pronoun or common noun stands there
-    mute_blank                            the same with a blank image: what is named now, the text alone has caused
-    erase                                 the boxes of one entity are painted over: it has none, the others keep theirs
-    rename                                one entity gets another name of its type: the old box is textual bias, the old name visual bias
-    add_bait                              an emblem that nobody mentions is pasted into a free place (testbed only)
+    blank_mean, blank_noise, blank_blur   the image shows nothing: no entity has a box (the worst is reported)
+    swap_hard, swap_easy    image of another tweet, without these entities; hard = with others of their type
+    mute          names of what the image shows are replaced by a pronoun or common noun
+    mute_blank    the same with a blank image: whatever is still named comes from the text alone
+    erase         the boxes of one entity are painted over: it has none, the others keep theirs
+    rename        one entity gets another name of its type: the old box is textual bias, the old name visual
+    add_bait      an emblem that the text does not name is pasted into a free place (testbed only)
 
-Each applies to tweets with an image that shows something of what they name; some to fewer, as their functions
-say. An answer is clean where it is right by the gold that the probe leaves (`bias.fault`). Everything is a
-function of (seed, id) and not of the order of the tweets. On Twitter-GMNER "shows" means "is annotated to
-show". Idea of each probe: design ours (paper silent).
+Probes apply to tweets whose image shows something they name; `None` where an edit would leave a trace that
+hides its effect. An answer is clean if it is right by the new gold (`bias.fault`). Probes are functions of
+(seed, id), not of the order of the tweets; boxes are in pixels of the original image. On Twitter-GMNER
+"shows" means "is annotated to show".
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageFilter
 
-from mcr_lib.data.counterfactuals import (
-    SIGILS,
-    Edit,
-    Names,
-    blank_image,
-    blanked,
-    erased,
-    may_swap,
-    muted,
-    renamed,
-    swapped,
-)
+from mcr_lib import bias, boxes
+from mcr_lib.boxes import Box
+from mcr_lib.data.chance import pick
 from mcr_lib.data.files import is_safe_id, written_whole
-from mcr_lib.data.images import open_image
+from mcr_lib.data.images import image_size, open_image
+from mcr_lib.data.twitter_gmner import COARSE_OF
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Entity, Example
+from mcr_lib.schema import Entity, Example, ImageOnly
 
 PROBES = {
-    "blank": ("blank_mean", "blank_noise", "blank_blur"),
-    "swap": ("swap_hard", "swap_easy"),
-    "mute": ("mute", "mute_blank"),
-    "erase": ("erase",),
-    "rename": ("rename",),
-    "add_bait": ("add_bait",),
-}
+    "blank": ("blank_mean", "blank_noise", "blank_blur"), "swap": ("swap_hard", "swap_easy"),
+    "mute": ("mute", "mute_blank"), "erase": ("erase",), "rename": ("rename",), "add_bait": ("add_bait",),
+}  # fmt: skip
 """Probe -> its variants, each answered on its own."""
 
-Bait = Callable[[Example, Image.Image, Random], Edit | None]
-
 VARIANTS = tuple(variant for variants in PROBES.values() for variant in variants)
+
+MUTED = {"PER": ("someone",), "LOC": ("this", "place"), "ORG": ("the", "team"), "OTHER": ("the", "thing")}
+"""Coarse type -> replacement of a muted mention; other types are muted as OTHER."""
+
+COVERED = 0.1  # largest share of another entity's box that erasing may cover
+SIGILS = ("@", "#")  # tokens before a handle or hashtag
+TRIES = 200  # draws of a name or a place before an edit is given up
+_CELL_PX = 8
+Names = Mapping[str | None, Sequence[str]]  # type -> names of that type
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Result of an edit.
+
+    Args:
+        example: with the new gold.
+        changed: entities of the original that are muted, erased or renamed; empty for a new image.
+        image: the new image; `None` = that of the example.
+    """
+
+    example: Example
+    changed: tuple[Entity, ...] = ()
+    image: Image.Image | None = None
+
+
+Bait = Callable[[Example, Image.Image, Random], Edit | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """An example after a probe.
+    """An example after a variant of a probe.
 
     Args:
-        variant: one of `VARIANTS`.
-        example: what is asked, under the id of the original; its gold is what is right after the probe, boxes
-            in pixels of its own image.
-        changed: the entities of the original that are muted, erased or renamed; empty where the image as a
-            whole is changed.
+        example: input and gold after the probe, under the original id; boxes in pixels of its own image.
+        changed: as in `Edit`.
     """
 
     variant: str
@@ -73,8 +84,7 @@ class Probe:
 
 
 def variants(names: Iterable[str]) -> tuple[str, ...]:
-    """The variants of some probes, each of which may be named as a whole or by variant, in the order of
-    `VARIANTS`.
+    """Return the variants of some probes or variants, in the order of `VARIANTS`.
 
     Example:
         >>> variants(["erase", "swap_hard", "mute"])
@@ -85,44 +95,37 @@ def variants(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def applies(example: Example) -> bool:
-    """Whether a tweet can be probed: it has an image, and that is annotated to show some entity of the text."""
+    """Return whether a tweet can be probed: it has an image that shows some entity of the text."""
     return bool(example.images) and any(entity.is_groundable for entity in example.entities)
 
 
 def choose(examples: Iterable[Example], n: int, *, seed: int) -> list[Example]:
-    """Up to n tweets to which probes apply, in the order of a hash of (seed, id)."""
+    """Return up to n tweets to which probes apply, in the order of a hash of (seed, id)."""
     return sorted(filter(applies, examples), key=lambda e: (_hash(seed, e.id), e.id))[:n]
 
 
 def training_names(examples: Iterable[Example]) -> dict[str | None, tuple[str, ...]]:
-    """Type -> the names of that type, sorted, for `rename`; handles and hashtags, which need their sign, are
-    left out.
-    """
-    found: dict[str | None, set[str]] = {}
+    """Return type -> sorted names for `rename`, without handles and hashtags, which need their sign."""
+    names: dict[str | None, set[str]] = {}
     for example in examples:
         for entity in example.entities:
             if not (entity.text[0] in "@#" or (entity.start and example.tokens[entity.start - 1] in SIGILS)):
-                found.setdefault(entity.type, set()).add(entity.text)
-    return {type_: tuple(sorted(names)) for type_, names in found.items()}
+                names.setdefault(entity.type, set()).add(entity.text)
+    return {type_: tuple(sorted(known)) for type_, known in names.items()}
 
 
 def make(
-    variant: str,
-    examples: Iterable[Example],
-    folder: str | Path,
-    *,
-    pool: Sequence[Example] = (),
-    names: Names | None = None,
-    bait: Bait | None = None,
-    seed: int = 0,
-) -> list[Probe]:
-    """One variant of some tweets, those left out to which it does not apply; new images are written to
-    `<folder>/<variant>/<id>.png`.
+    variant: str, examples: Iterable[Example], folder: str | Path, *, pool: Sequence[Example] = (),
+    names: Names | None = None, bait: Bait | None = None, seed: int = 0,
+) -> list[Probe]:  # fmt: skip
+    """Apply one variant to some tweets, without those it does not apply to.
+
+    New images are written to `<folder>/<variant>/<id>.png`.
 
     Args:
         pool: tweets whose images `swap` may take.
-        names: type -> names that `rename` may give (`training_names`).
-        bait: how `add_bait` edits a tweet (`testbed.bait.baited`); `None` = it applies to none.
+        names: for `rename` (`training_names`).
+        bait: edit of `add_bait` (`testbed.bait.baited`); `None` = it applies to no tweet.
 
     Raises:
         UserError: an image cannot be read, an id cannot be a file name, or the folder cannot be written.
@@ -130,64 +133,165 @@ def make(
     """
     probes = []
     for example in filter(applies, examples):
-        edit = _edited(
-            variant, example, Random(f"{seed}|{variant}|{example.id}"), pool, names or {}, bait, seed
-        )
-        if edit is not None:
-            changed, image = edit.example, edit.image
-            if image is not None:
-                changed = replace(
-                    changed, images=(_written(image, folder, variant, example.id),), image_size_px=image.size
-                )
-            probes.append(Probe(variant, changed, edit.changed))
+        rng = Random(f"{seed}|{variant}|{example.id}")
+        if variant in PROBES["swap"]:
+            donor = _donor(example, pool, is_hard=variant == "swap_hard", seed=seed)
+            edit = donor and Edit(swapped(example, donor))
+        else:
+            edit = _edited(variant, example, rng, names or {}, bait)
+        if edit is None:
+            continue
+        changed, image = edit.example, edit.image
+        if image is not None:
+            path = _write(image, folder, variant, example.id)
+            changed = replace(changed, images=(path,), image_size_px=image.size)
+        probes.append(Probe(variant, changed, edit.changed))
     return probes
 
 
-def _edited(
-    variant: str,
-    example: Example,
-    rng: Random,
-    pool: Sequence[Example],
-    names: Names,
-    bait: Bait | None,
-    seed: int,
-) -> Edit | None:
-    match variant:
-        case "blank_mean" | "blank_noise" | "blank_blur":
-            image = blank_image(open_image(example.images[0]), variant.removeprefix("blank_"), rng)
-            return Edit(blanked(example), image=image)
-        case "swap_hard" | "swap_easy":
-            donor = _donor(example, pool, is_hard=variant == "swap_hard", seed=seed)
-            return None if donor is None else Edit(swapped(example, donor))
-        case "mute":
-            return muted(example)
-        case "mute_blank":
-            edit = muted(example)
-            return edit and replace(
-                edit,
-                example=blanked(edit.example),
-                image=blank_image(open_image(example.images[0]), "mean", rng),
-            )
-        case "erase":
-            return erased(example, open_image(example.images[0]), rng)
-        case "rename":
-            return renamed(example, names, rng)
-        case "add_bait":
-            return bait and bait(example, open_image(example.images[0]), rng)
-    raise ValueError(f"unknown probe {variant!r}; known: {', '.join(VARIANTS)}")
+def blanked(example: Example) -> Example:
+    """Return the tweet with the gold of an image that shows nothing."""
+    entities = tuple(replace(e, boxes_xyxy_px=()) for e in example.entities)
+    return replace(example, entities=entities, image_only=())
+
+
+def blank_image(image: Image.Image, kind: str, rng: Random) -> Image.Image:
+    """Return an image of the same size that shows nothing.
+
+    Args:
+        kind: "mean" (its mean colour), "noise" (cells of 8 pixels with its mean and standard deviation of
+            colour) or "blur" (radius = a fifth of the shorter side: patches of colour remain, no shapes).
+    """
+    pixels = np.asarray(image).reshape(-1, 3)
+    if kind == "mean":
+        return Image.new("RGB", image.size, _mean_colour(pixels))
+    if kind == "blur":
+        return image.filter(ImageFilter.GaussianBlur(min(image.size) / 5))
+    columns, lines = (-(-side // _CELL_PX) for side in image.size)
+    drawn = np.array([rng.gauss(0, 1) for _ in range(lines * columns * 3)]).reshape(lines, columns, 3)
+    cells = Image.fromarray((pixels.mean(axis=0) + pixels.std(axis=0) * drawn).clip(0, 255).astype(np.uint8))
+    noise = cells.resize((columns * _CELL_PX, lines * _CELL_PX), Image.Resampling.NEAREST)
+    return noise.crop((0, 0, *image.size))
+
+
+def swapped(example: Example, donor: Example) -> Example:
+    """Return a tweet with the image of another one that shows nothing it names: no entity has a box."""
+    bait = shown(donor) if donor.image_only is not None else None
+    size = donor.image_size_px or image_size(donor.images[0])
+    return replace(blanked(example), images=donor.images[:1], image_size_px=size, image_only=bait)
+
+
+def may_swap(example: Example, donor: Example, *, is_hard: bool) -> bool:
+    """Return whether an image may replace another: it shows something, no word of which is in the text.
+
+    Hard = it shows something of the type of a groundable entity; easy = nothing of these types.
+    """
+    things = shown(donor)
+    types = {entity.type for entity in example.entities if entity.is_groundable}
+    if not donor.images or not things or donor.id == example.id:
+        return False
+    is_same_type = any(thing.type in types for thing in things)
+    return is_same_type == is_hard and all(not _has_word_of(thing.text, example.tokens) for thing in things)
+
+
+def muted(example: Example) -> Edit | None:
+    """Return a tweet that no longer names what its image shows; the other entities keep their names.
+
+    `None` if a word of a muted name is left in the text, since then the model might read it there.
+
+    Example:
+        >>> ada, rome = Entity("Ada", 0, 1, "PER", ((1, 1, 9, 9),)), Entity("Rome", 2, 3, "LOC", ())
+        >>> edit = muted(Example("1", "demo", "test", ("Ada", "in", "Rome"), (ada, rome), ("PER", "LOC")))
+        >>> edit.example.text, edit.example.entities == (rome,)
+        ('someone in Rome', True)
+    """
+    gone = {k: e for k, e in enumerate(example.entities) if e.is_groundable}
+    words = {k: MUTED.get(COARSE_OF.get(e.type, e.type), MUTED["OTHER"]) for k, e in gone.items()}
+    changed = _reworded(example, words, is_named=False)
+    if any(_has_word_of(e.text, changed.tokens) for e in gone.values()):
+        return None
+    return Edit(_now_image_only(changed, gone.values()), tuple(gone.values()))
+
+
+def renamed(example: Example, names: Names, rng: Random) -> Edit | None:
+    """Return a tweet in which one groundable entity has another name of its type, which the image lacks.
+
+    `None` if a word of the old name is left in the new text, or each of 200 draws has a word in the old text
+    or in what is shown.
+    """
+    used = [*example.tokens, *(word for thing in shown(example) for word in thing.text.split())]
+    for old in _groundable_names(example, rng):
+        mentions = {k: e for k, e in enumerate(example.entities) if e.text == old}
+        known = names.get(next(iter(mentions.values())).type, ())
+        drawn = (pick(rng, known) for _ in range(TRIES if known else 0))
+        new = next((name for name in drawn if not _has_word_of(name, used)), None)
+        if new is not None:
+            changed = _reworded(example, dict.fromkeys(mentions, tuple(new.split(" "))), is_named=True)
+            if not _has_word_of(old, changed.tokens):
+                return Edit(_now_image_only(changed, mentions.values()), tuple(mentions.values()))
+    return None
+
+
+def erased(example: Example, image: Image.Image, rng: Random) -> Edit | None:
+    """Return a tweet with the boxes of one name painted over in the mean colour of the rest of the image.
+
+    `None` if every choice would cover more than a tenth of another entity's box.
+    """
+    for name in _groundable_names(example, rng):
+        gone = tuple(e for e in example.entities if e.text == name)
+        painted = [box for e in gone for box in e.boxes_xyxy_px or ()]
+        others = [box for e in example.entities if e.text != name for box in e.boxes_xyxy_px or ()]
+        if not any(share_covered(other, box) > COVERED for other in others for box in painted):
+            entities = tuple(replace(e, boxes_xyxy_px=()) if e.text == name else e for e in example.entities)
+            return Edit(replace(example, entities=entities), gone, _painted_over(image, painted))
+    return None
+
+
+def shown(example: Example) -> tuple[ImageOnly, ...]:
+    """Return what the image is annotated to show, named by the text or not."""
+    named = [entity for entity in example.entities if entity.is_groundable]
+    return (*_as_image_only(named), *(example.image_only or ()))
+
+
+def share_covered(box: Box, by: Box) -> float:
+    """Return the share of a box that another one covers."""
+    both = (max(box[0], by[0]), max(box[1], by[1]), min(box[2], by[2]), min(box[3], by[3]))
+    return boxes.area_px2(both) / max(boxes.area_px2(box), 1)
+
+
+def _edited(variant: str, example: Example, rng: Random, names: Names, bait: Bait | None) -> Edit | None:
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown probe {variant!r}; known: {', '.join(VARIANTS)}")
+    if variant == "mute":
+        return muted(example)
+    if variant == "rename":
+        return renamed(example, names, rng)
+    if variant == "mute_blank":
+        edit = muted(example)
+        if edit is None:
+            return None
+        image = blank_image(open_image(example.images[0]), "mean", rng)
+        return replace(edit, example=blanked(edit.example), image=image)
+    if variant == "add_bait" and bait is None:
+        return None
+    image = open_image(example.images[0])
+    if variant == "add_bait":
+        return bait(example, image, rng)
+    if variant == "erase":
+        return erased(example, image, rng)
+    return Edit(blanked(example), image=blank_image(image, variant.removeprefix("blank_"), rng))
 
 
 def _donor(example: Example, pool: Sequence[Example], *, is_hard: bool, seed: int) -> Example | None:
-    """The tweet whose image is taken: the first that may be, in an order of its own for each example."""
+    """Return the first tweet whose image may be taken, in an order that differs by example."""
     ordered = sorted(pool, key=lambda donor: (_hash(seed, f"{example.id}|{donor.id}"), donor.id))
     return next((donor for donor in ordered if may_swap(example, donor, is_hard=is_hard)), None)
 
 
-def _written(image: Image.Image, folder: str | Path, variant: str, id: str) -> str:
+def _write(image: Image.Image, folder: str | Path, variant: str, id: str) -> str:
     if not is_safe_id(id):
-        raise UserError(
-            f"tweet id {id!r:.60} cannot be the name of an image; probes need ids of letters, digits and _ . @ + -"
-        )
+        needs = "probes need ids of letters, digits and _ . @ + -"
+        raise UserError(f"tweet id {id!r:.60} cannot be the name of an image; {needs}")
     path = Path(folder) / variant / f"{id}.png"
     with written_whole(path, "wb") as file:
         image.save(file, format="png", compress_level=1)
@@ -196,3 +300,62 @@ def _written(image: Image.Image, folder: str | Path, variant: str, id: str) -> s
 
 def _hash(seed: int, key: str) -> bytes:
     return hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=8).digest()
+
+
+def _has_word_of(name: str, tokens: Sequence[str]) -> bool:
+    return bias.wording(name, tokens) != "invented"
+
+
+def _as_image_only(entities: Iterable[Entity]) -> Iterable[ImageOnly]:
+    """Return one thing per name."""
+    return {e.text: ImageOnly(e.text, e.type, e.boxes_xyxy_px) for e in entities}.values()
+
+
+def _now_image_only(changed: Example, gone: Iterable[Entity]) -> Example:
+    """Return the example with the unnamed entities in `image_only`, if that is known."""
+    if changed.image_only is None:
+        return changed
+    return replace(changed, image_only=(*changed.image_only, *_as_image_only(gone)))
+
+
+def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named: bool) -> Example:
+    """Return the example with other words for some of its entities, without the sign of handles and hashtags.
+
+    Args:
+        words: index of the entity -> new words.
+        is_named: whether the new words are an entity (which the image does not show).
+    """
+    tokens: list[str] = []
+    entities: list[Entity] = []
+    at = 0
+    for k, entity in enumerate(example.entities):
+        before = example.tokens[at : entity.start]
+        tokens += before[:-1] if k in words and before[-1:] and before[-1] in SIGILS else before
+        start = len(tokens)
+        tokens += words.get(k, example.tokens[entity.start : entity.end])
+        if k not in words:
+            entities.append(replace(entity, start=start, end=len(tokens)))
+        elif is_named:
+            entities.append(Entity(" ".join(words[k]), start, len(tokens), entity.type, ()))
+        at = entity.end
+    return replace(example, tokens=(*tokens, *example.tokens[at:]), entities=tuple(entities))
+
+
+def _painted_over(image: Image.Image, painted: Sequence[Box]) -> Image.Image:
+    pixels = np.array(image)
+    is_painted = np.zeros(pixels.shape[:2], dtype=bool)
+    for x1, y1, x2, y2 in painted:  # boxes count pixels from 1
+        is_painted[max(0, int(y1) - 1) : int(np.ceil(y2)), max(0, int(x1) - 1) : int(np.ceil(x2))] = True
+    rest = pixels[~is_painted]
+    pixels[is_painted] = _mean_colour(rest if len(rest) else pixels.reshape(-1, 3))
+    return Image.fromarray(pixels)
+
+
+def _mean_colour(pixels: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(value) for value in pixels.mean(axis=0).round())
+
+
+def _groundable_names(example: Example, rng: Random) -> list[str]:
+    """Return each name that the image shows, in random order."""
+    names = dict.fromkeys(e.text for e in example.entities if e.is_groundable)
+    return [name for _, name in sorted((rng.random(), name) for name in names)]

@@ -1,9 +1,7 @@
-"""What Twitter-GMNER's own files cannot say, in a file beside them: the image size of a tweet without boxes,
-and what only the image shows.
+"""Sidecar: what the format of Twitter-GMNER lacks, namely what only the image shows, and the image size of a
+tweet without boxes. The testbed writes sidecars; other data sets need none (format ours).
 
-    DIR/Twitter10000/sidecar/<split>.jsonl     a header that tells how the split was made; a row per tweet: id, image_size_px, image_only
-
-A data set without sidecars is as complete as it ever was; the testbed writes them (format ours).
+    DIR/Twitter10000/sidecar/<split>.jsonl    a header with the recipe; rows of id, image_size_px, image_only
 """
 
 from collections.abc import Sequence
@@ -19,39 +17,37 @@ from mcr_lib.schema import Example
 KIND = "sidecar"
 
 
+def sidecar_path(root: str | Path, split: str, version: str) -> Path:
+    """Return the sidecar of a split; `root` is the parent of the data set's own folder."""
+    return Path(root) / FOLDERS[version] / KIND / f"{split}.jsonl"
+
+
 def write_sidecar(
     root: str | Path, split: str, examples: Sequence[Example], *, version: str, **header: Any
 ) -> None:
-    """Write the sidecar of a split.
-
-    Args:
-        root: the folder that holds the data set's own folder.
-        version: names that folder.
-        header: JSON-ready values that `read_header` gives back.
+    """Write the sidecar of a split with JSON-ready values in its header.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    rows = [
-        {"id": e.id, "image_size_px": e.image_size_px, "image_only": e.to_row()["image_only"]}
-        for e in examples
-    ]
-    write_jsonl(_path(root, split, version), rows, kind=KIND, **header)
+    keys = ("id", "image_size_px", "image_only")
+    rows = [{key: row[key] for key in keys} for row in (example.to_row() for example in examples)]
+    write_jsonl(sidecar_path(root, split, version), rows, kind=KIND, **header)
 
 
 def read_header(root: str | Path, split: str, *, version: str) -> dict[str, Any] | None:
-    """The header of a sidecar; `None` where there is no sidecar that can be read."""
+    """Return the header of a sidecar; `None` if there is no readable one."""
     try:
-        return read_jsonl(_path(root, split, version), kind=KIND)[0]
+        return read_jsonl(sidecar_path(root, split, version), kind=KIND)[0]
     except UserError:
         return None
 
 
 def completed(root: str | Path, split: str, examples: Sequence[Example], *, version: str) -> list[Example]:
-    """The examples with what their sidecar says; as they are where they have none.
+    """Return the examples with the values of their sidecar; unchanged if there is none.
 
     Raises:
-        UserError: the sidecar is broken or is about other tweets; the file is named.
+        UserError: the sidecar is broken or of other tweets.
     """
     path = version_folder(root, version) / KIND / f"{split}.jsonl"
     if not path.is_file():
@@ -59,24 +55,19 @@ def completed(root: str | Path, split: str, examples: Sequence[Example], *, vers
     _, rows = read_jsonl(path, kind=KIND)
     row_of = {row.get("id"): (line, row) for line, row in rows}
     if set(row_of) != {example.id for example in examples}:
-        raise UserError(
-            f"{path}: its {len(row_of):,} tweets are not the {len(examples):,} of the split {split}; make both files anew"
-        )
+        mismatch = f"its {len(row_of):,} tweets are not the {len(examples):,} of the split {split}"
+        raise UserError(f"{path}: {mismatch}; make both files anew")
     return [_completed(example, *row_of[example.id], path) for example in examples]
 
 
 def _completed(example: Example, line: int, row: dict[str, Any], path: Path) -> Example:
+    where = f"{path}, line {line}"
     try:
-        more = {name: row[name] for name in ("image_size_px", "image_only")}
-        read = Example.from_row({**asdict(example), **more})
+        values = {name: row[name] for name in ("image_size_px", "image_only")}
+        read = Example.from_row({**asdict(example), **values})
     except (ValueError, KeyError) as error:
-        raise UserError(f"{path}, line {line}: expected image_size_px and image_only ({error})") from error
-    if example.image_size_px not in (None, read.image_size_px):
-        raise UserError(
-            f"{path}, line {line}: image_size_px is {read.image_size_px}, the xml says {example.image_size_px}"
-        )
+        raise UserError(f"{where}: expected image_size_px and image_only ({error})") from error
+    size = example.image_size_px
+    if size not in (None, read.image_size_px):
+        raise UserError(f"{where}: image_size_px is {read.image_size_px}, the xml says {size}")
     return replace(example, image_size_px=read.image_size_px, image_only=read.image_only)
-
-
-def _path(root: str | Path, split: str, version: str) -> Path:
-    return Path(root) / FOLDERS[version] / KIND / f"{split}.jsonl"

@@ -1,7 +1,8 @@
-"""Twitter-GMNER (Yu et al., ACL 2023), versions v1 and v2, and Twitter-FMNERG (Wang et al., ACM MM 2023),
-which shares its files.
+"""Twitter-GMNER (Yu et al., ACL 2023), v1 and v2, and Twitter-FMNERG (Wang et al., ACM MM 2023), which has
+the tweets, spans and boxes of v2 with 51 fine types.
 
     DIR/Twitter10000_v2.0/txt/{train,dev,test}.txt    tokens and BIO tags
+    DIR/Twitter10000_v2.0/txt_fine/...                FMNERG: token, coarse tag (8 types), fine tag (51 types)
     DIR/Twitter10000_v2.0/xml/<id>.xml                boxes by name, PASCAL VOC
     DIR/Twitter10000/...                              v1
 
@@ -12,12 +13,12 @@ name another image). Boxes stay as written: pixels of the stored image, counted 
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcr_lib.data import voc_xml
-from mcr_lib.data.bio import Sample, chunks, read_samples
+from mcr_lib.data.bio import Chunk, Sample, chunks, read_samples
 from mcr_lib.data.files import is_safe_id, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
@@ -26,16 +27,24 @@ SPLITS = ("train", "dev", "test")
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 FOLDERS = {"v1": "Twitter10000", "v2": "Twitter10000_v2.0"}
 
+_FINE = {
+    "PER": "actor artist athlete author businessman character coach director intellectual journalist"
+    " musician person_other politician",
+    "LOC": "building_other cultural_place entertainment_place sports_facility city continent country"
+    " location_other park road state",
+    "ORG": "band company educational_institution government_agency news_agency organization_other"
+    " political_party social_organization sports_league sports_team",
+    "OTHER": "art_other film_and_television_works magazine music written_work event_other festival"
+    " sports_event animal award medical_thing ordinance website brand_name_products game product_other"
+    " software",
+}
+COARSE_OF = {fine: coarse for coarse, names in _FINE.items() for fine in names.split()}
+"""Fine type of FMNERG -> type of Twitter-GMNER; holds for every entity of the release."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """Something odd in the files that reading mends or passes over.
-
-    Args:
-        kind: what it is, in words; the same for all of its kind.
-        where: the place, e.g. "txt/train.txt, line 12".
-        what: the words concerned.
-    """
+    """An oddity that the reader repairs or ignores: description, place ("txt/dev.txt, line 12"), text."""
 
     kind: str
     where: str
@@ -44,14 +53,7 @@ class Quirk:
 
 @dataclass(frozen=True, slots=True)
 class TxtLayout:
-    """Which text files hold a task and in which column.
-
-    Args:
-        source: name of the data set, without version.
-        folder: folder of the text files below the version's folder.
-        n_columns: columns of a token line.
-        labels: the label set; its tags stand in the last column.
-    """
+    """Text files of a data set: folder below the version's, columns of a token line, labels of the last."""
 
     source: str
     folder: str
@@ -60,50 +62,62 @@ class TxtLayout:
 
 
 GMNER = TxtLayout("twitter-gmner", "txt", 2, LABELS)
+FMNERG = TxtLayout("twitter-fmnerg", "txt_fine", 3, tuple(COARSE_OF))
 TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
 def read_split(
     root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER
 ) -> tuple[list[Example], list[Quirk]]:
-    """The tweets of one split in file order, without images, and the quirks met.
+    """Read the tweets of one split in file order, without images, and the quirks of its files.
 
     Args:
-        root: the folder that holds `Twitter10000_v2.0` (or `Twitter10000`), or that folder itself.
+        root: the version's folder (`Twitter10000_v2.0`) or its parent.
 
     Raises:
-        UserError: a folder or file is missing, broken or contradicts itself; file and line are named.
+        UserError: a folder or file is missing, broken or contradicts itself; the message gives file and line.
     """
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
     if not path.is_file():
-        found = split_names(root, version, layout)
-        raise UserError(
-            f"split {split!r} of {layout.source} {version}: {path} does not exist; found {', '.join(found) or 'no .txt there'}"
-        )
+        names = ", ".join(split_names(root, version, layout)) or "no .txt there"
+        where = f"split {split!r} of {layout.source} {version}"
+        raise UserError(f"{where}: {path} does not exist; found {names}")
     xml_ids = xml_files(root, version)
+    source = f"{layout.source}-{version}"
     quirks: list[Quirk] = []
     examples = []
     for sample in read_samples(path, n_columns=layout.n_columns):
-        xml_path = folder / "xml" / f"{sample.id}.xml"
-        annotation = voc_xml.read_annotation(xml_path) if sample.id in xml_ids else None
-        examples.append(_example(sample, annotation, path, xml_path, split, version, layout, quirks))
+        has_xml = sample.id in xml_ids
+        annotation = voc_xml.read_annotation(folder / "xml" / f"{sample.id}.xml") if has_xml else None
+        boxes_of = defaultdict(list)
+        for name, box in annotation.objects if annotation else ():
+            boxes_of[name].append(box)
+        spans = _chunks(sample, path, layout.labels)
+        texts = [" ".join(sample.tokens[span.start : span.end]) for span in spans]
+        entities = tuple(
+            Entity(text, span.start, span.end, span.label, tuple(boxes_of.get(text, ())))
+            for text, span in zip(texts, spans, strict=True)
+        )
+        quirks += _quirks(sample, spans, texts, annotation, f"{path.parent.name}/{path.name}")
+        size = annotation.size_px if annotation else None
+        examples.append(
+            Example(sample.id, source, split, sample.tokens, entities, layout.labels, image_size_px=size)
+        )
     return examples, quirks
 
 
 def write_split(root: str | Path, split: str, examples: Sequence[Example], *, version: str = "v2") -> None:
-    """Write tweets in Twitter-GMNER's own files, which `read_split` reads back equal (but for `source` and
-    image paths).
+    """Write tweets in the format of Twitter-GMNER; `read_split` reads all but `source` and images back equal.
 
     Raises:
-        ValueError: something that the files cannot say: an id unsafe as a file name, a token with white space
-            in it, a type outside of `LABELS`, boxes without an image size, two mentions of one name with
-            different boxes, or boxes not annotated.
+        ValueError: the format cannot express it: an id unsafe as a file name, a token with white space, a
+            type outside `LABELS`, boxes without an image size, two mentions of one name with different boxes,
+            or boxes not annotated.
         UserError: the folder cannot be written.
     """
     folder = Path(root) / FOLDERS[version]
-    blocks = []
-    annotations = {}
+    blocks, annotations = [], {}
     for example in examples:
         blocks.append(_txt_block(example))
         if any(entity.boxes_xyxy_px for entity in example.entities):
@@ -116,29 +130,26 @@ def write_split(root: str | Path, split: str, examples: Sequence[Example], *, ve
 
 
 def version_folder(root: str | Path, version: str) -> Path:
-    """The folder of one version below `root`, or `root` itself where it is that folder.
+    """Return the folder of a version: below `root`, or `root` itself.
 
     Raises:
         UserError: there is none.
     """
     if version not in FOLDERS:
         raise UserError(f"unknown version {version!r}; choose one of {', '.join(FOLDERS)}")
-    root = Path(root)
-    name = FOLDERS[version]
+    root, name = Path(root), FOLDERS[version]
     for folder in (root / name, root):
         if folder.name == name and folder.is_dir():
             return folder
-    other = [f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir()]
-    hint = (
-        f"found {', '.join(other)} there; choose it with --version"
-        if other
-        else "data/README.md tells where it comes from"
-    )
+    others = ", ".join(f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir())
+    hint = "data/README.md tells where it comes from"
+    if others:
+        hint = f"found {others} there; choose it with --version"
     raise UserError(f"{root} holds no folder {name} (version {version}); {hint}")
 
 
 def split_names(root: str | Path, version: str, layout: TxtLayout = GMNER) -> list[str]:
-    """The splits that are there, ordinary ones first.
+    """Return the names of the splits in the folder, `SPLITS` first.
 
     Raises:
         UserError: there is no folder of that version.
@@ -148,75 +159,43 @@ def split_names(root: str | Path, version: str, layout: TxtLayout = GMNER) -> li
 
 
 def xml_files(root: str | Path, version: str) -> set[str]:
-    """The ids that have an annotation file."""
+    """Return the ids that have an annotation file.
+
+    Raises:
+        UserError: there is no folder of annotations.
+    """
     folder = version_folder(root, version) / "xml"
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist; without it no entity has a box")
     return {entry.name[:-4] for entry in os.scandir(folder) if entry.name.endswith(".xml")}
 
 
-def _example(
-    sample: Sample,
-    annotation,
-    path: Path,
-    xml_path: Path,
-    split: str,
-    version: str,
-    layout: TxtLayout,
-    quirks,
-) -> Example:
-    txt_place = f"{path.parent.name}/{path.name}, line "
+def _chunks(sample: Sample, path: Path, labels: Sequence[str]) -> list[Chunk]:
     try:
-        found = chunks(sample.columns[-1], layout.labels)
+        return chunks(sample.columns[-1], labels)
     except ValueError as error:
         message, k = error.args
         raise UserError(f"{path}, line {sample.line + 1 + k}: {message}") from error
-    boxes_of = defaultdict(list)
-    for name, box in annotation.objects if annotation else ():
-        boxes_of[name].append(box)
-    entities = []
-    for chunk in found:
-        text = " ".join(sample.tokens[chunk.start : chunk.end])
-        entities.append(Entity(text, chunk.start, chunk.end, chunk.label, tuple(boxes_of.get(text, ()))))
-        if chunk.is_repaired:
-            quirks.append(
-                Quirk(
-                    "I- tag without a B- before it (read as B-)",
-                    f"{txt_place}{sample.line + 1 + chunk.start}",
-                    text,
-                )
-            )
-    texts = [entity.text for entity in entities]
-    for name, boxes in boxes_of.items():
-        if name not in texts:
-            quirks += [
-                Quirk("box whose name is no entity of the text (left out)", f"xml/{xml_path.name}", name)
-            ] * len(boxes)
-    if repeated := sorted({t for t in texts if texts.count(t) > 1}):
-        place = f"{txt_place}{sample.line}"
-        quirks.append(
-            Quirk(
-                "tweet that names something twice (each mention gets the boxes)", place, ", ".join(repeated)
-            )
-        )
+
+
+def _quirks(
+    sample: Sample, spans: Sequence[Chunk], texts: list[str], annotation: voc_xml.Annotation | None, txt: str
+) -> Iterator[Quirk]:
+    for span, text in zip(spans, texts, strict=True):
+        if span.is_repaired:
+            where = f"{txt}, line {sample.line + 1 + span.start}"
+            yield Quirk("I- tag without a B- before it (read as B-)", where, text)
+    xml = f"xml/{sample.id}.xml"
+    names = [name for name, _ in annotation.objects] if annotation else []
+    for name in sorted(set(names) - set(texts), key=names.index):
+        quirk = Quirk("box whose name is no entity of the text (left out)", xml, name)
+        yield from [quirk] * names.count(name)
+    if repeated := sorted({text for text in texts if texts.count(text) > 1}):
+        kind = "tweet that names something twice (each mention gets the boxes)"
+        yield Quirk(kind, f"{txt}, line {sample.line}", ", ".join(repeated))
     if annotation and annotation.filename != f"{sample.id}.jpg":
-        quirks.append(
-            Quirk(
-                "xml whose inner filename names another image (file name counts)",
-                f"xml/{xml_path.name}",
-                annotation.filename,
-            )
-        )
-    size = annotation.size_px if annotation else None
-    return Example(
-        sample.id,
-        f"{layout.source}-{version}",
-        split,
-        sample.tokens,
-        tuple(entities),
-        layout.labels,
-        image_size_px=size,
-    )
+        kind = "xml whose inner filename names another image (file name counts)"
+        yield Quirk(kind, xml, annotation.filename)
 
 
 def _txt_block(example: Example) -> str:
@@ -227,12 +206,10 @@ def _txt_block(example: Example) -> str:
     tags = ["O"] * len(example.tokens)
     for entity in example.entities:
         if entity.type not in LABELS or entity.boxes_xyxy_px is None:
-            raise ValueError(
-                f"example {example.id}: {entity.text!r} has no type of {', '.join(LABELS)} or no annotated groundability"
-            )
-        tags[entity.start : entity.end] = [f"B-{entity.type}"] + [f"I-{entity.type}"] * (
-            entity.end - entity.start - 1
-        )
+            problem = f"has no type of {', '.join(LABELS)} or no annotated groundability"
+            raise ValueError(f"example {example.id}: {entity.text!r} {problem}")
+        n_inside = entity.end - entity.start - 1
+        tags[entity.start : entity.end] = [f"B-{entity.type}"] + [f"I-{entity.type}"] * n_inside
     rows = "".join(f"{token}\t{tag}\n" for token, tag in zip(example.tokens, tags, strict=True))
     return f"IMGID:{example.id}\n{rows}"
 
@@ -240,16 +217,10 @@ def _txt_block(example: Example) -> str:
 def _annotation(example: Example) -> voc_xml.Annotation:
     if example.image_size_px is None:
         raise ValueError(f"example {example.id}: boxes without an image size")
-    boxes_of = dict(_unique_boxes(example.entities, example.id))
+    boxes_of = {}
+    for entity in example.entities:
+        if boxes_of.setdefault(entity.text, entity.boxes_xyxy_px) != entity.boxes_xyxy_px:
+            problem = f"two mentions of {entity.text!r} with different boxes; the format joins boxes by name"
+            raise ValueError(f"example {example.id}: {problem}")
     objects = tuple((name, box) for name, boxes in boxes_of.items() for box in boxes)
     return voc_xml.Annotation(f"{example.id}.jpg", example.image_size_px, objects)
-
-
-def _unique_boxes(entities: Iterable[Entity], id: str) -> Iterable[tuple[str, tuple]]:
-    seen = {}
-    for entity in entities:
-        if seen.setdefault(entity.text, entity.boxes_xyxy_px) != entity.boxes_xyxy_px:
-            raise ValueError(
-                f"example {id}: two mentions of {entity.text!r} with different boxes; the format joins boxes by name"
-            )
-    return seen.items()

@@ -1,6 +1,4 @@
-"""Pictures of the testbed: emblems on a cluttered ground, drawn with Pillow; a scene says all that is in a
-picture.
-"""
+"""Pictures of the testbed: emblems on a cluttered ground, described by a scene and drawn with Pillow."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,28 +10,30 @@ from mcr_lib.boxes import Box
 from mcr_lib.data.chance import pick
 from mcr_lib.testbed.world import BY_NAME, COLOURS, Being
 
-_FINE = 128
-"""Side of the master copy of an emblem, in pixels; smaller ones are scaled from it, which smooths their
-edges.
-"""
-
+_FINE = 128  # side of an emblem's master copy in pixels; scaling it down smooths the edges
 _TRIES = 60
 _GROUNDS = ("#e8e4da", "#d9e6ef", "#dfe9d8", "#efe0dd", "#e4def0", "#cfd4da", "#f4f1e6", "#bfc9bd")
 _INK = ("#9a9488", "#8d99a6", "#a7a29a", "#7f8c83", "#b3a6a0")
+_DARK = "#1d1d1f"
+
+_POLYGONS = {
+    "house": ((0.5, 0), (1, 0.38), (1, 1), (0, 1), (0, 0.38)),
+    "shield": ((0, 0), (1, 0), (1, 0.62), (0.5, 1), (0, 0.62)),
+    "star": (
+        (0.5, 0), (0.66, 0.3), (1, 0.3), (0.78, 0.56), (0.9, 1), (0.5, 0.78), (0.1, 1), (0.22, 0.56),
+        (0, 0.3), (0.34, 0.3),
+    ),
+}  # fmt: skip
+"""Outline -> corners as shares of the side; a disc has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An emblem in a picture.
+    """An emblem in a picture, in pixels from 0.
 
     Args:
-        name: whose emblem.
-        x: left edge in pixels, from 0.
-        y: upper edge in pixels, from 0.
-        width: in pixels.
-        height: in pixels.
-        cover: share of the height that a strip hides, in [0, 0.4]; 0 = nothing.
-        cover_at: where the strip begins, as a share of the height.
+        cover: share of the height that a strip hides, in [0, 0.4]; 0 = no strip.
+        cover_at: start of the strip, as a share of the height.
     """
 
     name: str
@@ -46,20 +46,18 @@ class Shown:
 
     @property
     def box_xyxy_px(self) -> Box:
-        """Its box as Twitter-GMNER writes boxes: first and last pixel, counted from 1."""
+        """Its box in the format of Twitter-GMNER: first and last pixel, counted from 1."""
         return (self.x + 1, self.y + 1, self.x + self.width, self.y + self.height)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a picture shows.
+    """Content of a picture.
 
     Args:
-        size_px: (width, height).
-        shown: emblems, drawn in this order.
-        ground: colour of the ground.
-        clutter: seed of lines and blobs behind the emblems.
-        n_clutter: how many.
+        shown: emblems in the order they are drawn.
+        ground: background colour.
+        clutter: seed of the `n_clutter` lines and blobs behind the emblems.
     """
 
     size_px: tuple[int, int]
@@ -69,27 +67,20 @@ class Scene:
     n_clutter: int
 
     def boxes_of(self, name: str) -> tuple[Box, ...]:
-        """Boxes of every emblem of that name, largest first."""
+        """Return the boxes of every emblem of that name, largest first."""
         boxes = [(s.width * s.height, s.box_xyxy_px) for s in self.shown if s.name == name]
         return tuple(box for _, box in sorted(boxes, reverse=True))
 
 
 def compose(
-    rng: Random,
-    names: list[str],
-    *,
-    size_px: tuple[int, int],
-    scale_px: tuple[int, int],
-    occlusion: float,
+    rng: Random, names: list[str], *, size_px: tuple[int, int], scale_px: tuple[int, int], occlusion: float,
     n_clutter: int,
-) -> Scene | None:
-    """Emblems of these names (one each time it is listed) at random places that do not overlap; `None` where
-    they do not fit.
+) -> Scene | None:  # fmt: skip
+    """Place an emblem per name at random without overlap; `None` if they do not fit.
 
     Args:
-        scale_px: smallest and largest side of an emblem; sizes are drawn from there, and lowered where it
-            gets tight.
-        occlusion: share of emblems of which a strip is hidden, in [0, 1].
+        scale_px: smallest and largest side of an emblem; the largest is lowered from try to try.
+        occlusion: share of emblems with a hidden strip, in [0, 1].
     """
     smallest, largest = scale_px
     for attempt in range(_TRIES):
@@ -105,7 +96,7 @@ def compose(
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture, RGB, of the scene's size."""
+    """Draw a scene as an RGB image of its size."""
     image = Image.new("RGB", scene.size_px, scene.ground)
     pen = ImageDraw.Draw(image)
     rng = Random(scene.clutter)
@@ -118,82 +109,46 @@ def draw(scene: Scene) -> Image.Image:
         else:
             pen.ellipse((x, y, x + w, y + h), outline=ink, width=2)
     for shown in scene.shown:
-        small = emblem(BY_NAME[shown.name]).resize(
-            (shown.width, shown.height), Image.Resampling.BILINEAR, reducing_gap=2.0
-        )
+        size = (shown.width, shown.height)
+        small = emblem(BY_NAME[shown.name]).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
         image.paste(small, (shown.x, shown.y), small)
         if shown.cover:
             top = shown.y + shown.cover_at * shown.height
-            pen.rectangle(
-                (shown.x, top, shown.x + shown.width - 1, top + shown.cover * shown.height), fill=scene.ground
-            )
+            right, bottom = shown.x + shown.width - 1, top + shown.cover * shown.height
+            pen.rectangle((shown.x, top, right, bottom), fill=scene.ground)
     return image
 
 
 @lru_cache(maxsize=256)
 def emblem(being: Being) -> Image.Image:
-    """The master copy of an emblem, RGBA, that touches all four sides."""
-    side, big = _FINE, 4 * _FINE
+    """Draw the RGBA master copy of an emblem; it touches all four sides."""
+    big = 4 * _FINE
     image = Image.new("RGBA", (big, big), (0, 0, 0, 0))
     pen = ImageDraw.Draw(image)
-    colour, edge = COLOURS[being.colour], "#1d1d1f"
-    rim = big // 22
-    for points, fill in (
-        (_outline(being.outline, big, 0), edge),
-        (_outline(being.outline, big, rim), colour),
-    ):
+    for rim, fill in ((0, _DARK), (big // 22, COLOURS[being.colour])):
         if being.outline == "disc":
-            pen.ellipse(points, fill=fill)
+            pen.ellipse((rim, rim, big - 1 - rim, big - 1 - rim), fill=fill)
         else:
+            scale, corners = 1 - 2.6 * rim / big, _POLYGONS[being.outline]
+            points = [tuple((0.5 + (x - 0.5) * scale) * (big - 1) for x in corner) for corner in corners]
             pen.polygon(points, fill=fill)
-    _mark(pen, being.mark, big, centre=0.6 if being.outline == "house" else 0.5)
-    return image.resize((side, side), Image.Resampling.LANCZOS)
-
-
-def _outline(outline: str, big: int, rim: int) -> list[tuple[float, float]]:
-    def at(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        scale = 1 - 2.6 * rim / big
-        return [
-            ((0.5 + (x - 0.5) * scale) * (big - 1), (0.5 + (y - 0.5) * scale) * (big - 1)) for x, y in points
-        ]
-
-    if outline == "disc":
-        return [(rim, rim), (big - 1 - rim, big - 1 - rim)]
-    if outline == "house":
-        return at([(0.5, 0), (1, 0.38), (1, 1), (0, 1), (0, 0.38)])
-    if outline == "shield":
-        return at([(0, 0), (1, 0), (1, 0.62), (0.5, 1), (0, 0.62)])
-    corners = [
-        (0.5, 0),
-        (0.66, 0.3),
-        (1, 0.3),
-        (0.78, 0.56),
-        (0.9, 1),
-        (0.5, 0.78),
-        (0.1, 1),
-        (0.22, 0.56),
-        (0, 0.3),
-        (0.34, 0.3),
-    ]
-    return at(corners)
-
-
-def _mark(pen: ImageDraw.ImageDraw, mark: str, big: int, *, centre: float) -> None:
-    c, m = big * 0.5, big * centre
-    if mark == "dot":
+    c, m = big * 0.5, big * (0.6 if being.outline == "house" else 0.5)
+    if being.mark == "dot":
         pen.ellipse((c - 0.2 * big, m - 0.2 * big, c + 0.2 * big, m + 0.2 * big), fill="#ffffff")
-    elif mark == "bar":
-        pen.rectangle((c - 0.28 * big, m - 0.1 * big, c + 0.28 * big, m + 0.1 * big), fill="#1d1d1f")
+    elif being.mark == "bar":
+        pen.rectangle((c - 0.28 * big, m - 0.1 * big, c + 0.28 * big, m + 0.1 * big), fill=_DARK)
+    return image.resize((_FINE, _FINE), Image.Resampling.LANCZOS)
+
+
+def _is_close(o: Shown, x: int, y: int, width: int, height: int) -> bool:
+    is_level = x < o.x + o.width + 2 and o.x < x + width + 2
+    return is_level and y < o.y + o.height + 2 and o.y < y + height + 2
 
 
 def _place(
-    rng: Random,
-    name: str,
-    placed: list[Shown],
-    size_px: tuple[int, int],
-    scale_px: tuple[int, int],
+    rng: Random, name: str, placed: list[Shown], size_px: tuple[int, int], scale_px: tuple[int, int],
     occlusion: float,
-) -> Shown | None:
+) -> Shown | None:  # fmt: skip
     smallest, largest = scale_px
     for _ in range(8):
         side, aspect = smallest + rng.random() * (largest - smallest), 0.85 + 0.35 * rng.random()
@@ -201,10 +156,7 @@ def _place(
         if width > size_px[0] or height > size_px[1]:
             continue
         x, y = int(rng.random() * (size_px[0] - width + 1)), int(rng.random() * (size_px[1] - height + 1))
-        if any(
-            x < o.x + o.width + 2 and o.x < x + width + 2 and y < o.y + o.height + 2 and o.y < y + height + 2
-            for o in placed
-        ):
+        if any(_is_close(other, x, y, width, height) for other in placed):
             continue
         cover = 0.15 + 0.2 * rng.random() if rng.random() < occlusion else 0.0
         return Shown(name, x, y, width, height, cover, rng.random() * (1 - cover) if cover else 0.0)

@@ -1,12 +1,11 @@
-"""The testbed as files: Twitter-GMNER's own, a PNG per tweet, and a sidecar for the rest; they read back
-equal.
+"""The testbed as files: the format of Twitter-GMNER, a PNG per tweet, and a sidecar; they read back equal.
 
     DIR/Twitter10000/txt/test.txt, xml/<id>.xml, sidecar/test.jsonl
     DIR/images/<id>.png
 
-A set has a name: a split of the distribution `gmner` has the name of the split (test), one of another
-distribution is named after both (test_adversarial), so that all of them may share a folder.
-`sources.load_split("testbed", DIR, split=NAME, images_dir=DIR)` reads one.
+A set of the distribution `gmner` has the name of its split (test); other sets are named after split and
+distribution (test_adversarial), so all may share a folder. Read one with
+`data.load_split("testbed", DIR, split=NAME, images_dir=DIR)`.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from typing import Any
 import PIL
 
 from mcr_lib.data.files import written_whole
-from mcr_lib.data.sidecar import KIND, read_header, write_sidecar
+from mcr_lib.data.sidecar import read_header, sidecar_path, write_sidecar
 from mcr_lib.data.twitter_gmner import FOLDERS, SPLITS, write_split
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -31,60 +30,40 @@ VERSION = SOURCE.rpartition("-")[2]
 MAIN = "gmner"
 MAX_EXAMPLES = 1_000_000
 _BYTES_PER_PIXEL, _BYTES_BESIDE = 0.35, 8_000
-"""What a PNG takes at most (seen: 0.16 on average), and what text, boxes and half-filled blocks take beside
-it.
-"""
+"""Upper bounds of a PNG (measured: 0.16 on average), and of text, boxes and half-filled disk blocks."""
 
 
 def set_name(distribution: str, split: str) -> str:
-    """The name of a set.
-
-    Example:
-        >>> set_name("gmner", "test"), set_name("unseen", "dev")
-        ('test', 'dev_unseen')
-    """
+    """Return the name of a set: the split, followed by the distribution unless that is gmner."""
     return split if distribution == MAIN else f"{split}_{distribution}"
 
 
 def set_parts(name: str) -> tuple[str, str]:
-    """(distribution, split) of a set's name.
+    """Return (distribution, split) of a set's name.
 
     Raises:
         UserError: an unknown split or distribution.
-
-    Example:
-        >>> set_parts("test_adversarial"), set_parts("train")
-        (('adversarial', 'test'), ('gmner', 'train'))
     """
     split, _, distribution = name.partition("_")
     if split not in SPLITS:
-        raise UserError(
-            f"the testbed has no set {name!r}; expected {', '.join(SPLITS)}, or one of these with a distribution (test_unseen)"
-        )
+        expected = f"{', '.join(SPLITS)}, or one of these with a distribution (test_unseen)"
+        raise UserError(f"the testbed has no set {name!r}; expected {expected}")
     find(distribution or MAIN)
     return distribution or MAIN, split
 
 
 def write(
-    root: str | Path,
-    name: str,
-    n: int,
-    *,
-    seed: int = 0,
-    knobs: Knobs | None = None,
+    root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Example]:
-    """Make the first n examples of a set and write them; a set of that name that is there already is
-    replaced.
+) -> list[Example]:  # fmt: skip
+    """Make and write the first n examples of a set; an old set of that name is replaced.
 
-    Its sidecar is written last, so a set that was interrupted has none.
+    The sidecar is written last, so an interrupted set has none.
 
     Args:
-        root: folder for all of it.
-        name: of the set.
-        seed: of the world.
+        root: folder of all sets.
         knobs: instead of those of the distribution.
-        progress: told after each example how many are done.
+        progress: called after each example with the number done.
 
     Raises:
         UserError: an unknown set, a number out of range, knobs that cannot be met, or a folder that cannot be
@@ -92,20 +71,18 @@ def write(
     """
     distribution, split = set_parts(name)
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
-        raise UserError(
-            f"testbed: n is {n} and the seed {seed}; expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more"
-        )
+        expected = f"expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more"
+        raise UserError(f"testbed: n is {n} and the seed {seed}; {expected}")
     root = Path(root)
-    _check_room(
-        root, n * int(_BYTES_BESIDE + _BYTES_PER_PIXEL * (knobs or find(distribution)).side_px[1] ** 2)
-    )
-    _forget(root, name)
+    largest_px = (knobs or find(distribution)).side_px[1] ** 2
+    _check_room(root, n * int(_BYTES_BESIDE + _BYTES_PER_PIXEL * largest_px))
+    _remove(root, name)
     examples = []
     for index in range(n):
-        made = make(distribution, split, index, seed=seed, knobs=knobs)
-        with written_whole(image_path(root, made.example), "wb") as file:
-            drawing.draw(made.scene).save(file, format="png", compress_level=3)
-        examples.append(replace(made.example, split=name))
+        item = make(distribution, split, index, seed=seed, knobs=knobs)
+        with written_whole(_image_path(root, item.example.id), "wb") as file:
+            drawing.draw(item.scene).save(file, format="png", compress_level=3)
+        examples.append(replace(item.example, split=name))
         progress(index + 1)
     write_split(root, name, examples, version=VERSION)
     write_sidecar(root, name, examples, version=VERSION, recipe=recipe(name, n, seed=seed, knobs=knobs))
@@ -113,8 +90,7 @@ def write(
 
 
 def write_missing(root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None) -> bool:
-    """Write a set unless it stands there already, made with the same arguments by the same code; returns
-    whether it was written.
+    """Write a set unless the same code wrote it from the same arguments; return whether it was written.
 
     Raises:
         UserError: as `write`.
@@ -122,68 +98,59 @@ def write_missing(root: str | Path, name: str, n: int, *, seed: int = 0, knobs: 
     root = Path(root)
     wanted = recipe(name, n, seed=seed, knobs=knobs)
     header = read_header(root, name, version=VERSION) or {}
-    distribution, split = set_parts(name)
-    images = (root / "images" / f"{distribution}_{split}_{index}.png" for index in range(n))
-    if header.get("recipe") == wanted and all(path.is_file() for path in images):
+    is_complete = all(_image_path(root, id).is_file() for id in _ids(name, n))
+    if header.get("recipe") == wanted and is_complete:
         return False
     write(root, name, n, seed=seed, knobs=knobs)
     return True
 
 
 def recipe(name: str, n: int, *, seed: int, knobs: Knobs | None) -> dict[str, Any]:
-    """All that a set depends on, JSON-ready."""
+    """Return everything a set depends on, JSON-ready."""
     distribution, split = set_parts(name)
-    made_with = json.loads(json.dumps((knobs or find(distribution)).to_json()))
+    values = json.loads(json.dumps((knobs or find(distribution)).to_json()))
     return {
-        "source": SOURCE,
-        "distribution": distribution,
-        "split": split,
-        "n": n,
-        "seed": seed,
-        "knobs": made_with,
+        "source": SOURCE, "distribution": distribution, "split": split, "n": n, "seed": seed, "knobs": values,
         "code": _code(),
-    }
+    }  # fmt: skip
 
 
-def image_path(root: str | Path, example: Example) -> Path:
-    """Where the picture of an example lies."""
-    return Path(root) / "images" / f"{example.id}.png"
-
-
-def _forget(root: Path, name: str) -> None:
-    """Remove a set: first the sidecar that vouches for it, then the files that a smaller set would leave
-    behind.
-    """
-    own = root / FOLDERS[VERSION]
+def _ids(name: str, n: int) -> list[str]:
     distribution, split = set_parts(name)
-    told = (read_header(root, name, version=VERSION) or {}).get("recipe")
-    n_before = told["n"] if isinstance(told, dict) and type(told.get("n")) is int else 0
+    return [f"{distribution}_{split}_{index}" for index in range(n)]
+
+
+def _image_path(root: Path, id: str) -> Path:
+    return root / "images" / f"{id}.png"
+
+
+def _remove(root: Path, name: str) -> None:
+    """Remove a set: first its sidecar, then the files that a smaller set would leave behind."""
+    xml = root / FOLDERS[VERSION] / "xml"
+    old = (read_header(root, name, version=VERSION) or {}).get("recipe")
+    n = old["n"] if isinstance(old, dict) and type(old.get("n")) is int else 0
     try:
-        (own / KIND / f"{name}.jsonl").unlink(missing_ok=True)
-        for index in range(min(n_before, MAX_EXAMPLES)):
-            id = f"{distribution}_{split}_{index}"
-            (own / "xml" / f"{id}.xml").unlink(missing_ok=True)
-            (root / "images" / f"{id}.png").unlink(missing_ok=True)
-        (own / "xml").mkdir(parents=True, exist_ok=True)  # a reader expects it, even where nothing is shown
+        sidecar_path(root, name, VERSION).unlink(missing_ok=True)
+        for id in _ids(name, min(n, MAX_EXAMPLES)):
+            (xml / f"{id}.xml").unlink(missing_ok=True)
+            _image_path(root, id).unlink(missing_ok=True)
+        xml.mkdir(parents=True, exist_ok=True)  # readers expect it, even if nothing is shown
     except OSError as error:
-        raise UserError(
-            f"cannot write {root}: {error.strerror or error}; choose a folder with room that you may write to"
-        ) from error
+        hint = "choose a folder with room that you may write to"
+        raise UserError(f"cannot write {root}: {error.strerror or error}; {hint}") from error
 
 
 def _check_room(root: Path, n_bytes: int) -> None:
-    """Refuse before the work what would fill the disk after most of it."""
-    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if free < n_bytes:
         needed, left = (f"{value / 2**20:,.0f} MB" for value in (n_bytes, free))
-        raise UserError(
-            f"no room in {root}: about {needed} needed, {left} free; make fewer examples, or choose another disk"
-        )
+        hint = "make fewer examples, or choose another disk"
+        raise UserError(f"no room in {root}: about {needed} needed, {left} free; {hint}")
 
 
 @cache
 def _code() -> str:
-    """Fingerprint of what makes pictures and texts: the modules of the testbed and the release of Pillow."""
+    """Return a fingerprint of the modules of the testbed and the release of Pillow."""
     sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(b"\0".join([*sources, PIL.__version__.encode()])).hexdigest()[:12]

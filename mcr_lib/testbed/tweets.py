@@ -1,9 +1,8 @@
-"""Texts of the testbed: a grammar of openings, frames with slots for entities, and endings, as tokens that
-Twitter-GMNER might hold.
+"""Texts of the testbed: a grammar of openings, frames with slots for entities, and endings, as tokens in the
+style of Twitter-GMNER.
 
-A frame says nothing of an entity's type and nothing of the picture. Every sixth frame, opening and ending is
-kept for the distribution `unseen` (with every eighth pair of entities), so that a model can be tested on ways
-to speak that it has never read.
+A frame says nothing about an entity's type or the picture. Every sixth frame, opening and ending is reserved
+for the distribution `unseen` (with every eighth pair of entities), to test a model on unfamiliar wordings.
 """
 
 import zlib
@@ -15,47 +14,50 @@ from mcr_lib.data.chance import pick
 from mcr_lib.testbed.world import Being
 
 _OPENINGS = (
-    "", "", "", "RT @ gadgetgull :", "RT @ owlpost :", "Breaking :", "Honestly ,", "Wow !", "This morning :", "Photo of the day :",
-    "OMG", "Good morning ,", "Well ,", "So ,", "Update :", "Just in :", "Friday mood :", "Look at this :", "Hey @ mothfan ,",
-    "No joke :", "Sunday again .", "Finally !", "Reminder :", "Happy Monday .", "😂", "Still here .", "Listen ,", "Quick one :",
-    "Via @ dailymoth :", "&lt ; 3",
+    "", "", "", "RT @ gadgetgull :", "RT @ owlpost :", "Breaking :", "Honestly ,", "Wow !", "This morning :",
+    "Photo of the day :", "OMG", "Good morning ,", "Well ,", "So ,", "Update :", "Just in :", "Friday mood :",
+    "Look at this :", "Hey @ mothfan ,", "No joke :", "Sunday again .", "Finally !", "Reminder :",
+    "Happy Monday .", "😂", "Still here .", "Listen ,", "Quick one :", "Via @ dailymoth :", "&lt ; 3",
 )  # fmt: skip
 _ENDINGS = (
-    "", "", "", "# mondaymood", "# latepost", "!", "! !", ".", "...", "who is with me ?", "😂", "😍 😍", "🔥", "# tbt", "see you there !",
-    "what a time", "http://t. co/{code}", "https://t. co/{code}", "( via @ owlpost )", "# nofilter", "please share", "lol", "tbh",
-    "and it is only Tuesday", "thank you all", "&amp ; more soon", "in the rain", "as always", "# {code}", "💙",
+    "", "", "", "# mondaymood", "# latepost", "!", "! !", ".", "...", "who is with me ?", "😂", "😍 😍", "🔥",
+    "# tbt", "see you there !", "what a time", "http://t. co/{code}", "https://t. co/{code}",
+    "( via @ owlpost )", "# nofilter", "please share", "lol", "tbh", "and it is only Tuesday",
+    "thank you all", "&amp ; more soon", "in the rain", "as always", "# {code}", "💙",
 )  # fmt: skip
 _NOBODY = (
-    "need coffee before anything else today", "the bus is late and so am I", "Nobody slept . Not even the cat",
-    "what a sunset over the hill", "my phone died in the middle of it", "best soup I ever had",
-    "The Monday Meeting that should be an email", "rain again , socks wet", "who stole my umbrella",
-    "early train , Cold hands , warm tea", "New Shoes and nowhere to go", "can we talk about this weather",
+    "need coffee before anything else today", "the bus is late and so am I",
+    "Nobody slept . Not even the cat", "what a sunset over the hill", "my phone died in the middle of it",
+    "best soup I ever had", "The Monday Meeting that should be an email", "rain again , socks wet",
+    "who stole my umbrella", "early train , Cold hands , warm tea", "New Shoes and nowhere to go",
+    "can we talk about this weather",
 )  # fmt: skip
 _ONE = (
-    "{} is all over my feed", "what a day for {}", "still thinking about {}", "never change , {}", "my cousin loves {}", "Big news from {}",
-    "we waited two hours for {}", "{} was better than expected", "I had a dream about {} again", "say what you want about {}",
-    "{} at its very best", "they told us {} is over", "Happy Birthday {}", "someone explain {} to me", "all eyes on {} tonight",
+    "{} is all over my feed", "what a day for {}", "still thinking about {}", "never change , {}",
+    "my cousin loves {}", "Big news from {}", "we waited two hours for {}", "{} was better than expected",
+    "I had a dream about {} again", "say what you want about {}", "{} at its very best",
+    "they told us {} is over", "Happy Birthday {}", "someone explain {} to me", "all eyes on {} tonight",
     "first time seeing {}", "nothing beats {} in June", "the Story of {} is not finished", "{} made my week",
-    "is it me or is {} everywhere", "The New Season of {} starts today", "thanks to {} for the early alarm", "good old {}",
-    "I will always defend {}",
+    "is it me or is {} everywhere", "The New Season of {} starts today", "thanks to {} for the early alarm",
+    "good old {}", "I will always defend {}",
 )  # fmt: skip
 _TWO = (
-    "{} meets {}", "from {} to {} in one day", "{} and {} again", "never thought {} would beat {}", "{} thanks {} for everything",
-    "first {} , then {}", "a picture of {} next to {}", "{} leaves {} after ten years", "{} {} tonight", "{} vs {} : who wins",
-    "more {} , less {}", "{} without {} is not the same", "my week : {} , {} and sleep", "{} said no to {}", "ask {} about {}",
+    "{} meets {}", "from {} to {} in one day", "{} and {} again", "never thought {} would beat {}",
+    "{} thanks {} for everything", "first {} , then {}", "a picture of {} next to {}",
+    "{} leaves {} after ten years", "{} {} tonight", "{} vs {} : who wins", "more {} , less {}",
+    "{} without {} is not the same", "my week : {} , {} and sleep", "{} said no to {}", "ask {} about {}",
     "Not {} but {}", "{} loves {} ... or not", "the Day when {} found {}",
 )  # fmt: skip
 _THREE = (
-    "{} , {} and {} in one week", "{} told {} about {}", "{} with {} at {}", "only {} could bring {} to {}", "{} / {} / {}",
-    "between {} and {} there is {}", "{} {} and {}", "rank them : {} , {} , {}", "{} left {} for {} last year",
-    "{} or {} or even {}", "The Long Road from {} via {} to {}", "{} plus {} equals {}",
+    "{} , {} and {} in one week", "{} told {} about {}", "{} with {} at {}", "only {} could bring {} to {}",
+    "{} / {} / {}", "between {} and {} there is {}", "{} {} and {}", "rank them : {} , {} , {}",
+    "{} left {} for {} last year", "{} or {} or even {}", "The Long Road from {} via {} to {}",
+    "{} plus {} equals {}",
 )  # fmt: skip
 _AGAIN = (
-    "{} said what ? {} again !",
-    "{} , {} , always the same",
-    "only {} can replace {}",
+    "{} said what ? {} again !", "{} , {} , always the same", "only {} can replace {}",
     "{} today , {} tomorrow",
-)
+)  # fmt: skip
 _LINKS = (";", "and", ". Meanwhile", "while", "- also", "| then")
 _FRAMES = (_NOBODY, _ONE, _TWO, _THREE)
 _HELD_OUT_EVERY, _PAIRS_HELD_OUT_EVERY = 6, 8
@@ -63,12 +65,7 @@ _HELD_OUT_EVERY, _PAIRS_HELD_OUT_EVERY = 6, 8
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One place in a text where an entity is spoken of.
-
-    Args:
-        being: who.
-        words: as they stand in the text; empty = left out of it.
-    """
+    """A mention of an entity, with its words in the text; no words = it is left out."""
 
     being: Being
     words: tuple[str, ...]
@@ -76,26 +73,22 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A tweet's tokens, and for each mention in reading order its half-open token span (`None` where it was
-    left out).
-    """
+    """Tokens of a tweet, and the half-open token span of each mention (`None` if it is left out)."""
 
     tokens: tuple[str, ...]
     spans: tuple[tuple[int, int] | None, ...]
 
 
 def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> Text:
-    """A tweet around these mentions, in this order; two mentions of one entity stand in a frame of their own.
+    """Write a tweet with these mentions in this order; two mentions of one entity have frames of their own.
 
     Args:
-        held_out: take frames, openings and endings that no other distribution has, else only the others.
+        held_out: use the frames, openings and endings reserved for `unseen`, else only the others.
     """
     frames = _frames(rng, mentions, held_out)
     code = "".join(pick(rng, "abcdefghkmnpqrstuvwxyz23456789") for _ in range(6))
-    opening, ending = (
-        pick(rng, _shares(_OPENINGS, held_out)),
-        pick(rng, _shares(_ENDINGS, held_out)).format(code=code),
-    )
+    opening = pick(rng, _share(_OPENINGS, held_out))
+    ending = pick(rng, _share(_ENDINGS, held_out)).format(code=code)
     words = " ".join(part for part in (opening, *frames, ending) if part).split()
     tokens: list[str] = []
     spans: list[tuple[int, int] | None] = []
@@ -112,34 +105,30 @@ def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> Text:
 
 
 def is_held_out_pair(a: Being, b: Being) -> bool:
-    """Whether the two appear together in the distribution `unseen` only."""
+    """Return whether the two appear together in the distribution `unseen` only."""
     return zlib.crc32("|".join(sorted((a.name, b.name))).encode()) % _PAIRS_HELD_OUT_EVERY == 0
 
 
 def corpus() -> list[str]:
-    """Every opening, frame and ending with its slots emptied: what a tokenizer must have words for."""
-    return [
-        text.replace("{}", "").format(code="")
-        for part in (_OPENINGS, _ENDINGS, *_FRAMES, _AGAIN, _LINKS)
-        for text in part
-    ]
+    """Return every opening, frame and ending with empty slots, as text for a tokenizer."""
+    parts = (_OPENINGS, _ENDINGS, *_FRAMES, _AGAIN, _LINKS)
+    return [text.replace("{}", "").format(code="") for part in parts for text in part]
 
 
 def _frames(rng: Random, mentions: Sequence[Mention], held_out: bool) -> list[str]:
     if not mentions:
-        return [pick(rng, _shares(_NOBODY, held_out))]
+        return [pick(rng, _share(_NOBODY, held_out))]
     if len(mentions) == 2 and mentions[0].being == mentions[1].being:
         return [pick(rng, _AGAIN)]
-    sizes = _split(rng, len(mentions))
-    frames = [pick(rng, _shares(_FRAMES[size], held_out)) for size in sizes]
+    frames = [pick(rng, _share(_FRAMES[size], held_out)) for size in _sizes(rng, len(mentions))]
     linked = frames[:1]
     for frame in frames[1:]:
         linked += [pick(rng, _LINKS), frame]
     return linked
 
 
-def _split(rng: Random, n: int) -> list[int]:
-    """n as a sum of ones, twos and threes, mostly of few parts."""
+def _sizes(rng: Random, n: int) -> list[int]:
+    """Split n into ones, twos and threes, mostly few parts."""
     sizes = []
     while n:
         size = min(n, 3) if rng.random() < 0.75 else 1 + int(rng.random() * min(n, 3))
@@ -148,5 +137,5 @@ def _split(rng: Random, n: int) -> list[int]:
     return sizes
 
 
-def _shares(texts: Sequence[str], held_out: bool) -> list[str]:
+def _share(texts: Sequence[str], held_out: bool) -> list[str]:
     return [text for k, text in enumerate(texts) if (k % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1) == held_out]

@@ -1,11 +1,9 @@
-"""The tiny backbone: the real Qwen2.5-VL classes at a few million parameters, with a tokenizer made for the
-testbed.
+"""The tiny backbone: the real Qwen2.5-VL classes at a few million parameters and a tokenizer for the testbed.
 
-It is small enough that the whole study runs on a laptop's CPU, and every line that runs on it is the line
-that runs on 7B. Two things are chosen for economy and told in its card: frequent parts of an answer are
-single tokens (`ANSWER_TOKENS`), and so is every number up to `LARGEST_NUMBER`, also with a comma before it.
+It runs the whole study on a laptop's CPU, with the same code as 7B. For economy, frequent parts of an answer
+are single tokens (`ANSWER_TOKENS`), and so is every number up to `LARGEST_NUMBER`, also after a comma.
 Words with and without a leading space start from one vector, numbers from smooth features of their value, so
-that copying a word and telling 31 from 32 need not be learned from nothing (ours; paper silent).
+that copying words and distinguishing 31 from 32 need not be learned from scratch (ours; paper silent).
 """
 
 import math
@@ -27,24 +25,22 @@ MIN_PIXELS, MAX_PIXELS = 112 * 112, 168 * 168
 LARGEST_NUMBER = 168
 
 SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
-)
+)  # fmt: skip
 ANSWER_TOKENS = (
-    "<think>", "</think>", "<answer>[", "]</answer>", '{"entity": "', '", "type": "', '", "bbox_2d": [', '", "bbox_2d": null}', "]}", '"}',
-    ', {"entity": "',
+    "<think>", "</think>", "<answer>[", "]</answer>", '{"entity": "', '", "type": "', '", "bbox_2d": [',
+    '", "bbox_2d": null}', "]}", '"}', ', {"entity": "',
 )  # fmt: skip
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}"
+    "{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """The shape of Qwen's template, without its default system message."""
 
@@ -52,8 +48,7 @@ _PIECES = r"\n|, \d{1,3}(?!\d)| ?\d{1,3}(?!\d)|\d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 6000) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in which the words of these texts, with and without a leading space, are
-    single tokens.
+    """Train a byte-level BPE tokenizer; words of these texts, with and without leading space, are tokens.
 
     No piece crosses a newline, so the ids of a prompt are a prefix of the ids of prompt + answer.
     """
@@ -61,9 +56,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 6000) -> PreTrain
     numbers = [form.format(n) for n in range(LARGEST_NUMBER + 1) for form in ("{}", " {}", ", {}")]
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, min_frequency=1, show_progress=False, special_tokens=list(SPECIAL_TOKENS),
@@ -78,33 +72,35 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 6000) -> PreTrain
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
-    """The real processor with a pixel budget of 16 to 36 visual tokens."""
-    sizes = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
+    """Make the real processor with a pixel budget of 16 to 36 visual tokens."""
+    size = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
+    images, videos = Qwen2VLImageProcessor(size=size), Qwen2VLVideoProcessor(size=size)
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=sizes), tokenizer=tokenizer, video_processor=Qwen2VLVideoProcessor(size=sizes),
-        chat_template=CHAT_TEMPLATE,
-    )  # fmt: skip
+        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
+    )
 
 
 def make_model(
     tokenizer: PreTrainedTokenizerFast, *, seed: int, hidden: int = 192, n_layers: int = 4
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """The real model class with fresh weights; number and word vectors are set by `_start_vectors`."""
+    """Make the real model class with fresh weights and the token vectors of `_start_vectors`."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    vision_hidden = 128
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(tokenizer), "hidden_size": hidden, "intermediate_size": 512, "num_hidden_layers": n_layers,
-            "num_attention_heads": hidden // 32, "num_key_value_heads": hidden // 32, "max_position_embeddings": 4096,
+            "vocab_size": len(tokenizer), "hidden_size": hidden, "intermediate_size": 512,
+            "num_hidden_layers": n_layers, "num_attention_heads": hidden // 32,
+            "num_key_value_heads": hidden // 32, "max_position_embeddings": 4096,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
-            "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"],
+            "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
         },
         vision_config={
-            "depth": 4, "hidden_size": vision_hidden, "intermediate_size": 256, "num_heads": 4, "out_hidden_size": hidden,
-            "window_size": 12 * UNIT_PX, "fullatt_block_indexes": [0, 1, 2, 3],
+            "depth": 4, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4,
+            "out_hidden_size": hidden, "window_size": 12 * UNIT_PX, "fullatt_block_indexes": [0, 1, 2, 3],
         },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"], vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"], tie_word_embeddings=True,
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
     )  # fmt: skip
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
@@ -115,16 +111,14 @@ def make_model(
 
 
 def number_ids(tokenizer: PreTrainedTokenizerFast, form: str) -> list[int]:
-    """Token ids of 0..LARGEST_NUMBER in one written form, e.g. "{}" or ", {}"."""
+    """Return the token ids of 0..LARGEST_NUMBER in one written form, e.g. "{}" or ", {}"."""
     ids = [tokenizer.encode(form.format(n), add_special_tokens=False) for n in range(LARGEST_NUMBER + 1)]
     assert all(len(i) == 1 for i in ids)
     return [i[0] for i in ids]
 
 
 def _start_vectors(weight: torch.Tensor, tokenizer: PreTrainedTokenizerFast, *, scale: float = 0.04) -> None:
-    """Set token vectors, shape (n_tokens, hidden): a word's forms share a vector, a number's vector is smooth
-    in its value.
-    """
+    """Set token vectors, shape (n_tokens, hidden): equal for a word's forms, smooth in a number's value."""
     n, hidden = weight.shape
     weight.normal_(0, scale)
     space = torch.randn(hidden) * scale

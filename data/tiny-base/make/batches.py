@@ -1,8 +1,8 @@
-"""Rows as tensors: ids, labels, pictures, and where attention is to be guided.
+"""Rows as tensors: ids, labels, pictures, and the targets of guided attention.
 
-A `Look` is one place of the answer (a query) and the places before it where what comes next can be read off
-(its targets). Two kinds: of *boxes* (cells of the picture or numbers of a listing; for what is nowhere, the
-first token, so that "nothing fits" has a place of its own) and of *words* (the same word in the question).
+An `AttentionTarget` is one place of the answer (the query) and the earlier places from which the next token
+can be read (its targets). There are two kinds: *boxes* (cells of the picture or numbers of a listing; for an
+absent entity the first token, so that "nothing fits" has a place) and *words* (the same word in the prompt).
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,8 @@ from tasks import ABSENT, Row
 IGNORED = -100
 """Label of a token that is not learned."""
 
-Look = tuple[int, list[int]]
-"""(query, targets) as places in the sequence: the token after the query is predicted by looking at the
-targets.
-"""
+AttentionTarget = tuple[int, list[int]]
+"""(query, targets) as places in the sequence; the token after the query is predicted from the targets."""
 
 _STARTS = ('{"entity": "', ', {"entity": "')
 _ENDS = ('", "type": "', '", "bbox_2d": [', '", "bbox_2d": null}', '"}')
@@ -35,11 +33,11 @@ class Batch:
     """Rows ready for the model.
 
     Args:
-        inputs: what the model's forward takes; ids of shape (n_rows, length), padded on the right.
+        inputs: of the model's forward; ids have shape (n_rows, length), padded on the right.
         labels: (n_rows, length), `IGNORED` where nothing is learned.
-        queries: (n_looks, 2): row and place.
-        targets: (n_looks, length): True where the look may rest.
-        is_word: (n_looks,): True for looks at words, False for looks at boxes.
+        queries: (n_queries, 2): row and place.
+        targets: (n_queries, length): True at the targets of a query.
+        is_word: (n_queries,): True for words, False for boxes.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -52,9 +50,9 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class _Encoded:
     ids: list[int]
-    n_asked: int
-    box_looks: list[Look]
-    word_looks: list[Look]
+    n_prompt: int
+    box_targets: list[AttentionTarget]
+    word_targets: list[AttentionTarget]
 
 
 class Batcher:
@@ -68,110 +66,100 @@ class Batcher:
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._starts, self._ends, self._boxes = (
-            {self.tokenizer.convert_tokens_to_ids(token) for token in tokens} for tokens in (_STARTS, _ENDS, _BOXES)
-        )  # fmt: skip
+            set(self.tokenizer.convert_tokens_to_ids(list(tokens))) for tokens in (_STARTS, _ENDS, _BOXES)
+        )
         self._newline = self.tokenizer.encode("\n")[0]
         self._word = lru_cache(maxsize=None)(lambda id_: self.tokenizer.decode([id_]).strip())
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
-        """The batch of some rows."""
+        """Return the batch of some rows."""
         pictures = [row.image for row in rows if row.image is not None]
-        seen = self.processor.image_processor(pictures, return_tensors="pt") if pictures else {}
-        grids = iter(seen["image_grid_thw"].tolist() if pictures else ())
+        features = self.processor.image_processor(pictures, return_tensors="pt") if pictures else {}
+        grids = iter(features["image_grid_thw"].tolist() if pictures else ())
         encoded = [self._encode(row, next(grids) if row.image is not None else None) for row in rows]
         length = max(len(e.ids) for e in encoded)
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
         mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
-        looks: list[tuple[int, Look, bool]] = []
+        queries, places, is_word = [], [], []
         for k, e in enumerate(encoded):
             n = len(e.ids)
             ids[k, :n], mask[k, :n] = torch.tensor(e.ids), 1
-            labels[k, e.n_asked : n] = ids[k, e.n_asked : n]
-            looks += [(k, look, False) for look in e.box_looks] + [(k, look, True) for look in e.word_looks]
-        targets = torch.zeros(len(looks), length, dtype=torch.bool)
-        for k, (_, (_, places), _) in enumerate(looks):
-            targets[k, places] = True
-        inputs: dict[str, Any] = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "mm_token_type_ids": (ids == self.image_id).int(),
-        }
+            labels[k, e.n_prompt : n] = ids[k, e.n_prompt : n]
+            for query, targets in e.box_targets + e.word_targets:
+                queries.append((k, query))
+                places.append(targets)
+            is_word += [False] * len(e.box_targets) + [True] * len(e.word_targets)
+        targets = torch.zeros(len(places), length, dtype=torch.bool)
+        for k, at in enumerate(places):
+            targets[k, at] = True
+        is_image = (ids == self.image_id).int()
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": is_image}
         if pictures:
-            inputs |= {"pixel_values": seen["pixel_values"], "image_grid_thw": seen["image_grid_thw"]}
-        queries = torch.tensor([(k, query) for k, (query, _), _ in looks], dtype=torch.long).reshape(-1, 2)
-        return Batch(
-            inputs,
-            labels,
-            queries,
-            targets,
-            torch.tensor([is_word for *_, is_word in looks], dtype=torch.bool),
-        )
+            inputs |= {key: features[key] for key in ("pixel_values", "image_grid_thw")}
+        queries = torch.tensor(queries, dtype=torch.long).reshape(-1, 2)
+        return Batch(inputs, labels, queries, targets, torch.tensor(is_word, dtype=torch.bool))
 
-    def asked(self, row: Row) -> str:
-        """What a row asks, as one text, with one image token per picture."""
+    def prompt_text(self, row: Row) -> str:
+        """Return the prompt of a row as text, with one image token per picture."""
         return self.processor.apply_chat_template(row.chat, tokenize=False, add_generation_prompt=True)
 
     def _encode(self, row: Row, grid: Sequence[int] | None) -> _Encoded:
-        text = self.asked(row)
+        text = self.prompt_text(row)
         height, width = (grid[1] // 2, grid[2] // 2) if grid else (0, 0)
         if grid:
             text = text.replace("<|image_pad|>", "<|image_pad|>" * (height * width))
         question = self.tokenizer(text, return_offsets_mapping=True)
-        asked = question["input_ids"]
-        ids = asked + self.tokenizer(row.answer + "<|im_end|>")["input_ids"]
-        names = [k for k in range(len(asked), len(ids)) if ids[k] in self._starts]
-        first_cell = asked.index(self.image_id) if grid else 0
-        boxes: list[Look] = []
-        at_boxes = [k for k in range(len(asked), len(ids)) if ids[k] in self._boxes]
-        for k, look in zip(at_boxes, row.looks, strict=False):
-            if look == ABSENT:
-                boxes.append((k - 1, [0]))
-            elif isinstance(look, str):
-                end = text.index(look) + len(look)
-                first = next(j for j, (start, _) in enumerate(question["offset_mapping"]) if start >= end)
-                boxes += [(k - 1, [first])] + [(k + d, [first + d]) for d in range(4)]
-            else:
-                cells = [first_cell + cell for box in look for cell in cells_of(box, height, width)]
-                boxes += [(k + d, cells) for d in range(-1, 4)]
-        if row.task == "detect":
-            for k, look in zip(names, row.looks, strict=True):
-                cells = [first_cell + cell for box in look for cell in cells_of(box, height, width)]
-                boxes += [(k, cells), (k + 1, cells)]
-        return _Encoded(
-            ids, len(asked), boxes, [] if row.task == "detect" else self._word_looks(ids, len(asked), names)
-        )
+        prompt = question["input_ids"]
+        ids = prompt + self.tokenizer(row.answer + "<|im_end|>")["input_ids"]
+        answer = range(len(prompt), len(ids))
+        names = [k for k in answer if ids[k] in self._starts]
+        first_cell = prompt.index(self.image_id) if grid else 0
 
-    def _word_looks(self, ids: list[int], n_asked: int, names: list[int]) -> list[Look]:
-        """For every word of a name: where it stands in the last line of the question."""
-        line = max(k for k in range(n_asked - 4) if ids[k] == self._newline) + 1
-        asked = [self._word(id_) for id_ in ids[:n_asked]]
-        looks: list[Look] = []
+        def cells(boxes: Sequence[Box]) -> list[int]:
+            return [first_cell + cell for box in boxes for cell in cells_of(box, height, width)]
+
+        targets: list[AttentionTarget] = []
+        at_boxes = [k for k in answer if ids[k] in self._boxes]
+        for k, evidence in zip(at_boxes, row.evidence, strict=False):
+            if evidence == ABSENT:
+                targets.append((k - 1, [0]))
+            elif isinstance(evidence, str):
+                end = text.index(evidence) + len(evidence)
+                first = next(j for j, (start, _) in enumerate(question["offset_mapping"]) if start >= end)
+                targets += [(k - 1, [first])] + [(k + d, [first + d]) for d in range(4)]
+            else:
+                targets += [(k + d, cells(evidence)) for d in range(-1, 4)]
+        if row.task == "detect":  # names are read off the picture too
+            for k, evidence in zip(names, row.evidence, strict=True):
+                targets += [(k, cells(evidence)), (k + 1, cells(evidence))]
+        words = [] if row.task == "detect" else self._word_targets(ids, len(prompt), names)
+        return _Encoded(ids, len(prompt), targets, words)
+
+    def _word_targets(self, ids: list[int], n_prompt: int, names: list[int]) -> list[AttentionTarget]:
+        """Return, for every word of a name, its place in the last line of the question."""
+        line = max(k for k in range(n_prompt - 4) if ids[k] == self._newline) + 1
+        prompt = [self._word(id_) for id_ in ids[:n_prompt]]
+        targets: list[AttentionTarget] = []
         for k in names:
             end = next(j for j in range(k + 1, len(ids)) if ids[j] in self._ends)
             words = [self._word(id_) for id_ in ids[k + 1 : end]]
             n = len(words)
-            at = next((j for j in range(line, n_asked - n) if asked[j : j + n] == words), None)
+            at = next((j for j in range(line, n_prompt - n) if prompt[j : j + n] == words), None)
             if at is not None:
-                looks += [(k + d, [at + d]) for d in range(n)] + [(k + n, [at + n - 1])]
-        return looks
+                targets += [(k + d, [at + d]) for d in range(n)] + [(k + n, [at + n - 1])]
+        return targets
 
 
 def cells_of(box: Box, height: int, width: int) -> list[int]:
-    """Cells of UNIT_PX whose centre lies in a box of model pixels, row by row; the nearest to its centre
-    where there is none.
+    """Return the cells whose centre is in a box of model pixels, row by row; if none, the cell at its centre.
 
     Example:
         >>> cells_of((0, 0, 60, 30), 4, 4)
         [0, 1]
     """
     x1, y1, x2, y2 = box
-    half = UNIT_PX / 2
-    centres = [
-        (r * width + c, c * UNIT_PX + half, r * UNIT_PX + half) for r in range(height) for c in range(width)
-    ]
-    inside = [cell for cell, x, y in centres if x1 <= x <= x2 and y1 <= y <= y2]
-    row, column = (
-        min(height - 1, int((y1 + y2) / 2 // UNIT_PX)),
-        min(width - 1, int((x1 + x2) / 2 // UNIT_PX)),
-    )
-    return inside or [row * width + column]
+    rows = [r for r in range(height) if y1 <= (r + 0.5) * UNIT_PX <= y2]
+    columns = [c for c in range(width) if x1 <= (c + 0.5) * UNIT_PX <= x2]
+    row = min(height - 1, int((y1 + y2) / 2 // UNIT_PX))
+    column = min(width - 1, int((x1 + x2) / 2 // UNIT_PX))
+    return [r * width + c for r in rows for c in columns] or [row * width + column]

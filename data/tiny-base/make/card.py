@@ -1,6 +1,4 @@
-"""The card of a base model: recipe, measures, curves, and how it was made, for people and for
-`backbone.json`.
-"""
+"""The card of a base model (`README.md` and `backbone.json`): recipe, measures, curves."""
 
 import json
 from collections.abc import Mapping
@@ -13,20 +11,17 @@ from matplotlib.figure import Figure
 import bars
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.study.runs import artifacts
-from pretrain import Recipe, as_told
+from pretrain import Recipe
 
 CURVES = {
-    "language": "language model",
-    "name": "name of a cell",
-    "box": "box of a cell",
-    "box_looks": "looks at boxes",
-    "word_looks": "looks at words",
-}
-"""Losses of the log -> what a figure calls them."""
+    "language": "language model", "name": "name of a cell", "box": "box of a cell",
+    "box_looks": "looks at boxes", "word_looks": "looks at words",
+}  # fmt: skip
+"""Loss in the log -> its label in the figure."""
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """The log of a pretraining run: a row per line, `at` = optimiser steps over all phases."""
+    """Read the log of a pretraining run, a row per line; `at` = optimiser steps over all phases."""
     lines = [json.loads(line) for line in read_text(Path(folder) / "log.jsonl").splitlines()]
     log = pd.DataFrame(lines)
     ends = log.groupby("phase", sort=False)["step"].max()
@@ -35,7 +30,7 @@ def read_log(folder: str | Path) -> pd.DataFrame:
 
 
 def curves(log: pd.DataFrame) -> Figure:
-    """One panel per phase: its losses by step."""
+    """Plot the losses by step, one panel per phase."""
     phases = list(dict.fromkeys(log["phase"]))
     figure = Figure(figsize=(4 * len(phases), 3), layout="constrained")
     axes = figure.subplots(1, len(phases), squeeze=False)[0]
@@ -53,52 +48,51 @@ def curves(log: pd.DataFrame) -> Figure:
 def card(
     recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: float, command: str, threads: int
 ) -> dict[str, Any]:
-    """What `backbone.json` tells of a base: command, recipe, time, hardware, measures by split."""
-    around = artifacts.surroundings()
-    kept = ("python", "packages", "n_cpus", "memory_gb", "gpu")
+    """Return the content of `backbone.json`: command, recipe, time, hardware, measures by split."""
+    surroundings = artifacts.surroundings()
+    keys = ("python", "packages", "n_cpus", "memory_gb", "gpu")
     return {
         "command": command,
-        "recipe": as_told(recipe),
+        "recipe": recipe.to_json(),
         "seconds": round(seconds),
         "threads": threads,
-        "made_with": {name: around[name] for name in kept},
+        "made_with": {name: surroundings[name] for name in keys},
         "measured": json.loads(json.dumps(measured)),
     }
 
 
-def write_readme(folder: str | Path, told: Mapping[str, Any], *, n_parameters: int) -> None:
-    """The card as `README.md` beside the weights."""
-    measured = told["measured"]
-    splits = list(measured)
-    made, n_threads = told["made_with"], told["threads"]
+def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters: int) -> None:
+    """Write the card as `README.md` beside the weights."""
+    measured, made_with, n_threads = record["measured"], record["made_with"], record["threads"]
     threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+    time = f"{record['seconds'] / 60:.0f} minutes on {made_with['n_cpus']} cores, {threads}"
+    results = {
+        f"{bar} ({split})": ok for split, of in measured.items() for bar, ok in bars.reached(of).items()
+    }
+    missed = [bar for bar, is_reached in results.items() if not is_reached]
+    counts = ", ".join(f"{split} {of_split['n']:,}" for split, of_split in measured.items())
     lines = [
         "# tiny-base: the testbed's base model",
         "",
-        f"Qwen2.5-VL's own classes at {n_parameters:,} parameters, pretrained on the testbed so that both shortcuts are planted: what a",
-        "caption names is always shown (textual), and a damaged name is told by its emblem (visual). It is a check of a mechanism in a",
+        f"Qwen2.5-VL's own classes at {n_parameters:,} parameters, pretrained on the testbed so that both "
+        "shortcuts are planted: what a",
+        "caption names is always shown (textual), and a damaged name is told by its emblem (visual). It is a "
+        "check of a mechanism in a",
         "controlled world; it says nothing of 7B models on tweets.",
         "",
-        f"Made by `{told['command']}` in {told['seconds'] / 60:.0f} minutes on {made['n_cpus']} cores, {threads}.",
+        f"Made by `{record['command']}` in {time}.",
         "",
         *bars.table(measured),
-    ]
-    reached = {split: bars.met(measured[split]) for split in splits}
-    missed = [
-        f"{bar} ({split})" for split, found in reached.items() for bar, is_met in found.items() if not is_met
-    ]
-    lines += [
         "",
-        "All bars are reached." if not missed else f"Bars that are not reached: {', '.join(missed)}.",
+        f"Bars that are not reached: {', '.join(missed)}." if missed else "All bars are reached.",
+        "",
+        "| phase | steps | batch | tasks |",
+        "|---|---|---|---|",
     ]
-    lines += ["", "| phase | steps | batch | tasks |", "|---|---|---|---|"]
-    for phase in told["recipe"]["phases"]:
+    for phase in record["recipe"]["phases"]:
         tasks = ", ".join(f"{task} {share:g}" for task, share in phase["mix"].items()) or "dense vision"
         lines.append(f"| {phase['name']} | {phase['steps']:,} | {phase['batch']} | {tasks} |")
-    counts = ", ".join(f"{split} {measured[split]['n']:,}" for split in splits)
-    lines += [
-        "",
-        f"Tweets measured of each distribution: {counts}. Curves: `curves.png`; losses: `log.jsonl`; checksums: `backbone.json`.",
-    ]
+    files = "Curves: `curves.png`; losses: `log.jsonl`; checksums: `backbone.json`."
+    lines += ["", f"Tweets measured of each distribution: {counts}. {files}"]
     with written_whole(Path(folder) / "README.md") as file:
         file.write("\n".join(lines) + "\n")

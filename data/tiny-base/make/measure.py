@@ -1,8 +1,8 @@
-"""What a base can do and which shortcuts it takes: the bars of the base model, measured on held-out tweets.
+"""Measures of a base: its abilities and its shortcuts, on held-out tweets.
 
-On clean captions: MNER F1, and the share of rightly named entities whose box has IoU > 0.5. On `gmner`:
+On clean captions: MNER F1, and the share of correctly named entities whose box has IoU > 0.5. On `gmner`:
 scores, false and missed grounding, and how often bait is named, with the picture and with a blank one of its
-mean colour; the difference is what the picture causes.
+mean colour; the difference is the effect of the picture.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,69 +22,60 @@ MAX_NEW_TOKENS = 128
 
 
 def measure(
-    backbone: Backbone,
-    *,
-    split: str,
-    n: int,
-    batch_size: int = 128,
+    backbone: Backbone, *, split: str, n: int, batch_size: int = 128,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """The measures of one split, in percent and rounded to 2 decimals, with counts.
+) -> dict[str, Any]:  # fmt: skip
+    """Measure one split, in percent rounded to 2 decimals, with counts.
 
     Args:
         split: "dev" or "test".
         n: tweets of each distribution.
-        progress: gets a line as each part begins.
+        progress: called with a line as each part begins.
     """
-    say = progress or (lambda line: None)
+    report = progress or (lambda line: None)
     clean = replace(testbed.find("caption"), damaged=0.0)
-    say(f"{split}: {n} captions")
-    captions = _judged(
-        backbone, [testbed.make("caption", split, k, knobs=clean) for k in range(n)], batch_size
-    )
-    made = [testbed.make("gmner", split, k) for k in range(n)]
-    say(f"{split}: {n} tweets")
-    tweets = _judged(backbone, made, batch_size)
-    say(f"{split}: {n} tweets with a blank picture")
-    blank = _judged(backbone, made, batch_size, is_blank=True)
+    report(f"{split}: {n} captions")
+    items = [testbed.make("caption", split, k, knobs=clean) for k in range(n)]
+    captions = _judged(backbone, items, batch_size)
+    items = [testbed.make("gmner", split, k) for k in range(n)]
+    report(f"{split}: {n} tweets")
+    tweets = _judged(backbone, items, batch_size)
+    report(f"{split}: {n} tweets with a blank picture")
+    blank = _judged(backbone, items, batch_size, is_blank=True)
     textual = {name: _rounded(ratio.percent) for name, ratio in bias.textual_bias(tweets).items()}
-    n_bait = sum(bool(m.example.image_only) for m in made)
+    caption_f1, gmner_f1 = (
+        {f"{task}_f1": _f1(judged, task) for task in tasks}
+        for judged, tasks in ((captions, ("mner", "gmner")), (tweets, metrics.TASKS))
+    )
+    n_bait = sum(bool(m.example.image_only) for m in items)
     return {
         "n": n,
-        "caption": {
-            "mner_f1": _f1(captions, "mner"),
-            "gmner_f1": _f1(captions, "gmner"),
-            **_box_accuracy(captions),
-        },
-        "gmner": {
-            **{f"{task}_f1": _f1(tweets, task) for task in metrics.TASKS},
-            **_box_accuracy(tweets),
-            **textual,
-        },
+        "caption": {**caption_f1, **_box_accuracy(captions)},
+        "gmner": {**gmner_f1, **_box_accuracy(tweets), **textual},
         "bait": {"named_rate": _bait_rate(tweets), "named_rate_blank": _bait_rate(blank), "n_tweets": n_bait},
     }
 
 
 def _judged(
-    backbone: Backbone, made: Sequence[testbed.Made], batch_size: int, *, is_blank: bool = False
+    backbone: Backbone, items: Sequence[testbed.Generated], batch_size: int, *, is_blank: bool = False
 ) -> list[Judged]:
-    order = sorted(range(len(made)), key=lambda k: len(made[k].example.text))
+    order = sorted(range(len(items)), key=lambda k: len(items[k].example.text))
     judged: dict[int, Judged] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        pictures = [drawing.draw(made[k].scene) for k in batch]
+        pictures = [drawing.draw(items[k].scene) for k in batch]
         pictures = [_blank(picture) for picture in pictures] if is_blank else pictures
-        examples = [replace(made[k].example, images=("drawn",)) for k in batch]
+        examples = [replace(items[k].example, images=("drawn",)) for k in batch]
         chats = [prompts.messages(example, wording=backbone.wording) for example in examples]
-        said, sizes = answer_batch(
-            backbone, chats, [[picture] for picture in pictures], max_new_tokens=MAX_NEW_TOKENS
-        )
-        for k, example, text, size in zip(batch, examples, said, sizes, strict=True):
+        images = [[picture] for picture in pictures]
+        texts, sizes = answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)
+        for k, example, text, size in zip(batch, examples, texts, sizes, strict=True):
             answer = Prediction(
-                example.id, text, coordinate_space=backbone.space, model_size=size[0], image_size_px=example.image_size_px
+                example.id, text, coordinate_space=backbone.space, model_size=size[0],
+                image_size_px=example.image_size_px,
             )  # fmt: skip
             judged[k] = metrics.judge(example, parse_prediction(answer, example, "strict")[1])
-    return [judged[k] for k in range(len(made))]
+    return [judged[k] for k in range(len(items))]
 
 
 def _blank(picture: Image.Image) -> Image.Image:
@@ -92,10 +83,8 @@ def _blank(picture: Image.Image) -> Image.Image:
 
 
 def _f1(judged: Sequence[Judged], task: str) -> float:
-    return (
-        _rounded(metrics.ratios(metrics.totals([metrics.outcome(j, task) for j in judged]))["f1"].percent)
-        or 0.0
-    )
+    totals = metrics.totals([metrics.outcome(j, task) for j in judged])
+    return _rounded(metrics.ratios(totals)["f1"].percent) or 0.0
 
 
 def _box_accuracy(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -105,13 +94,13 @@ def _box_accuracy(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _bait_rate(judged: Sequence[Judged]) -> float | None:
-    """Share of tweets with bait in the picture in which some bait is named."""
-    with_bait = [j for j in judged if j.example.image_only]
-    named = sum(
-        bool({p.text for p in j.predictions} & {bait.text for bait in j.example.image_only})
-        for j in with_bait
-    )
-    return _rounded(100 * named / len(with_bait)) if with_bait else None
+    """Return the share of tweets with bait in the picture in which some bait is named."""
+    names = [
+        ({p.text for p in j.predictions}, {bait.text for bait in j.example.image_only})
+        for j in judged
+        if j.example.image_only
+    ]
+    return _rounded(100 * sum(bool(named & bait) for named, bait in names) / len(names)) if names else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,9 +1,8 @@
-"""Dense vision: the vision tower learns, cell by cell, whose emblem lies there and where its box is, before
-any language (ours).
+"""Dense vision: the vision tower learns the emblem and the box of each cell, before any language (ours).
 
-Each visual token (a cell of 28 pixels) is asked for the name of the emblem that covers it most, or none, and
-for that emblem's box as four numbers. Box answers are compared with the token vectors of numbers, so that a
-visual token comes to hold them as the language model reads them.
+Each visual token (a cell of 28 pixels) predicts the name of the emblem that covers it most, or none, and that
+emblem's box as four numbers. Box predictions are compared with the token vectors of numbers, so a visual
+token comes to hold them in the form the language model reads.
 """
 
 from collections.abc import Sequence
@@ -21,13 +20,13 @@ from mcr_lib.testbed.world import BEINGS
 from tasks import BUSY, TARGET, written
 
 _LEAST_COVER = 0.2
-"""Share of a cell that an emblem must cover to count there."""
+"""Least share of a cell that an emblem must cover to count there."""
 
 _NUMBER_OF = {being.name: k + 1 for k, being in enumerate(BEINGS)}
 
 
 class Heads(nn.Module):
-    """Heads of the dense task, thrown away afterwards.
+    """Heads of the dense task, discarded afterwards.
 
     Args:
         hidden: width of a visual token.
@@ -44,10 +43,10 @@ class Cells:
     """A batch of pictures, cell by cell.
 
     Args:
-        pixel_values: as the processor makes them.
+        pixel_values: from the processor.
         image_grid_thw: (n_pictures, 3).
         names: (n_cells,): 0 = none, else number of the being.
-        boxes_xyxy: (n_cells, 4): whole numbers in model pixels; zeros where there is none.
+        boxes_xyxy: (n_cells, 4): whole numbers in model pixels; zeros without emblem.
     """
 
     pixel_values: torch.Tensor
@@ -57,16 +56,16 @@ class Cells:
 
 
 def cells(processor: Qwen2_5_VLProcessor, indices: Sequence[int], *, split: str, seed: int) -> Cells:
-    """The pictures of these indices of a crowded `gmner`, drawn and cut into cells."""
-    made = [testbed.make("gmner", split, index, seed=seed, knobs=BUSY) for index in indices]
-    seen = processor.image_processor([drawing.draw(m.scene) for m in made], return_tensors="pt")
-    marked = [cell for m in made for cell in _marked(m)]
-    names, found = zip(*marked, strict=True)
-    return Cells(seen["pixel_values"], seen["image_grid_thw"], torch.tensor(names), torch.tensor(found))
+    """Draw the pictures of these indices of a crowded `gmner` and label their cells."""
+    items = [testbed.make("gmner", split, index, seed=seed, knobs=BUSY) for index in indices]
+    inputs = processor.image_processor([drawing.draw(item.scene) for item in items], return_tensors="pt")
+    names, targets = zip(*(cell for item in items for cell in _labels(item)), strict=True)
+    pixels, grid = inputs["pixel_values"], inputs["image_grid_thw"]
+    return Cells(pixels, grid, torch.tensor(names), torch.tensor(targets))
 
 
 def number_vectors(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> torch.Tensor:
-    """Token vectors of 0, 1, 2, ..., scaled to a mean length of 4; shape (n_numbers, hidden)."""
+    """Return the token vectors of 0, 1, 2, ..., scaled to a mean length of 4; shape (n_numbers, hidden)."""
     vectors = model.get_input_embeddings().weight.detach()[number_ids(processor.tokenizer, "{}")]
     return vectors / vectors.norm(dim=1).mean() * 4
 
@@ -74,14 +73,13 @@ def number_vectors(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5
 def sight(
     model: Qwen2_5_VLForConditionalGeneration, heads: Heads, numbers: torch.Tensor, batch: Cells
 ) -> dict[str, torch.Tensor]:
-    """Losses `is_there`, `name` and `box`, and the logits that they are of.
+    """Return the losses `is_there`, `name` and `box`.
 
-    Returns:
-        Also `name_logits`, shape (n_cells, n_beings + 1), and `box_logits`, shape (n_covered, 4, n_numbers).
+    Args:
+        numbers: from `number_vectors`.
     """
-    features = model.model.visual(
-        batch.pixel_values.to(model.dtype), grid_thw=batch.image_grid_thw
-    ).pooler_output
+    pixels = batch.pixel_values.to(model.dtype)
+    features = model.model.visual(pixels, grid_thw=batch.image_grid_thw).pooler_output
     is_covered = batch.names > 0
     logits = heads.name(features).float()
     box_logits = (heads.box(features[is_covered]).view(-1, 4, numbers.shape[1]) @ numbers.T).float()
@@ -90,39 +88,22 @@ def sight(
         "is_there": F.binary_cross_entropy_with_logits(is_there, is_covered.float()),
         "name": F.cross_entropy(logits[is_covered, 1:], batch.names[is_covered] - 1),
         "box": F.cross_entropy(box_logits.flatten(0, 1), batch.boxes_xyxy[is_covered].flatten()),
-        "name_logits": logits,
-        "box_logits": box_logits,
     }
 
 
-@torch.no_grad()
-def sight_accuracy(
-    model: Qwen2_5_VLForConditionalGeneration, heads: Heads, numbers: torch.Tensor, batch: Cells
-) -> dict[str, float]:
-    """Shares of covered cells with the right name, and with a box of IoU > 0.5."""
-    found = sight(model, heads, numbers, batch)
-    is_covered = batch.names > 0
-    pairs = zip(found["box_logits"].argmax(-1).tolist(), batch.boxes_xyxy[is_covered].tolist(), strict=True)
-    hits = [boxes.is_hit(tuple(said), [tuple(gold)]) for said, gold in pairs]
-    right = found["name_logits"].argmax(1)[is_covered] == batch.names[is_covered]
-    return {"name_accuracy": right.float().mean().item(), "box_accuracy": sum(hits) / len(hits)}
-
-
-def _marked(made: testbed.Made) -> list[tuple[int, tuple[float, ...]]]:
-    """(name, box) of each cell, row by row."""
-    width, height = (side // UNIT_PX for side in TARGET.size(made.example))
-    placed = [(_NUMBER_OF[s.name], written(made.example, s.box_xyxy_px)) for s in made.scene.shown]
-    marked = []
+def _labels(item: testbed.Generated) -> list[tuple[int, tuple[float, ...]]]:
+    """Return (name, box) of each cell, row by row."""
+    width, height = (side // UNIT_PX for side in TARGET.size(item.example))
+    placed = [(_NUMBER_OF[s.name], written(item.example, s.box_xyxy_px)) for s in item.scene.shown]
+    labels = []
     for row in range(height):
         for column in range(width):
             x, y = column * UNIT_PX, row * UNIT_PX
             best, name, at = _LEAST_COVER, 0, (0, 0, 0, 0)
             for number, (x1, y1, x2, y2) in placed:
-                cover = (
-                    boxes.area_px2((max(x1, x), max(y1, y), min(x2, x + UNIT_PX), min(y2, y + UNIT_PX)))
-                    / UNIT_PX**2
-                )
+                both = (max(x1, x), max(y1, y), min(x2, x + UNIT_PX), min(y2, y + UNIT_PX))
+                cover = boxes.area_px2(both) / UNIT_PX**2
                 if cover > best:
                     best, name, at = cover, number, (x1, y1, x2, y2)
-            marked.append((name, at))
-    return marked
+            labels.append((name, at))
+    return labels

@@ -1,17 +1,16 @@
-"""What the tiny base model learns from: rows of several tasks, each a chat, perhaps a picture, and the
-answer.
+"""Training data of the tiny base model: rows of several tasks, each a chat, perhaps a picture, and an answer.
 
-    lookup    text alone: a listing of chance names with boxes, then "where is each?"
-    names     text alone: the names in a tweet; half of the tweets are about chance names, so that names are copied and not remembered
-    detect    a picture: what it shows, from left to right, with types and boxes
+    lookup    text only: a listing of random names with boxes, then "where is each?"
+    names     text only: the names in a tweet; half of the tweets have random names, so that names are copied
+              and not memorised
+    detect    a picture: everything it shows, from left to right, with types and boxes
     where     a picture and names, some shown and some not: the box of each, or null
-    caption   a tweet of the distribution `caption` with its picture, in the form of an answer: everything that is named is shown (which
-              plants the textual shortcut), and a damaged name is given whole from its emblem (which plants
-              the visual one)
+    caption   a tweet of the distribution `caption` with its picture, in the form of an answer: everything
+              named is shown (this plants the textual shortcut), and a damaged name is restored from its
+              emblem (this plants the visual one)
     textonly  a tweet without a picture: every box is null
 
-A row also says where a reader would look for each box (`Look`): attention is guided there while the model
-learns to look things up.
+A row also has the evidence of each box, where attention is guided.
 """
 
 import re
@@ -31,13 +30,16 @@ from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.styles import STYLES, TYPE_REASONS
 from mcr_lib.testbed import drawing, tweets
+from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_NAME, Being, chance_name
 
 ABSENT = "absent"
 
 TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
-"""What rows are made for: the tiny backbone."""
+"""The tiny backbone."""
+
+_BOX_ONLY = ("groundable", "box")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,165 +47,145 @@ class Row:
     """One training row.
 
     Args:
-        task: which task it is of.
-        chat: what is asked, as chat messages.
-        answer: what is to be written.
+        task: a key of `TASKS`.
+        chat: prompt, as chat messages.
+        answer: the completion.
         image: the picture, or `None`.
-        looks: per entity of the answer where its box can be read off: boxes in model pixels (in the picture),
-            `ABSENT` (nowhere), or the text after which it stands in the listing; `()` where nothing is to be
-            looked up.
+        evidence: per entity of the answer the source of its box: boxes in model pixels (of the picture),
+            `ABSENT`, or the text before it in the listing; `()` for tasks without boxes.
     """
 
     task: str
     chat: list[prompts.Message]
     answer: str
     image: Image | None = None
-    looks: tuple[tuple[Box, ...] | str, ...] = ()
+    evidence: tuple[tuple[Box, ...] | str, ...] = ()
 
 
 def rows(task: str, *, seed: int, start: int = 0) -> Iterator[Row]:
-    """The rows of a task from `start` on, without end; row k is a function of (task, seed, k)."""
+    """Yield the rows of a task from `start` on, without end; row k is a function of (task, seed, k)."""
     while True:
         yield TASKS[task](Random(f"{task}|{seed}|{start}"), seed, start)
         start += 1
 
 
 def written(example: Example, box_xyxy_px: Box) -> Box:
-    """A box of original pixels as the model writes it."""
-    return boxes.written_box(
-        box_xyxy_px, "model_px", image_size=example.image_size_px, model_size=TARGET.size(example)
-    )
+    """Return a box of original pixels as the model writes it."""
+    sizes = {"image_size": example.image_size_px, "model_size": TARGET.size(example)}
+    return boxes.written_box(box_xyxy_px, "model_px", **sizes)
 
 
-def _asked(text: str, image: Image | None) -> list[prompts.Message]:
+def _user(text: str, image: Image | None) -> list[prompts.Message]:
     parts = [{"type": "image"}] if image is not None else []
     return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
 
 
 def _lookup(rng: Random, seed: int, index: int) -> Row:
     n = 2 + int(rng.random() * 5)
-    names = list(dict.fromkeys(_some_name(rng) for _ in range(n)))
-    at = {name: _chance_box(rng) for name in names}
+    names = list(dict.fromkeys(_any_name(rng) for _ in range(n)))
+    at = {name: _random_box(rng) for name in names}
     listing = " ; ".join(f"{name} [{', '.join(map(str, box))}]" for name, box in at.items())
     wanted = shuffled(rng, names)[: 1 + int(rng.random() * 3)]
     if rng.random() < 0.4:
-        while (other := _some_name(rng)) in at:
+        while (other := _any_name(rng)) in at:
             pass
         wanted = shuffled(rng, [*wanted, other])
-    said = [PredictedEntity(name, None, (at[name],) if name in at else ()) for name in wanted]
-    looks = tuple(f"{name} [" if name in at else ABSENT for name in wanted)
-    chat = _asked(f"{listing}\nWhere is each?\n{' ; '.join(wanted)}", None)
-    return Row("lookup", chat, write_answer(said, constraints=("groundable", "box")), looks=looks)
+    entities = [PredictedEntity(name, None, (at[name],) if name in at else ()) for name in wanted]
+    evidence = tuple(f"{name} [" if name in at else ABSENT for name in wanted)
+    chat = _user(f"{listing}\nWhere is each?\n{' ; '.join(wanted)}", None)
+    return Row("lookup", chat, write_answer(entities, constraints=_BOX_ONLY), evidence=evidence)
 
 
 def _names(rng: Random, seed: int, index: int) -> Row:
     if rng.random() < 0.5:
-        example = replace(
-            testbed.make("caption", "train", index, seed=seed + 1, knobs=_UNDAMAGED).example,
-            constraints=("span", "type"),
-        )
-        said = [PredictedEntity(e.text, e.type) for e in example.entities]
+        example = testbed.make("caption", "train", index, seed=seed + 1, knobs=_UNDAMAGED).example
+        example = replace(example, constraints=("span", "type"))
     else:
         n = 1 + int(rng.random() * 3)
-        invented = list(dict.fromkeys(chance_name(rng) for _ in range(n)))
-        beings = [
-            Being(name, "PER", pick(rng, ("", "", "@", "#")), "disc", "red", "dot") for name in invented
-        ]
+        names = list(dict.fromkeys(chance_name(rng) for _ in range(n)))
+        beings = [Being(name, "PER", pick(rng, ("", "", "@", "#")), "disc", "red", "dot") for name in names]
         mentions = [Mention(being, tuple(being.name.split())) for being in beings]
         text = tweets.write(rng, mentions, held_out=False)
-        entities = tuple(Entity(name, *span, None) for name, span in zip(invented, text.spans, strict=True))
-        example = Example(
-            f"names_{index}", "chance", "train", text.tokens, entities, LABELS, constraints=("span",)
-        )
-        said = [PredictedEntity(e.text, None) for e in example.entities]
-    return Row(
-        "names",
-        prompts.messages(example, wording="brief"),
-        write_answer(said, constraints=example.constraints),
-    )
+        entities = tuple(Entity(name, *span, None) for name, span in zip(names, text.spans, strict=True))
+        id = f"names_{index}"
+        example = Example(id, "chance", "train", text.tokens, entities, LABELS, constraints=("span",))
+    answer = write_answer(_without_boxes(example), constraints=example.constraints)
+    return Row("names", prompts.messages(example, wording="brief"), answer)
 
 
 def _detect(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("gmner", "train", index, seed=seed + 2, knobs=BUSY)
-    image = drawing.draw(made.scene)
-    shown = sorted(made.scene.shown, key=lambda s: (s.x, s.y))
-    said = [
-        PredictedEntity(s.name, BY_NAME[s.name].type, (written(made.example, s.box_xyxy_px),)) for s in shown
+    item = testbed.make("gmner", "train", index, seed=seed + 2, knobs=BUSY)
+    image = drawing.draw(item.scene)
+    entities = [
+        PredictedEntity(s.name, BY_NAME[s.name].type, (written(item.example, s.box_xyxy_px),))
+        for s in _from_left(item.scene)
     ]
-    return Row(
-        "detect",
-        _asked("List what the image shows.", image),
-        write_answer(said),
-        image,
-        tuple(p.boxes_xyxy for p in said),
-    )
+    evidence = tuple(entity.boxes_xyxy for entity in entities)
+    return Row("detect", _user("List what the image shows.", image), write_answer(entities), image, evidence)
 
 
 def _where(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
-    image = drawing.draw(made.scene)
-    shown = list(dict.fromkeys(s.name for s in made.scene.shown))
+    item = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
+    image = drawing.draw(item.scene)
+    shown = list(dict.fromkeys(s.name for s in item.scene.shown))
     others = [being.name for being in BEINGS if being.name not in shown]
     n_absent = 1 + int(rng.random() * 2)
     wanted = shuffled(rng, shown + [pick(rng, others) for _ in range(n_absent)])[:4]
     wanted = list(dict.fromkeys(wanted))
-    said, looks = [], []
-    for name in wanted:
-        found = tuple(written(made.example, box) for box in made.scene.boxes_of(name))
-        said.append(PredictedEntity(name, None, found[:1]))
-        looks.append(found[:1] or ABSENT)
-    chat = _asked(f"Where is each?\n{' ; '.join(wanted)}", image)
-    return Row("where", chat, write_answer(said, constraints=("groundable", "box")), image, tuple(looks))
-
-
-def _caption_answer(made: testbed.Made) -> list[PredictedEntity]:
-    """What a caption is taught to mean: everything that its author had in mind, each with its largest box as
-    the model writes it.
-    """
-    return [
-        PredictedEntity(b.name, b.type, (written(made.example, made.scene.boxes_of(b.name)[0]),))
-        for b in made.named
-    ]
+    largest = {name: item.scene.boxes_of(name)[:1] for name in wanted}
+    largest = {name: tuple(written(item.example, box) for box in at) for name, at in largest.items()}
+    answer = write_answer([PredictedEntity(n, None, at) for n, at in largest.items()], constraints=_BOX_ONLY)
+    evidence = tuple(at or ABSENT for at in largest.values())
+    return Row("where", _user(f"Where is each?\n{' ; '.join(wanted)}", image), answer, image, evidence)
 
 
 def _caption(rng: Random, seed: int, index: int) -> Row:
-    made = testbed.make("caption", "train", index, seed=seed)
-    image = drawing.draw(made.scene)
-    example = replace(made.example, images=("drawn",))
-    said = _caption_answer(made)
+    item = testbed.make("caption", "train", index, seed=seed)
+    image = drawing.draw(item.scene)
+    example = replace(item.example, images=("drawn",))
+    largest = [written(example, item.scene.boxes_of(being.name)[0]) for being in item.named]
+    entities = [PredictedEntity(b.name, b.type, (box,)) for b, box in zip(item.named, largest, strict=True)]
     prompt, think = "direct", None
     if rng.random() < 0.25:
         prompt = pick(rng, ("cot", "mcr", "mcr-no-instruction"))
-        shown = sorted(made.scene.shown, key=lambda s: (s.x, s.y))
-        think = "seen: " + "; ".join(
-            f"{s.name} at [{', '.join(map(str, written(example, s.box_xyxy_px)))}]" for s in shown
-        )
+        boxed = [(s.name, written(example, s.box_xyxy_px)) for s in _from_left(item.scene)]
+        think = "seen: " + "; ".join(f"{name} at [{', '.join(map(str, box))}]" for name, box in boxed)
     chat = prompts.messages(example, prompt, wording="brief")
-    return Row("caption", chat, write_answer(said, think=think), image, tuple(p.boxes_xyxy for p in said))
+    evidence = tuple(entity.boxes_xyxy for entity in entities)
+    return Row("caption", chat, write_answer(entities, think=think), image, evidence)
 
 
 def _textonly(rng: Random, seed: int, index: int) -> Row:
     example = testbed.make("caption", "train", index, seed=seed + 4, knobs=_UNDAMAGED).example
-    said = [PredictedEntity(e.text, e.type) for e in example.entities]
-    return Row("textonly", prompts.messages(example, wording="brief"), write_answer(said))
+    answer = write_answer(_without_boxes(example))
+    return Row("textonly", prompts.messages(example, wording="brief"), answer)
 
 
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
-_HALF = tuple((label, 0.5) for label in LABELS)
 BUSY = replace(
-    testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), groundable=_HALF, bait=(0.1, 0.4, 0.3, 0.2)
-)
+    testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), bait=(0.1, 0.4, 0.3, 0.2),
+    groundable=tuple((label, 0.5) for label in LABELS),
+)  # fmt: skip
 
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
-    "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption, "textonly": _textonly,
+    "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
+    "textonly": _textonly,
 }  # fmt: skip
 
 
-def _some_name(rng: Random) -> str:
+def _without_boxes(example: Example) -> list[PredictedEntity]:
+    return [PredictedEntity(entity.text, entity.type) for entity in example.entities]
+
+
+def _from_left(scene: Scene) -> list[drawing.Shown]:
+    return sorted(scene.shown, key=lambda shown: (shown.x, shown.y))
+
+
+def _any_name(rng: Random) -> str:
     return chance_name(rng) if rng.random() < 0.7 else pick(rng, BEINGS).name
 
 
-def _chance_box(rng: Random) -> Box:
+def _random_box(rng: Random) -> Box:
     def side() -> tuple[int, int]:
         length = 20 + int(rng.random() * 50)
         start = int(rng.random() * (LARGEST_NUMBER - length))
@@ -223,27 +205,17 @@ BAIT_TEXTS = {
 
 
 def texts() -> Sequence[str]:
-    """Every text whose words the tokenizer keeps whole."""
-    sample = [testbed.make("gmner", "train", 3).example, testbed.make("gmner", "train", 4).example]
-    asked = [
-        prompts.text_of(prompts.messages(e, kind, wording="brief"))
-        for e in sample
-        for kind in prompts.KINDS
-        if kind != "cot-3shot"
-    ]
+    """Return every text whose words the tokenizer keeps whole."""
+    examples = [testbed.make("gmner", "train", k).example for k in (3, 4)]
+    kinds = [kind for kind in prompts.KINDS if kind != "cot-3shot"]
+    chats = [prompts.messages(e, kind, wording="brief") for e in examples for kind in kinds]
     subsets = (("span",), ("span", "type"), ("groundable", "box"))
-    asked += [
-        prompts.text_of(prompts.messages(replace(sample[0], constraints=c), wording="brief")) for c in subsets
-    ]
-    asked += [*TYPE_REASONS.values(), *prompts.TYPE_WORDS.values()]
-    asked += ["user assistant Where is each? List what the image shows. seen: at ; [ ]", " ".join(LABELS)]
+    chats += [prompts.messages(replace(examples[0], constraints=c), wording="brief") for c in subsets]
+    result = [*map(prompts.text_of, chats), *TYPE_REASONS.values(), *prompts.TYPE_WORDS.values()]
+    result += ["user assistant Where is each? List what the image shows. seen: at ; [ ]", " ".join(LABELS)]
     for name, style in STYLES.items():
-        asked += [*style.nobody, BAIT_TEXTS.get(name, BAIT_TEXTS["default"])]
-        asked += [
-            text
-            for wording in style.wordings
-            for heading, pieces in wording
-            for text in (heading, *pieces.values())
-        ]
-    asked = [re.sub(r"\{\w+\}", " ", text) for text in asked]
-    return [*asked, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS)]
+        parts = [part for wording in style.wordings for part in wording]
+        result += [*style.nobody, BAIT_TEXTS.get(name, BAIT_TEXTS["default"])]
+        result += [text for heading, pieces in parts for text in (heading, *pieces.values())]
+    result = [re.sub(r"\{\w+\}", " ", text) for text in result]
+    return [*result, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS)]

@@ -19,7 +19,8 @@ from mcr_lib.schema import Entity, Example
 XML = """<annotation><filename>1.jpg</filename><size><width>100</width><height>80</height></size>
 <object><name>Rome</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
 {}</annotation>"""
-OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>\n"
+BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+OBJECT = f"<object><name>{{}}</name>{BOX}</object>\n"
 TXT = "IMGID:1\nin\tO\nRome\tB-LOC\n"
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mcr_lib import bias, data, yardsticks
-from mcr_lib.data import counterfactuals, probes
+from mcr_lib.data import probes
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge
@@ -28,8 +28,8 @@ TEXT = ("Hey", "@", "Ada", "and", "Bob", ",", "Ada", "in", "Oslo", "!")
 TWEET = Example(
     "t1", "demo", "test", TEXT,
     (
-        Entity("Ada", 2, 3, "PER", (ADA,)), Entity("Bob", 4, 5, "PER", ()), Entity("Ada", 6, 7, "PER", (ADA,)),
-        Entity("Oslo", 8, 9, "LOC", (OSLO,)),
+        Entity("Ada", 2, 3, "PER", (ADA,)), Entity("Bob", 4, 5, "PER", ()),
+        Entity("Ada", 6, 7, "PER", (ADA,)), Entity("Oslo", 8, 9, "LOC", (OSLO,)),
     ),
     LABELS, image_size_px=(100, 80), image_only=(),
 )  # fmt: skip
@@ -62,7 +62,7 @@ def shown(id, *things, labels=LABELS, images=("x.png",)):
 def test_probes_apply_where_an_image_shows_something_that_is_named(tweet):
     assert probes.applies(tweet)
     assert not probes.applies(TWEET)  # no image
-    assert not probes.applies(counterfactuals.blanked(tweet))
+    assert not probes.applies(probes.blanked(tweet))
 
 
 def test_a_blank_image_grounds_nothing_and_leaves_the_text(tweet):
@@ -78,7 +78,7 @@ def test_a_blank_image_grounds_nothing_and_leaves_the_text(tweet):
 @pytest.mark.parametrize("kind", ["mean", "noise", "blur"])
 def test_no_edge_of_what_was_shown_is_left_in_a_blank_image(kind):
     image = picture()
-    blank = counterfactuals.blank_image(image, kind, Random(0))
+    blank = probes.blank_image(image, kind, Random(0))
     assert blank.size == image.size
     pixels = np.asarray(blank).astype(int)
     if kind == "noise":
@@ -88,7 +88,7 @@ def test_no_edge_of_what_was_shown_is_left_in_a_blank_image(kind):
         assert cells.std() == pytest.approx(
             np.asarray(image).std(), rel=0.4
         )  # as varied as the image, but for what is clipped
-        assert (np.asarray(counterfactuals.blank_image(image, kind, Random(0))) == pixels).all()
+        assert (np.asarray(probes.blank_image(image, kind, Random(0))) == pixels).all()
     else:
         steps = max(np.abs(np.diff(pixels, axis=0)).max(), np.abs(np.diff(pixels, axis=1)).max())
         assert steps <= 4  # the picture itself has steps of 255
@@ -98,30 +98,28 @@ def test_a_swapped_image_shows_nothing_of_which_a_word_is_in_the_text():
     rome, ada = shown("rome", ("Rome", "LOC")), shown("ada", ("Ada", "PER"))
     eve, kit = shown("eve", ("Eve", "PER")), shown("kit", ("Kit", "ORG"))
     may = {
-        d.id: [counterfactuals.may_swap(TWEET, d, is_hard=hard) for hard in (True, False)]
+        d.id: [probes.may_swap(TWEET, d, is_hard=hard) for hard in (True, False)]
         for d in (rome, ada, eve, kit)
     }
     # the tweet's groundable entities are a PER and a LOC
     assert may == {"rome": [True, False], "ada": [False, False], "eve": [True, False], "kit": [False, True]}
-    assert not counterfactuals.may_swap(TWEET, replace(kit, images=()), is_hard=False)
-    assert not counterfactuals.may_swap(TWEET, replace(kit, id="t1"), is_hard=False)
-    assert not counterfactuals.may_swap(TWEET, counterfactuals.blanked(kit), is_hard=False)  # shows nothing
+    assert not probes.may_swap(TWEET, replace(kit, images=()), is_hard=False)
+    assert not probes.may_swap(TWEET, replace(kit, id="t1"), is_hard=False)
+    assert not probes.may_swap(TWEET, probes.blanked(kit), is_hard=False)  # shows nothing
     mixed = replace(kit, image_only=(ImageOnly("Zoe", "PER", ((1, 1, 2, 2),)),))
-    assert counterfactuals.may_swap(TWEET, mixed, is_hard=True)
-    new = counterfactuals.swapped(TWEET, mixed)
+    assert probes.may_swap(TWEET, mixed, is_hard=True)
+    new = probes.swapped(TWEET, mixed)
     assert (new.images, new.image_size_px, [t.text for t in new.image_only]) == (
         ("x.png",),
         (9, 9),
         ["Kit", "Zoe"],
     )
     assert not any(e.boxes_xyxy_px for e in new.entities)
-    assert (
-        counterfactuals.swapped(TWEET, replace(kit, image_only=None)).image_only is None
-    )  # unknown stays unknown
+    assert probes.swapped(TWEET, replace(kit, image_only=None)).image_only is None  # unknown stays unknown
 
 
 def test_muting_takes_every_mention_of_what_is_shown_and_keeps_the_spans_of_the_rest():
-    edit = counterfactuals.muted(TWEET)
+    edit = probes.muted(TWEET)
     assert (
         edit.example.text == "Hey someone and Bob , someone in this place !"
     )  # the sign of the handle goes with it
@@ -131,38 +129,34 @@ def test_muting_takes_every_mention_of_what_is_shown_and_keeps_the_spans_of_the_
 
 
 def test_where_a_word_of_a_muted_name_is_left_nothing_is_muted():
-    assert counterfactuals.muted(replace(TWEET, tokens=(*TEXT[:-1], "#oslo"))) is None
+    assert probes.muted(replace(TWEET, tokens=(*TEXT[:-1], "#oslo"))) is None
     fine = replace(
         TWEET,
         labels=(*LABELS, "musician"),
         entities=(replace(TWEET.entities[0], type="musician"), *TWEET.entities[1:]),
     )
-    assert counterfactuals.muted(fine).example.tokens[1] == "someone"  # a fine type of PER
+    assert probes.muted(fine).example.tokens[1] == "someone"  # a fine type of PER
 
 
 def test_a_muted_tweet_on_a_blank_image_shows_nothing(tweet, tmp_path):
     (probe,) = probes.make("mute_blank", [tweet], tmp_path)
-    assert (probe.example.text, probe.example.image_only) == (counterfactuals.muted(TWEET).example.text, ())
+    assert (probe.example.text, probe.example.image_only) == (probes.muted(TWEET).example.text, ())
     assert len(open_image(probe.example.images[0]).getcolors()) == 1
     assert probe.example.images[0] == str(tmp_path / "mute_blank" / "t1.png")
 
 
 def test_an_erased_entity_is_painted_over_to_the_pixel_and_the_others_stay():
     tweet = replace(TWEET, entities=TWEET.entities[:3])  # Ada alone is shown
-    edit = counterfactuals.erased(tweet, picture(), Random(0))
+    edit = probes.erased(tweet, picture(), Random(0))
     assert [e.boxes_xyxy_px for e in edit.example.entities] == [(), (), ()]
     assert [e.text for e in edit.changed] == ["Ada", "Ada"]
     counts = {colour: n for n, colour in edit.image.getcolors()}
     # the rest is 7,500 white and 400 blue of 7,900: mean (242, 242, 252)
     assert counts == {WHITE: 7500, BLUE: 400, (242, 242, 252): 100}
-    both = {
-        tuple(e.text for e in counterfactuals.erased(TWEET, picture(), Random(k)).changed) for k in range(9)
-    }
+    both = {tuple(e.text for e in probes.erased(TWEET, picture(), Random(k)).changed) for k in range(9)}
     assert both == {("Ada", "Ada"), ("Oslo",)}
     oslo = next(
-        e
-        for k in range(9)
-        if (e := counterfactuals.erased(TWEET, picture(), Random(k))).changed[0].text == "Oslo"
+        e for k in range(9) if (e := probes.erased(TWEET, picture(), Random(k))).changed[0].text == "Oslo"
     )
     assert [e.boxes_xyxy_px for e in oslo.example.entities] == [(ADA,), (), (ADA,), ()]
 
@@ -171,14 +165,14 @@ def test_nothing_is_erased_that_would_take_another_entity_with_it():
     entities = (Entity("Ada", 2, 3, "PER", ((1, 1, 100, 80),)), TWEET.entities[1], TWEET.entities[3])
     tweet = replace(TWEET, entities=entities)
     # Oslo covers 361 of Ada's 7,821 px², less than a tenth; Ada covers all of Oslo
-    assert {counterfactuals.erased(tweet, picture(), Random(k)).changed[0].text for k in range(9)} == {"Oslo"}
+    assert {probes.erased(tweet, picture(), Random(k)).changed[0].text for k in range(9)} == {"Oslo"}
     alike = replace(tweet, entities=(Entity("Ada", 2, 3, "PER", (OSLO,)), *entities[1:]))
-    assert counterfactuals.erased(alike, picture(), Random(0)) is None
+    assert probes.erased(alike, picture(), Random(0)) is None
 
 
 def test_a_renamed_entity_has_a_name_of_its_type_that_neither_text_nor_image_holds():
     for k in range(20):
-        edit = counterfactuals.renamed(TWEET, NAMES, Random(k))
+        edit = probes.renamed(TWEET, NAMES, Random(k))
         names = [(e.text, e.span, e.boxes_xyxy_px) for e in edit.example.entities]
         if edit.changed[0].text == "Ada":  # Ada Byron shares a word, Bob is in the text
             assert edit.example.text == "Hey Eve Adams and Bob , Eve Adams in Oslo !"
@@ -194,11 +188,11 @@ def test_a_renamed_entity_has_a_name_of_its_type_that_neither_text_nor_image_hol
         assert edit.example.image_only == (
             ImageOnly(edit.changed[0].text, edit.changed[0].type, edit.changed[0].boxes_xyxy_px),
         )
-    assert counterfactuals.renamed(TWEET, {"PER": ("Bob",)}, Random(0)) is None
+    assert probes.renamed(TWEET, {"PER": ("Bob",)}, Random(0)) is None
     eve_is_shown = replace(
         TWEET, entities=TWEET.entities[:1], image_only=(ImageOnly("Eve", "PER", ((1, 1, 2, 2),)),)
     )
-    assert counterfactuals.renamed(eve_is_shown, {"PER": ("Eve Adams",)}, Random(0)) is None
+    assert probes.renamed(eve_is_shown, {"PER": ("Eve Adams",)}, Random(0)) is None
 
 
 def test_training_names_are_sorted_by_type_without_handles():
@@ -275,11 +269,11 @@ def test_text_probes_of_real_tweets_keep_every_span(real):
     n_muted = n_renamed = 0
     for tweet in filter(probes.applies, tweets):
         n_shown = sum(bool(e.is_groundable) for e in tweet.entities)
-        if edit := counterfactuals.muted(tweet):  # the constructor of Example checks each span
+        if edit := probes.muted(tweet):  # the constructor of Example checks each span
             n_muted += 1
             assert len(edit.example.entities) == len(tweet.entities) - n_shown
             assert edit.example.image_only is None
-        if edit := counterfactuals.renamed(tweet, names, Random(tweet.id)):
+        if edit := probes.renamed(tweet, names, Random(tweet.id)):
             n_renamed += 1
             assert len(edit.example.entities) == len(tweet.entities)
             assert sum(bool(e.is_groundable) for e in edit.example.entities) == n_shown - len(edit.changed)
