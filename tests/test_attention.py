@@ -255,10 +255,10 @@ def test_no_map_of_an_earlier_layer_is_kept(base, answered, monkeypatch):
 
 
 def spots(base, example, answer):
-    from mcr_lib.training import attention_spots
+    from mcr_lib.training import attention
 
     row = Prediction(example.id, answer, False, "model_px", (112, 112), example.image_size_px)
-    return attention_spots.spots_of(base, example, row, "mcr")
+    return attention.spots_of(base, example, row, "mcr")
 
 
 def test_boxes_of_entities_that_are_right_and_shown_are_looked_at_and_no_others(base):

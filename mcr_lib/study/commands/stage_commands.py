@@ -192,9 +192,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _study(arguments: argparse.Namespace) -> Iterator[Any]:
-    """The study of a command, its run folder held by the main process alone, and for those that a command or
-    a notebook started by it.
-    """
+    """The study of a command, its run folder held by the main process alone."""
     from mcr_lib.study.runs import config
     from mcr_lib.study.runs.settings import Study
 
@@ -202,11 +200,9 @@ def _study(arguments: argparse.Namespace) -> Iterator[Any]:
     loaded = config.load(
         arguments.profile, arguments.out and Path(arguments.out).absolute(), config.parse_set(arguments.pairs)
     )
-    is_main, is_started = launch.rank() == 0, launch.is_started()
-    if is_started:
-        launch.heed()
-    study = Study(loaded, (launch.tell if is_started else teller(sys.stderr)) if is_main else None)
-    with study.run.locked("lock.started" if is_started else "lock") if is_main else nullcontext():
+    is_main = launch.rank() == 0
+    study = Study(loaded, teller(sys.stderr) if is_main else None)
+    with study.run.locked() if is_main else nullcontext():
         yield study
 
 
