@@ -49,7 +49,7 @@ SAME = (
 TRANSLATED = (
     "max_steps", "batch_size", "per_device_batch_size", "warmup_steps", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards", "multi_objective_aggregation", "top_k",
-    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning", "handover", "use_vllm",
+    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning", "use_vllm",
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
     "vllm_importance_sampling_correction", "vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max",
 )  # fmt: skip
@@ -329,7 +329,7 @@ def _start(study: Study, name: str, options: Options) -> list[tuple[str, str]]:
             *([("use_hf", "true")] if cards.is_hub_name(study.backbone) else []),
         ]
     before, _ = study.options(start)
-    if not (options.lora_rank and before.lora_rank and options.handover == "continue"):
+    if not (options.lora_rank and before.lora_rank):
         return [("model", f"output/{start}-model")]
     base = [(key, value) for key, value in _start(study, start, before) if key in ("model", "use_hf")]
     return [
