@@ -41,11 +41,10 @@ def is_adapter(name: str) -> bool:
 
 
 def base_of(name: str, folder: Path) -> dict[str, str]:
-    """The entry `base` of an adapter's card: a backbone itself, or the base of an adapter.
+    """The entry `base` of the card of an adapter that will be in `folder`.
 
-    Args:
-        name: the model that was trained, whole or an adapter.
-        folder: where the adapter will be; a base that is a folder is given relative to it.
+    It is the model that was trained, `name`, or its base if that is an adapter. A base that is a folder is
+    given relative to the adapter's.
     """
     card = cards.card(name)
     if is_adapter(name):
@@ -60,10 +59,7 @@ def base_of(name: str, folder: Path) -> dict[str, str]:
 def locate_base(folder: Path, card: Mapping[str, Any], given: str | None = None) -> str:
     """Name or folder of an adapter's base, after checking that it is the base it was trained on.
 
-    Args:
-        folder: of the adapter.
-        card: of the adapter.
-        given: where the base is now; `None` = where the card says.
+    `given` is where the base is now; `None` = where the card of the adapter says.
 
     Raises:
         UserError: it is missing, of another architecture, or has other weights.
@@ -87,10 +83,7 @@ def locate_base(folder: Path, card: Mapping[str, Any], given: str | None = None)
 
 
 def attached(model: PreTrainedModel, folder: Path, train_as: LoraConfig | None = None) -> PeftModel:
-    """A model with the adapter of a folder on it.
-
-    Args:
-        train_as: how it is trained further; `None` = not at all.
+    """A model with the adapter of a folder on it, to be trained further if `train_as` is given.
 
     Raises:
         UserError: the adapter does not fit, or has another rank or alpha than `train_as`.

@@ -49,8 +49,6 @@ class Look:
     """Attention at the digits of one box.
 
     Args:
-        example: the tweet.
-        gold: the entity.
         part: one of `PARTS`.
         mass: group -> mass per layer, shape (n_layers,); NaN where the group is empty.
         heat: mass of each cell of the image, mean over layers, shape (rows, columns); NaN where it is a sink
@@ -74,12 +72,8 @@ class Look:
 class Spot:
     """An entity with its boxes among the tokens of prompt and answer.
 
-    Positions are counted from the end of the text's tokens; the last one is 1.
-
     Args:
-        example: the tweet.
-        gold: the entity, shown by the image.
-        text: prompt and answer, an image token per image.
+        text: prompt and answer, an image token per image. Positions of tokens count from its end, from 1.
         digits: part -> positions of the tokens that hold digits of the box.
         words: positions of the entity's tokens in the tweet.
         n_answer: tokens of the answer.
@@ -103,8 +97,7 @@ def look(
     """The looks at every box whose entity has a correct span and is shown by the image, in their order.
 
     Args:
-        answered: tweets with images, and the model's own answers to them.
-        prompt: the prompt format of the answers.
+        answered: tweets with images, and the model's own answers to `prompt`.
         batch_size: boxes at a time.
 
     Raises:

@@ -40,14 +40,11 @@ _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, St
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model ready to be prompted or trained.
+    """A model ready to be prompted or trained; its tokenizer pads on the left.
 
     Args:
         name: as it was requested, for reports.
         family: key of `boxes.BOX_FORMATS`.
-        wording: of its prompts.
-        model: on its device.
-        processor: with the tokenizer padding on the left.
         prompt: the prompt format it was trained on.
     """
 
@@ -76,14 +73,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Outline:
-    """A backbone without its weights: enough to write rows for it and to check them.
-
-    Args:
-        name: as it was requested.
-        config: of the model.
-        processor: with the tokenizer padding on the left.
-        target: the target that training rows are written for.
-    """
+    """A backbone without its weights: enough to write rows for it and to check them."""
 
     name: str
     config: PreTrainedConfig
@@ -108,7 +98,7 @@ def load(
 
     Args:
         device: `None` = a GPU where there is one.
-        dtype: of the weights once loaded; with 4 bits, of the computation.
+        dtype: of the weights; with 4 bits, of the computation.
         weights: a checkpoint whose weights are loaded instead of its own.
         quantization: "4bit" stores the linear layers of the language model in 4 bits (NF4, quantised twice:
             QLoRA), for LoRA on a small GPU.
@@ -132,11 +122,10 @@ def load(
     if base is not None:
         raise UserError(f"{name} is a whole model, and no adapter that would need --base")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    placement = _placement(device, dtype, quantization)
+    source = folder if weights is None else Path(weights)
     processor = _processor(folder, entries, pixels)
-    model = _model(name, folder if weights is None else Path(weights), entries["family"], dtype, placement)
+    model = _model(name, source, entries["family"], device, dtype, quantization)
     model.config._name_or_path = str(folder)  # GRPO loads its reference model from there, not the checkpoint
-    model = model if quantization == "4bit" else _moved(model, device, name)
     return _backbone(name, entries, model, processor)
 
 
@@ -148,30 +137,18 @@ def usual_dtype(name: str, device: str | None = None) -> torch.dtype:
 
 
 def processor(name: str, *, pixels: Pixels | None = None) -> ProcessorMixin:
-    """The processor of a backbone by name or folder, without its model; the tokenizer pads on the left.
-
-    Raises:
-        UserError: the folder is no backbone of this release, or a file of it is missing or changed.
-    """
+    """The processor of a backbone, without its model; raises as `load`."""
     return _processor(folder_of(name), card(name), pixels)
 
 
 def target(name: str, *, pixels: Pixels | None = None) -> Target:
-    """The target that rows for a backbone are written for, without loading its weights.
-
-    Raises:
-        UserError: as `load`.
-    """
+    """The target that rows for a backbone are written for, without its model; raises as `load`."""
     entries = card(name)
     return _target(_processor(folder_of(name), entries, pixels), entries["family"], entries["wording"])
 
 
 def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
-    """A backbone by name or folder, without its weights.
-
-    Raises:
-        UserError: as `load`.
-    """
+    """A backbone by name or folder, without its weights; raises as `load`."""
     folder, entries = folder_of(name), card(name)
     processor = _processor(folder, entries, pixels)
     try:
@@ -182,11 +159,9 @@ def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
 
 
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **entries: Any) -> None:
-    """Writes a backbone as a folder that `load` reads.
+    """Writes a backbone, in another dtype if one is given, as a folder that `load` reads.
 
-    Args:
-        dtype: of the stored weights; `None` = as they are.
-        entries: of its card.
+    `entries` go into its card.
     """
     folder = Path(folder)
     model = backbone.model
@@ -200,11 +175,9 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
 
 
 def save_adapter(backbone: Backbone, folder: str | Path, *, start: str, **entries: Any) -> None:
-    """Writes the adapter of a trained backbone as a folder that `load` reads.
+    """Writes the adapter of a backbone that was trained from `start` as a folder that `load` reads.
 
-    Args:
-        start: name or folder of the model that was trained.
-        entries: of its card.
+    `entries` go into its card.
     """
     folder = Path(folder)
     _silence()
@@ -228,35 +201,26 @@ def _backbone(name: str, entries: dict[str, Any], model: Any, processor: Process
     return Backbone(name, entries["family"], entries["wording"], model.eval(), processor, prompt)
 
 
-def _model(name: str, source: Path, family: str, dtype: torch.dtype, placement: dict) -> PreTrainedModel:
-    """The model of a folder, with every weight in its place."""
-    _silence()
+def _model(
+    name: str, source: Path, family: str, device: str, dtype: torch.dtype, quantization: Quantization
+) -> PreTrainedModel:
+    """The model of a folder on its device, with every weight in its place."""
+    options = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    options |= _placement(device, dtype, quantization)
     kind = getattr(transformers, families.FAMILIES[family].model_class)
-    safely = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    _silence()
     try:
-        model, report = kind.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **safely, **placement
-        )
+        model, report = kind.from_pretrained(source, output_loading_info=True, **options)
+        model = model if quantization == "4bit" else model.to(device)
     except torch.OutOfMemoryError as error:
-        raise _too_little_memory(name) from error
+        remedy = "take quantization=4bit, dtype=bfloat16 or a smaller model"
+        raise UserError(f"the GPU's memory is too little for the weights of {name}; {remedy}") from error
     except _LOAD_ERRORS as error:
         raise UserError(f"backbone {source} cannot be loaded: {_reason(error)}") from error
     if misfits := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
         count = f"{len(misfits)} weights do not fit, the first is {misfits[0]}"
         raise UserError(f"backbone {source} is of another architecture: {count}")
     return model
-
-
-def _moved(model: PreTrainedModel, device: str, name: str) -> PreTrainedModel:
-    try:
-        return model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise _too_little_memory(name) from error
-
-
-def _too_little_memory(name: str) -> UserError:
-    remedy = "take quantization=4bit, dtype=bfloat16 or a smaller model"
-    return UserError(f"the GPU's memory is too little for the weights of {name}; {remedy}")
 
 
 def _reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ SHIPPED = {"tiny-base": "data/tiny-base"}
 """Name -> folder below the repository root."""
 
 ENDS = 2**20
-"""Bytes at either end of a shard that its fingerprint covers: reading all of 16 GB would take a minute."""
+"""Bytes at either end of a shard that its fingerprint covers; all of 16 GB would take a minute."""
 
 
 def is_hub_name(name: str) -> bool:

@@ -178,12 +178,12 @@ def _config(options: CvoOptions, folder: Path, device: torch.device, *, n_prompt
             f"{sizes} and {n_prompts} prompts: an update takes a whole number of groups, and no more than "
             "there are prompts"
         )
-    given = loop.arguments(options, folder, device)
+    arguments = loop.arguments(options, folder, device)
     n = options.num_iterations
-    given["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
-    given["reward_weights"] = list(options.reward_weights)
+    arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
+    arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
-    return loop.on_one_gpu(GRPOConfig(**given, **logs))
+    return loop.on_one_gpu(GRPOConfig(**arguments, **logs))
 
 
 def _noting(rewarding: Mapping[str, Any]) -> list[Callable[..., list[float | None]]]:

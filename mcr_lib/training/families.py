@@ -27,7 +27,6 @@ class Family:
     """What models of a family have in common.
 
     Args:
-        model_class: of transformers, as the other classes.
         video_processor_class: a processor needs one, though no video is used here.
         model_type: in config.json.
         patch: side of a patch in pixels; `patch * merge` is the family's unit in `boxes.BOX_FORMATS`.
@@ -86,14 +85,11 @@ class Published:
 
     Args:
         hub: its name on the Hugging Face hub.
-        family: key of `FAMILIES`.
-        text: shape of the language model.
-        vision: shape of the vision tower.
+        text: shape of the language model, as `vision` of the vision tower.
         tied: whether the output layer is the embedding.
         n_parameters: in all, as counted on the meta device from this shape (the hub's page rounds it).
         n_lora: of a LoRA of rank 16 on `lora_targets`; proportional for other ranks.
-        min_pixels: fewest pixels of a resized image, in its preprocessor_config.json; a profile has its own.
-        max_pixels: most pixels, likewise.
+        min_pixels: of its preprocessor_config.json, as `max_pixels`; a profile has its own.
     """
 
     hub: str

@@ -93,7 +93,6 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
     setting: str = "base",
-    load_images: Callable[[Example], list[Image.Image]] | None = None,
     progress: Progress | None = None,
     **entries: Any,
 ) -> None:
@@ -103,7 +102,6 @@ def generate(
         path: of the finished file; answers of a killed run in `<path>.part` are reused when its header is the
             same.
         shots: for the prompt "cot-3shot": tweets with their worked answers (`mrsi.worked_examples`).
-        load_images: pictures of an example; `None` = its image files.
         seed: of sampling; each batch is seeded by (seed, number of the batch).
         entries: further entries of the file's header.
 
@@ -117,8 +115,7 @@ def generate(
         "max_new_tokens": max_new_tokens, "batch_size": batch_size, "backbone": backbone.name,
         "coordinate_space": backbone.space, "shots": [example.id for example, _ in shots], **entries,
     }  # fmt: skip
-    load_images = load_images or (lambda example: [open_image(image) for image in example.images])
-    shot_images = [image for example, _ in shots for image in load_images(example)]
+    shot_images = [open_image(path) for example, _ in shots for path in example.images]
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
     state = launch.together(backbone.model.device.type)
     is_main = state.is_main_process
@@ -136,7 +133,7 @@ def generate(
         for number, batch in todo[state.process_index :: state.num_processes]:
             torch.manual_seed(seed * 100_003 + number)
             chats = [prompts.messages(e, prompt, wording=backbone.wording, shots=shots) for e in batch]
-            images = [load_images(example) for example in batch]
+            images = [[open_image(path) for path in example.images] for example in batch]
             answers, sizes = answer_batch(
                 backbone, chats, [[*shot_images, *own] for own in images], **options
             )

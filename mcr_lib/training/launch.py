@@ -35,25 +35,17 @@ def whose() -> str:
 
 
 def together(device: str) -> Any:
-    """The processes that work together, as accelerate's PartialState; one without a launcher.
-
-    Args:
-        device: "cpu" or "cuda".
-    """
+    """The processes that work together, as accelerate's PartialState; one without a launcher."""
     from accelerate import PartialState
 
     return PartialState(cpu=device == "cpu", timeout=WAIT)
 
 
 def require_launcher(n_processes: int, command: str) -> None:
-    """Checks that a launcher started this process, where several are wanted.
-
-    Args:
-        n_processes: 0 and 1 = this process alone.
-        command: of `mcr`, with its options.
+    """Checks that a launcher started this process, where several are wanted (`n_processes` > 1).
 
     Raises:
-        UserError: `n_processes` > 1, and no launcher started this process; with the command to run.
+        UserError: none did; with the command to run, which is `command` of `mcr` under torchrun.
     """
     if n_processes > 1 and not is_member():
         start = f"torchrun --nproc_per_node {n_processes} -m mcr_lib {command}"

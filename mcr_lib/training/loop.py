@@ -213,12 +213,7 @@ def finish(
     options: Options,
     card: Mapping[str, Any],
 ) -> None:
-    """Writes the trained model to `model/`: its adapter alone, or whole with LoRA merged (`save`).
-
-    Args:
-        start: name or folder of the model that was trained.
-        card: further entries of its card.
-    """
+    """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)

@@ -34,13 +34,10 @@ def write(folder: str | Path, *, seed: int) -> None:
 def write_released(
     folder: str | Path, hub: str, tokenizer: PreTrainedTokenizerFast, *, seed: int, template: str
 ) -> None:
-    """Writes a published model at its smallest, as the hub's files: the family's own classes, several shards,
-    no card of ours.
+    """Writes a model of `families.PUBLISHED` at its smallest, as the hub's files.
 
-    Args:
-        hub: a name of `families.PUBLISHED`.
-        tokenizer: with Qwen's special tokens.
-        template: of chats.
+    It has the family's own classes, several shards and no card of ours. The tokenizer needs Qwen's special
+    tokens.
     """
     published = families.PUBLISHED[hub]
     family, ids = families.FAMILIES[published.family], tokenizer.convert_tokens_to_ids

@@ -72,10 +72,7 @@ class Options(BaseModel):
         return (self.min_pixels, self.max_pixels) if is_set else None
 
     def describe(self, origins: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """One row per option: option, value, origin, why.
-
-        Args:
-            origins: option -> the source of a value that is not the default.
+        """One row per option: option, value, origin (`origins` for those that are not defaults), why.
 
         Example:
             >>> SftOptions(learning_rate=1e-3).describe({"learning_rate": "setting sft"})[3]["origin"]

@@ -28,20 +28,17 @@ from mcr_lib.yardsticks import perfect
 
 Row = Mapping[str, Any]
 
+N_OPENED = 8
+"""Rows, evenly spread, whose images are processed; of the others only the sizes are read."""
+
 
 def check_rows(
-    backbone: Backbone | Outline,
-    rows: Sequence[Row],
-    *,
-    max_completion_length: int | None = None,
-    n_opened: int = 8,
+    backbone: Backbone | Outline, rows: Sequence[Row], *, max_completion_length: int | None = None
 ) -> dict[str, int]:
     """Token counts of prompts and completions of training rows.
 
     Args:
-        rows: of `mrsi.sft_rows` or `mrsi.grpo_rows`.
         max_completion_length: of rows without a completion.
-        n_opened: rows, evenly spread, whose images are processed; of the others only sizes are read.
 
     Returns:
         `longest_prompt`, `longest_completion`, `longest` (together) and `limit`, in tokens; `images_opened`.
@@ -50,7 +47,7 @@ def check_rows(
         UserError: image tokens and features differ, a completion or a prompt's ids change when one follows
             the other, or the longest row does not fit.
     """
-    n_opened = min(n_opened, len(rows))
+    n_opened = min(N_OPENED, len(rows))
     for k in range(n_opened):
         _check_image_tokens(backbone, rows[k * len(rows) // n_opened])
     prompt_lengths = [_prompt_length(backbone, row) for row in rows]

@@ -40,11 +40,9 @@ def train(
     """Fine-tunes a backbone on rows of `mrsi.sft_rows`; a stopped run continues from its newest checkpoint.
 
     Args:
-        start: name or folder of the backbone.
         folder: for checkpoints, `log.jsonl`, `checks.json` and `model/`.
-        prompt: the prompt format of the rows, for the card of the model.
+        prompt: the prompt format of the rows, for the card of the model, as `card`.
         device: `None` = a GPU where there is one.
-        card: further entries of the card of the model.
 
     Returns:
         A report: updates, rows, checks, peak memory.
@@ -71,10 +69,10 @@ def make_trainer(backbone: Backbone, rows: loop.Rows, folder: Path, options: Sft
     Raises:
         UserError: rows that cannot be trained on, or a batch that processes cannot share.
     """
-    given = loop.arguments(options, folder, backbone.model.device)
+    arguments = loop.arguments(options, folder, backbone.model.device)
     trainer = SFTTrainer(
         model=backbone.model,
-        args=loop.on_one_gpu(SFTConfig(**given, packing=False, assistant_only_loss=False)),
+        args=loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False)),
         train_dataset=loop.dataset(rows),
         processing_class=backbone.processor,
         peft_config=loop.lora(options, backbone),
