@@ -5,12 +5,12 @@ numbers must not notice.
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
@@ -30,6 +30,9 @@ pytestmark = [pytest.mark.nano, pytest.mark.slow]
 
 LINE = ("sft", "mcr", "sft-lora", "mcr-lora")
 """SFT and CVO, full and LoRA, each from the one before."""
+
+WAIT_S = 240
+"""The longest that a test waits for a process: on a busy machine torch alone takes a minute to load."""
 
 
 def study(folder, **overrides):
@@ -76,10 +79,9 @@ def command(arguments, said):
 
 def wait_for(process, path, n_lines):
     """Until a log has so many rows beside its header."""
-    deadline = time.monotonic() + 180
-    is_alive = getattr(process, "is_alive", lambda: process.poll() is None)
+    deadline = time.monotonic() + WAIT_S
     while not path.is_file() or path.read_text().count("\n") <= n_lines:
-        assert is_alive()
+        assert process.is_running() if isinstance(process, psutil.Process) else process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -159,45 +161,43 @@ def with_again(unbroken, folder):
     return study(folder, settings={**settings, "again": again})
 
 
-@contextmanager
-def torchrun(folder, *arguments):
-    """`mcr ...` in two processes, as a user starts them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "mcr_lib", *arguments]
-    with (folder / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=said)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def of_rank(process, rank):
-    """The process of a rank below torchrun."""
-    below = psutil.Process(process.pid).children(recursive=True)
+def of_rank(rank):
+    """The process of a rank below this one."""
+    below = psutil.Process().children(recursive=True)
     return next(one for one in below if one.environ().get("RANK") == str(rank) and "mcr_lib" in one.cmdline())
 
 
+def launch_two(arguments, log):
+    """`mcr ...` in two processes by torchrun; their output goes into a file."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mcr_lib"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command, how = [sys.executable, *torchrun, *arguments], {"cwd": REPOSITORY, "env": environment}
+    with log.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, **how)
+
+
 @pytest.mark.server
-def test_two_processes_train_and_answer_as_one_and_go_on_when_one_has_died(unbroken, tmp_path):
+def test_two_processes_train_and_answer_as_one_and_go_on_after_the_death_of_one(unbroken, tmp_path):
     # accelerate launch --cpu would start one process without a word
-    run = RunFolder(tmp_path)
-    sets = ("sft.max_steps=8", "cvo.max_steps=1", "cvo.check_groups=0")
-    sets += ("answer_batch_size=2", "answer_temperature=0.7")
-    options = ["--profile", "nano", "--out", str(tmp_path), "--setting", "mcr"]
-    options += [part for pair in sets for part in ("--set", pair)]
-
-    with torchrun(tmp_path, "cvo", *options) as process:
-        wait_for(process, run.setting("sft") / "log.jsonl", 5)
-        of_rank(process, 1).kill()
-        assert process.wait(120) != 0, "torchrun ends the other one"
-    assert loop.newest_complete(run.setting("sft") / "checkpoints") is not None
-    assert not (run.setting("sft") / "model").exists()
-
-    with torchrun(tmp_path, "generate", *options, "--split", "test") as process:
-        assert process.wait(240) == 0, (tmp_path / "said").read_text()
-    made = study(tmp_path, **config.parse_set(sets))
+    given = {"sft.max_steps": 8, "cvo.max_steps": 1, "cvo.check_groups": 0, "n_processes": 2}
+    given |= {"answer_batch_size": 2, "answer_temperature": 0.7}
+    made, run, log_file = study(tmp_path / "run", **given), RunFolder(tmp_path / "run"), tmp_path / "said"
+    command = "torchrun --nproc_per_node 2 -m mcr_lib {} --setting mcr{} --profile nano --set 'sft="
+    with pytest.raises(UserError, match=re.escape(command.format("cvo", ""))):
+        made.train("mcr")
+    with pytest.raises(UserError, match=re.escape(command.format("generate", " --split test"))):
+        made.answer("mcr")
+    options = ["--setting", "mcr", "--profile", "nano", "--out", str(run.path)]
+    options += [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
+    process = launch_two(["cvo", *options], log_file)
+    wait_for(psutil.Process(process.pid), run.setting("sft") / "log.jsonl", 5)
+    of_rank(1).kill()
+    assert process.wait(60) != 0, "the others end soon after"
+    assert not [one for one in psutil.Process().children(recursive=True) if "RANK" in one.environ()]
+    assert launch_two(["cvo", *options], log_file).wait(WAIT_S) == 0, log_file.read_text()
+    updates = [line for line in log_file.read_text().splitlines() if line.startswith("sft: sft ")]
+    assert updates[0].startswith("sft: sft 4 of 8"), "it went on from the checkpoint after 3 updates"
+    assert launch_two(["generate", "--split", "test", *options], log_file).wait(WAIT_S) == 0
     facts = [made.record(name) for name in ("sft", "mcr")]
     assert [fact["n_processes"] for fact in facts] == [2, 2]
     assert len(log(run, "sft")) == 8
@@ -211,13 +211,10 @@ def test_two_processes_train_and_answer_as_one_and_go_on_when_one_has_died(unbro
     rows = pq.read_table(run.setting("mcr") / "rollouts.parquet").to_pylist()
     assert len(rows) == 16
     assert all(len({r["id"] for r in rows if r["group"] == group}) == 1 for group in range(4))
-    both = run.predictions("mcr.test")
-    one = made.answer("mcr", stem="mcr.test.one")
+    both, examples = made.answer("mcr"), made.examples("test")
+    one = made.answer("mcr", examples=examples, stem="mcr.test.one")
     assert both.read_bytes() == one.read_bytes()
-    assert [row.id for row in read_predictions(both)[1]] == [example.id for example in made.examples("test")]
-    several = study(tmp_path / "several", n_processes=2)
-    with pytest.raises(UserError, match="n_processes is 2, but .*; start torchrun .* sft --setting sft"):
-        several.train("sft")
+    assert [row.id for row in read_predictions(both)[1]] == [example.id for example in examples]
 
 
 def test_what_is_there_is_not_trained_again_until_it_would_come_out_differently(unbroken, tmp_path):
@@ -345,7 +342,7 @@ def test_worked_examples_bring_their_images_before_the_tweets_own(unbroken):
         ({"cvo": {"num_generations": 1}}, "num_generations of cvo is 1"),
         ({"sft": {"learning_rate": "fast"}}, "learning_rate of sft is 'fast'"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_in_settings_is_told_before_anything_runs(tmp_path, overrides, message):
     with pytest.raises(UserError, match=message) as raised:
         study(tmp_path, **overrides)

@@ -11,6 +11,7 @@ begun anew; under the same one it goes on where it stopped.
 """
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -395,7 +396,7 @@ class Study:
     def _others_did(self, command: str, name: str, *arguments: str) -> bool:
         """False; a stage for several processes is refused where no launcher started this one."""
         given = [command, "--setting", name, *as_arguments(self.loaded), *arguments]
-        launch.require_launcher(self.config.n_processes, " ".join(given))
+        launch.require_launcher(self.config.n_processes, shlex.join(given))
         return False
 
     def _others_answered(self, name: str, asked: "_Asked", examples: Sequence[Example] | None) -> bool:
