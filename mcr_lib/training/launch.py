@@ -49,7 +49,11 @@ def require_launcher(n_processes: int, command: str) -> None:
 
 
 def together(device: str) -> Any:
-    """The processes that work together, as accelerate's PartialState; one without a launcher."""
+    """The processes that work together, as accelerate's PartialState; one without a launcher.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
     from accelerate import PartialState
 
     return PartialState(cpu=device == "cpu", timeout=WAIT)
