@@ -395,7 +395,9 @@ class Study:
 
     def _others_did(self, command: str, name: str, *arguments: str) -> bool:
         """False; a stage for several processes is refused where no launcher started this one."""
-        given = [command, "--setting", name, *as_arguments(self.loaded), *arguments]
+        options = as_arguments(self.loaded)
+        options = ["--profile", str(self.loaded.profile), *options[4:], *options[2:4]]
+        given = [command, "--setting", name, *arguments, *options]
         launch.require_launcher(self.config.n_processes, shlex.join(given))
         return False
 
