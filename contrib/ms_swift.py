@@ -55,7 +55,7 @@ TRANSLATED = (
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards",
     "multi_objective_aggregation", "top_k",
     "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning",
-    "handover", "use_vllm",
+    "use_vllm",
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port",
     "vllm_server_timeout",
     "vllm_importance_sampling_correction", "vllm_importance_sampling_mode",
@@ -347,7 +347,7 @@ def _start(study: Study, name: str, options: Options) -> list[tuple[str, str]]:
             *([("use_hf", "true")] if cards.is_hub_name(study.backbone) else []),
         ]
     before, _ = study.options(start)
-    if not (options.lora_rank and before.lora_rank and options.handover == "continue"):
+    if not (options.lora_rank and before.lora_rank):
         return [("model", f"output/{start}-model")]
     base = [(key, value) for key, value in _start(study, start, before) if key in ("model", "use_hf")]
     return [

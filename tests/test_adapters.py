@@ -1,4 +1,4 @@
-"""Adapters as folders: put on, merged, gone on with, summed, refused. On a model of chance weights with an
+"""Adapters as folders: put on, merged, trained further, refused. On a model of chance weights with an
 adapter of chance weights.
 """
 
@@ -42,9 +42,7 @@ def trained(backbone, seed, rank=RANK):
 def adapter(nano_folder, tmp_path_factory):
     """A folder with an adapter of the nano backbone."""
     folder = tmp_path_factory.mktemp("adapter") / "model"
-    backbones.save_adapter(
-        trained(load(nano_folder), 1), folder, start=str(nano_folder), is_merged=False, setting="demo"
-    )
+    backbones.save_adapter(trained(load(nano_folder), 1), folder, start=str(nano_folder), setting="demo")
     return folder
 
 
@@ -66,37 +64,25 @@ def options(**departures):
     return CvoOptions(lora_rank=RANK, lora_alpha=32, **departures)
 
 
-def test_both_ways_of_handing_over_start_from_the_same_logits(adapter, nano_folder, nano_tweets, tmp_path):
-    found = {
-        how: loop.started(str(adapter), tmp_path / how, options(handover=how), "cpu")[0]
-        for how in ("merge", "continue")
-    }
-    merged, goes_on = (logits(found[how], nano_tweets[0]) for how in ("merge", "continue"))
-    # told apart from a base without the adapter, so that equal is no accident
-    assert (goes_on - logits(load(nano_folder), nano_tweets[0])).abs().max() > 0.1
-    assert torch.allclose(merged, goes_on, atol=1e-5)
-    assert torch.allclose(merged, logits(load(adapter), nano_tweets[0]), atol=1e-6)
-    new, none = (loop.lora(options(), found[how]) for how in ("merge", "continue"))
-    assert (new.r, none) == (RANK, None)
-    is_trained = [
-        name for name, parameter in found["continue"].model.named_parameters() if parameter.requires_grad
-    ]
+def test_an_adapter_is_trained_further_from_its_own_logits(adapter, nano_folder, nano_tweets, tmp_path):
+    backbone, _ = loop.started(str(adapter), tmp_path, options(), "cpu")
+    at_start = logits(backbone, nano_tweets[0])
+    # different from the base alone, so that equal is no accident
+    assert (at_start - logits(load(nano_folder), nano_tweets[0])).abs().max() > 0.1
+    assert torch.allclose(at_start, logits(load(adapter), nano_tweets[0]), atol=1e-5)
+    assert loop.lora(options(), backbone) is None, "no second adapter"
+    assert loop.lora(options(), load(adapter)).r == RANK
+    is_trained = [name for name, parameter in backbone.model.named_parameters() if parameter.requires_grad]
     assert is_trained
     assert all("lora_" in name for name in is_trained)
 
 
-def test_an_adapter_trained_on_a_merged_one_is_written_as_their_sum(
-    adapter, nano_folder, nano_tweets, tmp_path
-):
-    second = trained(load(adapter), 2, rank=3)
-    expected = logits(second, nano_tweets[0])
-    backbones.save_adapter(second, tmp_path / "sum", start=str(adapter), is_merged=True)
-    told = json.loads((tmp_path / "sum" / "adapter_config.json").read_text())
-    assert (told["r"], told["lora_alpha"]) == (RANK + 3, RANK + 3)
-    assert torch.allclose(logits(load(tmp_path / "sum"), nano_tweets[0]), expected, atol=1e-4)
-    card, first = cards.card(str(tmp_path / "sum")), cards.card(str(adapter))
+def test_an_adapter_that_was_trained_further_is_of_the_whole_model(adapter, nano_folder, tmp_path):
+    backbone, _ = loop.started(str(adapter), tmp_path, options(), "cpu")
+    backbones.save_adapter(backbone, tmp_path / "again", start=str(adapter))
+    card, first = cards.card(str(tmp_path / "again")), cards.card(str(adapter))
     assert card["base"]["weights"] == first["base"]["weights"], "of the whole model, not of the adapter"
-    assert (tmp_path / "sum" / card["base"]["folder"]).resolve() == nano_folder.resolve()
+    assert (tmp_path / "again" / card["base"]["folder"]).resolve() == nano_folder.resolve()
 
 
 def test_a_folder_of_an_adapter_tells_all_that_is_needed(adapter):
@@ -169,14 +155,13 @@ def test_an_adapter_that_does_not_fit_or_was_cut_is_told(adapter, nano_folder, t
     [
         (
             {"lora_rank": 8},
-            "^handover=continue goes on with an adapter of lora_rank 4 and lora_alpha 32, and the options say 8 and 32",
+            "^training goes on with an adapter of lora_rank 4 and lora_alpha 32, .* say 8 and 32; say",
         ),
         (
             {"lora_rank": 0},
-            "lora_rank 0 .full fine-tuning. of a setting that starts from an adapter; give the start save: merged",
+            "lora_rank 0 .full fine-tuning. of a setting that starts from an adapter; .* save: merged",
         ),
         ({"quantization": "4bit", "save": "merged"}, "4bit with save=merged: .* take save=adapter"),
-        ({"quantization": "4bit", "handover": "merge"}, "4bit with handover=merge: .* take continue"),
     ],
 )
 def test_what_cannot_be_handed_over_is_told(adapter, tmp_path, departures, message):

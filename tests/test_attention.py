@@ -255,10 +255,10 @@ def test_no_map_of_an_earlier_layer_is_kept(base, answered, monkeypatch):
 
 
 def spots(base, example, answer):
-    from mcr_lib.training import attention_spots
+    from mcr_lib.training import attention
 
     row = Prediction(example.id, answer, False, "model_px", (112, 112), example.image_size_px)
-    return attention_spots.spots_of(base, example, row, "mcr")
+    return attention.spots_of(base, example, row, "mcr")
 
 
 def test_boxes_of_entities_that_are_right_and_shown_are_looked_at_and_no_others(base):
@@ -279,7 +279,8 @@ def test_boxes_of_entities_that_are_right_and_shown_are_looked_at_and_no_others(
         image_size_px=(112, 112),
     )
     said = ", ".join(
-        ('{"entity": "Rome", "type": "PER", "bbox_2d": [1, 2, 30, 40]}', '{"entity": "Ada", "type": "PER", "bbox_2d": [5, 6, 70, 80]}',
+        ('{"entity": "Rome", "type": "PER", "bbox_2d": [1, 2, 30, 40]}',
+         '{"entity": "Ada", "type": "PER", "bbox_2d": [5, 6, 70, 80]}',
          '{"entity": "Oslo", "type": "LOC", "bbox_2d": null}')
     )  # fmt: skip
     (spot,) = spots(base, tweet, f"<answer>[{said}]</answer>")  # Ada is not shown, Oslo has no box

@@ -1,4 +1,4 @@
-"""A vLLM server for sampled answers: what is said before training where it is not there. No vLLM runs here."""
+"""A vLLM server for sampled answers: the errors before training without one. No vLLM runs here."""
 
 import re
 import threading

@@ -105,14 +105,6 @@ def replaced_package(at):
     colab.install(at.tmp)
 
 
-def killed_worker(at):
-    raise launch.failure(
-        "Failures:\nRoot Cause:\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 7)",
-        4,
-        at.tmp / "log",
-    )
-
-
 def placeholder(at):
     ms_swift.swift_row(
         {
@@ -136,7 +128,7 @@ LIGHT = {
     "shard cut off": lambda at: shards(at, lambda path: path.write_bytes(path.read_bytes()[:-3])),
     "no backbone": lambda at: cards.card(str(at.tmp)),
     "processes and batch": lambda at: options.batch_shape(options.CvoOptions(), 3),
-    "a worker died": killed_worker,
+    "several processes": lambda at: launch.require_launcher(4, "cvo --profile mine --setting mcr"),
     "run folder in use": held_folder,
     "colocate vLLM": lambda at: options.options_of("cvo", {"vllm_mode": "colocate"}, "mine.yaml"),
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
@@ -184,11 +176,6 @@ def pixel_budget(at, trained):
     from mcr_lib.training import backbones
 
     backbones._set_pixels(trained.backbone.processor, (4, 4), unit=28)
-
-
-def too_many_processes(at, trained):
-    at.bend.setattr("torch.cuda.device_count", lambda: 1)
-    launch.n_to_start(4, "cuda")
 
 
 def loaded(at, trained, **how):
@@ -352,7 +339,6 @@ HEAVY = {
     "answer cut": gold_checked,
     "all rewards equal": groups_checked,
     "groups and batch": torn_group,
-    "too many processes": too_many_processes,
     "no room": full_disk,
 }
 

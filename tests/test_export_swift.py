@@ -266,16 +266,6 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     )
 
 
-def test_an_adapter_may_be_merged_before_the_next_stage(sample_dir, tmp_path):
-    ms_swift.export(opened(tmp_path, sample_dir, cvo={"handover": "merge"}), tmp_path / "out", "mcr")
-    _, (trained, _) = run_script(tmp_path / "out", "mcr")
-    found = flags_of(trained[:-1])
-    assert (found["model"], {"use_hf", "adapters", "ref_adapters"} & set(found)) == (
-        "output/mrsi-model",
-        set(),
-    )
-
-
 def test_full_fine_tuning_freezes_the_vision_tower_and_hands_its_checkpoint_over(exported):
     out, _ = exported
     _, calls = run_script(out, "full")

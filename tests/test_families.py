@@ -44,7 +44,8 @@ from tests.conftest import REPOSITORY
 pytestmark = pytest.mark.canary
 
 MODELS = {
-    "qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "mimo-vl": "XiaomiMiMo/MiMo-VL-7B-RL", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "mimo-vl": "XiaomiMiMo/MiMo-VL-7B-RL",
+    "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
 }  # fmt: skip
 """One of each family."""
 
@@ -177,9 +178,13 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
 @pytest.mark.slow
 def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights(released, tmp_path):
     told = {
-        "source": "testbed", "data_dir": None, "testbed_sizes": {"train": 8, "dev": 2, "test": 2}, "device": "cpu", "n_processes": 1,
-        "backbone": str(released["qwen3-vl"]), "min_pixels": 4 * 32 * 32, "max_pixels": 12 * 32 * 32, "max_new_tokens": 2,
-        "settings": {"base": {}, "mrsi": {"stage": "sft", "styles": ["terse"]}, "mcr": {"stage": "cvo", "start": "mrsi", "data": "train"}},
+        "source": "testbed", "data_dir": None, "testbed_sizes": {"train": 8, "dev": 2, "test": 2},
+        "device": "cpu", "n_processes": 1, "backbone": str(released["qwen3-vl"]), "min_pixels": 4 * 32 * 32,
+        "max_pixels": 12 * 32 * 32, "max_new_tokens": 2,
+        "settings": {
+            "base": {}, "mrsi": {"stage": "sft", "styles": ["terse"]},
+            "mcr": {"stage": "cvo", "start": "mrsi", "data": "train"},
+        },
     }  # fmt: skip
     profile = yaml.safe_load((REPOSITORY / "notebooks" / "profiles" / "qwen3-vl-8b.yaml").read_text())
     told["sft"] = profile["sft"] | {"max_steps": 1, "batch_size": 2}
@@ -388,10 +393,10 @@ def test_a_model_that_is_not_here_is_told_with_what_to_download(tmp_path, monkey
         match=r"hf download Qwen/Qwen2.5-VL-7B-Instruct \(17 GB\) brings it.*HF_HOME.*--set backbone=FOLDER",
     ):
         backbones.load("Qwen/Qwen2.5-VL-7B-Instruct")
-    with pytest.raises(
-        UserError,
-        match="some/model is no folder, and no model of that name has been downloaded: hf download some/model ",
-    ):
+    message = (
+        "some/model is no folder, and no model of that name has been downloaded: hf download some/model "
+    )
+    with pytest.raises(UserError, match=message):
         cards.card("some/model")
 
 
@@ -399,16 +404,26 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def shard(folder, number):
+    return folder / f"model-0000{number}-of-00005.safetensors"
+
+
 HARMS = {
-    "missing": (lambda folder: (folder / "model-00002-of-00005.safetensors").unlink(), "1 of 5 files of weights are missing, the first is"),
-    "cut": (lambda folder: cut(folder / "model-00003-of-00005.safetensors"), r"00003-of-00005.safetensors has [\d,]+ bytes instead of"),
-    "a page": (lambda folder: (folder / "model-00001-of-00005.safetensors").write_text("<html>"), "has no header of safetensors"),
-    "index": (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "no index of shards"),
-    "config": (lambda folder: (folder / "config.json").write_text("["), "no configuration of a model"),
-    "type": (lambda folder: changed(folder, model_type="llava"), "is a 'llava'; types that can be loaded: qwen2_5_vl, qwen3_vl"),
-    "awq": (lambda folder: changed(folder, quantization_config={"quant_method": "awq"}), "is stored quantised; take the original"),
-    "tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "the processor of .* cannot be loaded"),
-}  # fmt: skip
+    "missing": (lambda f: shard(f, 2).unlink(), "1 of 5 files of weights are missing, the first is"),
+    "cut": (lambda f: cut(shard(f, 3)), r"00003-of-00005.safetensors has [\d,]+ bytes instead of"),
+    "a page": (lambda f: shard(f, 1).write_text("<html>"), "has no header of safetensors"),
+    "index": (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "no index of shards"),
+    "config": (lambda f: (f / "config.json").write_text("["), "no configuration of a model"),
+    "type": (
+        lambda f: changed(f, model_type="llava"),
+        "is a 'llava'; types that can be loaded: qwen2_5_vl, qwen3_vl",
+    ),
+    "awq": (
+        lambda f: changed(f, quantization_config={"quant_method": "awq"}),
+        "is stored quantised; take the original",
+    ),
+    "tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "the processor of .* cannot be loaded"),
+}
 
 
 def changed(folder, **values):
@@ -460,10 +475,8 @@ def test_too_little_memory_for_the_weights_is_told(released, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(transformers.PreTrainedModel, "to", full)
-    with pytest.raises(
-        UserError,
-        match="memory is too little for the weights of .*take quantization=4bit, dtype=bfloat16 or a smaller model",
-    ):
+    remedy = "take quantization=4bit, dtype=bfloat16 or a smaller model"
+    with pytest.raises(UserError, match=f"memory is too little for the weights of .*{remedy}"):
         backbones.load(str(released["qwen2.5-vl"]), device="cpu")
 
 

@@ -1,73 +1,27 @@
-"""Several processes for one stage: how many, how they end, and how answers are shared; what needs real ones
-is in test_nano.
+"""Several processes for one stage: what takes a launcher, and how answers are shared; what needs real ones is
+in test_nano.
 """
 
 import gc
 import json
-import os
-import subprocess
-import sys
 import threading
-import time
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.commands import cli
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import backbones, generate, launch
+from mcr_lib.training import backbones, generate, launch, loop
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
-
-TORCHRUN = """
-============================================================
-mcr_lib FAILED
-------------------------------------------------------------
-Failures:
-[1]:
-  time      : 2026-11-24_08:00:01
-  host      : somewhere
-  rank      : 1 (local_rank: 1)
-  exitcode  : {second} (pid: 12)
-  error_file: <N/A>
-  traceback : something
-------------------------------------------------------------
-Root Cause (first observed failure):
-[0]:
-  time      : 2026-11-24_08:00:00
-  host      : somewhere
-  rank      : 0 (local_rank: 0)
-  exitcode  : {first} (pid: 11)
-  error_file: <N/A>
-  traceback : something
-============================================================
-"""
-
-
-@pytest.mark.parametrize(
-    ("said", "codes", "kind", "message"),
-    [
-        ("", (1, -9), UserError, "^rank 1 of 2 was killed by SIGKILL, most often for want of memory; the others were ended, checkpoints"),
-        ("", (-15, -11), UserError, "^rank 1 of 2 was killed by SIGSEGV; the others"),
-        ("mcr: rank 1: no row\nmcr: rank 0: no room\n", (2, 2), UserError, "^rank 0 of 2: no room$"),
-        ("mcr: no row\n", (2, -15), UserError, "^rank 0 of 2: no row$"),
-        ("ValueError: a bug\nE1124 torch/distributed/elastic/multiprocessing/api.py failed\n" + "Traceback\n" * 50, (1, -15), RuntimeError,
-         r"^rank 0 of 2 failed \(exit code 1\); checkpoints are kept, .* lies in launched.log\nValueError: a bug$"),
-    ],
-)  # fmt: skip
-def test_the_end_of_several_processes_is_told_by_the_one_that_caused_it(said, codes, kind, message):
-    error = launch.failure(said + TORCHRUN.format(first=codes[0], second=codes[1]), 2, Path("launched.log"))
-    assert type(error) is kind
-    with pytest.raises(kind, match=message):
-        raise error
-    assert "\n" not in str(error) or "a bug" in str(error)
 
 
 def test_a_command_without_a_setting_takes_each_of_the_profile(tmp_path, monkeypatch, capsys):
@@ -94,78 +48,21 @@ def test_a_command_without_a_setting_takes_each_of_the_profile(tmp_path, monkeyp
     assert capsys.readouterr().err == "mcr: profile nano has no setting of stage cvo; it has base\n"
 
 
-def test_what_ends_before_torchrun_can_sum_up_is_told_too():
-    assert (
-        str(launch.failure("mcr: the folder is in use", 2, Path("x.log")))
-        == "rank 0 of 2: the folder is in use"
-    )
-    assert "No module named torch" in str(launch.failure("No module named torch", 2, Path("x.log")))
-
-
-def test_as_many_processes_are_started_as_gpus_can_be_seen(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [launch.n_to_start(n, "cuda") for n in (0, 1, 2, 4)] == [4, 1, 2, 4]
-    with pytest.raises(UserError, match="n_processes is 5, but 4 GPUs are visible; 0 takes"):
-        launch.n_to_start(5, "cuda")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert [launch.n_to_start(n, "cuda") for n in (0, 1)] == [0, 0], "one GPU: this process does it itself"
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert launch.n_to_start(4, "cuda") == 0, "that there is no GPU is told by what needs one"
+def test_several_processes_take_a_launcher(monkeypatch):
+    launch.require_launcher(0, "sft")
+    launch.require_launcher(1, "sft")
+    with pytest.raises(UserError, match="start torchrun --nproc_per_node 4 -m mcr_lib sft --setting sft$"):
+        launch.require_launcher(4, "sft --setting sft")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert launch.n_to_start(2, "cpu") == 0, "one of several starts no others"
+    launch.require_launcher(4, "sft --setting sft")
 
 
-@pytest.fixture
-def says(tmp_path, monkeypatch):
-    """Have a shell script stand for torchrun."""
-
-    def says(script):
-        path = tmp_path / "python"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setattr(launch, "sys", SimpleNamespace(executable=str(path), modules=sys.modules))
-
-    return says
-
-
-def test_progress_is_told_and_all_else_goes_into_the_log(says, tmp_path):
-    says(
-        """echo "$@"; echo 'mcr-progress ["mcr: cvo", 1, 4, {"loss": 0.5}]'; echo warning >&2; env | grep MCR_STARTED"""
-    )
-    told, log = [], tmp_path / "deep" / "launched.log"
-    launch.run(["cvo", "--setting", "mcr"], 2, log=log, progress=lambda *now: told.append(now))
-    assert told == [("mcr: cvo", 1, 4, {"loss": 0.5})]
-    first, *others = log.read_text().splitlines()
-    assert first == "-m torch.distributed.run --standalone --nproc_per_node 2 -m mcr_lib cvo --setting mcr"
-    assert others == ["warning", "MCR_STARTED=1"]
-    says("echo 'mcr: rank 0: no room'; exit 1")
-    with pytest.raises(UserError, match="^rank 0 of 2: no room$"):
-        launch.run([], 2, log=log)
-
-
-def test_an_interrupt_ends_what_was_started(says, tmp_path):
-    says("""echo $$; echo 'mcr-progress ["sft", 1, 2, {}]'; exec sleep 60""")
-
-    def interrupt(*now):
-        raise KeyboardInterrupt
-
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        launch.run([], 2, log=tmp_path / "log", progress=interrupt)
-    assert time.monotonic() - began < 10
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "log").read_text()), 0)
-
-
-def test_a_process_ends_when_whoever_started_it_is_gone():
-    code = "import time; from mcr_lib.training import launch; launch.heed(); print('there', flush=True); time.sleep(60)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "there\n"
-    process.stdin.close()
-    assert process.wait(10) == 1
-    process.stdout.close()
+@pytest.mark.parametrize(("n_visible", "n_used"), [(0, 0), (1, 1), (4, 1)])
+def test_a_single_process_trains_on_one_gpu(tmp_path, n_visible, n_used):
+    # stock: DataParallel over all that are visible, and a batch as many times larger
+    config = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    config._n_gpu = n_visible
+    assert loop.on_one_gpu(config).n_gpu == n_used
 
 
 def test_configurations_of_accelerate_are_there_and_leave_precision_to_the_profile():

@@ -21,18 +21,13 @@ from mcr_lib.training.options import CvoOptions, SftOptions
 pytestmark = pytest.mark.canary
 
 SFT = SftOptions(
-    max_steps=1, batch_size=8, learning_rate=1e-3, lr_scheduler_type="constant", lora_rank=0, weight_decay=0.0, save_steps=1,
-    per_device_batch_size=8,
+    max_steps=1, batch_size=8, learning_rate=1e-3, lr_scheduler_type="constant", lora_rank=0,
+    weight_decay=0.0, save_steps=1, per_device_batch_size=8,
 )  # fmt: skip
 CVO = CvoOptions(
-    batch_size=8,
-    num_generations=4,
-    max_completion_length=8,
-    lora_rank=0,
-    check_groups=0,
-    num_iterations=2,
+    batch_size=8, num_generations=4, max_completion_length=8, lora_rank=0, check_groups=0, num_iterations=2,
     save_steps=3,
-)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +148,8 @@ def test_lora_is_on_the_language_model_alone_at_7b_too():
 
     # the published numbers of Qwen2.5-VL-7B; the class's own defaults are those of 72B
     text = {
-        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-        "vocab_size": 152064,
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064,
     }  # fmt: skip
     vision = {
         "depth": 32,
@@ -295,18 +290,21 @@ def test_gold_that_its_own_answer_does_not_reach_is_told(backbone, grpo_rows):
 
 WITHOUT_EFFECT = {
     "sft": {
-        "model_init_kwargs", "trust_remote_code", "router_aux_loss_coef", "chat_template_path", "dataset_text_field", "dataset_kwargs",
-        "dataset_num_proc", "eos_token", "pad_token", "truncation_mode", "shuffle_dataset", "packing", "packing_strategy", "padding_free",
+        "model_init_kwargs", "trust_remote_code", "router_aux_loss_coef", "chat_template_path",
+        "dataset_text_field", "dataset_kwargs", "dataset_num_proc", "eos_token", "pad_token",
+        "truncation_mode", "shuffle_dataset", "packing", "packing_strategy", "padding_free",
         "pad_to_multiple_of", "eval_packing", "assistant_only_loss", "activation_offloading",
     },
     "cvo": {
         "model_init_kwargs", "trust_remote_code", "router_aux_loss_coef", "num_generations_eval",
-        "pad_to_multiple_of", "ds3_gather_for_generation", "generation_batch_size", "steps_per_generation", "generation_kwargs",
-        "chat_template_kwargs", "cache_implementation", "ref_model_mixup_alpha", "ref_model_sync_steps", "use_adaptive_entropy",
-        "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target", "max_tool_calling_iterations",
-        "off_policy_mask_threshold", "log_completions", "log_multimodal", "num_completions_to_print", "log_unique_prompts",
-        "log_completions_hub_repo", "use_transformers_continuous_batching", "transformers_continuous_batching_config",
-        "use_transformers_paged", "sapo_temperature_neg", "sapo_temperature_pos",
+        "pad_to_multiple_of", "ds3_gather_for_generation", "generation_batch_size",
+        "steps_per_generation", "generation_kwargs", "chat_template_kwargs", "cache_implementation",
+        "ref_model_mixup_alpha", "ref_model_sync_steps", "use_adaptive_entropy", "entropy_coef_min",
+        "entropy_coef_max", "entropy_coef_delta", "entropy_target", "max_tool_calling_iterations",
+        "off_policy_mask_threshold", "log_completions", "log_multimodal", "num_completions_to_print",
+        "log_unique_prompts", "log_completions_hub_repo", "use_transformers_continuous_batching",
+        "transformers_continuous_batching_config", "use_transformers_paged", "sapo_temperature_neg",
+        "sapo_temperature_pos",
     },
 }  # fmt: skip
 """Options of TRL alone that we leave as they are: of other losses, of text, of logs, of generation elsewhere,

@@ -1,9 +1,8 @@
-"""What a backbone's folder says of itself: family, wording, and whether its files are those that were saved.
-Read without torch.
+"""The card of a backbone: family, wording, and checksums by which its files are checked.
 
-Three kinds of names: a backbone that this repository ships, a folder, a model of the hub. A folder that
-`backbones.save` wrote has a card, `backbone.json`; a released model has none, and is told by its
-`config.json`. Nothing is ever downloaded here.
+Read without torch. A name means a backbone that this repository ships, a folder, or a model of the hub. A
+folder that `backbones.save` wrote has a card, `backbone.json`; a released model has none, and gets one from
+its `config.json`. Nothing is ever downloaded here.
 """
 
 import hashlib
@@ -26,14 +25,14 @@ SHIPPED = {"tiny-base": "data/tiny-base"}
 """Name -> folder below the repository root."""
 
 ENDS = 2**20
-"""Bytes at either end of a shard that its fingerprint is of: reading all of 16 GB would take a minute."""
+"""Bytes at either end of a shard that its fingerprint covers; all of 16 GB would take a minute."""
 
 
 def is_hub_name(name: str) -> bool:
     """Whether a name can only mean a model of the hub: owner/model, and no folder of that name.
 
     Example:
-        >>> is_hub_name("Qwen/Qwen2.5-VL-7B-Instruct"), is_hub_name("tiny-base"), is_hub_name("a/folder/deeper")
+        >>> is_hub_name("Qwen/Qwen2.5-VL-7B-Instruct"), is_hub_name("tiny-base"), is_hub_name("a/b/c")
         (True, False, False)
     """
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(name).is_dir()
@@ -43,7 +42,7 @@ def folder_of(name: str) -> Path:
     """The folder that a backbone's name or path means.
 
     Raises:
-        UserError: a model of the hub that has not been downloaded; how to is told.
+        UserError: a model of the hub that has not been downloaded.
     """
     if name in SHIPPED:
         return Path(mcr_lib.__file__).resolve().parents[1] / SHIPPED[name]
@@ -51,8 +50,9 @@ def folder_of(name: str) -> Path:
 
 
 def card(name: str) -> dict[str, Any]:
-    """The card of a backbone by name or folder; its files are checked: against the checksums of its own card,
-    or, of a released model, whether every shard is there and whole.
+    """The card of a backbone by name or folder, after checking its files.
+
+    They are compared with the checksums of the card; of a released model, every shard must be complete.
 
     Raises:
         UserError: the folder is no backbone that can be read, or a file of it is missing, cut or changed.
@@ -62,97 +62,84 @@ def card(name: str) -> dict[str, Any]:
         return _own_card(folder)
     if (folder / "config.json").is_file():
         return _released_card(folder, name)
-    raise UserError(
-        f"{folder} is no backbone: {CARD} is not there, nor config.json; choose {', '.join(SHIPPED)}, a folder or a hub name"
-    )
+    choices = f"{', '.join(SHIPPED)}, a folder or a hub name"
+    raise UserError(f"{folder} is no backbone: {CARD} is not there, nor config.json; choose {choices}")
 
 
 def is_released(name: str) -> bool:
-    """Whether a name or folder means a released model: one without a card of ours."""
+    """Whether a name or folder means a released model, one without a card of ours."""
     return is_hub_name(name) or not (folder_of(name) / CARD).is_file()
 
 
 def _own_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     try:
-        told = json.loads(read_text(path))
-        version, family, sums = told["format_version"], told["family"], dict(told["sha256"])
+        card = json.loads(read_text(path))
+        version, family, sums = card["format_version"], card["family"], dict(card["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no card of a backbone ({error!r:.80})") from error
     if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format_version {version!r}, but this release reads {FORMAT_VERSION}; make the backbone anew"
-        )
+        reads = f"this release reads {FORMAT_VERSION}"
+        raise UserError(f"{path}: format_version {version!r}, but {reads}; make the backbone anew")
     if family not in BOX_FORMATS:
         raise UserError(f"{path}: unknown family {family!r}; known: {', '.join(BOX_FORMATS)}")
     for name, expected in sums.items():
         if not (folder / name).is_file():
             raise UserError(f"backbone {folder}: {name} is missing; get the folder again")
         if checksum(folder / name) != expected:
-            raise UserError(
-                f"backbone {folder}: {name} is not the file that was saved (cut or changed); get the folder again"
-            )
-    return told
+            reason = f"{name} is not the file that was saved (cut or changed)"
+            raise UserError(f"backbone {folder}: {reason}; get the folder again")
+    return card
 
 
 def _released_card(folder: Path, name: str) -> dict[str, Any]:
-    """The card that a released model would have; `sha256` of a shard is of its header and its two ends."""
-    path, told = folder / "config.json", config(folder)
-    family = families.family_of(told, name)
+    """The card that a released model would have; `sha256` of a shard is of its size and its two ends."""
+    path, values = folder / "config.json", config(folder)
+    family = families.family_of(values, name)
     if family is None:
-        known = ", ".join(sorted({known.model_type for known in families.FAMILIES.values()}))
+        types = ", ".join(sorted({known.model_type for known in families.FAMILIES.values()}))
         raise UserError(
-            f"{name} is a {told.get('model_type')!r}; types that can be loaded: {known} (docs/families.md: how to add one)"
+            f"{name} is a {values.get('model_type')!r}; types that can be loaded: {types} "
+            "(docs/families.md: how to add one)"
         )
-    if "quantization_config" in told:
+    if "quantization_config" in values:
         raise UserError(
-            f"{name} is stored quantised; take the original model, and quantization=4bit quantises it when it is loaded"
+            f"{name} is stored quantised; take the original model, and quantization=4bit quantises it "
+            "when it is loaded"
         )
-    small = [
-        path,
-        *sorted(p for p in folder.iterdir() if p.suffix in (".jinja", ".txt", ".json") and p != path),
-    ]
-    sums = {p.name: checksum(p) for p in small if p.is_file()}
+    others = (p for p in folder.iterdir() if p.suffix in (".jinja", ".txt", ".json") and p != path)
+    sums = {p.name: checksum(p) for p in [path, *sorted(others)] if p.is_file()}
     sums |= {shard.name: _ends(shard) for shard in shards(folder, name)}
-    return {
-        "format_version": FORMAT_VERSION,
-        "kind": "released",
-        "family": family,
-        "wording": "full",
-        "prompt": "direct",
-        "sha256": sums,
-    }
+    head = {"format_version": FORMAT_VERSION, "kind": "released", "family": family}
+    return {**head, "wording": "full", "prompt": "direct", "sha256": sums}
 
 
 def shards(folder: Path, name: str) -> list[Path]:
-    """The files of a released model's weights, each there and of the length that its own header promises.
+    """The files of a released model's weights.
 
     Raises:
-        UserError: one is missing or cut.
+        UserError: one is missing, or does not have the length that its header promises.
     """
     index = folder / "model.safetensors.index.json"
     again = f"get it again (hf download {name})" if is_hub_name(name) else "get it again"
+    names = ["model.safetensors"]
     try:
-        names = (
-            sorted(set(json.loads(read_text(index))["weight_map"].values()))
-            if index.is_file()
-            else ["model.safetensors"]
-        )
+        if index.is_file():
+            names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{index}: no index of shards ({error!r:.60}); {again}") from error
     missing = [shard for shard in names if not (folder / shard).is_file()]
     if missing:
-        raise UserError(
-            f"{name}: {len(missing)} of {len(names)} files of weights are missing, the first is {missing[0]}; {again}"
-        )
+        count = f"{len(missing)} of {len(names)} files of weights are missing"
+        raise UserError(f"{name}: {count}, the first is {missing[0]}; {again}")
     for shard in names:
-        if (promised := _promised_length(folder / shard)) != (size := (folder / shard).stat().st_size):
-            told = (
-                "has no header of safetensors"
-                if promised is None
-                else f"has {size:,} bytes instead of {promised:,}"
+        size, promised = (folder / shard).stat().st_size, _header(folder / shard)[1]
+        if promised != size:
+            is_header = promised is not None
+            defect = (
+                f"has {size:,} bytes instead of {promised:,}" if is_header else "has no header of safetensors"
             )
-            raise UserError(f"{name}: {shard} {told}; its download was cut off: {again}")
+            raise UserError(f"{name}: {shard} {defect}; its download was cut off: {again}")
     return [folder / shard for shard in names]
 
 
@@ -166,28 +153,22 @@ def config(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(read_text(path)))
     except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: no configuration of a model ({error!r:.80}); get the folder again"
-        ) from error
+        defect = f"no configuration of a model ({error!r:.80})"
+        raise UserError(f"{path}: {defect}; get the folder again") from error
 
 
 def n_parameters(folder: Path, name: str) -> int:
-    """How many parameters a backbone has, by the headers of its files; an output layer that is the embedding
-    counts once.
+    """Number of parameters of a backbone, from the headers of its files; a tied output layer counts once.
 
     Raises:
         UserError: a file of weights is missing or cut.
     """
-    told = config(folder)
-    is_tied = told.get("tie_word_embeddings") or told.get("text_config", {}).get("tie_word_embeddings")
-    left_out = {"__metadata__", "lm_head.weight"} if is_tied else {"__metadata__"}
-    headers = [_header(shard) or {} for shard in shards(folder, name)]
-    return sum(
-        math.prod(entry["shape"])
-        for header in headers
-        for key, entry in header.items()
-        if key not in left_out
-    )
+    values = config(folder)
+    is_tied = values.get("tie_word_embeddings") or values.get("text_config", {}).get("tie_word_embeddings")
+    shapes: dict[str, list[int]] = {}
+    for shard in shards(folder, name):
+        shapes |= _header(shard)[0]
+    return sum(math.prod(shape) for key, shape in shapes.items() if not (is_tied and key == "lm_head.weight"))
 
 
 def checksum(path: Path) -> str:
@@ -196,27 +177,20 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _promised_length(path: Path) -> int | None:
-    """How long a safetensors file is by its header; `None` where there is none."""
-    header = _header(path)
-    try:
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (KeyError, TypeError, AttributeError, IndexError):
-        return None
-    with path.open("rb") as file:
-        return 8 + int.from_bytes(file.read(8), "little") + max(ends, default=0)
+def _header(path: Path) -> tuple[dict[str, list[int]], int | None]:
+    """Shapes in a safetensors file, and the length that its header promises; `None` without a header.
 
-
-def _header(path: Path) -> dict[str, Any] | None:
-    """The header of a safetensors file, name of a weight -> type, shape and place; `None` where there is
-    none.
+    Read here, since `safe_open` does not say how long a cut file should be.
     """
     with path.open("rb") as file:
         n = int.from_bytes(file.read(8), "little")
-        try:
-            return dict(json.loads(file.read(n))) if 0 < n < 2**27 else None
-        except (ValueError, TypeError):
-            return None
+        text = file.read(n) if 0 < n < 2**27 else b""
+    try:
+        header = {key: entry for key, entry in json.loads(text).items() if key != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        return {key: entry["shape"] for key, entry in header.items()}, 8 + n + end
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return {}, None
 
 
 def _ends(path: Path) -> str:
@@ -229,7 +203,7 @@ def _ends(path: Path) -> str:
 
 
 def _downloaded(name: str) -> Path:
-    """Where the hub's cache holds a model."""
+    """Folder of a model in the hub's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -239,6 +213,7 @@ def _downloaded(name: str) -> Path:
         known = families.PUBLISHED.get(name)
         size = f" ({2 * known.n_parameters / 1e9:.0f} GB)" if known else ""
         raise UserError(
-            f"{name} is no folder, and no model of that name has been downloaded: hf download {name}{size} brings it, given a network "
-            "(HF_HOME chooses the disk); a copy elsewhere is taken by --set backbone=FOLDER"
+            f"{name} is no folder, and no model of that name has been downloaded: hf download {name}{size} "
+            "brings it, given a network (HF_HOME chooses the disk); a copy elsewhere is taken by --set "
+            "backbone=FOLDER"
         ) from error

@@ -1,13 +1,13 @@
 """CVO: GRPO with rewards that check the constraints, as a thin set-up of TRL's GRPOTrainer.
 
-Options and their origins: `options.CvoOptions`; rewards and λ: `rewards`; what is checked before:
-`preflight`; resume, curves, checkpoints: `training`. Every sampled answer is kept in `rollouts.parquet` with
+Options and their origins: `options.CvoOptions`; rewards and λ: `rewards`; checks before training:
+`preflight`; resume, curves, checkpoints: `loop`. Every sampled answer is written to `rollouts.parquet` with
 its rewards and its advantage.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,20 +33,22 @@ from mcr_lib.training.options import CvoOptions
 CURVES = {
     "loss": "loss", "reward": "reward", "reward_std": "reward_std",
     **{f"rewards/reward_{name}/{kind}": f"{name}_{kind}" for name in NAMES for kind in ("mean", "std")},
-    "frac_reward_zero_std": "equal_groups", "completions/clipped_ratio": "truncated", "completions/mean_length": "length", "kl": "kl",
-    "entropy": "entropy", "clip_ratio/region_mean": "clipped", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "epoch": "epoch",
+    "frac_reward_zero_std": "equal_groups", "completions/clipped_ratio": "truncated",
+    "completions/mean_length": "length", "kl": "kl", "entropy": "entropy",
+    "clip_ratio/region_mean": "clipped", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+    "epoch": "epoch",
 }  # fmt: skip
-"""TRL's name -> ours, of what `log.jsonl` holds per update beside step, n_steps and seconds.
+"""TRL's name -> ours, of the columns of `log.jsonl` beside step, n_steps and seconds.
 
 reward is R = Σ λ_k R_k; equal_groups the share of groups without spread in R; truncated the share of answers
-cut at their longest; length in tokens; kl and entropy in nats per token.
+cut at the maximum length; length in tokens; kl and entropy in nats per token.
 """
 
 
 @adapters.quiet()
 def train(
     start: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: loop.Rows,
     folder: str | Path,
     options: CvoOptions,
     *,
@@ -55,23 +57,13 @@ def train(
     progress: loop.Progress | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train a backbone by GRPO on rows of `mrsi.grpo_rows`; a run that was stopped goes on from its newest
-    complete checkpoint.
+    """Trains a backbone by GRPO on rows of `mrsi.grpo_rows`; arguments and report as of `sft.train`.
 
-    Args:
-        start: name or folder of the backbone, which is also what KL is measured against.
-        folder: where checkpoints, `log.jsonl`, `checks.json`, `rollouts.parquet` and `model/` go.
-        prompt: what the rows ask: whether reasoning, and so whether `options.reasoning` holds; told in the
-            card of the model.
-        device: `None` = a GPU where there is one.
-        card: further entries of the card of the model.
-
-    Returns:
-        What is worth telling: updates, rows, what was checked, peak memory.
+    `start` is also the reference model of KL. `options.reasoning` applies if `prompt` asks for reasoning. The
+    folder also gets `rollouts.parquet`.
 
     Raises:
-        UserError: rows that cannot be trained on, groups that are all equal, a backbone that cannot be
-            loaded, a batch that cannot be shared, no room, no vLLM server where there should be one.
+        UserError: as `sft.train`; groups that are all equal, or no vLLM server where one is to sample.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,37 +78,31 @@ def train(
     loop.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
     if trainer.accelerator.is_main_process:
         write_rollouts(folder, options)
-    loop.finish(
-        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, card=card or {}
-    )
-    return {
-        "n_steps": trainer.state.global_step,
-        "n_rows": len(rows),
-        "checks": checks,
-        **loop.peak_memory_mb(),
-    }
+    trained = replace(backbone, prompt=prompt)
+    loop.finish(trainer, trained, folder, start=start, options=options, card=card or {})
+    return loop.report(trainer, rows, checks)
 
 
 def check_server(start: str, options: CvoOptions) -> None:
-    """Whether the vLLM server that is to sample answers is there, where the options ask for one.
+    """Checks that a vLLM server is there, if the options ask for one.
 
     Raises:
-        UserError: vllm is not installed here, or no server answers; the command that starts one is told.
+        UserError: vllm is not installed here, or no server answers; with the command that starts one.
     """
     if not options.use_vllm:
         return
     if find_spec("vllm") is None:
         raise UserError(
-            "use_vllm needs vllm, which is not installed; pip install -r requirements-vllm.lock brings what goes together"
+            "use_vllm needs vllm, which is not installed; pip install -r requirements-vllm.lock brings what "
+            "goes together"
         )
     try:
         with build_opener(ProxyHandler({})).open(f"{options.vllm_url}/health", timeout=10):
             pass
     except (OSError, ValueError) as error:
-        is_adapter = adapters.is_adapter(
-            start
-        )  # the server has its base, and gets what is trained before it is first asked
-        served = adapters.locate_base(cards.folder_of(start), cards.card(start)) if is_adapter else start
+        served = start
+        if adapters.is_adapter(start):  # the server gets the adapter's weights before its first sample
+            served = adapters.locate_base(cards.folder_of(start), cards.card(start))
         command = server_command(served, options)
         raise UserError(
             f"no vLLM server answers at {options.vllm_url} ({error}); start one on GPUs of its own: {command}"
@@ -124,27 +110,23 @@ def check_server(start: str, options: CvoOptions) -> None:
 
 
 def server_command(start: str, options: CvoOptions) -> str:
-    """The command that starts a vLLM server as TRL 1.16 needs it, which resizes images as the training does.
+    """The command that starts a vLLM server as TRL 1.16 needs it, with the image sizes of training.
 
     Example:
-        >>> server_command("outputs/x/settings/mrsi/model", CvoOptions(min_pixels=784, max_pixels=50176)).split(" --")[:2]
+        >>> server_command("outputs/x/settings/mrsi/model", CvoOptions()).split(" --")[:2]
         ['VLLM_SERVER_DEV_MODE=1 vllm serve outputs/x/settings/mrsi/model', 'port 8000']
     """
     pixels = dict(zip(("min_pixels", "max_pixels"), options.pixels, strict=True)) if options.pixels else {}
     processor = f" --mm-processor-kwargs '{json.dumps(pixels)}'" if pixels else ""
     return (
-        f'VLLM_SERVER_DEV_MODE=1 vllm serve {start} --port {options.vllm_server_port} --weight-transfer-config \'{{"backend": "nccl"}}\' '
+        f"VLLM_SERVER_DEV_MODE=1 vllm serve {start} --port {options.vllm_server_port} "
+        '--weight-transfer-config \'{"backend": "nccl"}\' '
         f"--logprobs-mode processed_logprobs --max-logprobs -1{processor}"
     )
 
 
 def make_trainer(
-    backbone: Backbone,
-    rows: Sequence[Mapping[str, Any]],
-    folder: Path,
-    options: CvoOptions,
-    *,
-    prompt: prompts.Kind,
+    backbone: Backbone, rows: loop.Rows, folder: Path, options: CvoOptions, *, prompt: prompts.Kind
 ) -> GRPOTrainer:
     """The trainer, set up.
 
@@ -162,8 +144,9 @@ def make_trainer(
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer whose order of prompts is a function of seed and epoch: the stock sampler begins again with
-    the order of the first epoch when a run goes on in a later one.
+    """GRPOTrainer whose order of prompts is a function of seed and epoch.
+
+    When a run continues in a later epoch, the stock sampler starts again with the order of the first one.
     """
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
@@ -173,7 +156,7 @@ class _Trainer(GRPOTrainer):
 
 
 class _ByEpoch(Sampler):
-    """A shuffling sampler that is seeded anew whenever it is iterated."""
+    """A shuffling sampler that is seeded anew at each iteration."""
 
     def __init__(self, sampler: Sampler, seed: Callable[[], int]) -> None:
         self.sampler, self.seed = sampler, seed
@@ -190,37 +173,31 @@ class _ByEpoch(Sampler):
 def _config(options: CvoOptions, folder: Path, device: torch.device, *, n_prompts: int) -> GRPOConfig:
     n_per_update, rest = divmod(options.batch_size, options.num_generations)
     if rest or n_prompts < n_per_update:
+        sizes = f"batch_size {options.batch_size} with num_generations {options.num_generations}"
         raise UserError(
-            f"batch_size {options.batch_size} with num_generations {options.num_generations} and {n_prompts} prompts: an update "
-            "takes a whole number of groups, and no more than there are prompts"
+            f"{sizes} and {n_prompts} prompts: an update takes a whole number of groups, and no more than "
+            "there are prompts"
         )
-    given = loop.arguments(options, folder, device)
-    given["save_steps"] = (
-        -(-options.save_steps // options.num_iterations) * options.num_iterations
-    )  # resumed where sampling begins
-    given["reward_weights"] = list(options.reward_weights)
-    return GRPOConfig(**given, log_completions=True, num_completions_to_print=0, log_multimodal=False)
+    arguments = loop.arguments(options, folder, device)
+    n = options.num_iterations
+    arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
+    arguments["reward_weights"] = list(options.reward_weights)
+    logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
+    return loop.on_one_gpu(GRPOConfig(**arguments, **logs))
 
 
 def _noting(rewarding: Mapping[str, Any]) -> list[Callable[..., list[float | None]]]:
-    """The reward functions, of which the first also notes what `rollouts.parquet` needs beside rewards and
-    advantage.
-    """
+    """The reward functions; the first one also logs columns of `rollouts.parquet` beside the rewards."""
     first, *others = grpo_reward_functions(**rewarding)
     judged = {key: rewarding[key] for key in ("sigma", "reasoning")}
 
     def noting(
-        *,
-        completions: Sequence[Any],
-        completion_ids: Sequence[Any],
-        id: Sequence[str],
-        log_extra: Callable,
-        **columns: Any,
+        *, completions: list, completion_ids: list, id: list, log_extra: Callable, **columns: Any
     ) -> list:
         log_extra("id", list(id))
         log_extra("n_tokens", [len(ids) for ids in completion_ids])
-        said = zip(completions, columns["gold"], strict=True)
-        log_extra("worthless", [_worthless(completion_text(c), gold, judged) for c, gold in said])
+        answers = zip(completions, columns["gold"], strict=True)
+        log_extra("worthless", [_worthless(completion_text(c), gold, judged) for c, gold in answers])
         return first(completions=completions, **columns)
 
     noting.__name__ = first.__name__
@@ -229,28 +206,23 @@ def _noting(rewarding: Mapping[str, Any]) -> list[Callable[..., list[float | Non
 
 def _worthless(text: str, gold: str, judged: Mapping[str, Any]) -> str:
     example = Example.from_row(json.loads(gold))
-    return (
-        worthless(
-            parse_answer(text, labels=example.labels, constraints=example.constraints), example, **judged
-        )
-        or ""
-    )
+    parsed = parse_answer(text, labels=example.labels, constraints=example.constraints)
+    return worthless(parsed, example, **judged) or ""
 
 
 def write_rollouts(folder: Path, options: CvoOptions) -> None:
-    """Gather what TRL logged per update into `rollouts.parquet`, a row per sampled answer.
+    """Collects what TRL logged per update in `rollouts.parquet`, a row per sampled answer.
 
-    Columns: step, group (within the step, from 0), id, answer, worthless (why it earns nothing whatever it
-    names: a defect of the answer, or a flaw of its reasoning where that counts; "" = it may earn), n_tokens,
-    the five rewards by name (null = not annotated), reward (R), advantage.
+    Columns: step, group (within the step, from 0), id, answer, worthless (why it earns nothing: a defect of
+    the answer, or of its reasoning where that counts; "" = it may earn), n_tokens, the five rewards by name
+    (null = not annotated), reward (R), advantage.
     """
     rows, before = [], None
     for path in sorted((folder / "checkpoints" / "completions").glob("completions_*.parquet")):
         table = pq.read_table(path)
         sampled = table.drop_columns(["step"])
-        if before is None or not sampled.equals(
-            before
-        ):  # what was sampled once serves num_iterations updates
+        # a batch that was sampled once serves num_iterations updates
+        if before is None or not sampled.equals(before):
             rows += [_rollout(row, k, options) for k, row in enumerate(table.to_pylist())]
         before = sampled
     with written_whole(folder / "rollouts.parquet", "wb") as file:
@@ -258,9 +230,10 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
 
 
 def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, Any]:
-    found = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
+    rewards = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
     return {
-        "step": row["step"], "group": k // options.num_generations, "id": row["id"], "answer": completion_text(row["completion"]),
-        "worthless": row["worthless"], "n_tokens": row["n_tokens"], **found,
-        "reward": Rewards(**found).total(options.reward_weights), "advantage": row["advantage"],
+        "step": row["step"], "group": k // options.num_generations, "id": row["id"],
+        "answer": completion_text(row["completion"]), "worthless": row["worthless"],
+        "n_tokens": row["n_tokens"], **rewards, "reward": Rewards(**rewards).total(options.reward_weights),
+        "advantage": row["advantage"],
     }  # fmt: skip

@@ -2,16 +2,16 @@
 
 A training folder holds
 
-    checkpoints/     the newest two; a run goes on from the newest one that is complete
-    log.jsonl        a row per update, under names of ours (`sft.CURVES`, `cvo.CURVES`)
-    model/           the finished backbone, or its adapter alone; whole or not there
+    checkpoints/     the newest two; a run continues from the newest complete one
+    log.jsonl        a row per update (columns: `sft.CURVES`, `cvo.CURVES`)
+    model/           the finished backbone, or its adapter alone; complete or absent
 """
 
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,62 +34,62 @@ from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import Options, batch_shape
 
 NEARLY_FULL = 2**20
-"""Bytes below which a disk counts as full once a file could not be written."""
+"""Free bytes below which a failed write is blamed on a full disk."""
 
-_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
-_CHECKPOINTING = (
-    _NEW if _NEW in TrainingArguments.__dataclass_fields__ else _OLD
-)  # renamed in transformers 5.2x
+_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"  # renamed in transformers 5.2x
+_CHECKPOINTING = _NEW if _NEW in TrainingArguments.__dataclass_fields__ else _OLD
+
+Rows = Sequence[Mapping[str, Any]]
+"""Training rows of `mrsi.sft_rows` or `mrsi.grpo_rows`."""
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after each update with (updates so far, updates in all, row of the log)."""
 
 
 def dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Rows with paths of images as a dataset that opens them when they are read, as stored (no EXIF rotation:
-    boxes are of these pixels).
+    """Rows as a dataset that opens their images when it is read.
+
+    Images are used as stored, without EXIF rotation: boxes refer to these pixels.
 
     Raises:
-        UserError: there is no row, or some have an image and some have none, which GRPO cannot batch.
+        UserError: there is no row, or only some rows have an image, which GRPO cannot batch.
     """
     rows = [dict(row) for row in rows]
     if not rows:
         raise UserError(
-            "there is no row to train on; the tweets of this setting's data are none, or none of them has a usable image"
+            "there is no row to train on; the tweets of this setting's data are none, or none of them has a "
+            "usable image"
         )
     without = [row["id"] for row in rows if not row["images"]]
     if without and len(without) < len(rows):
-        raise UserError(
-            f"{len(without)} of {len(rows)} rows have no image (the first is {without[0]}); bad_images=skip leaves them out"
-        )
-    return Dataset.from_list(rows).with_transform(_opened)
+        count = f"{len(without)} of {len(rows)} rows have no image (the first is {without[0]})"
+        raise UserError(f"{count}; bad_images=skip leaves them out")
+    return Dataset.from_list(rows).with_transform(_with_images)
 
 
-def _opened(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _with_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {**batch, "images": [[open_image(path) for path in paths] for paths in batch["images"]]}
 
 
 def started(start: str, folder: Path, options: Options, device: str | None) -> tuple[Backbone, Path | None]:
-    """The backbone to train and the checkpoint to go on from (`None` = from the beginning).
+    """The backbone to train and the checkpoint to continue from (`None` = from the beginning).
 
-    Of a full fine-tune the weights come from the checkpoint here: the trainer's own loader leaves them as
-    they are, with a warning. An adapter to start from is merged, or is what is trained on (`handover`).
+    In full fine-tuning the weights are loaded from the checkpoint here: the trainer's own loader skips them
+    with a warning. An adapter to start from is trained further.
 
     Raises:
-        UserError: what cannot be loaded, or trained with these options.
+        UserError: the model cannot be loaded, or trained with these options.
     """
     is_adapter = adapters.is_adapter(start)
-    _check_handover(is_adapter, options)
+    _check_options(is_adapter, options)
     checkpoint = newest_complete(folder / "checkpoints")
     weights = checkpoint if checkpoint is not None and not options.lora_rank else None
-    goes_on = is_adapter and options.handover == "continue"
     own = str(PartialState().device)  # each process its own GPU
-    place = (
-        device if device is not None and not own.startswith(device) else own
-    )  # what cannot be had is told when it is asked for
+    place = own if device is None or own.startswith(device) else device  # `load` refuses a missing device
+    train_as = _lora_config(options, cards.card(start)["family"]) if is_adapter else None
     backbone = backbones.load(
-        start, device=place, dtype=getattr(torch, options.weights), weights=weights, quantization=options.quantization,
-        pixels=options.pixels, train_as=_lora(options, cards.card(start)["family"]) if goes_on else None,
+        start, device=place, dtype=getattr(torch, options.weights), weights=weights,
+        quantization=options.quantization, pixels=options.pixels, train_as=train_as,
     )  # fmt: skip
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
@@ -99,39 +99,33 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
 
 
 def lora(options: Options, backbone: Backbone) -> LoraConfig | None:
-    """The adapter to make anew; `None` = full fine-tuning, or a model that has one to go on with."""
-    return (
-        _lora(options, backbone.family)
-        if options.lora_rank and not isinstance(backbone.model, PeftModel)
-        else None
-    )
+    """The new adapter; `None` = full fine-tuning, or a model whose adapter is trained further."""
+    if not options.lora_rank or isinstance(backbone.model, PeftModel):
+        return None
+    return _lora_config(options, backbone.family)
 
 
-def _lora(options: Options, family: str) -> LoraConfig:
-    """LoRA on the layers that `families` names."""
+def _lora_config(options: Options, family: str) -> LoraConfig:
     return LoraConfig(
         r=options.lora_rank, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, bias="none",
         target_modules=families.FAMILIES[family].lora_targets,
     )  # fmt: skip
 
 
-def _check_handover(is_adapter: bool, options: Options) -> None:
-    is_4bit = options.quantization == "4bit"
-    if is_4bit and not options.lora_rank:
+def _check_options(is_adapter: bool, options: Options) -> None:
+    if options.quantization == "4bit" and not options.lora_rank:
         raise UserError(
             "quantization=4bit leaves only LoRA to be trained: set lora_rank, or quantization=none"
         )
-    if is_4bit and options.save == "merged":
+    if options.quantization == "4bit" and options.save == "merged":
         raise UserError(
-            "quantization=4bit with save=merged: weights of 4 bits cannot take up an adapter without loss; take save=adapter"
-        )
-    if is_4bit and is_adapter and options.handover == "merge":
-        raise UserError(
-            "quantization=4bit with handover=merge: weights of 4 bits cannot take up an adapter without loss; take continue"
+            "quantization=4bit with save=merged: weights of 4 bits cannot take up an adapter without loss; "
+            "take save=adapter"
         )
     if is_adapter and not options.lora_rank:
         raise UserError(
-            "lora_rank 0 (full fine-tuning) of a setting that starts from an adapter; give the start save: merged"
+            "lora_rank 0 (full fine-tuning) of a setting that starts from an adapter; give the start save: "
+            "merged"
         )
 
 
@@ -145,12 +139,24 @@ def arguments(options: Options, folder: Path, device: torch.device) -> dict[str,
     per_device, accumulation = batch_shape(options, PartialState(cpu=is_cpu).num_processes)
     return {
         **options.for_trl(),
-        "per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation, "output_dir": str(folder / "checkpoints"),
-        "save_strategy": "steps", "save_total_limit": 2, "logging_steps": 1, "logging_nan_inf_filter": False, "report_to": [],
-        "disable_tqdm": True, "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
-        "ddp_find_unused_parameters": options.train_vision and not options.gradient_checkpointing,  # only a tower without images is unused
+        "per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation,
+        "output_dir": str(folder / "checkpoints"), "save_strategy": "steps", "save_total_limit": 2,
+        "logging_steps": 1, "logging_nan_inf_filter": False, "report_to": [], "disable_tqdm": True,
+        "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
+        # only a vision tower without images goes unused
+        "ddp_find_unused_parameters": options.train_vision and not options.gradient_checkpointing,
         "average_tokens_across_devices": True, _CHECKPOINTING: options.gradient_checkpointing,
     }  # fmt: skip
+
+
+def on_one_gpu(config: TrainingArguments) -> TrainingArguments:
+    """The configuration with this process's own GPU alone.
+
+    Where transformers sees several and no launcher, it would wrap the model in DataParallel and multiply the
+    batch by their number.
+    """
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
 
 
 def run(
@@ -162,10 +168,10 @@ def run(
     curves: Mapping[str, str],
     progress: Progress | None,
 ) -> None:
-    """Train to the end, from a checkpoint where there is one, writing `log.jsonl`.
+    """Trains to the end, from a checkpoint where there is one, and writes `log.jsonl`.
 
     Raises:
-        UserError: no room for two checkpoints more, the disk or the GPU's memory is full, or weights that are
+        UserError: no room for two more checkpoints, the disk or the GPU's memory is full, or weights that are
             cut over processes.
     """
     _check_whole(trainer)
@@ -186,12 +192,13 @@ def run(
         if shutil.disk_usage(folder).free > NEARLY_FULL:
             raise
         raise UserError(
-            f"the disk of {folder} is full; make room, and the same command goes on from the newest checkpoint"
+            f"the disk of {folder} is full; make room, and the same command goes on from the newest "
+            "checkpoint"
         ) from error
 
 
 def note(path: Path, values: Mapping[str, Any], *, is_new: bool = True) -> None:
-    """Write figures as JSON from the main process; of a run that goes on, beside those that are there."""
+    """Writes values as JSON from the main process; a run that continues keeps earlier keys."""
     if PartialState().is_main_process:
         before = {} if is_new or not path.is_file() else json.loads(read_text(path))
         write_json(path, {**before, **values})
@@ -206,45 +213,30 @@ def finish(
     options: Options,
     card: Mapping[str, Any],
 ) -> None:
-    """Write the trained backbone to `model/`, whole or not at all: its adapter alone, or the whole model,
-    LoRA merged (`save`).
-
-    Args:
-        start: name or folder of what was trained.
-        card: further entries of its card.
-    """
+    """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
-        trained = replace(backbone, model=trainer.accelerator.unwrap_model(trainer.model))
+        model = trainer.accelerator.unwrap_model(trainer.model)
         part = folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
         if _saves_adapter(options):
-            was_merged = adapters.is_adapter(start) and options.handover == "merge"
-            backbones.save_adapter(trained, part, start=start, is_merged=was_merged, **card)
+            backbones.save_adapter(replace(backbone, model=model), part, start=start, **card)
         else:
-            whole = (
-                trained.model.merge_and_unload(adapter_names=["default"])
-                if options.lora_rank
-                else trained.model
-            )
-            backbones.save(replace(trained, model=whole), part, **card)
+            whole = model.merge_and_unload(adapter_names=["default"]) if options.lora_rank else model
+            backbones.save(replace(backbone, model=whole), part, **card)
         shutil.rmtree(folder / "model", ignore_errors=True)
         part.rename(folder / "model")
     trainer.accelerator.wait_for_everyone()
 
 
-def newest_complete(checkpoints: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; a kill may leave a later one in pieces."""
-    found = sorted(
-        checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
-    )
-    return next((path for path in found if _is_complete(path)), None)
+def report(trainer: Trainer, rows: Rows, checks: Mapping[str, Any]) -> dict[str, Any]:
+    """Report of a finished training: updates, rows, checks, peak memory."""
+    counts = {"n_steps": trainer.state.global_step, "n_rows": len(rows)}
+    return {**counts, "checks": checks, **peak_memory_mb()}
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """The most memory that this process has held so far where the system tells, and of the GPU where there is
-    one, in MB.
-    """
+    """Peak memory of this process, where the system reports it, and of the GPU, where there is one, in MB."""
     peak = {}
     with suppress(ImportError):  # Windows
         import resource
@@ -256,30 +248,26 @@ def peak_memory_mb() -> dict[str, float]:
 
 
 class _Curves(TrainerCallback):
-    """Writes the log: a row per update under names of ours, flushed before the checkpoint that follows it."""
+    """Writes the log: a row per update, flushed before the checkpoint that follows it."""
 
     def __init__(self, path: Path, names: Mapping[str, str], progress: Progress | None) -> None:
         self.path, self.names, self.progress = path, names, progress
         self.last = monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep the rows up to the checkpoint; those after it will be written again."""
+        """Keeps the rows up to the checkpoint; later ones will be written again."""
         if state.is_world_process_zero:
-            kept = []
+            rows = []
             if self.path.is_file():
-                whole = self.path.read_bytes()
-                self.path.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a kill may cut the last line
-                kept = [
-                    row for _, row in read_jsonl(self.path, kind="log")[1] if row["step"] <= state.global_step
-                ]
-            write_jsonl(self.path, kept, kind="log")
+                content = self.path.read_bytes()
+                self.path.write_bytes(content[: content.rfind(b"\n") + 1])  # a kill may cut the last line
+                rows = [row for row in read_log(self.path.parent) if row["step"] <= state.global_step]
+            write_jsonl(self.path, rows, kind="log")
         self.last = monotonic()
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
-    ) -> None:
-        """Append the row of an update."""
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+        """Appends the row of an update."""
+        if not state.is_world_process_zero or "loss" not in logs:
             return
         row = {"step": state.global_step, "n_steps": state.max_steps}
         row |= {ours: logs[theirs] for theirs, ours in self.names.items() if theirs in logs}
@@ -300,8 +288,14 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     return [row for _, row in read_jsonl(Path(folder) / "log.jsonl", kind="log")[1]]
 
 
+def newest_complete(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a kill may leave an incomplete one."""
+    by_step = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return next((path for path in reversed(by_step) if _is_complete(path)), None)
+
+
 def _is_complete(checkpoint: Path) -> bool:
-    """Whether every file that resuming reads is there and ends where it should; the state is written last."""
+    """Whether every file that resuming reads is there and whole; the state is written last."""
     try:
         step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
         weights = list(checkpoint.glob("*.safetensors"))
@@ -320,25 +314,23 @@ def _check_whole(trainer: Trainer) -> None:
     plugin = trainer.accelerator.state.deepspeed_plugin
     if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
         raise UserError(
-            "FSDP and ZeRO-3 cut the weights over the processes, and models are saved here by one that has them whole; take "
-            "notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
+            "FSDP and ZeRO-3 cut the weights over the processes, and models are saved here by one that has "
+            "them whole; take notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
         )
 
 
 def _check_lora(model: torch.nn.Module) -> None:
+    if not hasattr(model, "peft_config"):
+        return
     adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
-    if hasattr(model, "peft_config"):
-        n_expected = families.lora_modules(
-            model.config.model_type, model.config.get_text_config().num_hidden_layers
-        )
-        assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
-        assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
+    n_layers = model.config.get_text_config().num_hidden_layers
+    n_expected = families.lora_modules(model.config.model_type, n_layers)
+    assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
+    assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
 
 
 def _adapter_in_float32(model: torch.nn.Module) -> None:
-    """TRL turns the adapter of a 4-bit model into bfloat16, the gradients of which the scaler of float16
-    refuses.
-    """
+    """Undoes TRL's cast of a 4-bit model's adapter to bfloat16, which float16's gradient scaler refuses."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -349,20 +341,14 @@ def _saves_adapter(options: Options) -> bool:
 
 
 def _check_room(folder: Path, model: torch.nn.Module, *, is_whole: bool = True) -> None:
-    """Refuse before the work what would fill the disk after some of it: two checkpoints, a third while it is
-    written, and the model.
-    """
+    """Refuses a disk without room for two checkpoints, a third while it is written, and the model."""
     sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
     weights, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
     saved = trained if hasattr(model, "peft_config") else weights
-    needed, free = (
-        3 * (saved + 2 * trained) + (weights if is_whole else trained),
-        shutil.disk_usage(folder).free,
-    )
+    needed = 3 * (saved + 2 * trained) + (weights if is_whole else trained)
+    free = shutil.disk_usage(folder).free
     if free < needed:
-        told = ", ".join(
-            f"{value / 2**20:,.0f} MB {what}" for value, what in ((needed, "needed"), (free, "free"))
-        )
+        sizes_mb = f"{needed / 2**20:,.0f} MB needed, {free / 2**20:,.0f} MB free"
         raise UserError(
-            f"no room in {folder} for checkpoints and model: about {told}; choose another disk with --out"
+            f"no room in {folder} for checkpoints and model: about {sizes_mb}; choose another disk with --out"
         )

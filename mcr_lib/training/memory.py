@@ -1,21 +1,21 @@
 """How much memory a GPU needs, estimated from shapes before anything is loaded. An estimate, not a
-measurement: what libraries hold for themselves is guessed (`OVERHEAD`), and no figure of it has been compared
-with a run on a GPU.
+measurement: library overhead is guessed (`OVERHEAD`), and nothing here has been compared with a run on a GPU.
 
-    always       weights                 parameters x bytes; 4 bits: 0.516 bytes per parameter of the language model's linear layers (NF4,
-                                         its scales quantised once more), 2 of the rest
-                 what is trained         LoRA: 16 bytes per parameter (float32: value, gradient, two moments of AdamW)
-                                         in full: 3 x bytes of the weights (gradient, two moments); GRPO's KL
-                                         adds the weights once more
-    an update    activations             rows x tokens x (layers x hidden + one layer's values), with gradient checkpointing;
-                                         else rows x tokens x layers x a layer's values
-                 logits                  rows x tokens x vocabulary x (bytes + 8): they are made float32 and have a gradient
-    a rollout    keys and values         rows x tokens x layers x 2 x kv heads x head size x bytes
-                 the prompt's pass       rows x prompt tokens x (3 x intermediate + 4 x hidden) x bytes: one layer at a time
+    always     weights          parameters x bytes; 4 bits: 0.516 bytes per parameter of the language model's
+                                linear layers (NF4, its scales quantised once more), 2 of the rest
+               what is trained  LoRA: 16 bytes per parameter (float32: value, gradient, two moments of AdamW)
+                                in full: 3 x bytes of the weights (gradient, two moments); GRPO's KL adds the
+                                weights once more
+    an update  activations      rows x tokens x (layers x hidden + one layer's values), with gradient
+                                checkpointing; else rows x tokens x layers x a layer's values
+               logits           rows x tokens x vocabulary x (bytes + 8): as float32, with a gradient
+    a rollout  keys and values  rows x tokens x layers x 2 x kv heads x head size x bytes
+               prompt's pass    rows x prompt tokens x (3 x intermediate + 4 x hidden) x bytes, one layer at a
+                                time
 
-A layer keeps about 8 x hidden + 3 x (queries + keys) + 4 x intermediate values per token. An update and a
-rollout do not happen at once, so the larger counts. A rollout answers at once all rows that a process has of
-an update (`batch_size / n_processes`), as TRL does.
+A layer stores about 8 x hidden + 3 x (queries + keys) + 4 x intermediate values per token. An update and a
+rollout do not happen at once, so the larger counts. A rollout generates all rows of a process's share of an
+update (`batch_size / n_processes`) at once, as TRL does.
 """
 
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ FOUR_BITS = 0.516
 """Bytes of a parameter in NF4 with its scales quantised once more (QLoRA: 4 + 0.127 bits)."""
 
 OVERHEAD = (1.0e9, 1.1)
-"""CUDA's own (bytes), and a factor for what lies idle between blocks; ours, a guess."""
+"""CUDA's own (bytes), and a factor for fragmentation; ours, a guess."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model's memory depends on.
+    """The sizes of a model that its memory depends on.
 
     Args:
         n_parameters: in all, a tied output layer counted once.
@@ -50,27 +50,20 @@ class Shape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], n_parameters: int) -> "Shape":
-        """From a model's config.json, old form or new.
-
-        Example:
-            >>> text = {"hidden_size": 8, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 9}
-            >>> Shape.of({"text_config": {**text, "num_key_value_heads": 2}}, 1000).keys
-            4
-        """
+        """The shape in a model's config.json, old form or new."""
         text = config.get("text_config") or config
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] // heads
         return cls(
-            n_parameters, text["hidden_size"], text["intermediate_size"], text["num_hidden_layers"], heads * size,
-            (text.get("num_key_value_heads") or heads) * size, text["vocab_size"],
+            n_parameters, text["hidden_size"], text["intermediate_size"], text["num_hidden_layers"],
+            heads * size, (text.get("num_key_value_heads") or heads) * size, text["vocab_size"],
         )  # fmt: skip
 
     @property
     def n_linear(self) -> int:
-        """Parameters of the linear layers of the language model, biases left out."""
-        return self.n_layers * (
-            self.hidden * (2 * self.queries + 2 * self.keys) + 3 * self.hidden * self.intermediate
-        )
+        """Parameters of the linear layers of the language model, without biases."""
+        attention = self.hidden * (2 * self.queries + 2 * self.keys)
+        return self.n_layers * (attention + 3 * self.hidden * self.intermediate)
 
     def n_lora(self, rank: int) -> int:
         """Parameters of a LoRA on these layers: rank x (inputs + outputs) of each.
@@ -79,17 +72,13 @@ class Shape:
             >>> Shape(0, 3584, 18_944, 28, 3584, 512, 0).n_lora(16)  # Qwen2.5-VL-7B
             40370176
         """
-        per_layer = (
-            2 * (self.hidden + self.queries)
-            + 2 * (self.hidden + self.keys)
-            + 3 * (self.hidden + self.intermediate)
-        )
-        return rank * self.n_layers * per_layer
+        attention = 2 * (self.hidden + self.queries) + 2 * (self.hidden + self.keys)
+        return rank * self.n_layers * (attention + 3 * (self.hidden + self.intermediate))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes on one GPU, by what they are for."""
+    """Bytes on one GPU, by purpose."""
 
     weights: float
     trained: float
@@ -98,7 +87,7 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """All that is held at the worst moment, with what is left out above."""
+        """The peak, overhead included."""
         fixed, factor = OVERHEAD
         return (self.weights + self.trained + max(self.update, self.rollout)) * factor + fixed
 
@@ -109,21 +98,16 @@ class Estimate:
             >>> Estimate(16e9, 1e9, 5e9, 7e9).summary()
             '27.4 GB: weights 16.0, trained 1.0, an update 5.0, a rollout 7.0'
         """
-        parts = (
-            ("weights", self.weights),
-            ("trained", self.trained),
-            ("an update", self.update),
-            ("a rollout", self.rollout),
-        )
-        return f"{self.total / 1e9:.1f} GB: " + ", ".join(
-            f"{name} {value / 1e9:.1f}" for name, value in parts if value
-        )
+        parts = {"weights": self.weights, "trained": self.trained}
+        parts |= {"an update": self.update, "a rollout": self.rollout}
+        listed = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in parts.items() if value)
+        return f"{self.total / 1e9:.1f} GB: {listed}"
 
 
 def of_stage(
     shape: Shape, options: Options, *, n_processes: int, prompt_tokens: int, completion_tokens: int
 ) -> Estimate:
-    """What training takes on each GPU.
+    """Memory of training on each GPU.
 
     Raises:
         UserError: a batch that the processes cannot share.
@@ -132,18 +116,14 @@ def of_stage(
     size = 2 if options.bf16 or options.fp16 else BYTES[options.weights]
     tokens = prompt_tokens + completion_tokens
     is_cvo = isinstance(options, CvoOptions)
-    held = (
-        shape.n_layers * shape.hidden
-        if options.gradient_checkpointing
-        else (shape.n_layers - 1) * _layer(shape)
-    )
+    layer = 8 * shape.hidden + 3 * (shape.queries + shape.keys) + 4 * shape.intermediate
+    others = shape.n_layers * shape.hidden if options.gradient_checkpointing else (shape.n_layers - 1) * layer
     predicted = completion_tokens if is_cvo else tokens
-    update = rows * (tokens * (held + _layer(shape)) * size + predicted * shape.vocabulary * (size + 8))
+    update = rows * (tokens * (others + layer) * size + predicted * shape.vocabulary * (size + 8))
     rollout = 0.0
-    if is_cvo and not getattr(options, "use_vllm", False):
-        rollout = _answers(
-            shape, options.batch_size // n_processes, prompt_tokens, completion_tokens, BYTES[options.weights]
-        )
+    if is_cvo and not options.use_vllm:
+        sampled = options.batch_size // n_processes
+        rollout = _rollout(shape, sampled, prompt_tokens, completion_tokens, BYTES[options.weights])
     weights = _weights(shape, options.weights, options.quantization)
     if options.lora_rank:
         return Estimate(weights, 16.0 * shape.n_lora(options.lora_rank), update, rollout)
@@ -154,9 +134,9 @@ def of_stage(
 def of_answers(
     shape: Shape, *, dtype: str, quantization: str, rows: int, prompt_tokens: int, completion_tokens: int
 ) -> Estimate:
-    """What answering takes on a GPU, `rows` tweets at a time."""
-    weights = _weights(shape, dtype, quantization)
-    return Estimate(weights, 0.0, 0.0, _answers(shape, rows, prompt_tokens, completion_tokens, BYTES[dtype]))
+    """Memory of answering on a GPU, `rows` tweets at a time."""
+    rollout = _rollout(shape, rows, prompt_tokens, completion_tokens, BYTES[dtype])
+    return Estimate(_weights(shape, dtype, quantization), 0.0, 0.0, rollout)
 
 
 def _weights(shape: Shape, dtype: str, quantization: str) -> float:
@@ -165,11 +145,6 @@ def _weights(shape: Shape, dtype: str, quantization: str) -> float:
     return shape.n_linear * FOUR_BITS + (shape.n_parameters - shape.n_linear) * BYTES[dtype]
 
 
-def _layer(shape: Shape) -> int:
-    """Values that one layer keeps per token."""
-    return 8 * shape.hidden + 3 * (shape.queries + shape.keys) + 4 * shape.intermediate
-
-
-def _answers(shape: Shape, rows: int, prompt_tokens: int, completion_tokens: int, size: int) -> float:
-    kept = rows * (prompt_tokens + completion_tokens) * shape.n_layers * 2 * shape.keys * size
-    return float(kept + rows * prompt_tokens * (3 * shape.intermediate + 4 * shape.hidden) * size)
+def _rollout(shape: Shape, rows: int, prompt_tokens: int, completion_tokens: int, size: int) -> float:
+    keys_and_values = rows * (prompt_tokens + completion_tokens) * shape.n_layers * 2 * shape.keys * size
+    return float(keys_and_values + rows * prompt_tokens * (3 * shape.intermediate + 4 * shape.hidden) * size)

@@ -1,5 +1,5 @@
-"""Backbones of random weights, made in a moment; for tests of everything but quality, and to try a family
-before its 16 GB are here.
+"""Backbones of random weights, written in a moment: for tests of everything but quality, and to try a family
+before downloading its 16 GB.
 """
 
 from pathlib import Path
@@ -16,8 +16,9 @@ HIDDEN, N_LAYERS = 64, 2
 
 
 def write(folder: str | Path, *, seed: int) -> None:
-    """The architecture of `tiny-base` at its smallest, as a folder that `backbones.load` reads; the same seed
-    gives the same weights.
+    """Writes the smallest model of `tiny-base`'s architecture as a folder that `backbones.load` reads.
+
+    The same seed gives the same weights.
     """
     base = cards.folder_of("tiny-base")
     config = transformers.Qwen2_5_VLConfig.from_pretrained(base)
@@ -33,23 +34,20 @@ def write(folder: str | Path, *, seed: int) -> None:
 def write_released(
     folder: str | Path, hub: str, tokenizer: PreTrainedTokenizerFast, *, seed: int, template: str
 ) -> None:
-    """A published model at its smallest, in the files that the hub has of it: the family's own classes,
-    several shards, no card of ours.
+    """Writes a model of `families.PUBLISHED` at its smallest, as the hub's files.
 
-    Args:
-        hub: a name of `families.PUBLISHED`.
-        tokenizer: with Qwen's special tokens.
-        template: of chats.
+    It has the family's own classes, several shards and no card of ours. The tokenizer needs Qwen's special
+    tokens.
     """
     published = families.PUBLISHED[hub]
     family, ids = families.FAMILIES[published.family], tokenizer.convert_tokens_to_ids
     kind = getattr(transformers, family.model_class)
-    config = kind.config_class(
-        **families.shrunk(published, len(tokenizer)), image_token_id=ids("<|image_pad|>"), video_token_id=ids("<|video_pad|>"),
-        vision_start_token_id=ids("<|vision_start|>"), vision_end_token_id=ids("<|vision_end|>"),
-    )  # fmt: skip
+    token_ids = {
+        "image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"), "vision_end_token_id": ids("<|vision_end|>"),
+    }  # fmt: skip
     torch.manual_seed(seed)
-    model = kind(config)
+    model = kind(kind.config_class(**families.shrunk(published, len(tokenizer)), **token_ids))
     model.generation_config.update(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, repetition_penalty=1.05
     )

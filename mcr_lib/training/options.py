@@ -1,26 +1,31 @@
-"""Every option that changes a training result, with its value and where the value comes from.
+"""Every option that changes a training result, with its value and the origin of that value.
 
-Fields have TRL's own names, so a departure in a profile is what one would type into TRL's configuration; the
-few that TRL does not have are in `OURS`. Defaults of TRL and of ms-swift, with which the paper was trained,
+Fields have TRL's own names, so that a profile contains what one would write into TRL's configuration; the few
+that TRL does not have are in `OURS`. Defaults of TRL and of ms-swift, with which the paper was trained,
 differ in places (KL weight 0 against 0.04, loss averaged over tokens against answers), and TRL's change
-between releases: so nothing that changes a result is left to a default of a library.
+between releases: so no option that changes a result is left to a library's default.
 
 Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (its documented default), "TRL" (its default in 1.16)
 or "ours" (with the reason).
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, SIGMA, CountRule, Reasoning
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
 
 
 def _of(origin: str, default: Any, why: str = "", **limits: Any) -> Any:
@@ -28,17 +33,15 @@ def _of(origin: str, default: Any, why: str = "", **limits: Any) -> Any:
 
 
 class Options(BaseModel):
-    """What SFT and CVO have in common."""
+    """The options that SFT and CVO have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_train_epochs: float = _of("paper", 2.0, "2 for Qwen2.5-VL; 5 of SFT for MiMo-VL", gt=0)
-    max_steps: int = _of("ours", -1, "over the epochs, where positive; for short runs", ge=-1)
+    max_steps: int = _of("ours", -1, "if positive, replaces the epochs; for short runs", ge=-1)
     batch_size: Positive = _of("ms-swift", 16, "rows per update, over all processes and accumulation")
     learning_rate: float = _of("ms-swift", 1e-4, "of LoRA; 1e-5 for full fine-tuning", gt=0)
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = _of(
-        "ms-swift", "cosine"
-    )
+    lr_scheduler_type: Schedule = _of("ms-swift", "cosine")
     warmup_steps: float = _of("ms-swift", 0.0, "updates, or below 1 a share of them", ge=0)
     weight_decay: float = _of("ms-swift", 0.1, ge=0)
     adam_beta1: Share = _of("ms-swift", 0.9)
@@ -49,58 +52,41 @@ class Options(BaseModel):
     lora_rank: int = _of("ms-swift", 8, "0 = full fine-tuning; LoRA: paper, its rank is not public", ge=0)
     lora_alpha: Positive = _of("ms-swift", 32)
     lora_dropout: Share = _of("ms-swift", 0.05)
-    handover: Literal["continue", "merge"] = _of(
-        "ours", "continue", "from an adapter: train on it, or merge it and train a new one"
-    )
-    save: Literal["adapter", "merged"] = _of(
-        "ours", "adapter", "of LoRA: the adapter alone, or the whole model"
-    )
+    save: Literal["adapter", "merged"] = _of("ours", "adapter", "of LoRA: the adapter, or the whole model")
     train_vision: bool = _of("ms-swift", False, "full fine-tuning: also the vision tower with its merger")
     bf16: bool = _of("ours", False, "mixed precision; for GPUs")
     fp16: bool = _of("ours", False, "mixed precision for GPUs without bfloat16 (T4)")
-    weights: Literal["float32", "bfloat16", "float16"] = _of(
-        "ours", "float32", "as loaded; 16 bits for LoRA on GPUs, where they stay so"
-    )
-    quantization: Literal["none", "4bit"] = _of("ours", "none", "of the weights that LoRA leaves as they are")
-    min_pixels: Positive | None = _of(
-        "ours", None, "of a released model's images; null = as its processor says"
-    )
+    weights: Dtype = _of("ours", "float32", "as loaded; 16 bits for LoRA on GPUs, where they stay so")
+    quantization: Literal["none", "4bit"] = _of("ours", "none", "of the weights that LoRA does not train")
+    min_pixels: Positive | None = _of("ours", None, "of a released model's images; null = the processor's")
     max_pixels: Positive | None = _of("ours", None, "likewise")
     seed: int = _of("ours", 0, "of order, dropout, new adapters and sampling", ge=0)
-    per_device_batch_size: Positive = _of("ours", 16, "rows of one process at a time; memory, not the result")
+    per_device_batch_size: Positive = _of("ours", 16, "rows per process at a time; memory, not the result")
     gradient_checkpointing: bool = _of("ours", False, "less memory, slower; not the result")
     save_steps: Positive = _of("ours", 50, "updates between checkpoints; not the result")
 
     @property
     def pixels(self) -> tuple[int, int] | None:
-        """Fewest and most pixels of an image of a released model; `None` = as its processor says."""
-        return (
-            None if self.min_pixels is None or self.max_pixels is None else (self.min_pixels, self.max_pixels)
-        )
+        """Fewest and most pixels of an image of a released model; `None` = the processor's."""
+        is_set = self.min_pixels is not None and self.max_pixels is not None
+        return (self.min_pixels, self.max_pixels) if is_set else None
 
     def describe(self, origins: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """One row per option: option, value, origin, why.
-
-        Args:
-            origins: option -> who departed from the default.
+        """One row per option: option, value, origin (`origins` for those that are not defaults), why.
 
         Example:
             >>> SftOptions(learning_rate=1e-3).describe({"learning_rate": "setting sft"})[3]["origin"]
             'setting sft'
         """
-        fields = type(self).model_fields
-        return [
-            {
-                "option": name,
-                "value": value,
-                "origin": (origins or {}).get(name, _origin(fields[name])),
-                "why": fields[name].description,
-            }
-            for name, value in self.model_dump(mode="json").items()
-        ]
+        rows = []
+        for name, value in self.model_dump(mode="json").items():
+            field = type(self).model_fields[name]
+            origin = (origins or {}).get(name, field.json_schema_extra["origin"])
+            rows.append({"option": name, "value": value, "origin": origin, "why": field.description})
+        return rows
 
     def for_trl(self) -> dict[str, Any]:
-        """The options that TRL knows by the same name."""
+        """The options that TRL has by the same name."""
         return {name: value for name, value in self.model_dump().items() if name not in OURS}
 
 
@@ -110,43 +96,35 @@ class SftOptions(Options):
     max_length: Positive | None = _of("ours", None, "TRL's 1024 would cut image tokens")
     completion_only_loss: bool = _of("ms-swift", True, "no loss on the prompt")
     loss_type: Literal["nll", "dft"] = _of("TRL", "nll")
-    average_over_tokens: bool = _of(
-        "ours", True, "loss over all tokens of an update; TRL's is a mean of means over its parts"
-    )
+    average_over_tokens: bool = _of("ours", True, "loss over an update's tokens; TRL: mean of means")
 
 
 class CvoOptions(Options):
     """GRPO with the rewards that check the constraints (CVO)."""
 
-    batch_size: Positive = _of("paper", 64, "answers per update: so many prompts x num_generations")
+    batch_size: Positive = _of("paper", 64, "answers per update: prompts x num_generations")
     num_generations: int = _of("paper", 8, "answers per prompt, G", ge=2)
     max_completion_length: Positive = _of("ms-swift", 512, "tokens")
     temperature: float = _of("ms-swift", 0.9, "of sampling and of the log-probabilities", gt=0)
-    top_p: float = _of("TRL", 1.0, "sampled as scored: no cut", gt=0, le=1)
+    top_p: float = _of("TRL", 1.0, "samples and scores from the same distribution: no cut", gt=0, le=1)
     top_k: int = _of("TRL", 0, "no cut", ge=0)
     min_p: Share | None = _of("TRL", None)
     repetition_penalty: float = _of("TRL", 1.0, gt=0)
     beta: float = _of("ms-swift", 0.04, "weight of KL against the start; TRL's is 0", ge=0)
-    use_bias_correction_kl: bool = _of(
-        "ours", False, "TRL's default has changed between releases; the KL term of the GRPO paper has none"
-    )
+    use_bias_correction_kl: bool = _of("ours", False, "as in the GRPO paper; TRL's default has changed")
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = _of(
         "ms-swift", "grpo", "each answer counts alike; TRL's is dapo"
     )
     scale_rewards: Literal["group", "batch", "none"] = _of(
-        "ms-swift", "group", "advantages over the spread of the group"
+        "ms-swift", "group", "advantages are divided by the spread of the group"
     )
-    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = _of(
-        "TRL", "sum_then_normalize", "R is a sum: paper"
-    )
+    multi_objective_aggregation: Aggregation = _of("TRL", "sum_then_normalize", "R is a sum: paper")
     num_iterations: Positive = _of("ms-swift", 1, "updates per sampled batch")
     epsilon: Share = _of("ms-swift", 0.2, "clipping of the ratio, below")
     epsilon_high: Share | None = _of("ms-swift", None, "above; null = as below")
     delta: float | None = _of("ms-swift", None)
     importance_sampling_level: Literal["token", "sequence"] = _of("ms-swift", "token")
-    mask_truncated_completions: bool = _of(
-        "ms-swift", False, "an answer that is cut off is wrong, and learned from as such"
-    )
+    mask_truncated_completions: bool = _of("ms-swift", False, "a cut answer is wrong, and trained on as such")
     top_entropy_quantile: Share = _of("ms-swift", 1.0)
     entropy_coef: float = _of("TRL", 0.0, ge=0)
     shuffle_dataset: bool = _of("ms-swift", True)
@@ -156,83 +134,65 @@ class CvoOptions(Options):
     reward_weights: tuple[float, float, float, float, float] = _of(
         "ours", (1.0,) * len(NAMES), "λ1..λ5 of count, span, type, grounding, entailment"
     )
-    sigma: Annotated[float, Field(ge=0, lt=1)] = _of(
-        "ours", SIGMA, "IoU above which a box earns its IoU; the paper's σ is not public"
-    )
+    sigma: float = _of("ours", SIGMA, "IoU above which a box earns it; the paper's is not public", ge=0, lt=1)
     count_rule: CountRule = _of("ours", "touch", "see rewards.reward_count")
-    reasoning: Reasoning = _of(
-        "ours",
-        "free",
-        "what an answer needs to earn anything where reasoning is asked for: rewards.Reasoning",
-    )
-    use_vllm: bool = _of(
-        "ours", False, "answers sampled by a vLLM server with GPUs of its own; not repeatable to the digit"
-    )
-    vllm_mode: Literal["server", "colocate"] = _of(
-        "ours", "server", "colocate, in the trainer's own process, is refused"
-    )
-    vllm_server_base_url: str | None = _of("ours", None, "over host and port")
+    reasoning: Reasoning = _of("ours", "free", "what reasoning a reward requires: rewards.Reasoning")
+    use_vllm: bool = _of("ours", False, "sampled by a vLLM server with its own GPUs; not exactly repeatable")
+    vllm_mode: Literal["server", "colocate"] = _of("ours", "server", "colocate is refused")
+    vllm_server_base_url: str | None = _of("ours", None, "replaces host and port")
     vllm_server_host: str = _of("ours", "127.0.0.1")
-    vllm_server_port: Annotated[int, Field(ge=1, le=65535)] = _of("TRL", 8000)
-    vllm_group_port: Annotated[int, Field(ge=1, le=65535)] = _of(
-        "TRL", 51216, "by which new weights go to the server"
-    )
+    vllm_server_port: Port = _of("TRL", 8000)
+    vllm_group_port: Port = _of("TRL", 51216, "for new weights to the server")
     vllm_server_timeout: float = _of("TRL", 240.0, "seconds", gt=0)
     vllm_importance_sampling_correction: bool = _of(
-        "TRL", True, "for what vLLM samples from is not quite what is trained"
+        "TRL", True, "vLLM's sampling distribution differs slightly from the policy"
     )
-    vllm_importance_sampling_mode: Literal[
-        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
-    ] = _of("TRL", "sequence_mask")
+    vllm_importance_sampling_mode: Correction = _of("TRL", "sequence_mask")
     vllm_importance_sampling_clip_max: float | None = _of("TRL", 3.0, gt=0)
     vllm_importance_sampling_clip_min: float | None = _of("TRL", None, ge=0)
     check_groups: int = _of(
-        "ours", 8, "prompts sampled before training: it stops where every group is equal; 0 = no check", ge=0
+        "ours", 8, "prompts sampled before training, which stops if every group is equal; 0 = no check", ge=0
     )
 
     @field_validator("vllm_mode")
     @classmethod
-    def _in_a_process_of_its_own(cls, value: str) -> str:
+    def _refuse_colocate(cls, value: str) -> str:
         if value == "colocate":
             raise ValueError(
-                "in the trainer's own process TRL 1.16 expands image tokens twice; take server, with GPUs of its own"
+                "in the trainer's own process TRL 1.16 expands image tokens twice; take server, with GPUs of "
+                "its own"
             )
         return value
 
     def rewarding(self, prompt: Kind) -> dict[str, Any]:
-        """What `rewards.grpo_reward_functions` is to be made with for answers to a prompt: of a direct one no
-        reasoning is asked.
+        """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning.
 
         Example:
-            >>> CvoOptions(reasoning="present").rewarding("mcr"), CvoOptions(reasoning="present").rewarding("direct")["reasoning"]
-            ({'sigma': 0.5, 'count_rule': 'touch', 'reasoning': 'present'}, 'free')
+            >>> CvoOptions(reasoning="present").rewarding("direct")
+            {'sigma': 0.5, 'count_rule': 'touch', 'reasoning': 'free'}
         """
-        return {
-            "sigma": self.sigma,
-            "count_rule": self.count_rule,
-            "reasoning": "free" if prompt == "direct" else self.reasoning,
-        }
+        reasoning = "free" if prompt == "direct" else self.reasoning
+        return {"sigma": self.sigma, "count_rule": self.count_rule, "reasoning": reasoning}
 
     @property
     def vllm_url(self) -> str:
-        """Where the vLLM server answers."""
-        return (
-            self.vllm_server_base_url or f"http://{self.vllm_server_host}:{self.vllm_server_port}"
-        ).rstrip("/")
+        """Address of the vLLM server."""
+        own = f"http://{self.vllm_server_host}:{self.vllm_server_port}"
+        return (self.vllm_server_base_url or own).rstrip("/")
 
 
 OURS = (
-    "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision", "weights", "quantization",
-    "min_pixels", "max_pixels", "handover", "save", "average_over_tokens", "sigma", "count_rule", "reasoning", "check_groups",
-    "gradient_checkpointing",
+    "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
+    "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "sigma",
+    "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
 """Options that TRL does not have by that name."""
 
 WITHOUT_EFFECT = (
-    "per_device_batch_size", "gradient_checkpointing", "save_steps", "vllm_server_base_url", "vllm_server_host", "vllm_server_port",
-    "vllm_group_port", "vllm_server_timeout",
+    "per_device_batch_size", "gradient_checkpointing", "save_steps", "vllm_server_base_url",
+    "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
 )  # fmt: skip
-"""Options that do not change what is computed (but for rounding): no part of a setting's fingerprint."""
+"""Options that do not change what is computed (except for rounding): not in a setting's fingerprint."""
 
 OF_STAGE: dict[str, type[Options]] = {"sft": SftOptions, "cvo": CvoOptions}
 
@@ -257,23 +217,17 @@ def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options
     kind = OF_STAGE[stage]
     for name in departures:
         if name not in kind.model_fields:
-            close = difflib.get_close_matches(str(name), list(kind.model_fields), n=1)
-            raise UserError(
-                f"{where}: unknown option {name!r} of {stage}{f' (did you mean {close[0]}?)' if close else ''}"
-            )
+            hint = did_you_mean(name, kind.model_fields)
+            raise UserError(f"{where}: unknown option {name!r} of {stage}{hint}")
     try:
         return kind(**departures)
     except ValidationError as error:
-        first = error.errors()[0]
-        name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"{where}: {name} of {stage} is {departures[name]!r:.60}: {why[0].lower()}{why[1:]}"
-        ) from error
+        (name, *_), _, reason = first_error(error)
+        raise UserError(f"{where}: {name} of {stage} is {departures[name]!r:.60}: {reason}") from error
 
 
 def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
-    """Rows per process at a time, and how often gradients are summed before an update, so that an update sees
-    `batch_size` rows.
+    """Rows per process at a time, and accumulation steps, so that an update has `batch_size` rows.
 
     Raises:
         UserError: a batch that the processes cannot share evenly.
@@ -286,14 +240,8 @@ def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
     """
     per_process, rest = divmod(options.batch_size, n_processes)
     if rest or not per_process:
-        raise UserError(
-            f"batch_size {options.batch_size} cannot be shared by {n_processes} processes; take a multiple of their number"
-        )
-    per_device = max(
-        n for n in range(1, min(options.per_device_batch_size, per_process) + 1) if per_process % n == 0
-    )
+        shares = f"batch_size {options.batch_size} cannot be shared by {n_processes} processes"
+        raise UserError(f"{shares}; take a multiple of their number")
+    most = min(options.per_device_batch_size, per_process)
+    per_device = max(n for n in range(1, most + 1) if per_process % n == 0)
     return per_device, per_process // per_device
-
-
-def _origin(field: Any) -> str:
-    return field.json_schema_extra["origin"]

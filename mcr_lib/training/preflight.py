@@ -1,13 +1,12 @@
-"""What is checked before hours are spent: mistakes that training itself would not notice, or would notice too
-late.
+"""Checks before hours are spent, for mistakes that training itself would not notice, or only late.
 
-    every image takes as many tokens as the vision tower makes features of it
+    the number of image tokens is the number of features of the vision tower
     the ids of a prompt are the beginning of the ids of prompt and completion
     the longest prompt with its completion fits into the model
-    the gold answer earns the most that its rewards can give, and fits into an answer
+    the gold answer earns the maximum of its rewards, and fits into an answer
     sampled groups are not all equal, so that there is something to learn from
 
-Each check is a function that raises a `UserError` or returns figures; all of them go into `checks.json`.
+Each check raises a `UserError` or returns entries of `checks.json`.
 """
 
 import json
@@ -29,21 +28,17 @@ from mcr_lib.yardsticks import perfect
 
 Row = Mapping[str, Any]
 
+N_OPENED = 8
+"""Rows, evenly spread, whose images are processed; of the others only the sizes are read."""
+
 
 def check_rows(
-    backbone: Backbone | Outline,
-    rows: Sequence[Row],
-    *,
-    max_completion_length: int | None = None,
-    n_opened: int = 8,
+    backbone: Backbone | Outline, rows: Sequence[Row], *, max_completion_length: int | None = None
 ) -> dict[str, int]:
-    """Tokens of prompts, images and completions of training rows.
+    """Token counts of prompts and completions of training rows.
 
     Args:
-        rows: of `mrsi.sft_rows` or `mrsi.grpo_rows`.
         max_completion_length: of rows without a completion.
-        n_opened: rows of which the images are processed, spread over all; of the others the sizes alone are
-            read.
 
     Returns:
         `longest_prompt`, `longest_completion`, `longest` (together) and `limit`, in tokens; `images_opened`.
@@ -52,28 +47,30 @@ def check_rows(
         UserError: image tokens and features differ, a completion or a prompt's ids change when one follows
             the other, or the longest row does not fit.
     """
-    n_opened = min(n_opened, len(rows))
+    n_opened = min(N_OPENED, len(rows))
     for k in range(n_opened):
         _check_image_tokens(backbone, rows[k * len(rows) // n_opened])
-    prompts = [_prompt_length(backbone, row) for row in rows]
-    completions = (
-        [max_completion_length] * len(rows) if max_completion_length else completion_lengths(backbone, rows)
-    )
-    longest = max(range(len(rows)), key=lambda k: prompts[k] + completions[k])
+    prompt_lengths = [_prompt_length(backbone, row) for row in rows]
+    completions = [max_completion_length] * len(rows)
+    if not max_completion_length:
+        completions = completion_lengths(backbone, rows)
+    lengths = [sum(pair) for pair in zip(prompt_lengths, completions, strict=True)]
+    longest = lengths.index(max(lengths))
     limit = backbone.config.get_text_config().max_position_embeddings
-    if prompts[longest] + completions[longest] > limit:
+    if lengths[longest] > limit:
         raise UserError(
-            f"row {rows[longest]['id']} has {prompts[longest]} tokens of prompt and {completions[longest]} of completion, more than the "
-            f"{limit} of the model; take fewer pixels or shorter answers"
+            f"row {rows[longest]['id']} has {prompt_lengths[longest]} tokens of prompt and "
+            f"{completions[longest]} of completion, more than the {limit} of the model; take fewer pixels or "
+            "shorter answers"
         )
     return {
-        "longest_prompt": max(prompts), "longest_completion": max(completions), "longest": prompts[longest] + completions[longest],
-        "limit": limit, "images_opened": n_opened,
+        "longest_prompt": max(prompt_lengths), "longest_completion": max(completions),
+        "longest": lengths[longest], "limit": limit, "images_opened": n_opened,
     }  # fmt: skip
 
 
 def check_gold(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> dict[str, int]:
-    """The gold answers of GRPO rows, without reasoning, by the very functions that will reward answers.
+    """Scores the gold answers of GRPO rows, without reasoning, by the reward functions of training.
 
     Returns:
         `gold_answers` that earn the maximum, and the tokens of the `longest_gold_answer`.
@@ -83,36 +80,33 @@ def check_gold(backbone: Backbone, rows: Sequence[Row], options: CvoOptions) -> 
     """
     texts = []
     for row in rows:
-        example, size = (
-            Example.from_row(json.loads(row["gold"])),
-            row["model_size"] and tuple(row["model_size"]),
-        )
-        gold = rewards.written_gold(example, box_format(row["family"]).space, model_size=size)
+        example, size = Example.from_row(json.loads(row["gold"])), row["model_size"]
+        space = box_format(row["family"]).space
+        gold = rewards.written_gold(example, space, model_size=size and tuple(size))
         texts.append(write_answer(perfect(gold), constraints=gold.constraints))
-    columns = {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
+    columns = _columns(rows)
     for function in rewards.grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule):
         for row, value in zip(rows, function(completions=texts, **columns), strict=True):
             if value not in (1.0, None):
                 raise UserError(
-                    f"the gold answer to tweet {row['id']} earns {value:.2f} of {function.__name__}; its annotation is broken"
+                    f"the gold answer to tweet {row['id']} earns {value:.2f} of {function.__name__}; its "
+                    "annotation is broken"
                 )
     longest = max(map(len, backbone.processor.tokenizer(texts)["input_ids"]))
-    if longest >= options.max_completion_length:
-        raise UserError(
-            f"a gold answer has {longest} tokens, max_completion_length is {options.max_completion_length}; raise it"
-        )
+    limit = options.max_completion_length
+    if longest >= limit:
+        raise UserError(f"a gold answer has {longest} tokens, max_completion_length is {limit}; raise it")
     return {"gold_answers": len(texts), "longest_gold_answer": longest}
 
 
 def check_groups(
     backbone: Backbone, rows: Sequence[Row], options: CvoOptions, *, prompt: prompts.Kind
 ) -> dict[str, float]:
-    """The rewards of groups sampled at the temperature and top_p of training, for `check_groups` prompts
-    spread over the rows.
+    """The rewards of groups sampled as in training, for `check_groups` prompts spread over the rows.
 
     Returns:
-        `groups_sampled`, and of these `equal_groups` (all answers alike in reward) and the `mean_reward`;
-        nothing with no prompt to sample.
+        `groups_sampled`, `equal_groups` among them (the same reward for all answers) and `mean_reward`; empty
+        without a prompt to sample.
 
     Raises:
         UserError: every group is equal: no answer is better than another, and nothing would be learned.
@@ -123,40 +117,70 @@ def check_groups(
     size = options.num_generations
     chosen = [rows[k * len(rows) // n] for k in range(n) for _ in range(size)]
     torch.manual_seed(options.seed)
-    said, _ = answer_batch(
-        backbone, [row["prompt"] for row in chosen], [[open_image(path) for path in row["images"]] for row in chosen],
-        max_new_tokens=options.max_completion_length, temperature=options.temperature, top_p=options.top_p,
+    images = [[open_image(path) for path in row["images"]] for row in chosen]
+    answers, _ = answer_batch(
+        backbone, [row["prompt"] for row in chosen], images, max_new_tokens=options.max_completion_length,
+        temperature=options.temperature, top_p=options.top_p,
     )  # fmt: skip
-    columns = {name: [row[name] for row in chosen] for name in ("gold", "model_size", "family")}
+    columns = _columns(chosen)
     functions = rewards.grpo_reward_functions(**options.rewarding(prompt))
-    found = zip(*(function(completions=said, **columns) for function in functions), strict=True)
-    totals = [rewards.Rewards(*values).total(options.reward_weights) for values in found]
-    n_equal, mean = (
-        sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size)),
-        sum(totals) / (n * size),
-    )
+    values = zip(*(function(completions=answers, **columns) for function in functions), strict=True)
+    totals = [rewards.Rewards(*each).total(options.reward_weights) for each in values]
+    n_equal = sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size))
+    mean = sum(totals) / (n * size)
     if n_equal == n:
         raise UserError(
-            f"all {n} sampled groups of {size} answers are equal in reward (mean {mean:.2f}), so there is nothing to "
-            "learn; fine-tune the start for longer, or raise the temperature (check_groups=0 leaves this check out)"
+            f"all {n} sampled groups of {size} answers are equal in reward (mean {mean:.2f}), so there is "
+            "nothing to learn; fine-tune the start for longer, or raise the temperature (check_groups=0 "
+            "leaves this check out)"
         )
     return {"groups_sampled": n, "equal_groups": n_equal, "mean_reward": round(mean, 4)}
 
 
-def _check_image_tokens(backbone: Backbone | Outline, row: Row) -> None:
+def completion_lengths(backbone: Backbone | Outline, rows: Sequence[Row]) -> list[int]:
+    """Tokens of the completion of each row of `mrsi.sft_rows` that the loss counts, its end included.
+
+    Raises:
+        UserError: a chat template that changes the completion, or a prompt's ids that change when its
+            completion follows.
+    """
     processor = backbone.processor
-    inputs = processor(
-        text=[_text(backbone, row)],
-        images=[open_image(p) for p in row["images"]] or None,
-        return_tensors="pt",
-    )
+    before = [_text(backbone, row) for row in rows]
+    chats = ([*row["prompt"], *row["completion"]] for row in rows)
+    whole = [processor.apply_chat_template(chat, tokenize=False) for chat in chats]
+    for row, prompt, text in zip(rows, before, whole, strict=True):
+        if not text[len(prompt) :].startswith(row["completion"][0]["content"][0]["text"]):
+            raise UserError(
+                f"row {row['id']}: the chat template changes what the model is to write, as templates do "
+                "that rearrange reasoning; mend the template"
+            )
+    lengths = []
+    ids = (processor.tokenizer(texts)["input_ids"] for texts in (before, whole))
+    for row, short, long in zip(rows, *ids, strict=True):
+        if long[: len(short)] != short:
+            raise UserError(
+                f"row {row['id']}: the tokens of the prompt change when its completion follows, so the model "
+                "would be trained on a prompt that it never sees when it is asked; mend the tokenizer or the "
+                "chat template"
+            )
+        lengths.append(len(long) - len(short))
+    return lengths
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The columns that the reward functions read."""
+    return {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
+
+
+def _check_image_tokens(backbone: Backbone | Outline, row: Row) -> None:
+    images = [open_image(path) for path in row["images"]] or None
+    inputs = backbone.processor(text=[_text(backbone, row)], images=images, return_tensors="pt")
     n_tokens = int((inputs["input_ids"] == backbone.config.image_token_id).sum())
     merge = backbone.config.vision_config.spatial_merge_size**2
-    n_features = int(inputs["image_grid_thw"].prod(-1).sum()) // merge if row["images"] else 0
+    n_features = int(inputs["image_grid_thw"].prod(-1).sum()) // merge if images else 0
     if n_tokens != n_features or inputs["input_ids"].shape[1] != _prompt_length(backbone, row):
-        raise UserError(
-            f"row {row['id']}: {n_tokens} image tokens for {n_features} image features; processor and model do not belong together"
-        )
+        counts = f"{n_tokens} image tokens for {n_features} image features"
+        raise UserError(f"row {row['id']}: {counts}; processor and model do not belong together")
 
 
 def _text(backbone: Backbone | Outline, row: Row) -> str:
@@ -164,43 +188,9 @@ def _text(backbone: Backbone | Outline, row: Row) -> str:
 
 
 def _prompt_length(backbone: Backbone | Outline, row: Row) -> int:
-    """Tokens of a prompt: of its text, each image's one token replaced by as many as its size makes."""
+    """Tokens of a prompt, the one token of each image replaced by as many as its size gives."""
     images = backbone.processor.image_processor
-    patches = [
-        images.get_number_of_image_patches(height, width) for width, height in map(image_size, row["images"])
-    ]
-    return len(backbone.processor.tokenizer(_text(backbone, row))["input_ids"]) + sum(
-        n // images.merge_size**2 - 1 for n in patches
-    )
-
-
-def completion_lengths(backbone: Backbone | Outline, rows: Sequence[Row]) -> list[int]:
-    """Tokens of the completion of each row of `mrsi.sft_rows`, its end included: those that the loss counts.
-
-    Raises:
-        UserError: a chat template that changes what is to be written, or a prompt's ids that change when its
-            completion follows.
-    """
-    tokenizer = backbone.processor.tokenizer
-    before = [_text(backbone, row) for row in rows]
-    whole = [
-        backbone.processor.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
-        for row in rows
-    ]
-    lengths = []
-    for row, prompt, text in zip(rows, before, whole, strict=True):
-        if not text[len(prompt) :].startswith(row["completion"][0]["content"][0]["text"]):
-            raise UserError(
-                f"row {row['id']}: the chat template changes what the model is to write, as templates do that rearrange reasoning; "
-                "mend the template"
-            )
-    for row, short, long in zip(
-        rows, tokenizer(before)["input_ids"], tokenizer(whole)["input_ids"], strict=True
-    ):
-        if long[: len(short)] != short:
-            raise UserError(
-                f"row {row['id']}: the tokens of the prompt change when its completion follows, so the model would be trained on a prompt "
-                "that it never sees when it is asked; mend the tokenizer or the chat template"
-            )
-        lengths.append(len(long) - len(short))
-    return lengths
+    sizes = map(image_size, row["images"])
+    patches = [images.get_number_of_image_patches(height, width) for width, height in sizes]
+    n_text = len(backbone.processor.tokenizer(_text(backbone, row))["input_ids"])
+    return n_text + sum(n // images.merge_size**2 - 1 for n in patches)

@@ -1,10 +1,10 @@
 """MRSI's training: supervised fine-tuning on answers or chains, as a thin set-up of TRL's SFTTrainer.
 
-Options and their origins: `options.SftOptions`; what is checked before: `preflight`; resume, curves,
-checkpoints: `training`.
+Options and their origins: `options.SftOptions`; checks before training: `preflight`; resume, curves,
+checkpoints: `loop`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ CURVES = {
     "loss": "loss", "mean_token_accuracy": "token_accuracy", "entropy": "entropy", "grad_norm": "grad_norm",
     "learning_rate": "learning_rate", "epoch": "epoch",
 }  # fmt: skip
-"""TRL's name -> ours, of what `log.jsonl` holds per update beside step, n_steps and seconds. Loss in nats per
-token of the completion.
+"""TRL's name -> ours, of the columns of `log.jsonl` beside step, n_steps and seconds. Loss in nats per token
+of the completion.
 """
 
 
 @adapters.quiet()
 def train(
     start: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: loop.Rows,
     folder: str | Path,
     options: SftOptions,
     *,
@@ -37,18 +37,15 @@ def train(
     progress: loop.Progress | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune a backbone on rows of `mrsi.sft_rows`; a run that was stopped goes on from its newest
-    complete checkpoint.
+    """Fine-tunes a backbone on rows of `mrsi.sft_rows`; a stopped run continues from its newest checkpoint.
 
     Args:
-        start: name or folder of the backbone.
-        folder: where checkpoints, `log.jsonl`, `checks.json` and `model/` go.
-        prompt: what the rows ask; told in the card of the model.
+        folder: for checkpoints, `log.jsonl`, `checks.json` and `model/`.
+        prompt: the prompt format of the rows, for the card of the model, as `card`.
         device: `None` = a GPU where there is one.
-        card: further entries of the card of the model.
 
     Returns:
-        What is worth telling: updates, rows, what was checked, peak memory.
+        A report: updates, rows, checks, peak memory.
 
     Raises:
         UserError: rows that cannot be trained on, a backbone that cannot be loaded, a batch that cannot be
@@ -61,30 +58,21 @@ def train(
     loop.note(folder / "checks.json", checks)
     trainer = make_trainer(backbone, rows, folder, options)
     loop.run(trainer, folder, checkpoint, options, curves=CURVES, progress=progress)
-    loop.finish(
-        trainer, replace(backbone, prompt=prompt), folder, start=start, options=options, card=card or {}
-    )
-    return {
-        "n_steps": trainer.state.global_step,
-        "n_rows": len(rows),
-        "checks": checks,
-        **loop.peak_memory_mb(),
-    }
+    trained = replace(backbone, prompt=prompt)
+    loop.finish(trainer, trained, folder, start=start, options=options, card=card or {})
+    return loop.report(trainer, rows, checks)
 
 
-def make_trainer(
-    backbone: Backbone, rows: Sequence[Mapping[str, Any]], folder: Path, options: SftOptions
-) -> SFTTrainer:
+def make_trainer(backbone: Backbone, rows: loop.Rows, folder: Path, options: SftOptions) -> SFTTrainer:
     """The trainer, set up.
 
     Raises:
         UserError: rows that cannot be trained on, or a batch that processes cannot share.
     """
+    arguments = loop.arguments(options, folder, backbone.model.device)
     trainer = SFTTrainer(
         model=backbone.model,
-        args=SFTConfig(
-            **loop.arguments(options, folder, backbone.model.device), packing=False, assistant_only_loss=False
-        ),
+        args=loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False)),
         train_dataset=loop.dataset(rows),
         processing_class=backbone.processor,
         peft_config=loop.lora(options, backbone),

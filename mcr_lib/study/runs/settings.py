@@ -11,6 +11,7 @@ begun anew; under the same one it goes on where it stopped.
 """
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 
 from mcr_lib import chains, metrics, prompts
 from mcr_lib.data import mrsi
-from mcr_lib.data.files import read_text, write_json, write_jsonl
+from mcr_lib.data.files import read_text, write_json
 from mcr_lib.data.modality import masked
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
@@ -393,25 +394,16 @@ class Study:
         )
 
     def _others_did(self, command: str, name: str, *arguments: str) -> bool:
-        """Whether processes that were started from here have done what a command does; not where this one is
-        to do it itself.
-        """
-        n = launch.n_to_start(self.config.n_processes, self._device)
-        if n:
-            given = [command, "--setting", name, *as_arguments(self.loaded), *arguments]
-            launch.run(given, n, log=self.run.path / "launched.log", progress=self.progress)
-        return n > 0
+        """False; a stage for several processes is refused where no launcher started this one."""
+        options = as_arguments(self.loaded)
+        options = ["--profile", str(self.loaded.profile), *options[4:], *options[2:4]]
+        given = [command, "--setting", name, *arguments, *options]
+        launch.require_launcher(self.config.n_processes, shlex.join(given))
+        return False
 
     def _others_answered(self, name: str, asked: "_Asked", examples: Sequence[Example] | None) -> bool:
-        """As `_others_did`, of answers; what is none of the run's tweets is handed over as a file."""
-        path = asked.path.with_name(f"{asked.path.name}.examples.part")
-        arguments = ["--split", asked.split, "--stem", asked.path.stem]
-        if examples is not None and launch.n_to_start(self.config.n_processes, self._device):
-            write_jsonl(path, (example.to_row() for example in examples), kind=prepare.KIND)
-            arguments += ["--examples", str(path)]
-        did = self._others_did("generate", name, *arguments)
-        path.unlink(missing_ok=True)
-        return did
+        """As `_others_did`, of answers; other tweets than the run's are for one process."""
+        return examples is None and self._others_did("generate", name, "--split", asked.split)
 
     def _processes(self) -> Any:
         """The processes that train together, as a launcher started them; one without a launcher."""
