@@ -63,6 +63,20 @@ def whose() -> str:
     return f"rank {rank()}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
 
 
+def require_launcher(n_processes: int, command: str) -> None:
+    """Check that a launcher started this process, where several are wanted.
+
+    Args:
+        command: of `mcr`, with its options.
+
+    Raises:
+        UserError: `n_processes` > 1, and no launcher started this process; how to start them is stated.
+    """
+    if n_processes > 1 and not is_member():
+        start = f"torchrun --nproc_per_node {n_processes} -m mcr_lib {command}"
+        raise UserError(f"n_processes is {n_processes}, but this is a single process; start {start}")
+
+
 def together(device: str) -> Any:
     """The processes that work together, as accelerate's PartialState; one without a launcher.
 

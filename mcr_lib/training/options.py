@@ -9,12 +9,12 @@ Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (its documented default),
 or "ours" (with the reason).
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, SIGMA, CountRule, Reasoning
@@ -257,18 +257,13 @@ def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options
     kind = OF_STAGE[stage]
     for name in departures:
         if name not in kind.model_fields:
-            close = difflib.get_close_matches(str(name), list(kind.model_fields), n=1)
-            raise UserError(
-                f"{where}: unknown option {name!r} of {stage}{f' (did you mean {close[0]}?)' if close else ''}"
-            )
+            hint = did_you_mean(name, kind.model_fields)
+            raise UserError(f"{where}: unknown option {name!r} of {stage}{hint}")
     try:
         return kind(**departures)
     except ValidationError as error:
-        first = error.errors()[0]
-        name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"{where}: {name} of {stage} is {departures[name]!r:.60}: {why[0].lower()}{why[1:]}"
-        ) from error
+        (name, *_), _, reason = first_error(error)
+        raise UserError(f"{where}: {name} of {stage} is {departures[name]!r:.60}: {reason}") from error
 
 
 def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def card(
     recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: float, command: str, threads: int
 ) -> dict[str, Any]:
     """What `backbone.json` tells of a base: command, recipe, time, hardware, measures by split."""
-    around = artifacts.surroundings()
+    around = artifacts.environment()
     kept = ("python", "packages", "n_cpus", "memory_gb", "gpu")
     return {
         "command": command,
