@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line starts without what the checks load
     from mcr_lib.study.runs.config import Loaded
-    from mcr_lib.study.runs.preflight_around import Line
+    from mcr_lib.study.runs.preflight import Line
 
 STYLES = {"✓": "green", "✗": "bold red", "–": "yellow"}
 
@@ -42,11 +42,10 @@ def add_commands(commands: Any) -> None:
 
 def lines(loaded: "Loaded") -> "list[Line]":
     """The table of a configuration."""
-    from mcr_lib.study.runs.preflight_around import Around
-    from mcr_lib.study.runs.preflight_checks import run
+    from mcr_lib.study.runs.preflight import Context, run
 
     with tempfile.TemporaryDirectory() as scratch:
-        return run(Around(loaded, Path(scratch) / "run"))
+        return run(Context(loaded, Path(scratch) / "run"))
 
 
 def rows(loaded: "Loaded") -> list[dict[str, str]]:
@@ -70,7 +69,7 @@ def verdict(found: "Sequence[Line]") -> str:
     """How the table came out, in a sentence.
 
     Example:
-        >>> from mcr_lib.study.runs.preflight_around import Line
+        >>> from mcr_lib.study.runs.preflight import Line
         >>> verdict([Line("✓", "GPU", "none is needed"), Line("–", "memory", "no GPU here to compare it with")])
         '1 as it should be, 1 that cannot be checked here'
     """
