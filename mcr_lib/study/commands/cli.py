@@ -141,7 +141,6 @@ def _parser() -> argparse.ArgumentParser:
         help="run only this notebook (01 or its name); repeatable",
     )
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
-    run.add_argument("--force", action="store_true", help="run also what is up to date")
     run.set_defaults(run=_run)
     stage_commands.add_commands(commands)
     preflight_command.add_commands(commands)
@@ -210,7 +209,6 @@ def _run(arguments: argparse.Namespace) -> int:
         overrides=config.parse_set(arguments.pairs),
         only=tuple(arguments.only),
         start_from=arguments.start_from,
-        force=arguments.force,
         console=_console(),
     )
 
