@@ -83,7 +83,8 @@ def test_the_manifest_holds_checksums_of_tweets_and_weights(repository):
     )
     write = "import json\nfrom pathlib import Path\nfrom mcr_lib.data.files import write_json, write_jsonl\n"
     write += "write_jsonl(Path(run, 'data', 'test.jsonl'), [{'id': '1'}], kind='examples', checksum='abc')\n"
-    write += "write_json(Path(run, 'settings', 'sft', 'model', 'backbone.json'), {'sha256': {'a.safetensors': '12', 'config.json': '34'}})"
+    write += "card = {'sha256': {'a.safetensors': '12', 'config.json': '34'}}\n"
+    write += "write_json(Path(run, 'settings', 'sft', 'model', 'backbone.json'), card)"
     notebook(repository, "01_first", write)
     run(repository, only=["01"])
     found = artifacts.read_manifest(RunFolder(repository / "out"))["checksums"]
@@ -205,8 +206,8 @@ def test_a_run_folder_is_locked_also_where_there_is_no_fcntl(tmp_path):
 
 def test_plain_papermill_does_for_one_notebook_what_the_runner_does(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", "notebooks/01_data_preparation.ipynb", str(tmp_path / "01.ipynb"), "-p", "profile", "smoke",
-         "-p", "run", str(tmp_path / "run"), "-y", "overrides: {splits: [dev]}"],
+        [sys.executable, "-m", "papermill", "notebooks/01_data_preparation.ipynb", str(tmp_path / "01.ipynb"),
+         "-p", "profile", "smoke", "-p", "run", str(tmp_path / "run"), "-y", "overrides: {splits: [dev]}"],
         cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

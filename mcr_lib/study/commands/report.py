@@ -19,6 +19,7 @@ from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
 from mcr_lib.study.tables import render
 
+TEMPLATE = "report.html.j2"
 _FIGURES = yaml.safe_load(read_text(Path(__file__).with_name("report.yaml")))
 
 CAPTIONS: dict[str, str] = _FIGURES["captions"]
@@ -47,41 +48,29 @@ def page(folder: RunFolder, loaded: Loaded) -> str:
     from markupsafe import Markup
 
     manifest, scores = artifacts.read_manifest(folder), _json(folder.score("settings"))
+    results = read_text(folder.results).splitlines() if folder.results.is_file() else ()
     figures = {path.stem: _figure(path) for path in sorted(folder.figures.glob("*.png"))}
-    sections = {
-        title: [figures.pop(name) for name in names if name in figures] for title, names in SECTIONS.items()
-    }
+    sections = {title: [figures.pop(n) for n in names if n in figures] for title, names in SECTIONS.items()}
     others: dict[str, list[dict[str, Any]]] = {}
     for name, figure in figures.items():
         others.setdefault(name.split("_")[0], []).append(figure)
-    columns = ("status", "started", "seconds")
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return templates.get_template("report.html.j2").render(
-        name=folder.path.name,
-        summary=_summary(manifest, loaded),
-        note=scores.get("note", ""),
-        sections=sections,
-        others=others,
-        scores=scores if scores.get("scores") else None,
-        signatures=_signatures(folder),
-        training=_training_rows(folder, scores),
-        notebooks=[
-            {"notebook": name, **{key: entry.get(key, "") for key in columns}}
-            for name, entry in manifest["notebooks"].items()
-        ],
-        configuration=loaded.rows(),
-        machine=_machine_rows(manifest),
-        table=lambda rows: Markup(render.html(rows)),
-    )
-
-
-def _signatures(folder: RunFolder) -> list[str]:
-    if not folder.results.is_file():
-        return []
-    rows = csv.DictReader(read_text(folder.results).splitlines())
-    return list(dict.fromkeys(row["signature"] for row in rows))
+    notebooks, columns = manifest["notebooks"].items(), ("status", "started", "seconds")
+    values = {
+        "name": folder.path.name,
+        "summary": _summary(manifest, loaded),
+        "note": scores.get("note", ""),
+        "sections": sections,
+        "others": others,
+        "scores": scores if scores.get("scores") else None,
+        "signatures": list(dict.fromkeys(row["signature"] for row in csv.DictReader(results))),
+        "training": _training_rows(folder, scores),
+        "notebooks": [{"notebook": name} | {c: e.get(c, "") for c in columns} for name, e in notebooks],
+        "configuration": loaded.rows(),
+        "machine": _machine_rows(manifest),
+        "table": lambda rows: Markup(render.html(rows)),
+    }
+    source, how = FileSystemLoader(Path(__file__).parent), {"trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=source, autoescape=True, **how).get_template(TEMPLATE).render(values)
 
 
 def _training_rows(folder: RunFolder, scores: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 import mcr_lib
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_json, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.study.commands import report
 from mcr_lib.study.runs import artifacts, config
@@ -93,18 +93,14 @@ def run(
 
 
 def _run_one(
-    notebook: Path,
-    manifest: dict[str, Any],
-    loaded: Loaded,
-    overrides: Mapping[str, Any],
-    console: Console,
+    notebook: Path, manifest: dict[str, Any], loaded: Loaded, overrides: Mapping[str, Any], console: Console
 ) -> int:
     """Run one notebook, keep the manifest up to date, and return the exit code."""
     folder, entries = RunFolder(loaded.folder), manifest["notebooks"]
     entries.pop(notebook.stem, None)
     for old in folder.figures.glob(f"{notebook.stem.split('_')[0]}_*"):
         old.unlink()  # a figure that this run does not draw again is not its own
-    artifacts.write_manifest(folder, manifest)
+    write_json(folder.manifest, manifest)
     try:
         entries[notebook.stem] = _execute(notebook, folder, loaded, overrides, console)
         manifest["checksums"] = _checksums(folder, loaded)
@@ -118,7 +114,7 @@ def _run_one(
         console.print(f"interrupted in {notebook.stem}; {rest}")
         return 130
     finally:
-        artifacts.write_manifest(folder, manifest)
+        write_json(folder.manifest, manifest)
     return 0
 
 

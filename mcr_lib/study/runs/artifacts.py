@@ -8,12 +8,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import mcr_lib
-from mcr_lib.data.files import read_text, write_json
+from mcr_lib.data.files import read_text
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 
@@ -25,8 +25,8 @@ except ImportError:  # Windows
     fcntl = None
 
 PACKAGES = (
-    "numpy", "pydantic", "pillow", "papermill", "matplotlib", "pandas", "torch", "transformers", "trl", "peft",
-    "datasets",
+    "numpy", "pydantic", "pillow", "papermill", "matplotlib", "pandas", "torch", "transformers", "trl",
+    "peft", "datasets",
 )  # fmt: skip
 
 
@@ -127,22 +127,26 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
     Raises:
         UserError: the file is not a manifest of this version.
     """
-    path = folder.manifest
+    error = "is no manifest of this release; move the run folder away or choose another with --out"
+    return read_versioned(folder.manifest, error) or {"format_version": FORMAT_VERSION, "notebooks": {}}
+
+
+def read_versioned(path: Path, error: str) -> dict[str, Any]:
+    """The content of a JSON file with a `format_version`; empty if there is no file.
+
+    Args:
+        error: what to say of a file of another version, after its path.
+
+    Raises:
+        UserError: the file is of another version, or not such a file.
+    """
     if not path.is_file():
-        return {"format_version": FORMAT_VERSION, "notebooks": {}}
-    try:
-        manifest = json.loads(read_text(path))
-        if manifest["format_version"] == FORMAT_VERSION and isinstance(manifest["notebooks"], dict):
-            return manifest
-    except (ValueError, KeyError, TypeError):
-        pass
-    remedy = "move the run folder away or choose another with --out"
-    raise UserError(f"{path} is no manifest of this release; {remedy}")
-
-
-def write_manifest(folder: RunFolder, manifest: dict[str, Any]) -> None:
-    """Write the manifest, whole or not at all."""
-    write_json(folder.manifest, manifest)
+        return {}
+    with suppress(ValueError, KeyError, TypeError):
+        content = json.loads(read_text(path))
+        if content["format_version"] == FORMAT_VERSION:
+            return content
+    raise UserError(f"{path} {error}")
 
 
 def environment() -> dict[str, Any]:
@@ -176,12 +180,9 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    root = Path(mcr_lib.__file__).parents[1]
+    how = {"cwd": Path(mcr_lib.__file__).parents[1], "text": True, "timeout": 20, "check": True}
     try:
-        command = ["git", *arguments]
-        return subprocess.run(
-            command, cwd=root, capture_output=True, text=True, timeout=20, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", *arguments], capture_output=True, **how).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

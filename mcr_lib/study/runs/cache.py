@@ -4,16 +4,13 @@ A model's fingerprint covers its setting and options, its start, the tweets, ima
 of its stage. Options without an effect on the result (`options.WITHOUT_EFFECT`) do not count.
 """
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mcr_lib.data.files import read_text
-from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION, Example
-from mcr_lib.study.runs.artifacts import fingerprint
+from mcr_lib.schema import Example
+from mcr_lib.study.runs.artifacts import fingerprint, read_versioned
 from mcr_lib.study.runs.code import code_fingerprint
 from mcr_lib.study.runs.setting import Setting
 from mcr_lib.training.options import WITHOUT_EFFECT, Options
@@ -45,17 +42,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is of another version.
     """
-    path = folder / FINGERPRINT
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(read_text(path))
-        if record["format_version"] == FORMAT_VERSION:
-            return record
-    except (ValueError, KeyError, TypeError):
-        pass
     remedy = f"move {folder} away, or choose another run folder with --out"
-    raise UserError(f"{path} is not of this release; {remedy}")
+    return read_versioned(folder / FINGERPRINT, f"is not of this release; {remedy}")
 
 
 def is_done(folder: Path, expected: str) -> bool:

@@ -35,6 +35,7 @@ Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]
 
 Probe = Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _key(default: Any, meaning: str, **limits: Any) -> Any:
@@ -48,13 +49,10 @@ class Config(BaseModel):
 
     source: Literal["testbed", "twitter-gmner", "twitter-fmnerg"] = _key("testbed", "data set")
     version: Literal["v1", "v2"] | None = _key(None, "version of its annotation; null = the newest")
-    data_dir: str | None = _key(
-        None, "folder that holds the data set's own folder; null = the testbed, made in the run folder"
-    )
+    data_dir: str | None = _key(None, "folder that holds the data set's own folder; null = the testbed")
     images_dir: str | None = _key(None, "folder of the images, at any depth; null = below data_dir")
     testbed_sizes: dict[Split, Count] = _key(
-        {"train": 1200, "dev": 300, "test": 300},
-        "tweets per split; test_unseen and the like default to the number of their split",
+        {"train": 1200, "dev": 300, "test": 300}, "tweets per split; test_unseen has as many as test"
     )
     testbed_knobs: dict[str, Any] = _key({}, "testbed knobs that differ from those of each distribution")
     testbed_seed: int = _key(0, "of the testbed's world", ge=0)
@@ -63,12 +61,7 @@ class Config(BaseModel):
     eval_split: Split = _key("test", "split that is scored")
     answer_splits: tuple[Split, ...] = _key((), "splits to answer besides eval_split; empty = dev")
     predictions: str | None = _key(None, "a predictions file to score; null = none")
-    stand_in: float | None = _key(
-        None,
-        "without predictions: score gold with each decision right at this rate; null = nothing",
-        ge=0,
-        le=1,
-    )
+    stand_in: Share | None = _key(None, "without predictions: score gold with decisions right at this rate")
     compare: str | None = _key(None, "a second predictions file to compare it with; null = none")
     scorer: Literal["definition", "e2e", "unco-legacy"] = _key("definition", "rule of the headline scores")
     parse: Literal["strict", "lenient"] = _key("strict", "how answers are read")
@@ -76,24 +69,18 @@ class Config(BaseModel):
     n_degrade_repeats: int = _key(5, "repeats per level where answers are degraded at random", ge=1, le=100)
     gallery_size: int = _key(9, "tweets drawn in a gallery", ge=1, le=60)
     chain_styles: tuple[str, ...] = _key((), "styles of reasoning chains; empty = all")
-    d1_share: float = _key(
-        D1_SHARE, "share of training tweets in D1 (chains); the rest is D2 (CVO)", ge=0, le=1
-    )
+    d1_share: Share = _key(D1_SHARE, "share of training tweets in D1 (chains); the rest is D2 (CVO)")
     family: Literal[tuple(BOX_FORMATS)] = _key("qwen2.5-vl", "family of backbones, which sets the box format")
     min_pixels: int = _key(56 * 56, "fewest pixels of an image as resized for a released model", ge=1)
     max_pixels: int = _key(1280 * 28 * 28, "most pixels, likewise", ge=1)
     backbone: str = _key("tiny-base", "where settings start: tiny-base, a hub model, a folder, or random")
     dtype: Literal["float32", "bfloat16", "float16"] = _key("float32", "of all weights as loaded")
-    quantization: Literal["none", "4bit"] = _key(
-        "none", "of the language model; 4bit needs a GPU and bitsandbytes"
-    )
+    quantization: Literal["none", "4bit"] = _key("none", "of the language model; 4bit needs a GPU")
     settings: dict[setting.Name, setting.Setting] = _key({}, "models to train and evaluate, by name")
     sft: dict[str, Any] = _key({}, "options of every SFT that differ from their defaults")
     cvo: dict[str, Any] = _key({}, "options of every CVO that differ from their defaults")
     device: Literal["cpu", "cuda"] | None = _key(None, "of models; null = a GPU if there is one")
-    n_processes: int = _key(
-        0, "processes that train together, started by torchrun; 0 = as many as it starts, else one", ge=0
-    )
+    n_processes: int = _key(0, "processes of torchrun that train together; 0 = as it starts", ge=0)
     max_new_tokens: int = _key(512, "most tokens of an answer in evaluation", ge=1)
     answer_temperature: float = _key(0.0, "of these answers; 0 = greedy", ge=0)
     answer_batch_size: int = _key(128, "tweets answered at a time", ge=1)
@@ -129,31 +116,23 @@ class Loaded:
 
     def rows(self) -> list[dict[str, str]]:
         """One row per key: key, value, origin, meaning."""
-        values, fields = dict(self.config), Config.model_fields
-        return [
-            {
-                "key": key,
-                "value": _text(value),
-                "origin": self.origins[key],
-                "meaning": fields[key].description,
-            }
-            for key, value in values.items()
-        ]
+        rows = []
+        for key, value in self.config:
+            row = {"key": key, "value": _text(value), "origin": self.origins[key]}
+            rows.append(row | {"meaning": Config.model_fields[key].description})
+        return rows
 
     def command_options(self) -> str:
         """The options of a command of `mcr` that give the same configuration and run folder.
 
         Example:
             >>> load("nano", None, {"seed": 3}).command_options().partition(" --out ")[0]
-            "--profile nano --set 'seed=3'"
+            '--profile nano --set seed=3'
         """
-        values = self.config.model_dump(mode="json")
-        overrides = [
-            f" --set '{key}={json.dumps(values[key])}'"
-            for key, origin in self.origins.items()
-            if origin == "override"
-        ]
-        return f"--profile {self.profile}{''.join(overrides)} --out {shlex.quote(str(self.folder))}"
+        parts, values = ["--profile", self.profile], self.config.model_dump(mode="json")
+        for key in (key for key, origin in self.origins.items() if origin == "override"):
+            parts += ["--set", f"{key}={json.dumps(values[key])}"]
+        return shlex.join([*parts, "--out", str(self.folder)])
 
     def __repr__(self) -> str:
         lines = ["{key:18} {value:32} {origin:24} {meaning}".format(**row) for row in self.rows()]

@@ -14,12 +14,9 @@ from mcr_lib.training import cards
 NAME = "README.md"
 SCORES, END = "<!-- scores -->", "<!-- end -->"
 METRICS = {
-    "gmner_f1": "GMNER F1",
-    "mner_f1": "MNER F1",
-    "eeg_f1": "EEG F1",
-    "false_grounding": "false grounding",
+    "gmner_f1": "GMNER F1", "mner_f1": "MNER F1", "eeg_f1": "EEG F1", "false_grounding": "false grounding",
     "n_rate": "N-Rate",
-}
+}  # fmt: skip
 NOT_SCORED = "Not scored yet in the run that made it."
 
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."

@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,15 +30,10 @@ from mcr_lib.training import cards, families, memory
 from mcr_lib.training.options import CvoOptions, Options, batch_shape
 
 N_TRIED = 24
-"""Tweets whose rows are made and checked: the longest texts, the most entities, the largest images, and some
-others.
-"""
+"""Tweets whose rows are checked: with long texts, many entities, large images, and some others."""
 
 N_TESTBED = 8
 """Tweets per split of the testbed that is made for the checks."""
-
-LONGEST_TEXT = 250
-"""Letters of a long tweet, for an estimate without a tokenizer."""
 
 INSTALL = "pip install '.[train]' in the clone"
 
@@ -127,11 +123,7 @@ class Context:
 
     @cached_property
     def outline(self) -> Any:
-        """The backbone without its weights.
-
-        Raises:
-            UserError: it is missing or incomplete.
-        """
+        """The backbone without its weights; `UserError` if it is missing or incomplete."""
         from mcr_lib.training import backbones
 
         return backbones.outline(self.study.backbone, pixels=self.study.pixels)
@@ -185,16 +177,15 @@ def versions(context: Context) -> Iterator[Line]:
 
 def extras(context: Context) -> Iterator[Line]:
     """Packages that only some profiles need."""
+    is_4bit = context.config.quantization == "4bit"
     uses_vllm = any(getattr(options, "use_vllm", False) for options in context.trained.values())
-    needs = []
-    if context.config.quantization == "4bit":
-        needs.append(("bitsandbytes", "4 bits", "pip install bitsandbytes"))
-    if uses_vllm:
-        needs.append(("vllm", "use_vllm", "pip install -r requirements-vllm.lock"))
-    for package, purpose, todo in needs:
-        if _is_installed(package):
+    for is_needed, package, purpose, todo in (
+        (is_4bit, "bitsandbytes", "4 bits", "pip install bitsandbytes"),
+        (uses_vllm, "vllm", "use_vllm", "pip install -r requirements-vllm.lock"),
+    ):
+        if is_needed and _is_installed(package):
             yield Line("✓", package, f"{_version(package)}, for {purpose}")
-        else:
+        elif is_needed:
             yield Line("✗", package, f"not installed, and {purpose} cannot do without", todo)
 
 
@@ -371,24 +362,18 @@ def disk(context: Context) -> Iterator[Line]:
     todo = "--out DIR on another disk"
     yield _disk_line("checkpoints and models", needed, context.loaded.folder, todo)
     known = families.PUBLISHED.get(name)
-    if known and not _is_downloaded(name):
+    with suppress(UserError):  # of a model that has not been downloaded
+        known = None if cards.folder_of(name).is_dir() else known
+    if known:
         home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
         todo, n_bytes = "HF_HOME=DIR on another disk", 2.0 * known.n_parameters
         yield _disk_line(f"download of {known.hub}", n_bytes, home, todo)
 
 
 CHECKS = {
-    "versions": versions,
-    "extras": extras,
-    "backbone": backbone,
-    "GPU": gpus,
-    "data": data,
-    "rows": rows,
-    "pixels": pixels,
-    "batch": batches,
-    "memory": room,
-    "disk": disk,
-}
+    "versions": versions, "extras": extras, "backbone": backbone, "GPU": gpus, "data": data, "rows": rows,
+    "pixels": pixels, "batch": batches, "memory": room, "disk": disk,
+}  # fmt: skip
 """In the order of the table; later ones use the results of earlier ones."""
 
 
@@ -412,10 +397,10 @@ def run(context: Context) -> list[Line]:
 
 def _guessed_lengths(context: Context, options: Options | None) -> tuple[int, int]:
     """Tokens of the longest prompt and completion, estimated without a tokenizer: a token per three letters
-    of prompt (1,500) and tweet, images as large as the budget.
+    of prompt (1,500) and a long tweet (250), images as large as the budget.
     """
     unit = BOX_FORMATS[context.config.family].unit
-    prompt = context.config.max_pixels // unit**2 + (1500 + LONGEST_TEXT) // 3
+    prompt = context.config.max_pixels // unit**2 + (1500 + 250) // 3
     return prompt, options.max_completion_length if isinstance(options, CvoOptions) else 400
 
 
@@ -436,13 +421,6 @@ def _disk_line(what: str, needed: float, folder: Path, todo: str) -> Line:
     free = shutil.disk_usage(existing).free
     found = f"{what}, estimated: {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB free"
     return Line("✓", "disk", found) if needed < free else Line("✗", "disk", found, todo)
-
-
-def _is_downloaded(name: str) -> bool:
-    try:
-        return cards.folder_of(name).is_dir()
-    except UserError:
-        return False
 
 
 def _version(package: str) -> str | None:

@@ -128,12 +128,7 @@ def lineage(settings: Mapping[str, Setting], name: str, where: str = "settings")
 
 
 def stage_options(
-    setting: Setting,
-    of_profile: Mapping[str, Any],
-    *,
-    name: str,
-    of_run: Mapping[str, Any],
-    where: str = "",
+    setting: Setting, of_profile: Mapping[str, Any], *, name: str, of_run: Mapping[str, Any], where: str = ""
 ) -> OptionsWithOrigins:
     """The options of a setting. Its own come before those of the profile, of the run, and the defaults.
 

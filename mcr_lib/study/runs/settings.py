@@ -57,11 +57,8 @@ class Study:
         study._examples = dict.fromkeys((*self.config.splits, "d1", "d2"), list(tweets))
         return study
 
-    # ---- data and options
-
     def examples(self, split: str) -> list[Example]:
-        """The tweets of a split, of d1 or of d2, with their usable images (`bad_images`); of train only those
-        that have one.
+        """The tweets of a split, of d1 or of d2; of train only those with a usable image (`bad_images`).
 
         Raises:
             UserError: the run has no such split, or an image that cannot be used.
@@ -73,9 +70,8 @@ class Study:
             tweets = self._with_images(prepare.load_examples(self.loaded, [source])[source])
             if source == "train":
                 tweets = [example for example in tweets if example.images]
-                share, seed = self.config.d1_share, self.config.seed
-                halves = mrsi.split_d1_d2(tweets, d1_share=share, seed=seed)
-                self._examples["d1"], self._examples["d2"] = halves
+                how = {"d1_share": self.config.d1_share, "seed": self.config.seed}
+                self._examples["d1"], self._examples["d2"] = mrsi.split_d1_d2(tweets, **how)
             self._examples[source] = tweets
         return self._examples[split]
 
@@ -92,8 +88,6 @@ class Study:
         """The options of a setting that is trained, with their origins."""
         self[name]
         return self.loaded.options[name]
-
-    # ---- models
 
     @cached_property
     def target(self) -> mrsi.Target:
@@ -132,11 +126,7 @@ class Study:
         return self.model(one.start) if one.stage == "none" else str(self.run.setting(name) / "model")
 
     def load(self, name: str) -> Any:
-        """The model of a setting as a `backbones.Backbone`; it must have been trained.
-
-        Raises:
-            UserError: as `backbones.load` does.
-        """
+        """The trained model of a setting as a `backbones.Backbone`."""
         import torch
 
         from mcr_lib.training import backbones
@@ -164,11 +154,7 @@ class Study:
         return self[name].stage == "none" or cache.is_done(self.run.setting(name), self.fingerprint(name))
 
     def record(self, name: str) -> dict[str, Any]:
-        """The content of a setting's `fingerprint.json`; empty if there is none.
-
-        Raises:
-            UserError: the file is of another version.
-        """
+        """The content of a setting's `fingerprint.json`; empty if there is none."""
         return cache.read_record(self.run.setting(name))
 
     def train(self, name: str) -> dict[str, Any]:
@@ -202,8 +188,6 @@ class Study:
             self._train(name, expected)
         return self.record(name)
 
-    # ---- answers
-
     def answer(
         self,
         name: str,
@@ -221,10 +205,9 @@ class Study:
             stem: of the file; `None` = <name>.<split>.
 
         Raises:
-            UserError: an unknown setting or split, an image that cannot be read, several processes without a
-                launcher (`n_processes`), or a folder that cannot be written.
+            UserError: an unknown setting or split, an unusable image, or as `train` does.
         """
-        with self._main_process_first():
+        with self._processes().main_process_first() if launch.is_member() else nullcontext():
             plan = self._plan(name, split, examples, stem)
         if plan.is_answered:
             return plan.path
@@ -259,11 +242,8 @@ class Study:
         split, c, one = split or self.config.eval_split, self.config, self[name]
         given = self.examples(split) if examples is None else self._with_images(examples)
         tweets, model = rows.as_shown(one, given, self.loaded), self.fingerprint(name)
-        generation = {
-            "prompt": one.prompt,
-            "max_new_tokens": c.max_new_tokens,
-            "temperature": c.answer_temperature,
-        }
+        generation = {"prompt": one.prompt, "max_new_tokens": c.max_new_tokens}
+        generation |= {"temperature": c.answer_temperature}
         data = prompts.PROMPT_VERSION, cache.of_images(tweets), checksum(tweets)
         header = {
             "split": split,
@@ -273,8 +253,6 @@ class Study:
             "fingerprint": fingerprint(model, generation, c.seed, *data, code_fingerprint("generate")),
         }
         return _AnswerPlan(self.run.predictions(stem or f"{name}.{split}"), split, tweets, generation, header)
-
-    # ---- parts
 
     def _train(self, name: str, expected: str) -> None:
         one, folder, state, began = self[name], self.run.setting(name), self._processes(), time.monotonic()
@@ -310,13 +288,10 @@ class Study:
 
     def _score_signature(self) -> str:
         """The signature of the scores by which a model of this run is chosen."""
-        c, examples = (
-            self.config,
-            self.examples("dev" if "dev" in self.config.splits else self.config.eval_split),
-        )
-        source, split = examples[0].source, examples[0].split
-        of_data = {"source": source, "checksum": checksum(examples), "split": split}
-        return metrics.signature(scorer=c.scorer, parse=c.parse, **of_data)
+        c = self.config
+        examples = self.examples("dev" if "dev" in c.splits else c.eval_split)
+        data = {"source": examples[0].source, "checksum": checksum(examples), "split": examples[0].split}
+        return metrics.signature(scorer=c.scorer, parse=c.parse, **data)
 
     @cached_property
     def _backbone_fingerprint(self) -> str:
@@ -336,10 +311,6 @@ class Study:
     def _processes(self) -> Any:
         """The processes of a launcher as accelerate's PartialState; without a launcher a single one."""
         return launch.together(self._device)
-
-    def _main_process_first(self) -> Any:
-        """The main process makes data and backbone where they are missing; the others wait for it."""
-        return self._processes().main_process_first() if launch.is_member() else nullcontext()
 
     @property
     def _device(self) -> str:
