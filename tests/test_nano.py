@@ -31,6 +31,9 @@ pytestmark = [pytest.mark.nano, pytest.mark.slow]
 LINE = ("sft", "mcr", "sft-lora", "mcr-lora")
 """SFT and CVO, full and LoRA, each from the one before."""
 
+WAIT_S = 240
+"""The longest that a test waits for a process: on a busy machine torch alone takes a minute to load."""
+
 
 def study(folder, **overrides):
     return Study(config.load("nano", folder, overrides))
@@ -76,7 +79,7 @@ def command(arguments, said):
 
 def wait_for(process, path, n_lines):
     """Until a log has so many rows beside its header."""
-    deadline = time.monotonic() + 120  # a launcher and its processes load torch one after the other
+    deadline = time.monotonic() + WAIT_S
     while not path.is_file() or path.read_text().count("\n") <= n_lines:
         assert process.is_running() if isinstance(process, psutil.Process) else process.is_alive()
         assert time.monotonic() < deadline
@@ -193,15 +196,13 @@ def test_two_processes_train_and_answer_as_one_and_go_on_after_the_death_of_one(
     options += [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
     process = launch_two(["cvo", *options], log_file)
     wait_for(psutil.Process(process.pid), run.setting("sft") / "log.jsonl", 5)
-    killed_at = time.monotonic()
     of_rank(1).kill()
-    assert process.wait(60) != 0
-    assert time.monotonic() - killed_at < 60
+    assert process.wait(60) != 0, "the others end soon after"
     assert not [one for one in psutil.Process().children(recursive=True) if "RANK" in one.environ()]
-    assert launch_two(["cvo", *options], log_file).wait(120) == 0, log_file.read_text()
+    assert launch_two(["cvo", *options], log_file).wait(WAIT_S) == 0, log_file.read_text()
     updates = [line for line in log_file.read_text().splitlines() if line.startswith("sft: sft ")]
     assert updates[0].startswith("sft: sft 4 of 8"), "it went on from the checkpoint after 3 updates"
-    assert launch_two(["generate", "--split", "test", *options], log_file).wait(60) == 0
+    assert launch_two(["generate", "--split", "test", *options], log_file).wait(WAIT_S) == 0
     facts = [made.record(name) for name in ("sft", "mcr")]
     assert [fact["n_processes"] for fact in facts] == [2, 2]
     assert len(log(run, "sft")) == 8

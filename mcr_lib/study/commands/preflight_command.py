@@ -52,7 +52,7 @@ def rows(loaded: "Loaded") -> list[dict[str, str]]:
     """The table as rows for `tables.shown`, and last a line that sums it up."""
     found = lines(loaded)
     told = [
-        {"check": line.check, "": line.mark, "found": line.found, "what to do": line.todo} for line in found
+        {"check": line.check, "": line.mark, "found": line.result, "what to do": line.todo} for line in found
     ]
     return [
         *told,
@@ -99,7 +99,7 @@ def _preflight(arguments: argparse.Namespace) -> int:
         table.add_column(name, overflow="fold", ratio=ratio if name else None)
     for line in found:
         table.add_row(
-            f"[{STYLES[line.mark]}]{line.mark}[/]", line.check, _plain(line.found), _plain(line.todo)
+            f"[{STYLES[line.mark]}]{line.mark}[/]", line.check, _plain(line.result), _plain(line.todo)
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)

@@ -126,15 +126,15 @@ def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, dict[str, Any]]:
     for path in sorted((folder.path / "data").glob("*.jsonl")):
         with path.open(encoding="utf-8") as file:
             data[path.stem] = json.loads(file.readline()).get("checksum")
-    found = {}
+    card_of = {}
     if loaded.config.settings and loaded.config.backbone != RANDOM:
         with suppress(UserError):  # notebooks before training need no backbone
-            found[BACKBONE] = cards.card(config.backbone_name(loaded.config))
+            card_of[BACKBONE] = cards.card(config.backbone_name(loaded.config))
     for path in sorted(folder.path.glob(f"settings/*/model/{cards.CARD}")):
-        found[path.parents[1].name] = json.loads(read_text(path))
+        card_of[path.parents[1].name] = json.loads(read_text(path))
     weights = {
         name: {file: value for file, value in card["sha256"].items() if file.endswith(".safetensors")}
-        for name, card in found.items()
+        for name, card in card_of.items()
     }
     return {"data": data, "weights": weights}
 

@@ -51,7 +51,7 @@ class Line:
 
     mark: Literal["✓", "✗", "–"]
     check: str
-    found: str
+    result: str
     todo: str = ""
 
 
@@ -196,18 +196,18 @@ def backbone(context: Context) -> Iterator[Line]:
     n_files = sum(name.endswith(".safetensors") for name in card["sha256"])
     size = f", {shape.n_parameters / 1e6:,.1f} M parameters" if shape else ""
     weights = f"weights in {n_files} file{'s' * (n_files != 1)}, whole"
-    found = f"{config.backbone}: {family}{size}, {weights}"
+    result = f"{config.backbone}: {family}{size}, {weights}"
     if family == config.family:
-        yield Line("✓", "backbone", found)
+        yield Line("✓", "backbone", result)
     else:
-        found = f"{found}; the profile says family {config.family}"
-        yield Line("✗", "backbone", found, f"--set family={family}")
+        result = f"{result}; the profile says family {config.family}"
+        yield Line("✗", "backbone", result, f"--set family={family}")
     known, settings = families.FAMILIES.get(family), context.study.settings
     direct = [name for name, one in settings.items() if one.stage == "none" and one.prompt == "direct"]
     if known is not None and known.thinks == "always" and direct and config.max_new_tokens < 1024:
         room = f"{', '.join(direct)} gets {config.max_new_tokens} tokens"
-        found = f"{family} always reasons first, {room}"
-        yield Line("✗", "room to answer", found, "--set max_new_tokens=2048")
+        result = f"{family} always reasons first, {room}"
+        yield Line("✗", "room to answer", result, "--set max_new_tokens=2048")
 
 
 def gpus(context: Context) -> Iterator[Line]:
@@ -215,22 +215,22 @@ def gpus(context: Context) -> Iterator[Line]:
     config, there = context.config, context.gpus
     n_needed, mark, todo = max(1, config.n_processes), "✗", ""
     if config.device == "cpu" or (not context.needs_gpu and not there):
-        mark, found = "✓", "none is needed"
+        mark, result = "✓", "none is needed"
     elif there is None:
-        mark, found, todo = "–", "torch is not installed, so nothing sees a GPU", INSTALL
+        mark, result, todo = "–", "torch is not installed, so nothing sees a GPU", INSTALL
     elif not there:
-        found = f"{n_needed} needed, none that torch sees"
+        result = f"{n_needed} needed, none that torch sees"
         todo = "run it where there is one; profile tiny needs none"
     elif len(there) < n_needed:
-        found = f"{n_needed} needed, {len(there)} visible"
+        result = f"{n_needed} needed, {len(there)} visible"
         todo = f"--set n_processes={len(there)}: the batch stays, in more parts"
     elif config.dtype == "bfloat16" and not all(gpu.has_bfloat16 for gpu in there):
-        found = f"{there[0].name} does not compute in bfloat16"
+        result = f"{there[0].name} does not compute in bfloat16"
         switches = (f"--set {stage}.bf16=false --set {stage}.fp16=true" for stage in ("sft", "cvo"))
         todo = f"--set dtype=float16 {' '.join(switches)}"
     else:
-        mark, found = "✓", f"{len(there)} × {there[0].name}, {there[0].n_bytes / 1e9:.0f} GB"
-    yield Line(mark, "GPU", found, todo)
+        mark, result = "✓", f"{len(there)} × {there[0].name}, {there[0].n_bytes / 1e9:.0f} GB"
+    yield Line(mark, "GPU", result, todo)
 
 
 def data(context: Context) -> Iterator[Line]:
@@ -239,22 +239,22 @@ def data(context: Context) -> Iterator[Line]:
     n = sum(map(len, splits.values()))
     if config.data_dir is None:
         sizes = ", ".join(f"{name} {size:,}" for name, size in config.testbed_sizes.items())
-        found = f"the testbed, made when it is needed ({sizes}); {n} made now, to try"
-        yield Line("✓", "data", found)
+        result = f"the testbed, made when it is needed ({sizes}); {n} made now, to try"
+        yield Line("✓", "data", result)
         return
     yield Line("✓", "data", ", ".join(f"{name} {len(tweets):,} tweets" for name, tweets in splits.items()))
     with_image = sum(bool(example.images) for tweets in splits.values() for example in tweets)
-    mark, found, todo = "✓", f"{with_image:,} of {n:,} tweets have one", ""
+    mark, result, todo = "✓", f"{with_image:,} of {n:,} tweets have one", ""
     if with_image == n:
-        found = f"{n:,} tweets, each with its image"
+        result = f"{n:,} tweets, each with its image"
     elif with_image > n / 2 and config.bad_images == "skip":
-        found = f"{found}; the others are left out (bad_images=skip)"
+        result = f"{result}; the others are left out (bad_images=skip)"
     elif not context.trained:
-        found = f"{found}; nothing is trained, scores need none"
+        result = f"{result}; nothing is trained, scores need none"
     else:
         mark, todo = "✗", "data/README.md tells where they are; --set images_dir=DIR takes any folder that "
         todo += "holds <id>.jpg at some depth" + "; or --set bad_images=skip" * (with_image > n / 2)
-    yield Line(mark, "images", found, todo)
+    yield Line(mark, "images", result, todo)
 
 
 def rows(context: Context) -> Iterator[Line]:
@@ -269,13 +269,13 @@ def rows(context: Context) -> Iterator[Line]:
     few = context.study.over(context.tweets)
     for name, options in context.trained.items():
         most = options.max_completion_length if isinstance(options, CvoOptions) else None
-        result = check_rows(context.outline, few.rows(name), max_completion_length=most)
-        prompt, completion = result["longest_prompt"], result["longest_completion"]
+        tokens = check_rows(context.outline, few.rows(name), max_completion_length=most)
+        prompt, completion = tokens["longest_prompt"], tokens["longest_completion"]
         context.lengths[name] = (prompt, completion)
         where = f"in prompt and completion of {len(few.tweets(name))} tweets"
-        fits = f"{prompt:,} + {completion:,} of {result['limit']:,} tokens at most, {where}"
-        found = f"{name}: {result['images_opened']} images, as many tokens as features; {fits}"
-        yield Line("✓", "rows", found)
+        fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most, {where}"
+        result = f"{name}: {tokens['images_opened']} images, as many tokens as features; {fits}"
+        yield Line("✓", "rows", result)
 
 
 def pixels(context: Context) -> Iterator[Line]:
@@ -303,18 +303,18 @@ def batches(context: Context) -> Iterator[Line]:
         n, batch_size = context.n_processes, options.batch_size
         per_device, accumulation = batch_shape(options, n)
         factors = f"{n} process{'es' * (n > 1)} × {per_device} × {accumulation}"
-        found = f"{name}: {factors} = {n * per_device * accumulation} rows per update"
+        result = f"{name}: {factors} = {n * per_device * accumulation} rows per update"
         if not isinstance(options, CvoOptions):
-            yield Line("✓", "batch", found)
+            yield Line("✓", "batch", result)
             continue
         n_generations = options.num_generations
         n_prompts, rest = divmod(batch_size, n_generations)
         if rest:
             todo = f"--set cvo.batch_size={max(n_prompts, 1) * n_generations}"
-            found = f"{found}, which num_generations {n_generations} does not divide"
-            yield Line("✗", "batch", found, todo)
+            result = f"{result}, which num_generations {n_generations} does not divide"
+            yield Line("✗", "batch", result, todo)
         else:
-            yield Line("✓", "batch", f"{found}: {n_prompts} prompts × {n_generations} generations")
+            yield Line("✓", "batch", f"{result}: {n_prompts} prompts × {n_generations} generations")
 
 
 def room(context: Context) -> Iterator[Line]:
@@ -338,13 +338,13 @@ def room(context: Context) -> Iterator[Line]:
         needed.append(("answers", estimate, LEVERS["answers"]))
     n_bytes, where = _available(context)
     for name, estimate, todo in needed:
-        found = f"{name}, estimated: {estimate.summary()}"
+        result = f"{name}, estimated: {estimate.summary()}"
         if n_bytes is None:
-            yield Line("–", "memory", found, where)
+            yield Line("–", "memory", result, where)
         elif estimate.total > n_bytes:
-            yield Line("✗", "memory", f"{found}; {where}", todo)
+            yield Line("✗", "memory", f"{result}; {where}", todo)
         else:
-            yield Line("✓", "memory", f"{found}; {where}")
+            yield Line("✓", "memory", f"{result}; {where}")
 
 
 def disk(context: Context) -> Iterator[Line]:
@@ -387,7 +387,7 @@ def run(context: Context) -> list[Line]:
             lines += check(context)
         except UserError as error:
             sentence = str(error)
-            cause = next((line.check for line in lines if line.found == sentence), None)
+            cause = next((line.check for line in lines if line.result == sentence), None)
             failed = Line("–", name, f"needs the {cause}", "see above")
             lines.append(failed if cause else Line("✗", name, sentence))
         except ImportError as error:
@@ -419,8 +419,8 @@ def _available(context: Context) -> tuple[float | None, str]:
 def _disk_line(what: str, needed: float, folder: Path, todo: str) -> Line:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    found = f"{what}, estimated: {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB free"
-    return Line("✓", "disk", found) if needed < free else Line("✗", "disk", found, todo)
+    result = f"{what}, estimated: {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB free"
+    return Line("✓", "disk", result) if needed < free else Line("✗", "disk", result, todo)
 
 
 def _version(package: str) -> str | None:
