@@ -183,8 +183,8 @@ def extras(context: Context) -> Iterator[Line]:
         (is_4bit, "bitsandbytes", "4 bits", "pip install bitsandbytes"),
         (uses_vllm, "vllm", "use_vllm", "pip install -r requirements-vllm.lock"),
     ):
-        if is_needed and _is_installed(package):
-            yield Line("✓", package, f"{_version(package)}, for {purpose}")
+        if is_needed and (version := _version(package)):
+            yield Line("✓", package, f"{version}, for {purpose}")
         elif is_needed:
             yield Line("✗", package, f"not installed, and {purpose} cannot do without", todo)
 
@@ -253,7 +253,7 @@ def data(context: Context) -> Iterator[Line]:
         result = f"{result}; nothing is trained, scores need none"
     else:
         mark, todo = "✗", "data/README.md tells where they are; --set images_dir=DIR takes any folder that "
-        todo += "holds <id>.jpg at some depth" + "; or --set bad_images=skip" * (with_image > n / 2)
+        todo += f"holds <id>.jpg at some depth{'; or --set bad_images=skip' if with_image > n / 2 else ''}"
     yield Line(mark, "images", result, todo)
 
 
@@ -428,7 +428,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _is_installed(package: str) -> bool:
-    return _version(package) is not None
