@@ -11,8 +11,8 @@ from PIL import Image
 from mcr_lib.schema import Example
 from mcr_lib.study.commands import cli
 from mcr_lib.study.commands import preflight as command
-from mcr_lib.study.runs import config, preflight_checks
-from mcr_lib.study.runs.preflight_around import Around, Gpu
+from mcr_lib.study.runs import config, preflight
+from mcr_lib.study.runs.preflight import Context, Gpu
 from mcr_lib.training import memory
 from tests.conftest import REPOSITORY
 
@@ -32,8 +32,8 @@ def _empty_cache(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
-def around(tmp_path, profile="nano", **overrides):
-    return Around(config.load(profile, tmp_path / "out", overrides), tmp_path / "scratch")
+def context(tmp_path, profile="nano", **overrides):
+    return Context(config.load(profile, tmp_path / "out", overrides), tmp_path / "scratch")
 
 
 def marked(lines, mark):
@@ -65,18 +65,19 @@ def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
 
 @pytest.mark.parametrize("profile", ON_GPU)
 def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight_checks, "_is_installed", lambda package: False)
+    real = preflight._version
+    monkeypatch.setattr(preflight, "_version", lambda name: None if name == "bitsandbytes" else real(name))
     lines = command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
     by_check = {line.check: line for line in lines}
     is_4bit = PROFILES[profile].get("quantization") == "4bit"
     assert marked(lines, "✗") == {"backbone", "GPU", "data", *(["bitsandbytes"] if is_4bit else [])}
     assert marked(lines, "–") == {"rows", "pixels", "memory"}
-    assert all("estimated: " in line.found for line in lines if line.check == "memory")
-    assert f"hf download {PROFILES[profile]['backbone']}" in by_check["backbone"].found
-    assert by_check["GPU"].found == f"{PROFILES[profile]['n_processes']} needed, none that torch sees"
-    assert "no data" in by_check["data"].found
+    assert all("estimated: " in line.result for line in lines if line.check == "memory")
+    assert f"hf download {PROFILES[profile]['backbone']}" in by_check["backbone"].result
+    assert by_check["GPU"].result == f"{PROFILES[profile]['n_processes']} needed, none that torch sees"
+    assert "no data" in by_check["data"].result
     assert not is_4bit or by_check["bitsandbytes"].todo == "pip install bitsandbytes"
-    assert all(line.found and "\n" not in line.found for line in lines)
+    assert all(line.result and "\n" not in line.result for line in lines)
 
 
 @pytest.mark.parametrize("profile", ON_GPU)
@@ -85,7 +86,9 @@ def test_the_head_of_a_profile_tells_its_memory_and_that_it_is_an_estimate(profi
     told = [float(gb) for gb in re.findall(r"Memory, ESTIMATED: (\d+) GB", head)]
     lines = command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path)}))
     found = [
-        float(re.search(r"estimated: ([\d.]+) GB", line.found)[1]) for line in lines if line.check == "memory"
+        float(re.search(r"estimated: ([\d.]+) GB", line.result)[1])
+        for line in lines
+        if line.check == "memory"
     ]
     assert len(found) == sum("stage" in setting for setting in PROFILES[profile]["settings"].values()) + 1
     assert told == [pytest.approx(max(found), abs=0.7)]
@@ -99,7 +102,7 @@ def test_the_head_of_a_profile_tells_its_memory_and_that_it_is_an_estimate(profi
 def test_the_paper_s_numbers_are_those_of_its_profiles():
     facts = yaml.safe_load((REPOSITORY / "data" / "paper_facts.yaml").read_text())["facts"]
     for profile, backbone in (("qwen2.5-vl-7b", "Qwen2.5-VL-7B"), ("mimo-vl-7b", "MiMo-VL-7B")):
-        study = Around(config.load(profile), REPOSITORY).study
+        study = Context(config.load(profile), REPOSITORY).study
         sft, cvo = study.options("mrsi")[0], study.options("mcr")[0]
         assert sft.num_train_epochs == facts["mrsi_epochs"]["value"][backbone]
         assert (cvo.num_train_epochs, cvo.batch_size) == (
@@ -121,16 +124,16 @@ def test_a_profile_that_trains_nothing_needs_the_data_alone(tmp_path, gmner_dir)
     lines = command.lines(config.load(*OTHERS, tmp_path, {"data_dir": str(gmner_dir), "splits": ["test"]}))
     assert {line.mark for line in lines} == {"✓"}
     assert any(
-        line.found.endswith("of 1,500 tweets have one; nothing is trained, scores need none")
+        line.result.endswith("of 1,500 tweets have one; nothing is trained, scores need none")
         for line in lines
     )
 
 
 def test_real_data_are_counted(gmner_dir, tmp_path):
-    lines = list(preflight_checks.data(around(tmp_path, "1x80g", data_dir=str(gmner_dir), splits=["test"])))
-    assert (lines[0].mark, lines[0].found) == ("✓", "test 1,500 tweets")
+    lines = list(preflight.data(context(tmp_path, "1x80g", data_dir=str(gmner_dir), splits=["test"])))
+    assert (lines[0].mark, lines[0].result) == ("✓", "test 1,500 tweets")
     assert (lines[1].mark, lines[1].check) == ("✗", "images")
-    assert re.fullmatch(r"[0-3] of 1,500 tweets have one", lines[1].found)
+    assert re.fullmatch(r"[0-3] of 1,500 tweets have one", lines[1].result)
     assert "--set images_dir=DIR" in lines[1].todo
 
 
@@ -147,69 +150,69 @@ def test_real_data_are_counted(gmner_dir, tmp_path):
     ],
 )
 def test_gpus_that_are_there_and_that_are_not(tmp_path, profile, needed, gpus, mark, found, todo):
-    looked = around(tmp_path, profile)
+    looked = context(tmp_path, profile)
     looked.__dict__["gpus"] = (
         gpus and [Gpu(name, int(gb * 1e9), has) for name, gb, has in gpus] if gpus is not None else None
     )
-    line = only(preflight_checks.gpus(looked))
+    line = only(preflight.gpus(looked))
     assert line.mark == mark
-    assert found in line.found
+    assert found in line.result
     assert todo in line.todo
     assert looked.n_processes == max(needed, 1)
 
 
 def test_too_little_memory_is_told_with_what_to_lower(tmp_path):
-    looked = around(tmp_path, "1x80g")
+    looked = context(tmp_path, "1x80g")
     for gb, marks in ((80, {"✓"}), (40, {"✗", "✓"}), (24, {"✗"})):
         looked.__dict__["gpus"] = [Gpu("G", int(gb * 1e9), True)]
-        lines = list(preflight_checks.room(looked))
+        lines = list(preflight.room(looked))
         assert {line.mark for line in lines} == marks
-        assert all(f"{gb:.1f} GB there" in line.found for line in lines)
+        assert all(f"{gb:.1f} GB there" in line.result for line in lines)
         assert all(line.todo.startswith("too little: ") for line in lines if line.mark == "✗")
-    assert [line.found.split(",")[0] for line in lines] == ["sft", "mrsi", "mcr", "answers"]
+    assert [line.result.split(",")[0] for line in lines] == ["sft", "mrsi", "mcr", "answers"]
 
 
 def test_the_batch_is_that_which_is_stated(tmp_path):
-    looked = around(tmp_path, "qwen2.5-vl-7b")
-    assert [line.found for line in preflight_checks.batches(looked)] == [
+    looked = context(tmp_path, "qwen2.5-vl-7b")
+    assert [line.result for line in preflight.batches(looked)] == [
         "sft: 4 processes × 4 × 1 = 16 rows per update",
         "mrsi: 4 processes × 4 × 1 = 16 rows per update",
         "mcr: 4 processes × 4 × 4 = 64 rows per update: 8 prompts × 8 generations",
     ]
     cvo = PROFILES["qwen2.5-vl-7b"]["cvo"]
-    uneven = around(tmp_path, "qwen2.5-vl-7b", cvo={**cvo, "num_generations": 6})
-    line = list(preflight_checks.batches(uneven))[-1]
+    uneven = context(tmp_path, "qwen2.5-vl-7b", cvo={**cvo, "num_generations": 6})
+    line = list(preflight.batches(uneven))[-1]
     assert (line.mark, line.todo) == ("✗", "--set cvo.batch_size=60")
-    assert "num_generations 6 does not divide" in line.found
-    three = preflight_checks.run(around(tmp_path, "nano", n_processes=3))
+    assert "num_generations 6 does not divide" in line.result
+    three = preflight.run(context(tmp_path, "nano", n_processes=3))
     assert "batch_size 8 cannot be shared by 3 processes" in next(
-        line.found for line in three if line.check == "batch"
+        line.result for line in three if line.check == "batch"
     )
 
 
 def test_a_mistake_in_one_check_leaves_the_others(tmp_path):
     shutil.copytree(REPOSITORY / "data" / "tiny-base", tmp_path / "base")
     (tmp_path / "base" / "model.safetensors").write_bytes(b"cut")
-    lines = preflight_checks.run(around(tmp_path, "tiny", backbone=str(tmp_path / "base")))
+    lines = preflight.run(context(tmp_path, "tiny", backbone=str(tmp_path / "base")))
     assert marked(lines, "✗") == {"backbone"}
     assert {"rows", "pixels"} <= marked(lines, "–")
-    assert next(line.found for line in lines if line.check == "rows") == "needs the backbone"
+    assert next(line.result for line in lines if line.check == "rows") == "needs the backbone"
     assert {"data", "batch", "GPU"} <= marked(lines, "✓")
 
 
 def test_another_family_and_room_for_thoughts_are_told(tmp_path, monkeypatch):
-    line = only(preflight_checks.backbone(around(tmp_path, "tiny", family="qwen3-vl")))
+    line = only(preflight.backbone(context(tmp_path, "tiny", family="qwen3-vl")))
     assert (line.mark, line.todo) == ("✗", "--set family=qwen2.5-vl")
     monkeypatch.setattr(
-        preflight_checks.cards, "card", lambda name: {"family": "mimo-vl", "sha256": {"a.safetensors": ""}}
+        preflight.cards, "card", lambda name: {"family": "mimo-vl", "sha256": {"a.safetensors": ""}}
     )
-    lines = list(preflight_checks.backbone(around(tmp_path, "tiny", family="mimo-vl")))
+    lines = list(preflight.backbone(context(tmp_path, "tiny", family="mimo-vl")))
     assert [line.mark for line in lines] == ["✓", "✗"]
-    assert lines[1].found == "mimo-vl always reasons first, base gets 192 tokens"
+    assert lines[1].result == "mimo-vl always reasons first, base gets 192 tokens"
 
 
 def test_images_past_the_budget_of_pixels_are_told(tmp_path):
-    looked = around(tmp_path, "nano")
+    looked = context(tmp_path, "nano")
     Image.new("RGB", (4000, 40)).save(tmp_path / "thin.png")
     thin = Example(
         "7",
@@ -222,46 +225,46 @@ def test_images_past_the_budget_of_pixels_are_told(tmp_path):
         image_size_px=(4000, 40),
     )
     looked.__dict__["tweets"] = [*looked.tweets, thin]
-    line = only(preflight_checks.pixels(looked))
+    line = only(preflight.pixels(looked))
     # 4000 x 40 has 160,000 pixels, most are 28,224: shrunk 2.381 times it would be 1680 x 16.8; a side has at
     # least one unit of 28
     assert (line.mark, line.todo) == ("✗", "--set max_pixels=47040, or leave the tweet out")
-    assert line.found == "the image of tweet 7, 4000 x 40, becomes 1680 x 28, past max_pixels 28,224"
+    assert line.result == "the image of tweet 7, 4000 x 40, becomes 1680 x 28, past max_pixels 28,224"
 
 
 def test_tokens_and_features_that_differ_and_rows_too_long_are_told(tmp_path, monkeypatch):
-    looked = around(tmp_path, "nano")
+    looked = context(tmp_path, "nano")
     monkeypatch.setattr(looked.outline.config.get_text_config(), "max_position_embeddings", 50)
-    line = next(line for line in preflight_checks.run(looked) if line.check == "rows")
-    assert (line.mark, "more than the 50 of the model" in line.found) == ("✗", True)
+    line = next(line for line in preflight.run(looked) if line.check == "rows")
+    assert (line.mark, "more than the 50 of the model" in line.result) == ("✗", True)
     monkeypatch.setattr(looked.outline.processor.image_processor, "merge_size", 1)
-    line = next(line for line in preflight_checks.run(looked) if line.check == "rows")
-    assert re.search(r"\d+ image tokens for \d+ image features", line.found)
+    line = next(line for line in preflight.run(looked) if line.check == "rows")
+    assert re.search(r"\d+ image tokens for \d+ image features", line.result)
 
 
 def test_versions_outside_the_ranges_are_told(tmp_path, monkeypatch):
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.0.0" if name == "trl" else real(name))
-    line = only(preflight_checks.versions(around(tmp_path)))
-    assert (line.mark, line.found) == ("✗", "trl 2.0.0 is not <1.17,>=1.16")
+    line = only(preflight.versions(context(tmp_path)))
+    assert (line.mark, line.result) == ("✗", "trl 2.0.0 is not <1.17,>=1.16")
     assert line.todo == "pip install '.[train]' in the clone"
 
 
 def test_vllm_is_asked_for_where_it_is_to_sample(tmp_path, monkeypatch):
-    assert list(preflight_checks.extras(around(tmp_path, "qwen2.5-vl-7b"))) == []
-    line = only(preflight_checks.extras(around(tmp_path, "qwen2.5-vl-7b", **{"cvo.use_vllm": True})))
+    assert list(preflight.extras(context(tmp_path, "qwen2.5-vl-7b"))) == []
+    line = only(preflight.extras(context(tmp_path, "qwen2.5-vl-7b", **{"cvo.use_vllm": True})))
     assert (line.mark, line.check, line.todo) == ("✗", "vllm", "pip install -r requirements-vllm.lock")
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.31.0")
-    line = only(preflight_checks.extras(around(tmp_path, "qwen2.5-vl-7b", **{"cvo.use_vllm": True})))
-    assert (line.mark, line.found) == ("✓", "0.31.0, for use_vllm")
+    line = only(preflight.extras(context(tmp_path, "qwen2.5-vl-7b", **{"cvo.use_vllm": True})))
+    assert (line.mark, line.result) == ("✓", "0.31.0, for use_vllm")
 
 
 def test_a_full_disk_is_told_before_it_is_full(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
-    lines = list(preflight_checks.disk(around(tmp_path, "1x80g")))
+    lines = list(preflight.disk(context(tmp_path, "1x80g")))
     assert [line.mark for line in lines] == ["✗", "✗"]
-    assert "download of Qwen/Qwen2.5-VL-7B-Instruct, estimated: 16.6 GB; 1.0 GB free" in lines[1].found
+    assert "download of Qwen/Qwen2.5-VL-7B-Instruct, estimated: 16.6 GB; 1.0 GB free" in lines[1].result
     assert (lines[0].todo, lines[1].todo) == ("--out DIR on another disk", "HF_HOME=DIR on another disk")
 
 

@@ -11,16 +11,21 @@ from mcr_lib.study.tables import comparison
 
 FACTS = {
     "fingerprint": "0123456789ab", "n_rows": 3500, "n_steps": 437, "n_processes": 4, "seconds": 3600.4,
-    "setting": {"stage": "sft", "rows": "chains"}, "made_with": {"packages": {"torch": "2.14.1", "numpy": "2.3", "peft": "0.21.2"}},
+    "setting": {"stage": "sft", "rows": "chains"},
+    "made_with": {"packages": {"torch": "2.14.1", "numpy": "2.3", "peft": "0.21.2"}},
     "options": [
-        {"option": "learning_rate", "value": 1e-4, "origin": "ms-swift"}, {"option": "seed", "value": 3, "origin": "run"},
-        {"option": "lora_rank", "value": 16, "origin": "setting mrsi"}, {"option": "bf16", "value": True, "origin": "profile"},
+        {"option": "learning_rate", "value": 1e-4, "origin": "ms-swift"},
+        {"option": "seed", "value": 3, "origin": "run"},
+        {"option": "lora_rank", "value": 16, "origin": "setting mrsi"},
+        {"option": "bf16", "value": True, "origin": "profile"},
     ],
 }  # fmt: skip
 CARD = {
-    "format_version": FORMAT_VERSION, "kind": "adapter", "family": "qwen2.5-vl", "wording": "full", "prompt": "mcr", "prompt_version": 1,
-    "coordinate_space": "model_px", "base": {"name": "Qwen/Qwen2.5-VL-7B-Instruct", "family": "qwen2.5-vl", "weights": "ba9876543210"},
-    "score_signature": "scorer=definition|iou=>0.5|data=d:1|split=dev|parse=strict|scorer_version=1", "sha256": {},
+    "format_version": FORMAT_VERSION, "kind": "adapter", "family": "qwen2.5-vl", "wording": "full",
+    "prompt": "mcr", "prompt_version": 1, "coordinate_space": "model_px",
+    "base": {"name": "Qwen/Qwen2.5-VL-7B-Instruct", "family": "qwen2.5-vl", "weights": "ba9876543210"},
+    "score_signature": "scorer=definition|iou=>0.5|data=d:1|split=dev|parse=strict|scorer_version=1",
+    "sha256": {},
 }  # fmt: skip
 
 
@@ -43,11 +48,14 @@ def test_a_card_tells_what_the_model_is_and_what_it_was_made_from(run):
     head = text.split("---\n")[1]
     assert "base_model: Qwen/Qwen2.5-VL-7B-Instruct\nlibrary_name: peft\n" in head
     for line in (
-        "| what | LoRA adapter of the family qwen2.5-vl |", "| base | Qwen/Qwen2.5-VL-7B-Instruct, weights ba9876543210 |",
-        "| stage | sft on chains, from the base |", "| data | twitter-gmner: 3,500 rows |", "| boxes in | model_px |",
-        "| updates | 437 in 4 process(es), 3,600 s |", "| asked | prompt mcr in wording full, version 1 |", "| made from | 0123456789ab |",
+        "| what | LoRA adapter of the family qwen2.5-vl |",
+        "| base | Qwen/Qwen2.5-VL-7B-Instruct, weights ba9876543210 |",
+        "| stage | sft on chains, from the base |", "| data | twitter-gmner: 3,500 rows |",
+        "| boxes in | model_px |", "| updates | 437 in 4 process(es), 3,600 s |",
+        "| asked | prompt mcr in wording full, version 1 |", "| made from | 0123456789ab |",
         "| scored by | `scorer=definition·iou=>0.5·data=d:1·split=dev·parse=strict·scorer_version=1` |",
-        "| made with | torch 2.14.1, peft 0.21.2 |", "| lora_rank | 16 | setting mrsi |", "| seed | 3 | run |", "| bf16 | True | profile |",
+        "| made with | torch 2.14.1, peft 0.21.2 |", "| lora_rank | 16 | setting mrsi |",
+        "| seed | 3 | run |", "| bf16 | True | profile |",
     ):  # fmt: skip
         assert line in text.splitlines(), line
     assert "| backbone | Qwen/Qwen2.5-VL-7B-Instruct |" in text
@@ -83,7 +91,8 @@ def test_scores_come_into_the_card_when_they_are_there_and_only_its_own(run):
         "signature": "scorer=definition|split=dev",
     }
     rows = [
-        {**head, "setting": "mrsi", "metric": "gmner_f1", "value": 62.05}, {**head, "setting": "mrsi", "metric": "gmner_p", "value": 1},
+        {**head, "setting": "mrsi", "metric": "gmner_f1", "value": 62.05},
+        {**head, "setting": "mrsi", "metric": "gmner_p", "value": 1},
         {**head, "setting": "mrsi", "metric": "n_rate", "value": 2.5, "ci_low": None, "ci_high": None},
         {**head, "setting": "base", "metric": "gmner_f1", "value": 9.0},
     ]  # fmt: skip

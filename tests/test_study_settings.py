@@ -96,5 +96,5 @@ def test_the_same_share_of_tweets_has_nothing_to_do_with_d1():
 
 
 def test_settings_are_read_without_loading_a_model():
-    code = "import sys; import mcr_lib.study.runs.settings, mcr_lib.study.runs.config; sys.exit('torch' in sys.modules)"
+    code = "import sys, mcr_lib.study.runs.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

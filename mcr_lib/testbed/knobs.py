@@ -1,6 +1,5 @@
 """Knobs: the parameters of a distribution of the testbed, and those of each named distribution."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mcr_lib.data.twitter_gmner import LABELS
+from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 
 MAX_MENTIONS, MAX_BAIT, MAX_CLUTTER, MAX_SIDE_PX = 6, 12, 1000, 2048
@@ -147,8 +147,7 @@ def altered(knobs: Knobs, departures: Mapping[str, Any]) -> Knobs:
     names = [field.name for field in fields(Knobs)]
     for name in departures:
         if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
+            hint = did_you_mean(name, names)
             raise UserError(f"unknown knob {name!r} of the testbed{hint}; known: {', '.join(names)}")
     values = {**knobs.to_json(), **departures}
     groundable = values["groundable"]
@@ -159,6 +158,5 @@ def altered(knobs: Knobs, departures: Mapping[str, Any]) -> Knobs:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = first["loc"][0]
-        raise UserError(f"testbed: {name} is {departures[name]!r:.60}: {first['msg'].lower()}") from error
+        (name, *_), _, reason = first_error(error)
+        raise UserError(f"testbed: {name} is {departures[name]!r:.60}: {reason}") from error

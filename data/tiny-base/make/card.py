@@ -49,14 +49,14 @@ def card(
     recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: float, command: str, threads: int
 ) -> dict[str, Any]:
     """Return the content of `backbone.json`: command, recipe, time, hardware, measures by split."""
-    surroundings = artifacts.surroundings()
+    environment = artifacts.environment()
     keys = ("python", "packages", "n_cpus", "memory_gb", "gpu")
     return {
         "command": command,
         "recipe": recipe.to_json(),
         "seconds": round(seconds),
         "threads": threads,
-        "made_with": {name: surroundings[name] for name in keys},
+        "made_with": {name: environment[name] for name in keys},
         "measured": json.loads(json.dumps(measured)),
     }
 

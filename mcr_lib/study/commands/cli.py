@@ -52,7 +52,6 @@ def _add_run(commands: Any) -> None:
     only = "run only this notebook (01 or its name); repeatable"
     run.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help=only)
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
-    run.add_argument("--force", action="store_true", help="run also what is up to date")
     run.set_defaults(run=_run)
 
 
@@ -60,7 +59,7 @@ def _run(given: argparse.Namespace) -> int:
     from mcr_lib.study.commands import runner
     from mcr_lib.study.runs import config
 
-    options = {"only": tuple(given.only), "start_from": given.start_from, "force": given.force}
+    options = {"only": tuple(given.only), "start_from": given.start_from}
     overrides, console = config.parse_set(given.pairs), arguments.console()
     return runner.run(given.profile, out=given.out, overrides=overrides, console=console, **options)
 

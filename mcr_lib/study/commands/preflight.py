@@ -10,7 +10,7 @@ from mcr_lib.study.commands.arguments import add_profile, console, load
 
 if TYPE_CHECKING:  # the command line starts without what the checks load
     from mcr_lib.study.runs.config import Loaded
-    from mcr_lib.study.runs.preflight_around import Line
+    from mcr_lib.study.runs.preflight import Line
 
 _COLOURS = {"✓": "green", "✗": "bold red", "–": "yellow"}
 _MEANINGS = {"✓": "as it should be", "✗": "to be mended", "–": "that cannot be checked here"}
@@ -27,18 +27,17 @@ def add_commands(commands: Any) -> None:
 
 def lines(loaded: "Loaded") -> "list[Line]":
     """The checks of a configuration."""
-    from mcr_lib.study.runs.preflight_around import Around
-    from mcr_lib.study.runs.preflight_checks import run
+    from mcr_lib.study.runs.preflight import Context, run
 
     with tempfile.TemporaryDirectory() as scratch:
-        return run(Around(loaded, Path(scratch) / "run"))
+        return run(Context(loaded, Path(scratch) / "run"))
 
 
 def rows(loaded: "Loaded") -> list[dict[str, str]]:
     """The checks as rows of a table, with a summary as the last one."""
     checks = lines(loaded)
     worst = max((line.mark for line in checks), key="✓–✗".index)
-    values = [(line.check, line.mark, line.found, line.todo) for line in checks]
+    values = [(line.check, line.mark, line.result, line.todo) for line in checks]
     values.append(("in all", worst, verdict(checks), ""))
     return [dict(zip(("check", "", "found", "what to do"), row, strict=True)) for row in values]
 
@@ -47,7 +46,7 @@ def verdict(checks: "Sequence[Line]") -> str:
     """The number of checks per mark, in a sentence.
 
     Example:
-        >>> from mcr_lib.study.runs.preflight_around import Line
+        >>> from mcr_lib.study.runs.preflight import Line
         >>> verdict([Line("✓", "GPU", "none is needed"), Line("–", "memory", "no GPU here")])
         '1 as it should be, 1 that cannot be checked here'
     """
@@ -64,7 +63,7 @@ def _preflight(given: argparse.Namespace) -> int:
     cells = []
     for line in checks:
         mark = f"[{_COLOURS[line.mark]}]{line.mark}[/]"
-        cells.append((mark, line.check, escape(line.found), escape(line.todo)))
+        cells.append((mark, line.check, escape(line.result), escape(line.todo)))
     columns, out = ("", "check", "found", "what to do"), console(width=160)
     out.print(render.terminal(f"profile {given.profile}", columns, cells, is_text=True))
     out.print(verdict(checks), highlight=False)

@@ -1,53 +1,67 @@
-"""The folder of a setting as kept on disk: what `fingerprint.json` tells, and the fingerprint of images."""
+"""Fingerprints of models and answers, and the record of a setting.
 
-import json
+A model's fingerprint covers its setting and options, its start, the tweets, images and chains, and the code
+of its stage. Options without an effect on the result (`options.WITHOUT_EFFECT`) do not count.
+"""
+
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mcr_lib.data.files import read_text
-from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION, Example
-from mcr_lib.study.runs.artifacts import fingerprint
+from mcr_lib.schema import Example
+from mcr_lib.study.runs.artifacts import fingerprint, read_versioned
+from mcr_lib.study.runs.code import code_fingerprint
+from mcr_lib.study.runs.setting import Setting
+from mcr_lib.training.options import WITHOUT_EFFECT, Options
 
 FINGERPRINT = "fingerprint.json"
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What a setting's folder tells of it; empty where nothing is there.
+def of_model(setting: Setting, options: Options, *, start: str, data: Any) -> str:
+    """Fingerprint of a setting's model.
 
-    Raises:
-        UserError: the file is of another version.
+    Args:
+        start: fingerprint of the model it starts from.
+        data: everything its rows are made from, JSON-ready.
     """
-    path = folder / FINGERPRINT
-    if not path.is_file():
-        return {}
-    try:
-        told = json.loads(read_text(path))
-        if told["format_version"] == FORMAT_VERSION:
-            return told
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(
-        f"{path} is not of this release; move {folder} away, or choose another run folder with --out"
-    )
+    values = options.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+    own = setting.model_dump(mode="json", exclude={"start", "options"}), values
+    return fingerprint(own, start, data, code_fingerprint(setting.stage))
 
 
-def images(examples: Iterable[Example]) -> str:
-    """Fingerprint of the image files of some tweets by name and size."""
+def of_images(examples: Iterable[Example]) -> str:
+    """Fingerprint of the image files of some tweets, by name and size."""
     paths = (Path(path) for example in examples for path in example.images)
     return fingerprint(sorted((path.name, path.stat().st_size) for path in paths))
 
 
-def link(twin: Path, folder: Path) -> None:
-    """Make a setting of what another one was made from too, by hard links where the file system has them."""
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record in a setting's folder; empty if there is none.
 
-    def linked(source: str, target: str) -> None:
+    Raises:
+        UserError: the file is of another version.
+    """
+    remedy = f"move {folder} away, or choose another run folder with --out"
+    return read_versioned(folder / FINGERPRINT, f"is not of this release; {remedy}")
+
+
+def is_done(folder: Path, expected: str) -> bool:
+    """Whether a setting's folder holds a finished model with the expected fingerprint."""
+    record = read_record(folder)
+    is_current = record.get("fingerprint") == expected and record.get("status") == "done"
+    return is_current and (folder / "model").is_dir()
+
+
+def link(twin: Path, folder: Path) -> None:
+    """Copy a setting's folder for a setting with the same fingerprint, by hard links where possible."""
+
+    def link_or_copy(source: str, target: str) -> None:
         try:
             Path(target).hardlink_to(source)
         except OSError:
             shutil.copy2(source, target)
 
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(twin, folder, copy_function=linked, ignore=shutil.ignore_patterns("checkpoints"))
+    ignored = shutil.ignore_patterns("checkpoints")
+    shutil.copytree(twin, folder, copy_function=link_or_copy, ignore=ignored)

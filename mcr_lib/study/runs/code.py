@@ -1,8 +1,7 @@
-"""Fingerprints of code: what a stage does depends on every module that it imports, and on nothing that it
-does not.
+"""Fingerprints of code: a stage depends on every module that it imports, directly or not.
 
-The imports are walked, not listed by hand: a list goes out of date without a sound, and a model trained by
-other code then passes as current. Comments, docstrings and layout do not count.
+The imports are read from the code: a list kept by hand would go out of date unnoticed, and a model trained by
+other code would pass as current. Comments, docstrings and layout do not count.
 """
 
 import ast
@@ -17,17 +16,14 @@ from mcr_lib.study.runs.artifacts import fingerprint
 PACKAGE = Path(mcr_lib.__file__).parent
 
 ENTRIES = {
-    "sft": ("mcr_lib.training.sft", "mcr_lib.data.mrsi", "mcr_lib.data.modality"),
-    "cvo": ("mcr_lib.training.cvo", "mcr_lib.data.mrsi", "mcr_lib.data.modality"),
-    "generate": ("mcr_lib.training.generate", "mcr_lib.data.mrsi", "mcr_lib.data.modality"),
+    stage: (f"mcr_lib.training.{stage}", "mcr_lib.data.mrsi", "mcr_lib.data.modality")
+    for stage in ("sft", "cvo", "generate")
 }
-"""Stage, or the answering of tweets -> the modules that run it and make its rows; the rest follows from their
-imports.
-"""
+"""Stage -> the modules that run it and make its rows."""
 
 
 def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
-    """Fingerprint of all the code that a stage runs on.
+    """Fingerprint of all code that a stage runs on.
 
     Args:
         stage: a key of `ENTRIES`.
@@ -37,20 +33,22 @@ def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
 
 
 def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
-    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted by name."""
-    found: dict[str, Path] = {}
+    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted by
+    name.
+    """
+    modules: dict[str, Path] = {}
     seen, waiting = set(), list(ENTRIES[stage])
     while waiting:
         name = waiting.pop()
         if name not in seen and (path := _file(name, package)) is not None:
-            found[name] = path
+            modules[name] = path
             waiting += [name.rpartition(".")[0], *_read(path)[1]]
         seen.add(name)
-    return dict(sorted(found.items()))
+    return dict(sorted(modules.items()))
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every absolute name that a file imports, with its line: modules, and what may be one."""
+    """Every absolute name that a file imports, with its line: modules, and names that may be modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -64,12 +62,12 @@ def _file(name: str, package: Path) -> Path | None:
     first, *rest = name.split(".")
     if first != package.name:
         return None
-    place = package.joinpath(*rest)
-    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+    base = package.joinpath(*rest)
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """A fingerprint of what a file does, without comments, docstrings and layout, and the names that it imports."""
+    """Fingerprint of a file without comments, docstrings and layout, and the names that it imports."""
     return _parsed(path, path.stat().st_mtime_ns)
 
 
@@ -78,8 +76,7 @@ def _parsed(path: Path, changed_ns: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(read_text(path))
     names = tuple(name for name, _ in imports(tree))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
+        if isinstance(body := getattr(node, "body", None), list):
             node.body = [part for part in body if not _is_text(part)]
     return fingerprint(ast.dump(tree)), names
 

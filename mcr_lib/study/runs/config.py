@@ -1,10 +1,10 @@
-"""What a run is told: defaults live in `Config`, a profile holds departures only, overrides come last; every
-value knows its origin.
+"""The configuration of a run: defaults (`Config`), departures of a profile, then overrides. Every value knows
+its origin.
 """
 
-import difflib
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,113 +18,77 @@ from mcr_lib.boxes import BOX_FORMATS
 from mcr_lib.data.files import read_text
 from mcr_lib.data.mrsi import D1_SHARE
 from mcr_lib.data.probes import PROBES, VARIANTS
+from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.statistics import MAX_RESAMPLES
 from mcr_lib.study.runs import setting
+from mcr_lib.training import cards
+
+RANDOM = "random"
+"""A backbone with random weights, written into the run folder."""
+
+PATHS = ("data_dir", "images_dir", "predictions", "compare", "backbone")
+"""Keys whose values are paths."""
 
 Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]
 """A split, or on the testbed a split of another distribution than its main one, such as test_unseen."""
 
+Probe = Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _key(default: Any, meaning: str, **limits: Any) -> Any:
+    return Field(default, description=meaning, **limits)
+
 
 class Config(BaseModel):
-    """Every key of a profile. Relative paths count from the repository root."""
+    """Every key of a profile. Relative paths start at the repository root."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["testbed", "twitter-gmner", "twitter-fmnerg"] = Field("testbed", description="data set")
-    version: Literal["v1", "v2"] | None = Field(
-        None, description="version of its annotation; null = the newest"
+    source: Literal["testbed", "twitter-gmner", "twitter-fmnerg"] = _key("testbed", "data set")
+    version: Literal["v1", "v2"] | None = _key(None, "version of its annotation; null = the newest")
+    data_dir: str | None = _key(None, "folder that holds the data set's own folder; null = the testbed")
+    images_dir: str | None = _key(None, "folder of the images, at any depth; null = below data_dir")
+    testbed_sizes: dict[Split, Count] = _key(
+        {"train": 1200, "dev": 300, "test": 300}, "tweets per split; test_unseen has as many as test"
     )
-    data_dir: str | None = Field(
-        None, description="folder that holds the data set's own folder; null = the testbed, made into the run"
-    )
-    images_dir: str | None = Field(
-        None, description="where images are looked for, at any depth; null = below data_dir"
-    )
-    testbed_sizes: dict[Split, Annotated[int, Field(ge=1)]] = Field(
-        {"train": 1200, "dev": 300, "test": 300},
-        description="tweets to make per split; test_unseen and the like have those of their split",
-    )
-    testbed_knobs: dict[str, Any] = Field(
-        {}, description="knobs of the testbed that depart from those of each distribution"
-    )
-    testbed_seed: int = Field(0, ge=0, description="of the testbed's world")
-    bad_images: Literal["error", "skip"] = Field(
-        "error", description="what to do about images that are missing or unusable"
-    )
-    splits: tuple[Split, ...] = Field(("train", "dev", "test"), min_length=1, description="splits to prepare")
-    eval_split: Split = Field("test", description="split that is scored")
-    answer_splits: tuple[Split, ...] = Field(
-        (), description="splits that settings answer, beside eval_split; empty = dev"
-    )
-    predictions: str | None = Field(None, description="a predictions file to score; null = none")
-    stand_in: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="without predictions: score gold in which each decision is right at this rate; null = nothing",
-    )
-    compare: str | None = Field(None, description="a second predictions file to compare it with; null = none")
-    scorer: Literal["definition", "e2e", "unco-legacy"] = Field(
-        "definition", description="scoring rule of headline numbers"
-    )
-    parse: Literal["strict", "lenient"] = Field("strict", description="how answers are read")
-    n_resamples: int = Field(1000, ge=100, le=MAX_RESAMPLES, description="bootstrap resamples")
-    n_degrade_repeats: int = Field(
-        5, ge=1, le=100, description="repeats per level where answers are degraded by chance"
-    )
-    gallery_size: int = Field(9, ge=1, le=60, description="tweets drawn in a gallery")
-    chain_styles: tuple[str, ...] = Field((), description="styles of reasoning chains; empty = all")
-    d1_share: float = Field(
-        D1_SHARE, ge=0, le=1, description="share of training tweets in D1 (chains); the rest is D2 (CVO)"
-    )
-    family: Literal[tuple(BOX_FORMATS)] = Field(
-        "qwen2.5-vl", description="family of backbones: the space in which boxes are written"
-    )
-    min_pixels: int = Field(
-        56 * 56, ge=1, description="fewest pixels of an image as the processor of a released model resizes it"
-    )
-    max_pixels: int = Field(1280 * 28 * 28, ge=1, description="most pixels, likewise")
-    backbone: str = Field(
-        "tiny-base",
-        description="what settings start from: tiny-base, a model of the hub, a folder, or random",
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of the weights of models; of a stage: its weights"
-    )
-    quantization: Literal["none", "4bit"] = Field(
-        "none", description="of their language model; 4bit takes a GPU and bitsandbytes"
-    )
-    settings: dict[setting.Name, setting.Setting] = Field(
-        {}, description="models to make and to ask, by name"
-    )
-    sft: dict[str, Any] = Field({}, description="options of every SFT that depart from their defaults")
-    cvo: dict[str, Any] = Field({}, description="options of every CVO that depart from their defaults")
-    device: Literal["cpu", "cuda"] | None = Field(
-        None, description="of models; null = a GPU where there is one"
-    )
-    n_processes: int = Field(
-        0,
-        ge=0,
-        description="processes that train and answer together; 0 = one per visible GPU, without one a single",
-    )
-    max_new_tokens: int = Field(512, ge=1, description="of an answer when models are compared")
-    answer_temperature: float = Field(0.0, ge=0, description="of these answers; 0 = greedy")
-    answer_batch_size: int = Field(128, ge=1, description="tweets answered at a time")
-    probes: tuple[Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))], ...] = Field(
-        (), description="probes of eval_split; empty = none"
-    )
-    n_probe_examples: int = Field(100, ge=1, description="tweets that are probed")
-    attention_examples: int = Field(
-        0, ge=0, description="tweets of eval_split at which attention is looked into; 0 = none"
-    )
-    seed: int = Field(0, ge=0, description="of every random choice")
-    notebooks: tuple[str, ...] | None = Field(
-        None, description="notebooks that the profile runs, by name; null = all"
-    )
-
-
-PATHS = ("data_dir", "images_dir", "predictions", "compare", "backbone")
+    testbed_knobs: dict[str, Any] = _key({}, "testbed knobs that differ from those of each distribution")
+    testbed_seed: int = _key(0, "of the testbed's world", ge=0)
+    bad_images: Literal["error", "skip"] = _key("error", "what to do about missing or unusable images")
+    splits: tuple[Split, ...] = _key(("train", "dev", "test"), "splits to prepare", min_length=1)
+    eval_split: Split = _key("test", "split that is scored")
+    answer_splits: tuple[Split, ...] = _key((), "splits to answer besides eval_split; empty = dev")
+    predictions: str | None = _key(None, "a predictions file to score; null = none")
+    stand_in: Share | None = _key(None, "without predictions: score gold with decisions right at this rate")
+    compare: str | None = _key(None, "a second predictions file to compare it with; null = none")
+    scorer: Literal["definition", "e2e", "unco-legacy"] = _key("definition", "rule of the headline scores")
+    parse: Literal["strict", "lenient"] = _key("strict", "how answers are read")
+    n_resamples: int = _key(1000, "bootstrap resamples", ge=100, le=MAX_RESAMPLES)
+    n_degrade_repeats: int = _key(5, "repeats per level where answers are degraded at random", ge=1, le=100)
+    gallery_size: int = _key(9, "tweets drawn in a gallery", ge=1, le=60)
+    chain_styles: tuple[str, ...] = _key((), "styles of reasoning chains; empty = all")
+    d1_share: Share = _key(D1_SHARE, "share of training tweets in D1 (chains); the rest is D2 (CVO)")
+    family: Literal[tuple(BOX_FORMATS)] = _key("qwen2.5-vl", "family of backbones, which sets the box format")
+    min_pixels: int = _key(56 * 56, "fewest pixels of an image as resized for a released model", ge=1)
+    max_pixels: int = _key(1280 * 28 * 28, "most pixels, likewise", ge=1)
+    backbone: str = _key("tiny-base", "where settings start: tiny-base, a hub model, a folder, or random")
+    dtype: Literal["float32", "bfloat16", "float16"] = _key("float32", "of all weights as loaded")
+    quantization: Literal["none", "4bit"] = _key("none", "of the language model; 4bit needs a GPU")
+    settings: dict[setting.Name, setting.Setting] = _key({}, "models to train and evaluate, by name")
+    sft: dict[str, Any] = _key({}, "options of every SFT that differ from their defaults")
+    cvo: dict[str, Any] = _key({}, "options of every CVO that differ from their defaults")
+    device: Literal["cpu", "cuda"] | None = _key(None, "of models; null = a GPU if there is one")
+    n_processes: int = _key(0, "processes of torchrun that train together; 0 = as it starts", ge=0)
+    max_new_tokens: int = _key(512, "most tokens of an answer in evaluation", ge=1)
+    answer_temperature: float = _key(0.0, "of these answers; 0 = greedy", ge=0)
+    answer_batch_size: int = _key(128, "tweets answered at a time", ge=1)
+    probes: tuple[Probe, ...] = _key((), "probes of eval_split; empty = none")
+    n_probe_examples: int = _key(100, "tweets that are probed", ge=1)
+    attention_examples: int = _key(0, "tweets of eval_split whose attention is measured; 0 = none", ge=0)
+    seed: int = _key(0, "of every random choice", ge=0)
+    notebooks: tuple[str, ...] | None = _key(None, "notebooks that the profile runs, by name; null = all")
 
 
 @dataclass(frozen=True)
@@ -134,12 +98,14 @@ class Loaded:
     Args:
         config: the values.
         origins: key -> "default", "profile NAME" or "override".
+        options: setting that is trained -> its options with their origins.
         profile: name or path of the profile.
         folder: the run folder, absolute.
     """
 
     config: Config
     origins: dict[str, str]
+    options: dict[str, setting.OptionsWithOrigins]
     profile: str
     folder: Path
 
@@ -148,36 +114,43 @@ class Loaded:
         value = getattr(self.config, key)
         return None if value is None else repository() / Path(value).expanduser()
 
-    def rows(self) -> list[tuple[str, Any, str, str]]:
-        """(key, value, origin, meaning) of every key."""
-        fields = Config.model_fields
-        return [
-            (key, getattr(self.config, key), self.origins[key], fields[key].description or "")
-            for key in fields
-        ]
+    def rows(self) -> list[dict[str, str]]:
+        """One row per key: key, value, origin, meaning."""
+        rows = []
+        for key, value in self.config:
+            row = {"key": key, "value": _text(value), "origin": self.origins[key]}
+            rows.append(row | {"meaning": Config.model_fields[key].description})
+        return rows
+
+    def command_options(self) -> str:
+        """The options of a command of `mcr` that give the same configuration and run folder.
+
+        Example:
+            >>> load("nano", None, {"seed": 3}).command_options().partition(" --out ")[0]
+            '--profile nano --set seed=3'
+        """
+        parts, values = ["--profile", self.profile], self.config.model_dump(mode="json")
+        for key in (key for key, origin in self.origins.items() if origin == "override"):
+            parts += ["--set", f"{key}={json.dumps(values[key])}"]
+        return shlex.join([*parts, "--out", str(self.folder)])
 
     def __repr__(self) -> str:
-        lines = [
-            f"{key:18} {written(value):32} {origin:24} {meaning}"
-            for key, value, origin, meaning in self.rows()
-        ]
+        lines = ["{key:18} {value:32} {origin:24} {meaning}".format(**row) for row in self.rows()]
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        cells = [[key, written(value), origin, meaning] for key, value, origin, meaning in self.rows()]
-        body = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(c)}</td>" for c in row) + "</tr>"
-            for row in cells
-        )
-        head = "".join(
-            f"<th style='text-align:left'>{name}</th>" for name in ("key", "value", "origin", "meaning")
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        def line(cells: Sequence[str], tag: str) -> str:
+            style = f"<{tag} style='text-align:left'>"
+            return f"<tr>{''.join(f'{style}{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+        rows = self.rows()
+        body = "".join(line([*row.values()], "td") for row in rows)
+        return f"<table><thead>{line([*rows[0]], 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 def repository() -> Path:
-    """The repository root: the folder above the package, or the nearest above the working folder, that holds
-    `notebooks/profiles`.
+    """The repository root: the folder above the package, or the nearest one above the working folder, that
+    holds `notebooks/profiles`.
 
     Raises:
         UserError: there is none.
@@ -186,24 +159,37 @@ def repository() -> Path:
     for folder in (Path(mcr_lib.__file__).resolve().parents[1], here, *here.parents):
         if (folder / "notebooks" / "profiles").is_dir():
             return folder
-    raise UserError(
-        f"no folder notebooks/profiles beside the package or above {here}; run this inside a clone of the repository"
-    )
+    where = f"beside the package or above {here}"
+    raise UserError(f"no folder notebooks/profiles {where}; run this inside a clone of the repository")
 
 
 def profile_path(profile: str) -> Path:
     """The file of a profile, given by name or path.
 
     Raises:
-        UserError: there is none; the known names are told.
+        UserError: there is none; the known names are listed.
     """
     folder = repository() / "notebooks" / "profiles"
-    given = Path(profile).expanduser()
-    for path in ((folder / f"{profile}.yaml"), given):
+    for path in ((folder / f"{profile}.yaml"), Path(profile).expanduser()):
         if path.suffix in (".yaml", ".yml") and path.is_file():
             return path.resolve()
     known = sorted(path.stem for path in folder.glob("*.yaml"))
-    raise UserError(f"unknown profile {profile!r}{_hint(profile, known)}; known: {', '.join(known)}")
+    raise UserError(f"unknown profile {profile!r}{did_you_mean(profile, known)}; known: {', '.join(known)}")
+
+
+def backbone_name(config: Config) -> str | None:
+    """Name or folder of the backbone; `None` for random weights."""
+    name = config.backbone
+    if name == RANDOM or name in cards.SHIPPED:
+        return None if name == RANDOM else name
+    is_hub_name = cards.is_hub_name(name) and not (repository() / name).is_dir()
+    return name if is_hub_name else str(repository() / Path(name).expanduser())
+
+
+def is_released(config: Config) -> bool:
+    """Whether the backbone is a released model, not one of ours."""
+    name = backbone_name(config)
+    return name is not None and cards.is_released(name)
 
 
 def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Loaded:
@@ -212,8 +198,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
     Args:
         profile: a name in `notebooks/profiles` or the path of a yaml file.
         run: the run folder, relative to the repository root; `None` = outputs/<profile>.
-        overrides: key -> value, over what the profile says; of a key that holds others `cvo.beta` replaces
-            one, `cvo` all of them.
+        overrides: key -> value, over the profile; `cvo.beta` replaces one option of `cvo`, `cvo` all of them.
 
     Raises:
         UserError: an unknown profile or key, a value that a key does not take, or no folder for a source that
@@ -223,39 +208,37 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
     departures = _read_profile(path)
     overrides = _spread(overrides or {}, departures)
     origins = dict.fromkeys(Config.model_fields, "default")
-    for given, where, origin in (
-        (departures, str(path.name), f"profile {path.stem}"),
-        (overrides, "overrides", "override"),
-    ):
+    layers = (departures, path.name, f"profile {path.stem}"), (overrides, "overrides", "override")
+    for given, where, origin in layers:
         for key in given:
-            if key not in Config.model_fields:
-                raise UserError(
-                    f"{where}: unknown key {key!r}{_hint(str(key), Config.model_fields)}; known: {', '.join(Config.model_fields)}"
-                )
+            if key not in origins:
+                hint, known = did_you_mean(key, origins), ", ".join(origins)
+                raise UserError(f"{where}: unknown key {key!r}{hint}; known: {known}")
             origins[key] = origin
     try:
         config = Config(**{**departures, **overrides})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) if first["loc"][0] == "settings" else str(first["loc"][0])
-        where = "overrides" if first["loc"][0] in overrides else path.name
-        raise UserError(
-            f"{where}: {key} is {first['input']!r:.80}: {first['msg'][0].lower()}{first['msg'][1:]}"
-        ) from error
-    setting.check(config.settings, {"sft": config.sft, "cvo": config.cvo}, path.name)
+        place, value, reason = first_error(error)
+        key = ".".join(map(str, place)) if place[0] == "settings" else place[0]
+        where = "overrides" if place[0] in overrides else path.name
+        raise UserError(f"{where}: {key} is {value!r:.80}: {reason}") from error
+    of_run = {"seed": config.seed, "weights": config.dtype, "quantization": config.quantization}
+    if is_released(config):
+        of_run |= {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
+    of_stages = {"sft": config.sft, "cvo": config.cvo}
+    options = setting.check(config.settings, of_stages, path.name, of_run)
     if config.data_dir is None and config.source != "testbed":
-        raise UserError(
-            f"{path.name}: source {config.source} needs data_dir, its folder; data/README.md tells where it comes from"
-        )
+        needs = f"source {config.source} needs data_dir, its folder"
+        raise UserError(f"{path.name}: {needs}; data/README.md tells where it comes from")
     folder = repository() / Path(run if run is not None else f"outputs/{path.stem}").expanduser()
-    return Loaded(config, origins, profile, folder)
+    return Loaded(config, origins, options, profile, folder)
 
 
 def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
-    """Overrides of `key=value` strings, values read as YAML.
+    """Overrides from `key=value` strings, values read as YAML.
 
     Raises:
-        UserError: a pair without "=", or a value that is no YAML.
+        UserError: a pair without "=", or a value that is not YAML.
 
     Example:
         >>> parse_set(["seed=3", "splits=[dev, test]", "images_dir=null", "data_dir=my data"])
@@ -269,53 +252,32 @@ def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
         try:
             overrides[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UserError(
-                f"--set {pair!r}: the value is no YAML; put text with : or [ in quotes"
-            ) from error
+            reason = "the value is no YAML; put text with : or [ in quotes"
+            raise UserError(f"--set {pair!r}: {reason}") from error
     return overrides
 
 
 def _spread(overrides: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides by whole keys: what `cvo.beta` names is put among what the profile says of `cvo`."""
+    """Overrides by whole keys: `cvo.beta` becomes the profile's `cvo` with another `beta`."""
     spread: dict[str, Any] = {}
     for key, value in overrides.items():
         head, *inner = str(key).split(".")
-        spread[head] = _put(spread.get(head, profile.get(head)), inner, value)
+        spread[head] = _replaced(spread.get(head, profile.get(head)), inner, value)
     return spread
 
 
-def _put(told: Any, names: Sequence[str], value: Any) -> Any:
-    if not names:
+def _replaced(before: Any, keys: Sequence[str], value: Any) -> Any:
+    if not keys:
         return value
-    inside = told if isinstance(told, Mapping) else {}
-    return {**inside, names[0]: _put(inside.get(names[0]), names[1:], value)}
-
-
-def as_arguments(loaded: Loaded) -> list[str]:
-    """The arguments of a command of `mcr` that give the same configuration and run folder.
-
-    Example:
-        >>> loaded = load("nano", "outputs/x", {"seed": 3, "sft": {"learning_rate": 1e-05}})
-        >>> [Path(part).name for part in as_arguments(loaded)[1:4]], as_arguments(loaded)[4:]
-        (['nano.yaml', '--out', 'x'], ['--set', 'sft={learning_rate: 1.0e-05}', '--set', 'seed=3'])
-    """
-    arguments = ["--profile", str(profile_path(loaded.profile)), "--out", str(loaded.folder)]
-    for key, value in loaded.config.model_dump(mode="json").items():
-        if loaded.origins[key] == "override":
-            written = yaml.safe_dump(
-                [value], default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False
-            ).strip()[1:-1]
-            arguments += ["--set", f"{key}={written}"]
-    return arguments
+    inside = before if isinstance(before, Mapping) else {}
+    return {**inside, keys[0]: _replaced(inside.get(keys[0]), keys[1:], value)}
 
 
 def as_yaml(loaded: Loaded) -> str:
-    """The configuration after defaults as a profile that gives the same values, the origin beside each."""
-    dumped = loaded.config.model_dump(mode="json")
-    return "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}  # {loaded.origins[key]}\n"
-        for key, value in dumped.items()
-    )
+    """The whole configuration as a profile that gives the same values; comments name their origins."""
+    values, origins = loaded.config.model_dump(mode="json"), loaded.origins
+    dumped = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return "".join(f"{key}: {text}  # {origins[key]}\n" for key, text in dumped.items())
 
 
 def _read_profile(path: Path) -> dict[str, Any]:
@@ -323,9 +285,8 @@ def _read_profile(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         line = error.problem_mark.line + 1 if getattr(error, "problem_mark", None) else 1
-        raise UserError(
-            f"{path}, line {line}: no YAML ({getattr(error, 'problem', None) or error})"
-        ) from error
+        problem = getattr(error, "problem", None) or error
+        raise UserError(f"{path}, line {line}: no YAML ({problem})") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -333,15 +294,9 @@ def _read_profile(path: Path) -> dict[str, Any]:
     return value
 
 
-def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def written(value: Any) -> str:
-    """A value of a configuration in a line to read."""
+def _text(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_defaults=True) or "as it is"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {written(part)}" for key, part in value.items())
+        return ", ".join(f"{key}: {_text(part)}" for key, part in value.items())
     return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,12 +1,8 @@
-"""README.md of a setting's model: what it is, from what it was made and how, what it scored, what it is not
-for.
-
-Written when the model is finished, from its facts and its card; scores are added between markers once
-`results.csv` has them.
+"""README.md of a setting's model: what it is, what it was made from, how it was trained, its scores, its
+limits. It is written after training; scores are filled in between markers once `results.csv` has them.
 """
 
 import csv
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,116 +14,121 @@ from mcr_lib.training import cards
 NAME = "README.md"
 SCORES, END = "<!-- scores -->", "<!-- end -->"
 METRICS = {
-    "gmner_f1": "GMNER F1",
-    "mner_f1": "MNER F1",
-    "eeg_f1": "EEG F1",
-    "false_grounding": "false grounding",
+    "gmner_f1": "GMNER F1", "mner_f1": "MNER F1", "eeg_f1": "EEG F1", "false_grounding": "false grounding",
     "n_rate": "N-Rate",
-}
+}  # fmt: skip
 NOT_SCORED = "Not scored yet in the run that made it."
 
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
-"""Stands beside every number of the testbed."""
+"""Is shown beside every number of the testbed."""
 
-LIMITS = (
-    "For research on grounded named entity recognition. It names people whom a text mentions and points at faces: not for identifying or "
-    "watching people, nor for posts of private persons. Terms of the training data and of the base model apply to it."
-)
+TEMPLATE = """---
+base_model: {base}
+library_name: {library}
+pipeline_tag: image-text-to-text
+tags: [gmner, grounded-multimodal-ner]
+---
+
+# {name}
+
+{facts}
+
+Options that depart from the defaults:
+
+{options}
+
+## Scores
+
+{scores}
+
+{note}## Use
+
+```
+mcr predict --model DIR --image FILE --text "..."
+```
+
+For research on grounded named entity recognition. It names people whom a text mentions and points at faces: \
+not for identifying or watching people, nor for posts of private persons. Terms of the training data and of \
+the base model apply to it.
+"""
 
 
-def write(run: RunFolder, name: str, facts: Mapping[str, Any], *, backbone: str, source: str) -> None:
+def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str, source: str) -> None:
     """Write the README.md of a setting's model.
 
     Args:
-        facts: of the setting's `fingerprint.json`.
-        backbone: what the line of settings starts from.
+        record: of the setting's `fingerprint.json`.
+        backbone: the backbone that the setting, or the first of its starts, starts from.
         source: the data set.
     """
-    folder = run.setting(name) / "model"
-    card = cards.card(str(folder))
+    folder, setting = run.setting(name) / "model", record["setting"]
+    card, packages = cards.card(str(folder)), record["made_with"]["packages"]
     is_adapter = card["kind"] == "adapter"
-    what = "LoRA adapter" if is_adapter else "whole model"
     base = card["base"].get("name") or card["base"]["folder"] if is_adapter else _shown(backbone)
-    head = ["---", f"base_model: {base}", f"library_name: {'peft' if is_adapter else 'transformers'}",
-            "pipeline_tag: image-text-to-text", "tags: [gmner, grounded-multimodal-ner]", "---"]  # fmt: skip
-    of = f"{base}, weights {card['base']['weights']}" if is_adapter else base
-    rows = {
-        "what": f"{what} of the family {card['family']}", "base": of, "backbone": _shown(backbone),
-        "stage": _stage(facts), "data": f"{source}: {facts['n_rows']:,} rows",
-        "updates": f"{facts['n_steps']:,} in {facts['n_processes']} process(es), {facts['seconds']:,.0f} s",
+    of_sft = f" on {setting.get('rows', 'chains')}" if setting.get("stage") == "sft" else ""
+    facts = {
+        "what": f"{'LoRA adapter' if is_adapter else 'whole model'} of the family {card['family']}",
+        "base": f"{base}, weights {card['base']['weights']}" if is_adapter else base,
+        "backbone": _shown(backbone),
+        "stage": f"{setting.get('stage', 'none')}{of_sft}, from {setting.get('start', 'the base')}",
+        "data": f"{source}: {record['n_rows']:,} rows",
+        "updates": "{n_steps:,} in {n_processes} process(es), {seconds:,.0f} s".format(**record),
         "boxes in": card.get("coordinate_space", "the space of the family"),
-        "asked": f"prompt {card['prompt']} in wording {card['wording']}, version {card['prompt_version']}",
-        "scored by": f"`{card.get('score_signature', 'not told')}`", "made from": facts["fingerprint"],
-        "made with": ", ".join(f"{key} {value}" for key, value in facts["made_with"]["packages"].items() if key in _TOLD),
-    }  # fmt: skip
-    departures = [
-        row
-        for row in facts["options"]
+        "asked": "prompt {prompt} in wording {wording}, version {prompt_version}".format(**card),
+        "scored by": f"`{card.get('score_signature', 'not told')}`",
+        "made from": record["fingerprint"],
+        "made with": ", ".join(f"{key} {packages[key]}" for key in packages if key in _PACKAGES),
+    }
+    options = (
+        (row["option"], row["value"], row["origin"])
+        for row in record["options"]
         if row["origin"] in ("profile", "run") or row["origin"].startswith("setting")
-    ]
-    parts = [
-        *head, "", f"# {name}", "", *_table("| | |", rows.items()), "", "Options that depart from the defaults:", "",
-        *_table("| option | value | origin |", ((row["option"], row["value"], row["origin"]) for row in departures)), "",
-        "## Scores", "", SCORES, NOT_SCORED, END, "", *([TESTBED_NOTE, ""] if source == "testbed" else []),
-        "## Use", "", "```", 'mcr predict --model DIR --image FILE --text "..."', "```", "", LIMITS,
-    ]  # fmt: skip
+    )
+    text = TEMPLATE.format(
+        name=name,
+        base=base,
+        library="peft" if is_adapter else "transformers",
+        facts=_table("| | |", facts.items()),
+        options=_table("| option | value | origin |", options),
+        scores=f"{SCORES}\n{NOT_SCORED}\n{END}",
+        note=f"{TESTBED_NOTE}\n\n" if source == "testbed" else "",
+    )
     with written_whole(folder / NAME) as file:
-        file.write("\n".join(parts) + "\n")
+        file.write(text)
     add_scores(run)
 
 
 def add_scores(run: RunFolder) -> None:
-    """Put what `results.csv` has of each setting into the README.md of its model."""
+    """Fill the scores of `results.csv` into the README.md of each setting's model."""
     if not run.results.is_file():
         return
-    rows = list(csv.DictReader(read_text(run.results).splitlines()))
+    results = list(csv.DictReader(read_text(run.results).splitlines()))
     for path in sorted(run.path.glob(f"settings/*/model/{NAME}")):
-        name = path.parents[1].name
-        found = [row for row in rows if row["setting"] == name and row["metric"] in METRICS]
-        text = read_text(path)
-        told = (
-            "\n".join(_table("| split | score | % | 95 % interval | n | signature |", map(_score, found)))
-            if found
-            else NOT_SCORED
-        )
-        filled = re.sub(
-            f"{SCORES}.*?{END}",
-            lambda _, told=told: f"{SCORES}\n{told}\n{END}",
-            text,
-            count=1,
-            flags=re.DOTALL,
-        )
-        if filled != text:
+        name, before = path.parents[1].name, read_text(path)
+        rows = [row for row in results if row["setting"] == name and row["metric"] in METRICS]
+        head = "| split | score | % | 95 % interval | n | signature |"
+        scores = f"{SCORES}\n{_table(head, map(_score, rows)) if rows else NOT_SCORED}\n{END}"
+        start, end = before.partition(SCORES)[0], before.partition(END)[2]
+        after = f"{start}{scores}{end}" if SCORES in before and END in before else before
+        if after != before:
             with written_whole(path) as file:
-                file.write(filled)
+                file.write(after)
 
 
-_TOLD = ("torch", "transformers", "trl", "peft")
+_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
 def _score(row: Mapping[str, str]) -> tuple[str, ...]:
     interval = f"{row['ci_low']} to {row['ci_high']}" if row["ci_low"] else ""
-    return (
-        row["split"],
-        METRICS[row["metric"]],
-        row["value"],
-        interval,
-        row["n"],
-        f"`{row['signature'].replace('|', ' ')}`",
-    )
-
-
-def _stage(facts: Mapping[str, Any]) -> str:
-    setting = facts["setting"]
-    rows = f" on {setting.get('rows', 'chains')}" if setting.get("stage") == "sft" else ""
-    return f"{setting.get('stage', 'none')}{rows}, from {setting.get('start', 'the base')}"
+    signature = f"`{row['signature'].replace('|', ' ')}`"
+    return row["split"], METRICS[row["metric"]], row["value"], interval, row["n"], signature
 
 
 def _shown(backbone: str) -> str:
-    """A backbone by its name; of a folder the last part, which means something elsewhere too."""
+    """The name of a backbone; of a folder the last part, since its path means nothing elsewhere."""
     return backbone if backbone in cards.SHIPPED or cards.is_hub_name(backbone) else Path(backbone).name
 
 
-def _table(head: str, rows: Iterable[Sequence[Any]]) -> list[str]:
-    rows = [[str(cell).replace("|", "·") for cell in row] for row in rows]
-    return [head, "|" + "---|" * (head.count("|") - 1), *(f"| {' | '.join(row)} |" for row in rows)]
+def _table(head: str, rows: Iterable[Sequence[Any]]) -> str:
+    lines = [" | ".join(str(cell).replace("|", "·") for cell in row) for row in rows]
+    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *(f"| {line} |" for line in lines)])

@@ -4,29 +4,24 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-TELL_EVERY_S = 10
-"""Without a terminal, a line of progress at most this often."""
+Progress = Callable[[str, int, int, dict[str, Any]], None]
+"""Called with (what is being done, how much is done, of how much, figures)."""
 
 
-def teller(
-    stream: TextIO, *, every_s: float = TELL_EVERY_S
-) -> Callable[[str, int, int, dict[str, Any]], None]:
-    """Tells progress: rewriting a line on a terminal, else a line at the start and the end of a thing and now
-    and then between.
+def teller(stream: TextIO, *, every_s: float = 10) -> Progress:
+    """Prints progress: one line that is rewritten on a terminal; elsewhere a line at the start and the end of
+    a task, and one at most every so many seconds between.
     """
-    last, what_before = time.monotonic(), ""
+    last_time, last_task = time.monotonic(), ""
 
-    def tell(what: str, done: int, of: int, figures: dict[str, Any]) -> None:
-        nonlocal last, what_before
+    def report(task: str, done: int, of: int, figures: dict[str, Any]) -> None:
+        nonlocal last_time, last_task
         is_terminal, now = stream.isatty(), time.monotonic()
-        if is_terminal or done == of or what != what_before or now - last > every_s:
-            last, what_before = now, what
-            shown = " ".join(
-                f"{name} {figures[name]:.3g}"
-                for name in ("loss", "reward", "kl", "truncated")
-                if figures.get(name) is not None
-            )
-            end = "\n" if done == of or not is_terminal else "\r"
-            print(f"{what} {done} of {of} {shown}".ljust(79 * is_terminal), end=end, file=stream, flush=True)
+        if is_terminal or done == of or task != last_task or now - last_time > every_s:
+            last_time, last_task = now, task
+            names = ("loss", "reward", "kl", "truncated")
+            shown = [f"{name} {figures[name]:.3g}" for name in names if figures.get(name) is not None]
+            text = f"{task} {done} of {of} {' '.join(shown)}".ljust(79 * is_terminal)
+            print(text, end="\n" if done == of or not is_terminal else "\r", file=stream, flush=True)
 
-    return tell
+    return report
