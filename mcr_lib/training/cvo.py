@@ -52,7 +52,7 @@ def train(
     loop.run(trainer, folder, checkpoint, options, progress)
     if trainer.accelerator.is_main_process:
         write_rollouts(folder, options)
-    loop.finish(trainer, replace(backbone, prompt=prompt), folder, start, options, card or {})
+    loop.save(trainer, replace(backbone, prompt=prompt), folder, start, options, card or {})
     return loop.report(trainer, rows, checks)
 
 

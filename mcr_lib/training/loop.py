@@ -1,7 +1,6 @@
 """What SFT and CVO share: rows as a dataset, LoRA, checkpoints and exact resume, curves, the finished model.
 
 checkpoints/     the newest two; a run continues from the newest complete one
-checks.json      what `preflight` returned
 log.jsonl        a row per update: step, n_steps, seconds, and the columns of `CURVES` that it has
 model/           the finished backbone, or its adapter alone; complete or absent
 """
@@ -10,7 +9,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils.notebook import NotebookProgressCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from mcr_lib.data.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.data.images import open_image
@@ -33,16 +31,9 @@ from mcr_lib.training import adapters, backbones, cards, families
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import Options, batch_shape
 
-NEARLY_FULL = 2**20  # free bytes below which a failed write is blamed on a full disk
-
-_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"  # renamed in transformers 5.2x
-_CHECKPOINTING = _NEW if _NEW in TrainingArguments.__dataclass_fields__ else _OLD
-
 Row = Mapping[str, Any]
 Rows = Sequence[Row]  # of `mrsi.sft_rows` or `mrsi.grpo_rows`
-
-Progress = Callable[[int, int, Mapping[str, float]], None] | None
-"""Called after each update with (updates so far, updates in all, row of the log)."""
+Progress = Callable[[int, int, Row], None] | None  # gets updates so far, updates in all, row of the log
 
 CURVES = {
     "loss": "loss", "mean_token_accuracy": "token_accuracy", "reward": "reward", "reward_std": "reward_std",
@@ -57,9 +48,8 @@ share of groups without spread in R; truncated the share of answers cut at the m
 """
 
 
-def dataset(rows: Iterable[Row]) -> Dataset:
+def dataset(rows: Rows) -> Dataset:
     """Rows as a dataset that opens their images when it is read, as stored: boxes refer to these pixels."""
-    rows = [dict(row) for row in rows]
     if not rows:
         problem = "there is no row to train on; the tweets of this setting's data are none"
         raise UserError(f"{problem}, or none of them has a usable image")
@@ -102,10 +92,8 @@ def _check_options(is_adapter: bool, options: Options) -> None:
         problem = "quantization=4bit leaves only LoRA to be trained"
         raise UserError(f"{problem}: set lora_rank, or quantization=none")
     if is_4bit and options.save == "merged":
-        problem = (
-            "quantization=4bit with save=merged: weights of 4 bits cannot take up an adapter without loss"
-        )
-        raise UserError(f"{problem}; take save=adapter")
+        problem = "weights of 4 bits cannot take up an adapter without loss"
+        raise UserError(f"quantization=4bit with save=merged: {problem}; take save=adapter")
     if is_adapter and is_full:
         problem = "lora_rank 0 (full fine-tuning) of a setting that starts from an adapter"
         raise UserError(f"{problem}; give the start save: merged")
@@ -113,9 +101,8 @@ def _check_options(is_adapter: bool, options: Options) -> None:
 
 def lora(options: Options, backbone: Backbone) -> LoraConfig | None:
     """The new adapter; `None` = full fine-tuning, or a model whose adapter is trained further."""
-    if not options.lora_rank or isinstance(backbone.model, PeftModel):
-        return None
-    return _lora_config(options, backbone.family)
+    is_new = options.lora_rank and not isinstance(backbone.model, PeftModel)
+    return _lora_config(options, backbone.family) if is_new else None
 
 
 def _lora_config(options: Options, family: str) -> LoraConfig:
@@ -128,6 +115,8 @@ def _lora_config(options: Options, family: str) -> LoraConfig:
 def arguments(options: Options, folder: Path, device: torch.device) -> dict[str, Any]:
     """Arguments of a trainer's configuration: the options, and those that do not change a result."""
     is_cpu = device.type == "cpu"
+    names = ("activation_checkpointing", "gradient_checkpointing")  # renamed in transformers 5.2x
+    checkpointing = next(name for name in names if name in TrainingArguments.__dataclass_fields__)
     per_device, accumulation = batch_shape(options, PartialState(cpu=is_cpu).num_processes)
     return {
         **options.for_trl(),
@@ -137,7 +126,7 @@ def arguments(options: Options, folder: Path, device: torch.device) -> dict[str,
         "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
         # only a vision tower without images goes unused
         "ddp_find_unused_parameters": options.train_vision and not options.gradient_checkpointing,
-        "average_tokens_across_devices": True, _CHECKPOINTING: options.gradient_checkpointing,
+        "average_tokens_across_devices": True, checkpointing: options.gradient_checkpointing,
     }  # fmt: skip
 
 
@@ -147,28 +136,25 @@ def on_one_gpu(config: TrainingArguments) -> TrainingArguments:
     return config
 
 
-def run(
-    trainer: Trainer, folder: Path, checkpoint: Path | None, options: Options, progress: Progress
-) -> None:
-    """Trains to the end, from a checkpoint where there is one, and writes `log.jsonl`."""
+def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, progress: Progress) -> None:
+    """Trains to the end, from the checkpoint `resume` where there is one, and writes `log.jsonl`."""
     _check_whole(trainer)
-    _check_lora(trainer.model)
-    if (
-        trainer.args.fp16
-    ):  # whose gradient scaler refuses bfloat16, to which TRL casts a 4-bit model's adapter
+    if hasattr(trainer.model, "peft_config"):
+        _check_lora(trainer.model)
+    if trainer.args.fp16:  # its gradient scaler refuses bfloat16, TRL's choice for a 4-bit model's adapter
         for parameter in trainer.model.parameters():
-            parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     _check_room(folder, trainer.model, is_whole=not (options.lora_rank and options.save == "adapter"))
-    for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
-        trainer.remove_callback(callback)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Curves(folder, progress))
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
         remedy = "lower per_device_batch_size, which leaves the result as it is"
         raise UserError(f"the GPU's memory is full; {remedy}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        if shutil.disk_usage(folder).free > NEARLY_FULL:
+        if shutil.disk_usage(folder).free > 2**20:  # with less, the failure is blamed on a full disk
             raise
         remedy = "make room, and the same command goes on from the newest checkpoint"
         raise UserError(f"the disk of {folder} is full; {remedy}") from error
@@ -182,9 +168,7 @@ def note(folder: Path, checks: Row, *, is_new: bool = True) -> None:
         write_json(path, {**before, **checks})
 
 
-def finish(
-    trainer: Trainer, backbone: Backbone, folder: Path, start: str, options: Options, card: Row
-) -> None:
+def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options: Options, card: Row) -> None:
     """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
@@ -281,8 +265,6 @@ def _check_whole(trainer: Trainer) -> None:
 
 
 def _check_lora(model: torch.nn.Module) -> None:
-    if not hasattr(model, "peft_config"):
-        return
     adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
     n_layers = model.config.get_text_config().num_hidden_layers
     n_expected = families.lora_modules(model.config.model_type, n_layers)

@@ -1,18 +1,6 @@
 """How much memory a GPU needs, estimated from shapes; never compared with a run on a GPU.
 
-    always     weights          parameters x bytes; 4 bits: `FOUR_BITS` per parameter of the language model's
-                                linear layers, and the bytes of `weights` for the rest
-               what is trained  LoRA: 16 bytes per parameter (float32: value, gradient, two moments of AdamW)
-                                in full: 3 x bytes of the weights (gradient, two moments); GRPO's KL adds the
-                                weights once more
-    an update  activations      rows x tokens x (layers x hidden + one layer's values), with gradient
-                                checkpointing; else rows x tokens x layers x a layer's values
-               logits           rows x tokens x vocabulary x (bytes + 8): as float32, with a gradient
-    a rollout  keys and values  rows x tokens x layers x 2 x kv heads x head size x bytes
-               prompt's pass    rows x prompt tokens x (3 x intermediate + 4 x hidden) x bytes, one layer
-
-A layer stores about 8 x hidden + 3 x (queries + keys) + 4 x intermediate values per token. Of an update and a
-rollout the larger counts. A rollout generates a process's whole share of an update at once, as TRL does.
+Weights and what is trained are always there; of an update and a rollout the larger counts.
 """
 
 from collections.abc import Mapping
@@ -67,7 +55,7 @@ class Shape:
         return self.n_linear * FOUR_BITS + (self.n_parameters - self.n_linear) * BYTES[dtype]
 
     def rollout(self, rows: int, prompt_tokens: int, completion_tokens: int, dtype: str) -> float:
-        """Bytes of generating `rows` answers at once."""
+        """Bytes of generating `rows` answers at once: keys and values, and the prompts in one layer."""
         keys_and_values = (prompt_tokens + completion_tokens) * self.n_layers * 2 * self.keys
         prompt_pass = prompt_tokens * (3 * self.intermediate + 4 * self.hidden)
         return float(rows * (keys_and_values + prompt_pass) * BYTES[dtype])
@@ -102,18 +90,20 @@ def of_stage(
     size = 2 if options.bf16 or options.fp16 else BYTES[options.weights]
     tokens = prompt_tokens + completion_tokens
     is_cvo = isinstance(options, CvoOptions)
+    # values that a layer stores per token, about; with gradient checkpointing the others store their input
     layer = 8 * shape.hidden + 3 * (shape.queries + shape.keys) + 4 * shape.intermediate
     others = shape.n_layers * shape.hidden if options.gradient_checkpointing else (shape.n_layers - 1) * layer
-    predicted = completion_tokens if is_cvo else tokens
-    update = rows * (tokens * (others + layer) * size + predicted * shape.vocabulary * (size + 8))
+    logits = completion_tokens if is_cvo else tokens  # as float32, with a gradient
+    update = rows * (tokens * (others + layer) * size + logits * shape.vocabulary * (size + 8))
     rollout = 0.0
     if is_cvo and not options.use_vllm:
-        sampled = options.batch_size // n_processes
+        sampled = options.batch_size // n_processes  # at once, as TRL does
         rollout = shape.rollout(sampled, prompt_tokens, completion_tokens, options.weights)
     weights = shape.weights(options.weights, options.quantization)
-    copies = 3 + (is_cvo and options.beta > 0)
-    trained = 16.0 * shape.n_lora(options.lora_rank) if options.lora_rank else copies * weights
-    return Estimate(weights, trained, update, rollout)
+    if options.lora_rank:  # in float32: value, gradient, two moments of AdamW
+        return Estimate(weights, 16.0 * shape.n_lora(options.lora_rank), update, rollout)
+    copies = 3 + (is_cvo and options.beta > 0)  # gradient, two moments; the reference of KL
+    return Estimate(weights, copies * weights, update, rollout)
 
 
 def of_answers(

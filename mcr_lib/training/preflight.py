@@ -23,19 +23,16 @@ from mcr_lib.yardsticks import perfect
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
+Model = Backbone | Outline
 
-N_OPENED = 8  # rows, evenly spread, whose images are processed; of the others only the sizes are read
 
-
-def check_rows(
-    backbone: Backbone | Outline, rows: Rows, *, max_completion_length: int | None = None
-) -> dict[str, int]:
+def check_rows(backbone: Model, rows: Rows, *, max_completion_length: int | None = None) -> dict[str, int]:
     """Image tokens equal image features, a completion continues its prompt's ids, and the longest row fits.
 
     `max_completion_length` is of rows without a completion. Returns `longest_prompt`, `longest_completion`,
     `longest` (together), `limit` of the model, and `images_opened`.
     """
-    n_opened = min(N_OPENED, len(rows))
+    n_opened = min(8, len(rows))  # evenly spread; of the other rows only the sizes of images are read
     for k in range(n_opened):
         _check_image_tokens(backbone, rows[k * len(rows) // n_opened])
     prompts = [_prompt_length(backbone, row) for row in rows]
@@ -62,11 +59,10 @@ def check_gold(backbone: Backbone, rows: Rows, options: CvoOptions) -> dict[str,
         space = box_format(row["family"]).space
         gold = rewards.written_gold(example, space, model_size=size and tuple(size))
         texts.append(write_answer(perfect(gold), constraints=gold.constraints))
-    columns = _reward_columns(rows)
-    for function in rewards.grpo_reward_functions(sigma=options.sigma, count_rule=options.count_rule):
-        for row, value in zip(rows, function(completions=texts, **columns), strict=True):
+    for reward, values in _scores(rows, texts, sigma=options.sigma, count_rule=options.count_rule).items():
+        for row, value in zip(rows, values, strict=True):
             if value not in (1.0, None):
-                problem = f"the gold answer to tweet {row['id']} earns {value:.2f} of {function.__name__}"
+                problem = f"the gold answer to tweet {row['id']} earns {value:.2f} of {reward}"
                 raise UserError(f"{problem}; its annotation is broken")
     longest = max(map(len, backbone.processor.tokenizer(texts)["input_ids"]))
     limit = options.max_completion_length
@@ -90,30 +86,28 @@ def check_groups(backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt:
         backbone, [row["prompt"] for row in chosen], images, max_new_tokens=options.max_completion_length,
         temperature=options.temperature, top_p=options.top_p,
     )  # fmt: skip
-    columns = _reward_columns(chosen)
-    functions = rewards.grpo_reward_functions(**options.rewarding(prompt))
-    values = zip(*(function(completions=answers, **columns) for function in functions), strict=True)
+    values = zip(*_scores(chosen, answers, **options.rewarding(prompt)).values(), strict=True)
     totals = [rewards.Rewards(*each).total(options.reward_weights) for each in values]
     n_equal = sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size))
     mean = sum(totals) / (n * size)
     if n_equal == n:
         problem = f"all {n} sampled groups of {size} answers are equal in reward (mean {mean:.2f})"
-        remedy = (
-            "fine-tune the start for longer, or raise the temperature (check_groups=0 leaves this check out)"
-        )
-        raise UserError(f"{problem}, so there is nothing to learn; {remedy}")
+        advice = "there is nothing to learn; fine-tune the start for longer, or raise the temperature"
+        raise UserError(f"{problem}, so {advice} (check_groups=0 leaves this check out)")
     return {"groups_sampled": n, "equal_groups": n_equal, "mean_reward": round(mean, 4)}
 
 
-def _reward_columns(rows: Rows) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
+def _scores(rows: Rows, answers: list[str], **rewarding: Any) -> dict[str, list[float | None]]:
+    columns = {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
+    functions = rewards.grpo_reward_functions(**rewarding)
+    return {function.__name__: function(completions=answers, **columns) for function in functions}
 
 
-def _text(backbone: Backbone | Outline, row: Row) -> str:
+def _text(backbone: Model, row: Row) -> str:
     return backbone.processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
 
 
-def _prompt_length(backbone: Backbone | Outline, row: Row) -> int:
+def _prompt_length(backbone: Model, row: Row) -> int:
     """Tokens of a prompt, the one token of each image replaced by as many as its size gives."""
     images = backbone.processor.image_processor
     sizes = map(image_size, row["images"])
@@ -122,7 +116,7 @@ def _prompt_length(backbone: Backbone | Outline, row: Row) -> int:
     return n_text + sum(n // images.merge_size**2 - 1 for n in patches)
 
 
-def _completion_lengths(backbone: Backbone | Outline, rows: Rows) -> list[int]:
+def _completion_lengths(backbone: Model, rows: Rows) -> list[int]:
     """Tokens of each completion that the loss counts, its end included."""
     processor, lengths = backbone.processor, []
     before = [_text(backbone, row) for row in rows]
@@ -141,7 +135,7 @@ def _completion_lengths(backbone: Backbone | Outline, rows: Rows) -> list[int]:
     return lengths
 
 
-def _check_image_tokens(backbone: Backbone | Outline, row: Row) -> None:
+def _check_image_tokens(backbone: Model, row: Row) -> None:
     images = [open_image(path) for path in row["images"]] or None
     inputs = backbone.processor(text=[_text(backbone, row)], images=images, return_tensors="pt")
     n_tokens = int((inputs["input_ids"] == backbone.config.image_token_id).sum())

@@ -35,7 +35,7 @@ def train(
     loop.note(folder, checks)
     trainer = make_trainer(backbone, rows, folder, options)
     loop.run(trainer, folder, checkpoint, options, progress)
-    loop.finish(trainer, replace(backbone, prompt=prompt), folder, start, options, card or {})
+    loop.save(trainer, replace(backbone, prompt=prompt), folder, start, options, card or {})
     return loop.report(trainer, rows, checks)
 
 
