@@ -35,7 +35,7 @@ def train(
     prompt: prompts.Kind,
     device: str | None = None,
     progress: loop.Progress = None,
-    card: Mapping[str, Any] | None = None,
+    card: loop.Map | None = None,
 ) -> dict[str, Any]:
     """Trains a backbone by GRPO on rows of `mrsi.grpo_rows`; arguments and report as of `sft.train`.
 

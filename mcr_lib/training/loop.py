@@ -31,9 +31,9 @@ from mcr_lib.training import adapters, backbones, cards, families
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import Options, batch_shape
 
-Row = Mapping[str, Any]
-Rows = Sequence[Row]  # of `mrsi.sft_rows` or `mrsi.grpo_rows`
-Progress = Callable[[int, int, Row], None] | None  # gets updates so far, updates in all, row of the log
+Map = Mapping[str, Any]
+Rows = Sequence[Map]  # of `mrsi.sft_rows` or `mrsi.grpo_rows`
+Progress = Callable[[int, int, Map], None] | None  # gets updates so far, updates in all, row of the log
 
 CURVES = {
     "loss": "loss", "mean_token_accuracy": "token_accuracy", "reward": "reward", "reward_std": "reward_std",
@@ -160,7 +160,7 @@ def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, p
         raise UserError(f"the disk of {folder} is full; {remedy}") from error
 
 
-def note(folder: Path, checks: Row, *, is_new: bool = True) -> None:
+def note(folder: Path, checks: Map, *, is_new: bool = True) -> None:
     """Writes `checks.json` from the main process; a run that continues keeps earlier keys."""
     path = folder / "checks.json"
     if PartialState().is_main_process:
@@ -168,7 +168,7 @@ def note(folder: Path, checks: Row, *, is_new: bool = True) -> None:
         write_json(path, {**before, **checks})
 
 
-def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options: Options, card: Row) -> None:
+def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options: Options, card: Map) -> None:
     """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
@@ -185,7 +185,7 @@ def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options
     trainer.accelerator.wait_for_everyone()
 
 
-def report(trainer: Trainer, rows: Rows, checks: Row) -> dict[str, Any]:
+def report(trainer: Trainer, rows: Rows, checks: Map) -> dict[str, Any]:
     """Updates, rows, checks, and peak memory of the process, and of the GPU where there is one, in MB."""
     facts = {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks}
     with suppress(ImportError):  # Windows
@@ -214,7 +214,7 @@ class _Curves(TrainerCallback):
             write_jsonl(self.path, rows, kind="log")
         self.last = monotonic()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Row, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Map, **_: Any) -> None:
         """Appends the row of an update."""
         if not state.is_world_process_zero or "loss" not in logs:
             return
@@ -258,10 +258,9 @@ def _is_complete(checkpoint: Path) -> bool:
 def _check_whole(trainer: Trainer) -> None:
     plugin = trainer.accelerator.state.deepspeed_plugin
     if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-        raise UserError(
-            "FSDP and ZeRO-3 cut the weights over the processes, and models are saved here by one that has "
-            "them whole; take notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
-        )
+        problem = "cut the weights over the processes, and models are saved here by one that has them whole"
+        remedy = "take notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
+        raise UserError(f"FSDP and ZeRO-3 {problem}; {remedy}")
 
 
 def _check_lora(model: torch.nn.Module) -> None:

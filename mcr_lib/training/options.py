@@ -1,8 +1,8 @@
 """Every option that changes a training result: value, origin and reason; names are TRL's, except `OURS`.
 
-None is left to a default of TRL, which differ from ms-swift's, with which the paper was trained, and change
-between releases. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (its documented default), "TRL" (its
-default in 1.16) or "ours".
+Nothing is left to TRL's own defaults: they change between releases, and differ from ms-swift's, with which
+the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (its documented default), "TRL"
+(its default in 1.16) or "ours".
 """
 
 from collections.abc import Mapping
@@ -191,7 +191,7 @@ def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options
 
 
 def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
-    """Rows per process at a time, and accumulation steps; 12 rows, at most 8 at a time, are 6 and 2 steps."""
+    """Rows per process at a time, and accumulation steps: over all processes they make up `batch_size`."""
     per_process, rest = divmod(options.batch_size, n_processes)
     if rest or not per_process:
         shares = f"batch_size {options.batch_size} cannot be shared by {n_processes} processes"

@@ -1,6 +1,5 @@
 """MRSI's training: supervised fine-tuning on answers or chains, as a thin set-up of TRL's SFTTrainer."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def train(
     prompt: prompts.Kind,
     device: str | None = None,
     progress: loop.Progress = None,
-    card: Mapping[str, Any] | None = None,
+    card: loop.Map | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes a backbone on rows of `mrsi.sft_rows` and returns `loop.report`.
 
