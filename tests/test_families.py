@@ -496,7 +496,7 @@ def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path, m
     )
     found = []
     for trainer.args.fp16 in (False, True):
-        loop.run(trainer, tmp_path, None, options, curves=sft.CURVES, progress=None)
+        loop.run(trainer, tmp_path, None, options, None)
     assert found == [{torch.bfloat16}, {torch.float32}]
 
 

@@ -1,17 +1,15 @@
 """What SFT and CVO share: rows as a dataset, LoRA, checkpoints and exact resume, curves, the finished model.
 
-A training folder holds
-
-    checkpoints/     the newest two; a run continues from the newest complete one
-    log.jsonl        a row per update (columns: `sft.CURVES`, `cvo.CURVES`)
-    model/           the finished backbone, or its adapter alone; complete or absent
+checkpoints/     the newest two; a run continues from the newest complete one
+log.jsonl        a row per update: step, n_steps, seconds, and the columns of `CURVES` that it has
+model/           the finished backbone, or its adapter alone; complete or absent
 """
 
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,52 +21,45 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils.notebook import NotebookProgressCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from mcr_lib.data.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
+from mcr_lib.rewards import NAMES
 from mcr_lib.training import adapters, backbones, cards, families
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import Options, batch_shape
 
-NEARLY_FULL = 2**20
-"""Free bytes below which a failed write is blamed on a full disk."""
+Map = Mapping[str, Any]
+Rows = Sequence[Map]  # of `mrsi.sft_rows` or `mrsi.grpo_rows`
+Progress = Callable[[int, int, Map], None] | None  # gets updates so far, updates in all, row of the log
 
-_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"  # renamed in transformers 5.2x
-_CHECKPOINTING = _NEW if _NEW in TrainingArguments.__dataclass_fields__ else _OLD
+CURVES = {
+    "loss": "loss", "mean_token_accuracy": "token_accuracy", "reward": "reward", "reward_std": "reward_std",
+    **{f"rewards/reward_{name}/{kind}": f"{name}_{kind}" for name in NAMES for kind in ("mean", "std")},
+    "frac_reward_zero_std": "equal_groups", "completions/clipped_ratio": "truncated",
+    "completions/mean_length": "length", "kl": "kl", "entropy": "entropy",
+    "clip_ratio/region_mean": "clipped", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+    "epoch": "epoch",
+}  # fmt: skip
+"""TRL's name -> ours. SFT's loss, kl and entropy in nats per token; reward is R = Σ λ_k R_k; equal_groups the
+share of groups without spread in R; truncated the share of answers cut at the most tokens; length in tokens.
+"""
 
-Rows = Sequence[Mapping[str, Any]]
-"""Training rows of `mrsi.sft_rows` or `mrsi.grpo_rows`."""
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
-"""Called after each update with (updates so far, updates in all, row of the log)."""
-
-
-def dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Rows as a dataset that opens their images when it is read.
-
-    Images are used as stored, without EXIF rotation: boxes refer to these pixels.
-
-    Raises:
-        UserError: there is no row, or only some rows have an image, which GRPO cannot batch.
-    """
-    rows = [dict(row) for row in rows]
+def dataset(rows: Rows) -> Dataset:
+    """Rows as a dataset that opens their images when it is read, as stored: boxes refer to these pixels."""
     if not rows:
-        raise UserError(
-            "there is no row to train on; the tweets of this setting's data are none, or none of them has a "
-            "usable image"
-        )
+        problem = "there is no row to train on; the tweets of this setting's data are none"
+        raise UserError(f"{problem}, or none of them has a usable image")
     without = [row["id"] for row in rows if not row["images"]]
-    if without and len(without) < len(rows):
+    if 0 < len(without) < len(rows):  # which GRPO cannot batch
         count = f"{len(without)} of {len(rows)} rows have no image (the first is {without[0]})"
         raise UserError(f"{count}; bad_images=skip leaves them out")
-    return Dataset.from_list(rows).with_transform(_with_images)
-
-
-def _with_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {**batch, "images": [[open_image(path) for path in paths] for paths in batch["images"]]}
+    return Dataset.from_list(rows).with_transform(
+        lambda batch: {**batch, "images": [[open_image(path) for path in paths] for paths in batch["images"]]}
+    )
 
 
 def started(start: str, folder: Path, options: Options, device: str | None) -> tuple[Backbone, Path | None]:
@@ -76,20 +67,17 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
 
     In full fine-tuning the weights are loaded from the checkpoint here: the trainer's own loader skips them
     with a warning. An adapter to start from is trained further.
-
-    Raises:
-        UserError: the model cannot be loaded, or trained with these options.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     is_adapter = adapters.is_adapter(start)
     _check_options(is_adapter, options)
     checkpoint = newest_complete(folder / "checkpoints")
-    weights = checkpoint if checkpoint is not None and not options.lora_rank else None
     own = str(PartialState().device)  # each process its own GPU
     place = own if device is None or own.startswith(device) else device  # `load` refuses a missing device
-    train_as = _lora_config(options, cards.card(start)["family"]) if is_adapter else None
     backbone = backbones.load(
-        start, device=place, dtype=getattr(torch, options.weights), weights=weights,
-        quantization=options.quantization, pixels=options.pixels, train_as=train_as,
+        start, device=place, dtype=getattr(torch, options.weights), quantization=options.quantization,
+        pixels=options.pixels, weights=None if options.lora_rank else checkpoint,
+        train_as=_lora_config(options, cards.card(start)["family"]) if is_adapter else None,
     )  # fmt: skip
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
@@ -98,11 +86,23 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     return backbone, checkpoint
 
 
+def _check_options(is_adapter: bool, options: Options) -> None:
+    is_4bit, is_full = options.quantization == "4bit", not options.lora_rank
+    if is_4bit and is_full:
+        problem = "quantization=4bit leaves only LoRA to be trained"
+        raise UserError(f"{problem}: set lora_rank, or quantization=none")
+    if is_4bit and options.save == "merged":
+        problem = "weights of 4 bits cannot take up an adapter without loss"
+        raise UserError(f"quantization=4bit with save=merged: {problem}; take save=adapter")
+    if is_adapter and is_full:
+        problem = "lora_rank 0 (full fine-tuning) of a setting that starts from an adapter"
+        raise UserError(f"{problem}; give the start save: merged")
+
+
 def lora(options: Options, backbone: Backbone) -> LoraConfig | None:
     """The new adapter; `None` = full fine-tuning, or a model whose adapter is trained further."""
-    if not options.lora_rank or isinstance(backbone.model, PeftModel):
-        return None
-    return _lora_config(options, backbone.family)
+    is_new = options.lora_rank and not isinstance(backbone.model, PeftModel)
+    return _lora_config(options, backbone.family) if is_new else None
 
 
 def _lora_config(options: Options, family: str) -> LoraConfig:
@@ -112,30 +112,11 @@ def _lora_config(options: Options, family: str) -> LoraConfig:
     )  # fmt: skip
 
 
-def _check_options(is_adapter: bool, options: Options) -> None:
-    if options.quantization == "4bit" and not options.lora_rank:
-        raise UserError(
-            "quantization=4bit leaves only LoRA to be trained: set lora_rank, or quantization=none"
-        )
-    if options.quantization == "4bit" and options.save == "merged":
-        raise UserError(
-            "quantization=4bit with save=merged: weights of 4 bits cannot take up an adapter without loss; "
-            "take save=adapter"
-        )
-    if is_adapter and not options.lora_rank:
-        raise UserError(
-            "lora_rank 0 (full fine-tuning) of a setting that starts from an adapter; give the start save: "
-            "merged"
-        )
-
-
 def arguments(options: Options, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Arguments of a trainer's configuration: the options, and those that do not change a result.
-
-    Raises:
-        UserError: a batch that the processes cannot share evenly.
-    """
+    """Arguments of a trainer's configuration: the options, and those that do not change a result."""
     is_cpu = device.type == "cpu"
+    names = ("activation_checkpointing", "gradient_checkpointing")  # renamed in transformers 5.2x
+    checkpointing = next(name for name in names if name in TrainingArguments.__dataclass_fields__)
     per_device, accumulation = batch_shape(options, PartialState(cpu=is_cpu).num_processes)
     return {
         **options.for_trl(),
@@ -145,81 +126,56 @@ def arguments(options: Options, folder: Path, device: torch.device) -> dict[str,
         "use_cpu": is_cpu, "dataloader_pin_memory": not is_cpu, "remove_unused_columns": False,
         # only a vision tower without images goes unused
         "ddp_find_unused_parameters": options.train_vision and not options.gradient_checkpointing,
-        "average_tokens_across_devices": True, _CHECKPOINTING: options.gradient_checkpointing,
+        "average_tokens_across_devices": True, checkpointing: options.gradient_checkpointing,
     }  # fmt: skip
 
 
 def on_one_gpu(config: TrainingArguments) -> TrainingArguments:
-    """The configuration with this process's own GPU alone.
-
-    Where transformers sees several and no launcher, it would wrap the model in DataParallel and multiply the
-    batch by their number.
-    """
+    """The configuration with one GPU: of several, transformers would use all, each with a whole batch."""
     config._n_gpu = min(config.n_gpu, 1)
     return config
 
 
-def run(
-    trainer: Trainer,
-    folder: Path,
-    checkpoint: Path | None,
-    options: Options,
-    *,
-    curves: Mapping[str, str],
-    progress: Progress | None,
-) -> None:
-    """Trains to the end, from a checkpoint where there is one, and writes `log.jsonl`.
-
-    Raises:
-        UserError: no room for two more checkpoints, the disk or the GPU's memory is full, or weights that are
-            cut over processes.
-    """
+def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, progress: Progress) -> None:
+    """Trains to the end, from the checkpoint `resume` where there is one, and writes `log.jsonl`."""
     _check_whole(trainer)
-    _check_lora(trainer.model)
-    if trainer.args.fp16:
-        _adapter_in_float32(trainer.model)
-    _check_room(folder, trainer.model, is_whole=not _saves_adapter(options))
-    for callback in (PrinterCallback, ProgressCallback, NotebookProgressCallback):
-        trainer.remove_callback(callback)
-    trainer.add_callback(_Curves(folder / "log.jsonl", curves, progress))
+    if hasattr(trainer.model, "peft_config"):
+        _check_lora(trainer.model)
+    if trainer.args.fp16:  # its gradient scaler refuses bfloat16, TRL's choice for a 4-bit model's adapter
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    _check_room(folder, trainer.model, is_whole=not (options.lora_rank and options.save == "adapter"))
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Curves(folder, progress))
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            "the GPU's memory is full; lower per_device_batch_size, which leaves the result as it is"
-        ) from error
+        remedy = "lower per_device_batch_size, which leaves the result as it is"
+        raise UserError(f"the GPU's memory is full; {remedy}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        if shutil.disk_usage(folder).free > NEARLY_FULL:
+        if shutil.disk_usage(folder).free > 2**20:  # with less, the failure is blamed on a full disk
             raise
-        raise UserError(
-            f"the disk of {folder} is full; make room, and the same command goes on from the newest "
-            "checkpoint"
-        ) from error
+        remedy = "make room, and the same command goes on from the newest checkpoint"
+        raise UserError(f"the disk of {folder} is full; {remedy}") from error
 
 
-def note(path: Path, values: Mapping[str, Any], *, is_new: bool = True) -> None:
-    """Writes values as JSON from the main process; a run that continues keeps earlier keys."""
+def note(folder: Path, checks: Map, *, is_new: bool = True) -> None:
+    """Writes `checks.json` from the main process; a run that continues keeps earlier keys."""
+    path = folder / "checks.json"
     if PartialState().is_main_process:
         before = {} if is_new or not path.is_file() else json.loads(read_text(path))
-        write_json(path, {**before, **values})
+        write_json(path, {**before, **checks})
 
 
-def finish(
-    trainer: Trainer,
-    backbone: Backbone,
-    folder: Path,
-    *,
-    start: str,
-    options: Options,
-    card: Mapping[str, Any],
-) -> None:
+def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options: Options, card: Map) -> None:
     """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)
         part = folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
-        if _saves_adapter(options):
+        if options.lora_rank and options.save == "adapter":
             backbones.save_adapter(replace(backbone, model=model), part, start=start, **card)
         else:
             whole = model.merge_and_unload(adapter_names=["default"]) if options.lora_rank else model
@@ -229,30 +185,23 @@ def finish(
     trainer.accelerator.wait_for_everyone()
 
 
-def report(trainer: Trainer, rows: Rows, checks: Mapping[str, Any]) -> dict[str, Any]:
-    """Report of a finished training: updates, rows, checks, peak memory."""
-    counts = {"n_steps": trainer.state.global_step, "n_rows": len(rows)}
-    return {**counts, "checks": checks, **peak_memory_mb()}
-
-
-def peak_memory_mb() -> dict[str, float]:
-    """Peak memory of this process, where the system reports it, and of the GPU, where there is one, in MB."""
-    peak = {}
+def report(trainer: Trainer, rows: Rows, checks: Map) -> dict[str, Any]:
+    """Updates, rows, checks, and peak memory of the process, and of the GPU where there is one, in MB."""
+    facts = {"n_steps": trainer.state.global_step, "n_rows": len(rows), "checks": checks}
     with suppress(ImportError):  # Windows
         import resource
 
-        peak["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     if torch.cuda.is_available():
-        peak["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return peak
+        facts["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return facts
 
 
 class _Curves(TrainerCallback):
     """Writes the log: a row per update, flushed before the checkpoint that follows it."""
 
-    def __init__(self, path: Path, names: Mapping[str, str], progress: Progress | None) -> None:
-        self.path, self.names, self.progress = path, names, progress
-        self.last = monotonic()
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self.path, self.progress = folder / "log.jsonl", progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keeps the rows up to the checkpoint; later ones will be written again."""
@@ -265,12 +214,12 @@ class _Curves(TrainerCallback):
             write_jsonl(self.path, rows, kind="log")
         self.last = monotonic()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Map, **_: Any) -> None:
         """Appends the row of an update."""
         if not state.is_world_process_zero or "loss" not in logs:
             return
         row = {"step": state.global_step, "n_steps": state.max_steps}
-        row |= {ours: logs[theirs] for theirs, ours in self.names.items() if theirs in logs}
+        row |= {ours: logs[theirs] for theirs, ours in CURVES.items() if theirs in logs}
         now = monotonic()
         row["seconds"], self.last = round(now - self.last, 3), now
         with self.path.open("a", encoding="utf-8") as file:
@@ -279,19 +228,15 @@ class _Curves(TrainerCallback):
             self.progress(state.global_step, state.max_steps, row)
 
 
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of a training folder's log.
-
-    Raises:
-        UserError: there is none, or it is of another version.
-    """
-    return [row for _, row in read_jsonl(Path(folder) / "log.jsonl", kind="log")[1]]
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a training folder's log."""
+    return [row for _, row in read_jsonl(folder / "log.jsonl", kind="log")[1]]
 
 
 def newest_complete(checkpoints: Path) -> Path | None:
     """The newest checkpoint that was written to its end; a kill may leave an incomplete one."""
     by_step = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    return next((path for path in reversed(by_step) if _is_complete(path)), None)
+    return next(filter(_is_complete, reversed(by_step)), None)
 
 
 def _is_complete(checkpoint: Path) -> bool:
@@ -313,31 +258,17 @@ def _is_complete(checkpoint: Path) -> bool:
 def _check_whole(trainer: Trainer) -> None:
     plugin = trainer.accelerator.state.deepspeed_plugin
     if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-        raise UserError(
-            "FSDP and ZeRO-3 cut the weights over the processes, and models are saved here by one that has "
-            "them whole; take notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
-        )
+        problem = "cut the weights over the processes, and models are saved here by one that has them whole"
+        remedy = "take notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
+        raise UserError(f"FSDP and ZeRO-3 {problem}; {remedy}")
 
 
 def _check_lora(model: torch.nn.Module) -> None:
-    if not hasattr(model, "peft_config"):
-        return
     adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
     n_layers = model.config.get_text_config().num_hidden_layers
     n_expected = families.lora_modules(model.config.model_type, n_layers)
     assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
     assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
-
-
-def _adapter_in_float32(model: torch.nn.Module) -> None:
-    """Undoes TRL's cast of a 4-bit model's adapter to bfloat16, which float16's gradient scaler refuses."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-
-
-def _saves_adapter(options: Options) -> bool:
-    return options.lora_rank > 0 and options.save == "adapter"
 
 
 def _check_room(folder: Path, model: torch.nn.Module, *, is_whole: bool = True) -> None:
@@ -348,7 +279,6 @@ def _check_room(folder: Path, model: torch.nn.Module, *, is_whole: bool = True) 
     needed = 3 * (saved + 2 * trained) + (weights if is_whole else trained)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        sizes_mb = f"{needed / 2**20:,.0f} MB needed, {free / 2**20:,.0f} MB free"
-        raise UserError(
-            f"no room in {folder} for checkpoints and model: about {sizes_mb}; choose another disk with --out"
-        )
+        problem = f"no room in {folder} for checkpoints and model"
+        sizes_mb = f"about {needed / 2**20:,.0f} MB needed, {free / 2**20:,.0f} MB free"
+        raise UserError(f"{problem}: {sizes_mb}; choose another disk with --out")

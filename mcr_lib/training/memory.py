@@ -1,44 +1,22 @@
-"""How much memory a GPU needs, estimated from shapes before anything is loaded. An estimate, not a
-measurement: library overhead is guessed (`OVERHEAD`), and nothing here has been compared with a run on a GPU.
+"""How much memory a GPU needs, estimated from shapes; never compared with a run on a GPU.
 
-    always     weights          parameters x bytes; 4 bits: 0.516 bytes per parameter of the language model's
-                                linear layers (NF4, its scales quantised once more), 2 of the rest
-               what is trained  LoRA: 16 bytes per parameter (float32: value, gradient, two moments of AdamW)
-                                in full: 3 x bytes of the weights (gradient, two moments); GRPO's KL adds the
-                                weights once more
-    an update  activations      rows x tokens x (layers x hidden + one layer's values), with gradient
-                                checkpointing; else rows x tokens x layers x a layer's values
-               logits           rows x tokens x vocabulary x (bytes + 8): as float32, with a gradient
-    a rollout  keys and values  rows x tokens x layers x 2 x kv heads x head size x bytes
-               prompt's pass    rows x prompt tokens x (3 x intermediate + 4 x hidden) x bytes, one layer at a
-                                time
-
-A layer stores about 8 x hidden + 3 x (queries + keys) + 4 x intermediate values per token. An update and a
-rollout do not happen at once, so the larger counts. A rollout generates all rows of a process's share of an
-update (`batch_size / n_processes`) at once, as TRL does.
+Weights and what is trained are always there; of an update and a rollout the larger counts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from mcr_lib.training.options import CvoOptions, Options, batch_shape
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-FOUR_BITS = 0.516
-"""Bytes of a parameter in NF4 with its scales quantised once more (QLoRA: 4 + 0.127 bits)."""
-
-OVERHEAD = (1.0e9, 1.1)
-"""CUDA's own (bytes), and a factor for fragmentation; ours, a guess."""
+FOUR_BITS = 0.516  # bytes per parameter in NF4 with its scales quantised once more (QLoRA: 4 + 0.127 bits)
+CUDA_BYTES, FRAGMENTATION = 1.0e9, 1.1  # added, and a factor; ours, a guess
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model that its memory depends on.
-
-    Args:
-        n_parameters: in all, a tied output layer counted once.
-    """
+    """The sizes of a model that its memory depends on; `n_parameters` counts a tied output layer once."""
 
     n_parameters: int
     hidden: int
@@ -66,14 +44,21 @@ class Shape:
         return self.n_layers * (attention + 3 * self.hidden * self.intermediate)
 
     def n_lora(self, rank: int) -> int:
-        """Parameters of a LoRA on these layers: rank x (inputs + outputs) of each.
-
-        Example:
-            >>> Shape(0, 3584, 18_944, 28, 3584, 512, 0).n_lora(16)  # Qwen2.5-VL-7B
-            40370176
-        """
+        """Parameters of a LoRA on these layers: rank x (inputs + outputs) of each."""
         attention = 2 * (self.hidden + self.queries) + 2 * (self.hidden + self.keys)
         return rank * self.n_layers * (attention + 3 * (self.hidden + self.intermediate))
+
+    def weights(self, dtype: str, quantization: str) -> float:
+        """Bytes of the weights as loaded."""
+        if quantization == "none":
+            return float(self.n_parameters * BYTES[dtype])
+        return self.n_linear * FOUR_BITS + (self.n_parameters - self.n_linear) * BYTES[dtype]
+
+    def rollout(self, rows: int, prompt_tokens: int, completion_tokens: int, dtype: str) -> float:
+        """Bytes of generating `rows` answers at once: keys and values, and the prompts in one layer."""
+        keys_and_values = (prompt_tokens + completion_tokens) * self.n_layers * 2 * self.keys
+        prompt_pass = prompt_tokens * (3 * self.intermediate + 4 * self.hidden)
+        return float(rows * (keys_and_values + prompt_pass) * BYTES[dtype])
 
 
 @dataclass(frozen=True)
@@ -88,46 +73,36 @@ class Estimate:
     @property
     def total(self) -> float:
         """The peak, overhead included."""
-        fixed, factor = OVERHEAD
-        return (self.weights + self.trained + max(self.update, self.rollout)) * factor + fixed
+        return (self.weights + self.trained + max(self.update, self.rollout)) * FRAGMENTATION + CUDA_BYTES
 
     def summary(self) -> str:
-        """In a line, GB.
-
-        Example:
-            >>> Estimate(16e9, 1e9, 5e9, 7e9).summary()
-            '27.4 GB: weights 16.0, trained 1.0, an update 5.0, a rollout 7.0'
-        """
-        parts = {"weights": self.weights, "trained": self.trained}
-        parts |= {"an update": self.update, "a rollout": self.rollout}
-        listed = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in parts.items() if value)
+        """In GB, such as "27.4 GB: weights 16.0, trained 1.0, an update 5.0, a rollout 7.0"."""
+        parts = zip(("weights", "trained", "an update", "a rollout"), astuple(self), strict=True)
+        listed = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in parts if value)
         return f"{self.total / 1e9:.1f} GB: {listed}"
 
 
 def of_stage(
     shape: Shape, options: Options, *, n_processes: int, prompt_tokens: int, completion_tokens: int
 ) -> Estimate:
-    """Memory of training on each GPU.
-
-    Raises:
-        UserError: a batch that the processes cannot share.
-    """
+    """Memory of training on each GPU."""
     rows, _ = batch_shape(options, n_processes)
     size = 2 if options.bf16 or options.fp16 else BYTES[options.weights]
     tokens = prompt_tokens + completion_tokens
     is_cvo = isinstance(options, CvoOptions)
+    # values that a layer stores per token, about; with gradient checkpointing the others store their input
     layer = 8 * shape.hidden + 3 * (shape.queries + shape.keys) + 4 * shape.intermediate
     others = shape.n_layers * shape.hidden if options.gradient_checkpointing else (shape.n_layers - 1) * layer
-    predicted = completion_tokens if is_cvo else tokens
-    update = rows * (tokens * (others + layer) * size + predicted * shape.vocabulary * (size + 8))
+    logits = completion_tokens if is_cvo else tokens  # as float32, with a gradient
+    update = rows * (tokens * (others + layer) * size + logits * shape.vocabulary * (size + 8))
     rollout = 0.0
     if is_cvo and not options.use_vllm:
-        sampled = options.batch_size // n_processes
-        rollout = _rollout(shape, sampled, prompt_tokens, completion_tokens, BYTES[options.weights])
-    weights = _weights(shape, options.weights, options.quantization)
-    if options.lora_rank:
+        sampled = options.batch_size // n_processes  # at once, as TRL does
+        rollout = shape.rollout(sampled, prompt_tokens, completion_tokens, options.weights)
+    weights = shape.weights(options.weights, options.quantization)
+    if options.lora_rank:  # in float32: value, gradient, two moments of AdamW
         return Estimate(weights, 16.0 * shape.n_lora(options.lora_rank), update, rollout)
-    copies = 3 + (is_cvo and options.beta > 0)
+    copies = 3 + (is_cvo and options.beta > 0)  # gradient, two moments; the reference of KL
     return Estimate(weights, copies * weights, update, rollout)
 
 
@@ -135,16 +110,5 @@ def of_answers(
     shape: Shape, *, dtype: str, quantization: str, rows: int, prompt_tokens: int, completion_tokens: int
 ) -> Estimate:
     """Memory of answering on a GPU, `rows` tweets at a time."""
-    rollout = _rollout(shape, rows, prompt_tokens, completion_tokens, BYTES[dtype])
-    return Estimate(_weights(shape, dtype, quantization), 0.0, 0.0, rollout)
-
-
-def _weights(shape: Shape, dtype: str, quantization: str) -> float:
-    if quantization == "none":
-        return float(shape.n_parameters * BYTES[dtype])
-    return shape.n_linear * FOUR_BITS + (shape.n_parameters - shape.n_linear) * BYTES[dtype]
-
-
-def _rollout(shape: Shape, rows: int, prompt_tokens: int, completion_tokens: int, size: int) -> float:
-    keys_and_values = rows * (prompt_tokens + completion_tokens) * shape.n_layers * 2 * shape.keys * size
-    return float(keys_and_values + rows * prompt_tokens * (3 * shape.intermediate + 4 * shape.hidden) * size)
+    rollout = shape.rollout(rows, prompt_tokens, completion_tokens, dtype)
+    return Estimate(shape.weights(dtype, quantization), 0.0, 0.0, rollout)

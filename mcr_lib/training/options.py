@@ -1,12 +1,8 @@
-"""Every option that changes a training result, with its value and the origin of that value.
+"""Every option that changes a training result: value, origin and reason; names are TRL's, except `OURS`.
 
-Fields have TRL's own names, so that a profile contains what one would write into TRL's configuration; the few
-that TRL does not have are in `OURS`. Defaults of TRL and of ms-swift, with which the paper was trained,
-differ in places (KL weight 0 against 0.04, loss averaged over tokens against answers), and TRL's change
-between releases: so no option that changes a result is left to a library's default.
-
-Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (its documented default), "TRL" (its default in 1.16)
-or "ours" (with the reason).
+Nothing is left to TRL's own defaults: they change between releases, and differ from ms-swift's, with which
+the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (its documented default), "TRL"
+(its default in 1.16) or "ours".
 """
 
 from collections.abc import Mapping
@@ -17,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
-from mcr_lib.rewards import NAMES, SIGMA, CountRule, Reasoning
+from mcr_lib.rewards import SIGMA, CountRule, Reasoning
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +22,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
+GrpoLoss = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
+Spread = Literal["group", "batch", "none"]
+Weights = tuple[float, float, float, float, float]
 
 
 def _of(origin: str, default: Any, why: str = "", **limits: Any) -> Any:
@@ -72,12 +71,7 @@ class Options(BaseModel):
         return (self.min_pixels, self.max_pixels) if is_set else None
 
     def describe(self, origins: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """One row per option: option, value, origin (`origins` for those that are not defaults), why.
-
-        Example:
-            >>> SftOptions(learning_rate=1e-3).describe({"learning_rate": "setting sft"})[3]["origin"]
-            'setting sft'
-        """
+        """A row per option; `origins` are of the values that are not defaults."""
         rows = []
         for name, value in self.model_dump(mode="json").items():
             field = type(self).model_fields[name]
@@ -87,7 +81,7 @@ class Options(BaseModel):
 
     def for_trl(self) -> dict[str, Any]:
         """The options that TRL has by the same name."""
-        return {name: value for name, value in self.model_dump().items() if name not in OURS}
+        return self.model_dump(exclude=set(OURS))
 
 
 class SftOptions(Options):
@@ -112,12 +106,8 @@ class CvoOptions(Options):
     repetition_penalty: float = _of("TRL", 1.0, gt=0)
     beta: float = _of("ms-swift", 0.04, "weight of KL against the start; TRL's is 0", ge=0)
     use_bias_correction_kl: bool = _of("ours", False, "as in the GRPO paper; TRL's default has changed")
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = _of(
-        "ms-swift", "grpo", "each answer counts alike; TRL's is dapo"
-    )
-    scale_rewards: Literal["group", "batch", "none"] = _of(
-        "ms-swift", "group", "advantages are divided by the spread of the group"
-    )
+    loss_type: GrpoLoss = _of("ms-swift", "grpo", "each answer counts alike; TRL's is dapo")
+    scale_rewards: Spread = _of("ms-swift", "group", "advantages are divided by the spread of the group")
     multi_objective_aggregation: Aggregation = _of("TRL", "sum_then_normalize", "R is a sum: paper")
     num_iterations: Positive = _of("ms-swift", 1, "updates per sampled batch")
     epsilon: Share = _of("ms-swift", 0.2, "clipping of the ratio, below")
@@ -131,9 +121,7 @@ class CvoOptions(Options):
     disable_dropout: bool = _of("TRL", False)
     sync_ref_model: Literal[False] = _of("ms-swift", False)
     cast_lm_head_to_fp32: bool = _of("TRL", False)
-    reward_weights: tuple[float, float, float, float, float] = _of(
-        "ours", (1.0,) * len(NAMES), "λ1..λ5 of count, span, type, grounding, entailment"
-    )
+    reward_weights: Weights = _of("ours", (1.0,) * 5, "λ1..λ5 of count, span, type, grounding, entailment")
     sigma: float = _of("ours", SIGMA, "IoU above which a box earns it; the paper's is not public", ge=0, lt=1)
     count_rule: CountRule = _of("ours", "touch", "see rewards.reward_count")
     reasoning: Reasoning = _of("ours", "free", "what reasoning a reward requires: rewards.Reasoning")
@@ -158,19 +146,12 @@ class CvoOptions(Options):
     @classmethod
     def _refuse_colocate(cls, value: str) -> str:
         if value == "colocate":
-            raise ValueError(
-                "in the trainer's own process TRL 1.16 expands image tokens twice; take server, with GPUs of "
-                "its own"
-            )
+            problem = "in the trainer's own process TRL 1.16 expands image tokens twice"
+            raise ValueError(f"{problem}; take server, with GPUs of its own")
         return value
 
     def rewarding(self, prompt: Kind) -> dict[str, Any]:
-        """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning.
-
-        Example:
-            >>> CvoOptions(reasoning="present").rewarding("direct")
-            {'sigma': 0.5, 'count_rule': 'touch', 'reasoning': 'free'}
-        """
+        """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning."""
         reasoning = "free" if prompt == "direct" else self.reasoning
         return {"sigma": self.sigma, "count_rule": self.count_rule, "reasoning": reasoning}
 
@@ -181,40 +162,23 @@ class CvoOptions(Options):
         return (self.vllm_server_base_url or own).rstrip("/")
 
 
+# options that TRL does not have by that name
 OURS = (
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "sigma",
     "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
-"""Options that TRL does not have by that name."""
 
+# options that do not change what is computed (except for rounding): not in a setting's fingerprint
 WITHOUT_EFFECT = (
     "per_device_batch_size", "gradient_checkpointing", "save_steps", "vllm_server_base_url",
     "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
 )  # fmt: skip
-"""Options that do not change what is computed (except for rounding): not in a setting's fingerprint."""
-
-OF_STAGE: dict[str, type[Options]] = {"sft": SftOptions, "cvo": CvoOptions}
 
 
 def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options:
-    """The options of a stage with departures from the defaults.
-
-    Args:
-        where: names the departures in an error.
-
-    Raises:
-        UserError: an unknown option, or a value that an option does not take.
-
-    Example:
-        >>> options_of("sft", {"lora_rank": 0}, "setting sft").lora_rank
-        0
-        >>> options_of("cvo", {"betta": 1}, "setting mcr")
-        Traceback (most recent call last):
-        ...
-        mcr_lib.errors.UserError: setting mcr: unknown option 'betta' of cvo (did you mean beta?)
-    """
-    kind = OF_STAGE[stage]
+    """The options of a stage with departures from the defaults; errors name them by `where`."""
+    kind = {"sft": SftOptions, "cvo": CvoOptions}[stage]
     for name in departures:
         if name not in kind.model_fields:
             hint = did_you_mean(name, kind.model_fields)
@@ -227,17 +191,7 @@ def options_of(stage: str, departures: Mapping[str, Any], where: str) -> Options
 
 
 def batch_shape(options: Options, n_processes: int) -> tuple[int, int]:
-    """Rows per process at a time, and accumulation steps, so that an update has `batch_size` rows.
-
-    Raises:
-        UserError: a batch that the processes cannot share evenly.
-
-    Example:
-        >>> batch_shape(SftOptions(batch_size=64, per_device_batch_size=16), 2)
-        (16, 2)
-        >>> batch_shape(SftOptions(batch_size=12, per_device_batch_size=8), 1)
-        (6, 2)
-    """
+    """Rows per process at a time, and accumulation steps: over all processes they make up `batch_size`."""
     per_process, rest = divmod(options.batch_size, n_processes)
     if rest or not per_process:
         shares = f"batch_size {options.batch_size} cannot be shared by {n_processes} processes"
