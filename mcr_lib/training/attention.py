@@ -1,8 +1,8 @@
 """Where a model looks when it writes a box, and whether it matters: attention at the digits, and with it cut.
 
-Prompt and answer go through the model once more, and attention is read at the queries that predict the digits
-of a box: in the answer, found by its rank among the boxes, and in the reasoning, the first box after the
-entity's name and before another name (ours).
+Attention to image tokens rises with MCR (paper); how it is measured is ours. Prompt and answer go through the
+model once more, and attention is read at the queries that predict the digits of a box: in the answer, by its
+rank among the boxes, and in the reasoning, the first box after the entity's name and before another name.
 
     mass    attention per token of a group over attention per token of all keys, mean over heads; 1 = average.
             Groups: gold (cells of the image that a gold box overlaps), rest (its other cells), words (the
@@ -11,8 +11,6 @@ entity's name and before another name (ours).
             more than SINK times a token's share; excluded from groups and from "all keys".
     cuts    change of the log-probability of the digits (sum, nats) without attention from any token of the
             answer to: the image; gold; elsewhere (as many other cells).
-
-That attention to image tokens rises with MCR: paper; the definitions are ours.
 """
 
 import re
@@ -33,6 +31,7 @@ from mcr_lib.training.backbones import Backbone
 
 CUTS = ("image", "gold", "elsewhere")
 SINK = 10.0  # ours
+Answered = Sequence[tuple[Example, Prediction]]  # tweets with images, and the model's own answers
 Key = tuple[int, str]  # number of a spot, part
 
 
@@ -62,18 +61,8 @@ class Spot:
     n_answer: int  # tokens of the answer
 
 
-def look(
-    backbone: Backbone,
-    answered: Sequence[tuple[Example, Prediction]],
-    *,
-    prompt: prompts.Kind,
-    batch_size: int = 8,
-) -> list[Look]:
-    """The looks at every box whose entity has a correct span and is shown by the image, in their order.
-
-    Args:
-        answered: tweets with images, and the model's own answers to `prompt`.
-    """
+def look(backbone: Backbone, answered: Answered, *, prompt: prompts.Kind, batch_size: int = 8) -> list[Look]:
+    """The looks at every box whose entity has a correct span and is shown by the image, in their order."""
     spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, prompt)]
     order = sorted(range(len(spots)), key=lambda k: len(spots[k].text))
     looks: dict[int, list[Look]] = {}
@@ -129,9 +118,8 @@ def _boxes_by_name(reasoning: str, names: Sequence[str]) -> dict[str, tuple[int,
     """Name -> the characters of the first box after it and before another name."""
     boxes_by_name: dict[str, tuple[int, int]] = {}
     for match in verify.BOX.finditer(reasoning):
-        starts = {name: reasoning.rfind(name, 0, match.start()) for name in names}
-        ends = {name: start + len(name) for name, start in starts.items() if start >= 0}
-        if ends:
+        at = {name: reasoning.rfind(name, 0, match.start()) for name in names}
+        if ends := {name: start + len(name) for name, start in at.items() if start >= 0}:
             boxes_by_name.setdefault(max(ends, key=ends.get), match.span())
     return boxes_by_name
 
@@ -199,11 +187,7 @@ class _Batch:
         return {key: value - whole[key] for key, value in after.items() if len(columns[key[0]])}
 
     def _reduced(self, attention: torch.Tensor) -> dict[Key, tuple]:
-        """Masses of the groups and of each cell, and the number of sinks, in one layer.
-
-        Args:
-            attention: shape (n_spots, n_heads, n_queries, n_keys).
-        """
+        """Masses of groups and of cells, and number of sinks, from (n_spots, n_heads, n_queries, n_keys)."""
         reduced = {}
         for k, spot in enumerate(self.spots):
             of_answer = attention[k, :, self.length - spot.n_answer - 1 : -1].float().mean(0)
