@@ -155,7 +155,7 @@ class _Batch:
         layers: list[dict[Key, tuple]] = []
         with ExitStack() as hooks:  # reduced in a hook, so that at most one layer's map is in memory
             for module in self.modules:
-                hook = module.register_forward_hook(lambda *call: layers.append(self._reduced(call[2][1])))
+                hook = module.register_forward_hook(lambda _, args, out: layers.append(self._reduced(out[1])))
                 hooks.enter_context(hook)
             whole = self._log_probabilities()
         changes = {kind: self._changes(kind, whole) for kind in CUTS}

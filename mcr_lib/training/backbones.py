@@ -94,17 +94,16 @@ def load(
     """
     launch.free()
     folder, entries = folder_of(name), card(name)
+    processor = _processor(folder, entries, pixels)
     if entries["kind"] == "adapter":
         base = adapters.locate_base(folder, entries, base)
         model = load(base, device=device, dtype=dtype, quantization=quantization).model
         model = adapters.attached(model, folder, train_as)
         if train_as is None and quantization == "none":
             model = model.merge_and_unload()
-        processor = _processor(folder, entries, None)
     elif base is not None:
         raise UserError(f"{name} is a whole model, and no adapter that would need --base")
     else:
-        processor = _processor(folder, entries, pixels)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = _model(name, Path(weights or folder), entries["family"], device, dtype, quantization)
         model.config._name_or_path = str(folder)  # GRPO loads its reference model from there
@@ -146,9 +145,8 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     model = backbone.model
     _silence()
     state = {name: value.to(dtype or value.dtype).contiguous() for name, value in model.state_dict().items()}
-    before = model.config.dtype
-    model.config.dtype = dtype or before
-    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    before = model.config.dtype  # which is made a string
+    model.save_pretrained(folder, state_dict=state)
     model.config.dtype = before
     _write_card(backbone, Path(folder), kind="backbone", **entries)
 
@@ -166,8 +164,7 @@ def _write_card(backbone: Backbone, folder: Path, *, kind: str, **entries: Any) 
     backbone.processor.save_pretrained(folder)
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != CARD and p.suffix != ".md"]
     head = {"format_version": FORMAT_VERSION, "kind": kind, "family": backbone.family}
-    head |= {"wording": backbone.wording, "prompt": backbone.prompt}
-    head |= {"prompt_version": prompts.PROMPT_VERSION}
+    head |= {"wording": backbone.wording, "prompt": backbone.prompt, "prompt_version": prompts.PROMPT_VERSION}
     write_json(folder / CARD, {**head, **entries, "sha256": {p.name: checksum(p) for p in files}})
 
 

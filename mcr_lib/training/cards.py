@@ -130,8 +130,8 @@ def config(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(read_text(path)))
     except (ValueError, TypeError) as error:
-        defect = f"no configuration of a model ({error!r:.80})"
-        raise UserError(f"{path}: {defect}; get the folder again") from error
+        defect = f"no configuration of a model ({error!r:.80}); get the folder again"
+        raise UserError(f"{path}: {defect}") from error
 
 
 def n_parameters(folder: Path, name: str) -> int:

@@ -40,13 +40,8 @@ def answer_batch(
 ) -> tuple[list[str], list[list[Size]]]:
     """The model's answer to each chat, and the sizes in pixels of its images as the model's input.
 
-    Every option of generation is set here: defaults that a released model has (Qwen2.5-VL: a penalty on
-    repeated tokens, which distorts the digits of boxes) do not apply.
-
-    Args:
-        chats: without the model's turn.
-        images: of each chat in the order of its image parts, those of worked examples first.
-        temperature: 0 = greedy.
+    The images of a chat are in the order of its image parts; temperature 0 is greedy. Defaults of a released
+    model (Qwen2.5-VL: a penalty on repeated tokens, which distorts the digits of boxes) do not apply.
     """
     model, processor = backbone.model, backbone.processor
     as_text = {"tokenize": False, "add_generation_prompt": True}
@@ -89,8 +84,7 @@ def generate(
     """Writes a predictions file with the model's answer to every example.
 
     Args:
-        path: of the finished file; answers of a killed run in `<path>.part` are reused when its header is the
-            same.
+        path: of the finished file; answers of a killed run are reused when its header is the same.
         shots: for the prompt "cot-3shot": tweets with their worked answers (`mrsi.worked_examples`).
         seed: of sampling; each batch is seeded by (seed, number of the batch).
         progress: called with (answers so far, answers in all).
@@ -142,7 +136,7 @@ def generate(
     if is_main:
         answered = _gather(path, header)
         write_predictions(path, (answered[example.id] for example in examples), **header)
-        _part(path).unlink()
+        part.unlink()
         if progress:
             progress(len(examples), len(examples))
     state.wait_for_everyone()

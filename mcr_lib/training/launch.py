@@ -1,7 +1,4 @@
-"""Several processes for one stage, as a launcher outside starts them:
-
-torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME
-"""
+"""Several processes for a stage, from outside: torchrun --nproc_per_node 4 -m mcr_lib cvo --setting NAME."""
 
 import gc
 import os
