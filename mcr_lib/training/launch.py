@@ -1,4 +1,4 @@
-"""Several processes for a stage, from outside: torchrun --nproc_per_node 4 -m mcr_lib cvo --setting NAME."""
+"""Several processes for a stage, by a launcher: torchrun --nproc_per_node 4 -m mcr_lib cvo --setting NAME."""
 
 import gc
 import os
