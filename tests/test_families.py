@@ -258,7 +258,7 @@ def test_published_shapes_have_the_published_numbers(hub):
         *("q_proj", "k_proj", "v_proj", "o_proj"),
         *("gate_proj", "up_proj", "down_proj"),
     }
-    assert not [name for name in adapted if any(part in name for part in family.never_trained)]
+    assert not [name for name in adapted if "visual" in name]
     assert (
         sum(16 * (module.in_features + module.out_features) for module in adapted.values())
         == published.n_lora

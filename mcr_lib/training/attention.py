@@ -1,10 +1,8 @@
-"""Where a model looks when it writes a box, and whether it matters: attention at the box digits, and the same
-with attention cut.
+"""Where a model looks when it writes a box, and whether it matters: attention at the digits, and with it cut.
 
-A `Look` is about one entity that the image shows and that the model's own answer boxes. Prompt and answer go
-through the model once more, and attention is read at the queries that predict the digits of the box: in the
-answer, where a box is found by its rank among the boxes, and in the reasoning, as the first box after the
-entity's name and before another name (ours).
+Attention to image tokens rises with MCR (paper); how it is measured is ours. Prompt and answer go through the
+model once more, and attention is read at the queries that predict the digits of a box: in the answer, by its
+rank among the boxes, and in the reasoning, the first box after the entity's name and before another name.
 
     mass    attention per token of a group over attention per token of all keys, mean over heads; 1 = average.
             Groups: gold (cells of the image that a gold box overlaps), rest (its other cells), words (the
@@ -13,15 +11,12 @@ entity's name and before another name (ours).
             more than SINK times a token's share; excluded from groups and from "all keys".
     cuts    change of the log-probability of the digits (sum, nats) without attention from any token of the
             answer to: the image; gold; elsewhere (as many other cells).
-
-Attention is reduced to these numbers in a hook on each layer, so that at most one map is in memory. That
-attention to image tokens rises with MCR: paper; the definitions are ours.
 """
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,75 +29,40 @@ from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.schema import Entity, Example
 from mcr_lib.training.backbones import Backbone
 
-PARTS = ("answer", "reasoning")
-GROUPS = ("gold", "rest", "words")
 CUTS = ("image", "gold", "elsewhere")
-
-SINK = 10.0
-"""A key is a sink of a layer if most tokens of an answer give it more than this many times a token's share
-(ours).
-"""
+SINK = 10.0  # ours
+Answered = Sequence[tuple[Example, Prediction]]  # tweets with images, and the model's own answers
+Key = tuple[int, str]  # number of a spot, part
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Attention at the digits of one box.
-
-    Args:
-        part: one of `PARTS`.
-        mass: group -> mass per layer, shape (n_layers,); NaN where the group is empty.
-        heat: mass of each cell of the image, mean over layers, shape (rows, columns); NaN where it is a sink
-            in every layer.
-        n_sinks: excluded keys, mean over layers.
-        log_probability: of the digits, in nats.
-        cuts: cut -> its change, in nats; `None` where there is nothing to cut.
-    """
+    """Attention at the digits of one box."""
 
     example: Example
     gold: Entity
-    part: str
-    mass: Mapping[str, np.ndarray]
-    heat: np.ndarray
-    n_sinks: float
-    log_probability: float
-    cuts: Mapping[str, float | None]
+    part: str  # "answer" or "reasoning"
+    mass: Mapping[str, np.ndarray]  # group -> mass per layer; NaN where the group is empty
+    heat: np.ndarray  # (rows, columns): mass of each cell, mean over the layers in which it is no sink
+    n_sinks: float  # mean over layers
+    log_probability: float  # of the digits, in nats
+    cuts: Mapping[str, float | None]  # in nats; `None` where there is nothing to cut
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """An entity with its boxes among the tokens of prompt and answer.
-
-    Args:
-        text: prompt and answer, an image token per image. Positions of tokens count from its end, from 1.
-        digits: part -> positions of the tokens that hold digits of the box.
-        words: positions of the entity's tokens in the tweet.
-        n_answer: tokens of the answer.
-    """
+    """An entity with its boxes among the tokens of prompt and answer, which count from the end, from 1."""
 
     example: Example
     gold: Entity
-    text: str
-    digits: Mapping[str, Sequence[int]]
-    words: Sequence[int]
-    n_answer: int
+    text: str  # prompt and answer, an image token per image
+    digits: Mapping[str, Sequence[int]]  # part -> positions of the tokens that hold digits of the box
+    words: Sequence[int]  # positions of the entity's tokens in the tweet
+    n_answer: int  # tokens of the answer
 
 
-def look(
-    backbone: Backbone,
-    answered: Sequence[tuple[Example, Prediction]],
-    *,
-    prompt: prompts.Kind,
-    batch_size: int = 8,
-) -> list[Look]:
-    """The looks at every box whose entity has a correct span and is shown by the image, in their order.
-
-    Args:
-        answered: tweets with images, and the model's own answers to `prompt`.
-        batch_size: boxes at a time.
-
-    Raises:
-        UserError: an image cannot be read.
-    """
+def look(backbone: Backbone, answered: Answered, *, prompt: prompts.Kind, batch_size: int = 8) -> list[Look]:
+    """The looks at every box whose entity has a correct span and is shown by the image, in their order."""
     spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, prompt)]
     order = sorted(range(len(spots)), key=lambda k: len(spots[k].text))
     looks: dict[int, list[Look]] = {}
@@ -119,21 +79,38 @@ def spots_of(backbone: Backbone, example: Example, row: Prediction, prompt: prom
     judged = metrics.judge(example, entities_px)
     if parsed.reason is not None or len(judged.effective) != len(entities_px) or not example.images:
         return []
-    boxed = [k for k, entity in enumerate(parsed.entities) if entity.box_xyxy is not None]
     begin = row.answer.index("<answer>")
     written = [match.span() for match in verify.BOX.finditer(row.answer, begin)]
-    reasoned = _boxes_by_name(row.answer[:begin], [entity.text for entity in parsed.entities])
+    boxed = [k for k, entity in enumerate(parsed.entities) if entity.box_xyxy is not None]
     if len(written) != len(boxed):
         return []
-    tokens = _Tokens(backbone, example, row.answer, prompt)
-    spots = []
+    in_answer = dict(zip(boxed, written, strict=True))
+    reasoned = _boxes_by_name(row.answer[:begin], [entity.text for entity in parsed.entities])
+
+    chat = prompts.messages(example, prompt, wording=backbone.wording)
+    before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    text, user_text = before + row.answer, prompts.text_of(chat)
+    tweet_at = before.rindex(user_text) + len(user_text) - len(example.text)
+    offsets = backbone.processor.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+
+    def tokens(start: int, end: int) -> list[int]:
+        n = len(offsets)
+        return [n - k for k, (first, last) in enumerate(offsets) if first < end and last > start]
+
+    def digits(span: tuple[int, int]) -> list[int]:
+        inside = tokens(len(before) + span[0] + 1, len(before) + span[1] - 1)
+        return [k for k in inside if re.search(r"\d", text[slice(*offsets[-k])])]
+
+    spots, n_answer = [], len(tokens(len(before), len(text)))
     for k, j in judged.pairing.matches:
         gold = example.entities[j]
-        if k not in boxed or not gold.is_groundable:
+        if k not in in_answer or not gold.is_groundable:
             continue
-        spans = {"answer": written[boxed.index(k)], "reasoning": reasoned.get(parsed.entities[k].text)}
-        digits = {part: tokens.digits(span) for part, span in spans.items() if span}
-        spots.append(Spot(example, gold, tokens.text, digits, tokens.words(gold), tokens.n_answer))
+        spans = {"answer": in_answer[k], "reasoning": reasoned.get(parsed.entities[k].text)}
+        start = tweet_at + sum(len(token) + 1 for token in example.tokens[: gold.start])
+        words = tokens(start, start + len(gold.text))
+        of_parts = {part: digits(span) for part, span in spans.items() if span}
+        spots.append(Spot(example, gold, text, of_parts, words, n_answer))
     return spots
 
 
@@ -141,40 +118,10 @@ def _boxes_by_name(reasoning: str, names: Sequence[str]) -> dict[str, tuple[int,
     """Name -> the characters of the first box after it and before another name."""
     boxes_by_name: dict[str, tuple[int, int]] = {}
     for match in verify.BOX.finditer(reasoning):
-        starts = {name: reasoning.rfind(name, 0, match.start()) for name in names}
-        ends = {name: start + len(name) for name, start in starts.items() if start >= 0}
-        if ends:
+        at = {name: reasoning.rfind(name, 0, match.start()) for name in names}
+        if ends := {name: start + len(name) for name, start in at.items() if start >= 0}:
             boxes_by_name.setdefault(max(ends, key=ends.get), match.span())
     return boxes_by_name
-
-
-class _Tokens:
-    """The tokens of prompt and answer, addressed by characters."""
-
-    def __init__(self, backbone: Backbone, example: Example, answer: str, prompt: prompts.Kind) -> None:
-        chat = prompts.messages(example, prompt, wording=backbone.wording)
-        before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        user_text = prompts.text_of(chat)
-        self.text, self.begin, self.example = before + answer, len(before), example
-        self.tweet = before.rindex(user_text) + len(user_text) - len(example.text)
-        self.offsets = backbone.processor.tokenizer(self.text, return_offsets_mapping=True)["offset_mapping"]
-        self.n_answer = len(self.between(self.begin, len(self.text)))
-
-    def between(self, start: int, end: int) -> list[int]:
-        """Positions of the tokens that overlap the characters [start, end)."""
-        n = len(self.offsets)
-        return [n - k for k, (first, last) in enumerate(self.offsets) if first < end and last > start]
-
-    def digits(self, span: tuple[int, int]) -> list[int]:
-        """Positions of the tokens with a digit within the brackets of a box of the answer."""
-        inside = self.between(self.begin + span[0] + 1, self.begin + span[1] - 1)
-        return [k for k in inside if re.search(r"\d", self.text[slice(*self.offsets[-k])])]
-
-    def words(self, entity: Entity) -> list[int]:
-        """Positions of an entity's tokens in the tweet."""
-        before = "".join(f"{token} " for token in self.example.tokens[: entity.start])
-        start = self.tweet + len(before)
-        return self.between(start, start + len(entity.text))
 
 
 class _Batch:
@@ -182,22 +129,21 @@ class _Batch:
 
     def __init__(self, backbone: Backbone, spots: Sequence[Spot]) -> None:
         processor, self.model, self.spots = backbone.processor, backbone.model, spots
+        self.modules = [layer.self_attn for layer in self.model.get_decoder().layers]
         images = [open_image(path) for spot in spots for path in spot.example.images]
         padding = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
-        self.inputs = processor(text=[spot.text for spot in spots], images=images, **padding)
-        self.inputs = self.inputs.to(self.model.device)
-        self.inputs["pixel_values"] = self.inputs["pixel_values"].to(self.model.dtype)
-        self.ids, self.length = self.inputs["input_ids"], self.inputs["input_ids"].shape[1]
-        self.device = self.ids.device
-        first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
+        inputs = processor(text=[spot.text for spot in spots], images=images, **padding)
+        self.inputs = inputs.to(self.model.device, self.model.dtype)
+        self.ids, self.device = self.inputs["input_ids"], self.model.device
+        self.length = self.ids.shape[1]
+        is_image = self.ids == self.model.config.image_token_id
         merge, patch = processor.image_processor.merge_size, processor.image_processor.patch_size
+        first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
         grids = [self.inputs["image_grid_thw"][k, 1:].tolist() for k in first_image]
         self.shapes = [(height // merge, width // merge) for height, width in grids]
-        is_image = self.ids == self.model.config.image_token_id
-        self.cells, self.is_gold = [], []
-        for k, (spot, shape) in enumerate(zip(spots, self.shapes, strict=True)):
-            self.cells.append(is_image[k].nonzero()[:, 0][: shape[0] * shape[1]])
-            self.is_gold.append(_overlapped(spot, shape, patch * merge).to(self.device))
+        places = list(zip(spots, self.shapes, strict=True))
+        self.is_gold = [_overlapped(*place, patch * merge).to(self.device) for place in places]
+        self.cells = [is_image[k].nonzero()[: shape[0] * shape[1], 0] for k, (_, shape) in enumerate(places)]
         special = [id for id, token in processor.tokenizer.added_tokens_decoder.items() if token.special]
         self.is_excluded = torch.isin(self.ids, torch.tensor(special, device=self.device)) & ~is_image
         self.is_padding = self.inputs["attention_mask"] == 0
@@ -206,58 +152,43 @@ class _Batch:
 
     def looks(self) -> list[list[Look]]:
         """Per spot its looks, one per part."""
-        layers: list[list[dict[str, Any]]] = []
-
-        def reduce(module: torch.nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
-            layers.append(self._reduced(output[1]))
-
-        modules = [layer.self_attn for layer in self.model.get_decoder().layers]
-        with _hooked([module.register_forward_hook for module in modules], reduce):
+        layers: list[dict[Key, tuple]] = []
+        with ExitStack() as hooks:  # reduced in a hook, so that at most one layer's map is in memory
+            for module in self.modules:
+                hook = module.register_forward_hook(lambda _, args, out: layers.append(self._reduced(out[1])))
+                hooks.enter_context(hook)
             whole = self._log_probabilities()
-        changes = {kind: self._changes(kind, whole, modules) for kind in CUTS}
-        looks = []
-        for k, spot in enumerate(self.spots):
-            looks.append([])
-            for part in spot.digits:
-                cuts = {kind: change[k].get(part) for kind, change in changes.items()}
-                looks[-1].append(self._look(k, part, [layer[k][part] for layer in layers], whole[k], cuts))
+        changes = {kind: self._changes(kind, whole) for kind in CUTS}
+        looks: list[list[Look]] = [[] for _ in self.spots]
+        for (k, part), log_p in whole.items():
+            spot, (masses, heats, sinks) = self.spots[k], zip(*(one[k, part] for one in layers), strict=True)
+            mass = {group: np.array([each[group] for each in masses]) for group in masses[0]}
+            heat = torch.stack(heats).nanmean(0).reshape(self.shapes[k]).cpu().numpy()
+            cuts = {kind: change.get((k, part)) for kind, change in changes.items()}
+            looks[k].append(
+                Look(spot.example, spot.gold, part, mass, heat, float(np.mean(sinks)), log_p, cuts)
+            )
         return looks
 
-    def _look(
-        self, k: int, part: str, layers: Sequence[tuple], log_p: Mapping[str, float], cuts: Mapping[str, Any]
-    ) -> Look:
-        spot = self.spots[k]
-        heat = torch.stack([cells for _, cells, _ in layers])
-        n_layers = (~heat.isnan()).sum(0)
-        heat = torch.where(n_layers > 0, heat.nan_to_num().sum(0) / n_layers.clamp(min=1), torch.nan)
-        heat = heat.reshape(self.shapes[k]).cpu().numpy()
-        mass = {group: np.array([masses[group] for masses, _, _ in layers]) for group in GROUPS}
-        n_sinks = float(np.mean([n for _, _, n in layers]))
-        return Look(spot.example, spot.gold, part, mass, heat, n_sinks, log_p[part], cuts)
-
-    def _changes(
-        self, kind: str, whole: Sequence[Mapping[str, float]], modules: Sequence[torch.nn.Module]
-    ) -> list[dict[str, float]]:
-        """Per spot and part the effect of a cut; no part where there is nothing to cut."""
+    def _changes(self, kind: str, whole: Mapping[Key, float]) -> dict[Key, float]:
+        """The effect of a cut, without spots that have nothing to cut."""
         columns = [self._cut(k, kind) for k in range(len(self.spots))]
 
-        def hide(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            return args, self._without(kwargs, columns)
+        def hide(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+            mask = kwargs["attention_mask"].clone()
+            for k, spot in enumerate(self.spots):
+                mask[k, :, self.length - spot.n_answer - 1 :, columns[k]] = torch.finfo(mask.dtype).min
+            return args, {**kwargs, "attention_mask": mask}
 
-        with _hooked([module.register_forward_pre_hook for module in modules], hide):
-            cut = self._log_probabilities()
-        return [
-            {part: value - before[part] for part, value in after.items()} if len(keys) else {}
-            for after, before, keys in zip(cut, whole, columns, strict=True)
-        ]
+        with ExitStack() as hooks:
+            for module in self.modules:
+                hooks.enter_context(module.register_forward_pre_hook(hide, with_kwargs=True))
+            after = self._log_probabilities()
+        return {key: value - whole[key] for key, value in after.items() if len(columns[key[0]])}
 
-    def _reduced(self, attention: torch.Tensor) -> list[dict[str, tuple]]:
-        """Per spot and part the masses of one layer: (of the groups, of each cell, number of sinks).
-
-        Args:
-            attention: shape (n_spots, n_heads, n_queries, n_keys).
-        """
-        reduced = []
+    def _reduced(self, attention: torch.Tensor) -> dict[Key, tuple]:
+        """Masses of groups and of cells, and number of sinks, from (n_spots, n_heads, n_queries, n_keys)."""
+        reduced = {}
         for k, spot in enumerate(self.spots):
             of_answer = attention[k, :, self.length - spot.n_answer - 1 : -1].float().mean(0)
             queries = torch.arange(self.length - spot.n_answer, self.length, device=self.device)
@@ -267,60 +198,35 @@ class _Batch:
             groups = {"gold": self.cells[k][self.is_gold[k]], "rest": self.cells[k][~self.is_gold[k]]}
             groups["words"] = self.length - torch.tensor(spot.words, device=self.device)
             n_sinks = int((is_sink & ~self.is_padding[k]).sum())
-            reduced.append({})
             for part, digits in spot.digits.items():
-                rows = of_answer[[spot.n_answer - position for position in digits]]
-                ratio = _relative(rows, is_sink, [self.length - position for position in digits])
+                rows = of_answer[[spot.n_answer - at for at in digits]].masked_fill(is_sink, 0.0)
+                n_visible = torch.stack([(~is_sink[: self.length - at]).sum() for at in digits])
+                ratio = (rows * (n_visible / rows.sum(1).clamp(min=1e-12))[:, None]).mean(0)
                 cells = torch.where(is_sink[self.cells[k]], torch.nan, ratio[self.cells[k]])
                 masses = {name: float(ratio[keys][~is_sink[keys]].mean()) for name, keys in groups.items()}
-                reduced[-1][part] = (masses, cells, n_sinks)
+                reduced[k, part] = (masses, cells, n_sinks)
         return reduced
 
-    def _log_probabilities(self) -> list[dict[str, float]]:
-        """Per spot and part the log-probability of the digits, in nats."""
+    def _log_probabilities(self) -> dict[Key, float]:
+        """The log-probability of the digits, in nats."""
         n_logits = max(spot.n_answer for spot in self.spots) + 1
         logits = self.model(**self.inputs, logits_to_keep=n_logits, use_cache=False).logits
-        values = []
+        values = {}
         for k, spot in enumerate(self.spots):
-            values.append({})
             for part, digits in spot.digits.items():
                 positions = torch.tensor(digits, device=self.device)
                 log_p = logits[k, n_logits - positions - 1].float().log_softmax(-1)
                 ids = self.ids[k, self.length - positions]
-                values[-1][part] = float(log_p.gather(1, ids[:, None]).sum())
+                values[k, part] = float(log_p.gather(1, ids[:, None]).sum())
         return values
 
     def _cut(self, k: int, kind: str) -> torch.Tensor:
         """The keys of a cut; "elsewhere" starts at a cell drawn from tweet and entity."""
-        cells, is_gold = self.cells[k], self.is_gold[k]
-        if kind == "image":
-            return cells
-        if kind == "gold":
-            return cells[is_gold]
-        rest, spot = cells[~is_gold], self.spots[k]
-        if not len(rest):
-            return rest
-        start = zlib.crc32(f"{spot.example.id} {spot.gold.start}".encode()) % len(rest)
-        return rest.roll(-start)[: int(is_gold.sum())]
-
-    def _without(self, kwargs: Mapping[str, Any], columns: Sequence[torch.Tensor]) -> dict[str, Any]:
-        """The arguments of a layer's attention with some keys hidden from every token of the answer."""
-        mask = kwargs["attention_mask"].clone()
-        for k, spot in enumerate(self.spots):
-            mask[k, :, self.length - spot.n_answer - 1 :, columns[k]] = torch.finfo(mask.dtype).min
-        return {**kwargs, "attention_mask": mask}
-
-
-def _relative(attention: torch.Tensor, is_sink: torch.Tensor, n_keys: Sequence[int]) -> torch.Tensor:
-    """Attention to each key over the average key's, without sinks, mean over queries: shape (n_keys,).
-
-    Args:
-        attention: shape (n_queries, n_keys).
-        n_keys: keys visible to each query, padding included.
-    """
-    without_sinks = attention.masked_fill(is_sink, 0.0)
-    n = torch.stack([(~is_sink[:visible]).sum() for visible in n_keys])
-    return (without_sinks * (n / without_sinks.sum(1).clamp(min=1e-12))[:, None]).mean(0)
+        spot, cells, is_gold = self.spots[k], self.cells[k], self.is_gold[k]
+        rest = cells[~is_gold]
+        start = zlib.crc32(f"{spot.example.id} {spot.gold.start}".encode()) % max(1, len(rest))
+        elsewhere = rest.roll(-start)[: int(is_gold.sum())]
+        return {"image": cells, "gold": cells[is_gold], "elsewhere": elsewhere}[kind]
 
 
 def _overlapped(spot: Spot, shape: tuple[int, int], unit: int) -> torch.Tensor:
@@ -345,13 +251,3 @@ def _with_maps(model: torch.nn.Module) -> Iterator[None]:
     finally:
         model.set_attn_implementation({"text_config": before})
         model.train(was_training)
-
-
-@contextmanager
-def _hooked(registrations: Sequence[Callable[..., Any]], hook: Callable[..., Any]) -> Iterator[None]:
-    handles = [register(hook, with_kwargs=True) for register in registrations]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

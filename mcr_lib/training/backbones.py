@@ -1,10 +1,7 @@
 """Backbones: a model with its processor, and what prompts and boxes it was made for.
 
-`load` takes the name of a backbone that this repository ships ("tiny-base"), a folder that `save` or
-`save_adapter` wrote, or a released model of one of the `families`: by its hub name, once it has been
-downloaded, or by its folder. A model's own code is never run. A folder of `save` holds safetensors, the
-processor and `backbone.json`: family (`boxes.BOX_FORMATS`), wording of prompts, the prompt it was trained on,
-prompt version, and checksums of its files.
+A folder of `save` holds safetensors, the processor and `backbone.json`: family (of `boxes.BOX_FORMATS`),
+wording, the prompt it was trained on, prompt version, and checksums of its files.
 """
 
 from dataclasses import dataclass
@@ -30,30 +27,22 @@ from mcr_lib.training import adapters, families, launch
 from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
-
-Pixels = tuple[int, int]
-"""Fewest and most pixels of an image as the processor resizes it."""
+Pixels = tuple[int, int]  # fewest and most of an image as the processor resizes it
 
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
-"""Errors that transformers raises about a folder it cannot read."""
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model ready to be prompted or trained; its tokenizer pads on the left.
+    """A model ready to be prompted or trained; its tokenizer pads on the left."""
 
-    Args:
-        name: as it was requested, for reports.
-        family: key of `boxes.BOX_FORMATS`.
-        prompt: the prompt format it was trained on.
-    """
-
-    name: str
+    name: str  # as it was requested, for reports
     family: str
     wording: prompts.Wording
     model: PreTrainedModel
     processor: ProcessorMixin
-    prompt: prompts.Kind = "direct"
+    prompt: prompts.Kind = "direct"  # the one it was trained on
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -75,7 +64,6 @@ class Backbone:
 class Outline:
     """A backbone without its weights: enough to write rows for it and to check them."""
 
-    name: str
     config: PreTrainedConfig
     processor: ProcessorMixin
     target: Target
@@ -92,41 +80,35 @@ def load(
     base: str | None = None,
     train_as: LoraConfig | None = None,
 ) -> Backbone:
-    """A backbone by name or folder.
+    """A backbone by folder or name: shipped, or of a downloaded model of the hub, whose own code is not run.
 
-    An adapter is merged into its base, unless the base has 4 bits or the adapter is trained further.
+    An adapter is merged into its base, unless that has 4 bits or the adapter is trained further (`train_as`).
 
     Args:
         device: `None` = a GPU where there is one.
         dtype: of the weights; with 4 bits, of the computation.
         weights: a checkpoint whose weights are loaded instead of its own.
-        quantization: "4bit" stores the linear layers of the language model in 4 bits (NF4, quantised twice:
-            QLoRA), for LoRA on a small GPU.
+        quantization: "4bit" is of the language model's linear layers (NF4, quantised twice: QLoRA).
         pixels: of a released model, which sets no limit; a folder that `save` wrote has its own.
         base: where the base of an adapter is now, if it has moved.
-        train_as: how the adapter of a folder is trained further.
-
-    Raises:
-        UserError: the folder is missing, of another version or architecture, a file of it is missing, cut or
-            changed, or 4 bits without a GPU or without bitsandbytes; an adapter for another base.
     """
     launch.free()
     folder, entries = folder_of(name), card(name)
+    processor = _processor(folder, entries, pixels)
     if entries["kind"] == "adapter":
         base = adapters.locate_base(folder, entries, base)
-        whole = load(base, device=device, dtype=dtype, quantization=quantization)
-        model = adapters.attached(whole.model, folder, train_as)
+        model = load(base, device=device, dtype=dtype, quantization=quantization).model
+        model = adapters.attached(model, folder, train_as)
         if train_as is None and quantization == "none":
             model = model.merge_and_unload()
-        return _backbone(name, entries, model, _processor(folder, entries, None))
-    if base is not None:
+    elif base is not None:
         raise UserError(f"{name} is a whole model, and no adapter that would need --base")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    source = folder if weights is None else Path(weights)
-    processor = _processor(folder, entries, pixels)
-    model = _model(name, source, entries["family"], device, dtype, quantization)
-    model.config._name_or_path = str(folder)  # GRPO loads its reference model from there, not the checkpoint
-    return _backbone(name, entries, model, processor)
+    else:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model = _model(name, Path(weights or folder), entries["family"], device, dtype, quantization)
+        model.config._name_or_path = str(folder)  # GRPO loads its reference model from there
+    prompt = entries.get("prompt", "direct")
+    return Backbone(name, entries["family"], entries["wording"], model.eval(), processor, prompt)
 
 
 def usual_dtype(name: str, device: str | None = None) -> torch.dtype:
@@ -137,48 +119,40 @@ def usual_dtype(name: str, device: str | None = None) -> torch.dtype:
 
 
 def processor(name: str, *, pixels: Pixels | None = None) -> ProcessorMixin:
-    """The processor of a backbone, without its model; raises as `load`."""
+    """The processor of a backbone, without its model."""
     return _processor(folder_of(name), card(name), pixels)
 
 
 def target(name: str, *, pixels: Pixels | None = None) -> Target:
-    """The target that rows for a backbone are written for, without its model; raises as `load`."""
+    """The target that rows for a backbone are written for, without its model."""
     entries = card(name)
     return _target(_processor(folder_of(name), entries, pixels), entries["family"], entries["wording"])
 
 
 def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
-    """A backbone by name or folder, without its weights; raises as `load`."""
+    """A backbone by name or folder, without its weights."""
     folder, entries = folder_of(name), card(name)
     processor = _processor(folder, entries, pixels)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
     except _LOAD_ERRORS as error:
-        raise UserError(f"the configuration of {folder} cannot be read: {_reason(error)}") from error
-    return Outline(name, config, processor, _target(processor, entries["family"], entries["wording"]))
+        raise UserError(f"the configuration of {folder} cannot be read: {adapters.reason(error)}") from error
+    return Outline(config, processor, _target(processor, entries["family"], entries["wording"]))
 
 
 def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **entries: Any) -> None:
-    """Writes a backbone, in another dtype if one is given, as a folder that `load` reads.
-
-    `entries` go into its card.
-    """
-    folder = Path(folder)
+    """Writes a backbone, in another dtype if one is given; `entries` go into its card."""
     model = backbone.model
     _silence()
     state = {name: value.to(dtype or value.dtype).contiguous() for name, value in model.state_dict().items()}
-    before = model.config.dtype
-    model.config.dtype = dtype or before
-    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    before = model.config.dtype  # which is made a string
+    model.save_pretrained(folder, state_dict=state)
     model.config.dtype = before
-    _write_card(backbone, folder, kind="backbone", **entries)
+    _write_card(backbone, Path(folder), kind="backbone", **entries)
 
 
 def save_adapter(backbone: Backbone, folder: str | Path, *, start: str, **entries: Any) -> None:
-    """Writes the adapter of a backbone that was trained from `start` as a folder that `load` reads.
-
-    `entries` go into its card.
-    """
+    """Writes the adapter of a backbone that was trained from `start`; `entries` go into its card."""
     folder = Path(folder)
     _silence()
     base = adapters.base_of(start, folder)
@@ -189,24 +163,16 @@ def save_adapter(backbone: Backbone, folder: str | Path, *, start: str, **entrie
 def _write_card(backbone: Backbone, folder: Path, *, kind: str, **entries: Any) -> None:
     backbone.processor.save_pretrained(folder)
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != CARD and p.suffix != ".md"]
-    sums = {p.name: checksum(p) for p in files}
     head = {"format_version": FORMAT_VERSION, "kind": kind, "family": backbone.family}
-    head |= {"wording": backbone.wording, "prompt": backbone.prompt}
-    head |= {"prompt_version": prompts.PROMPT_VERSION}
-    write_json(folder / CARD, {**head, **entries, "sha256": sums})
-
-
-def _backbone(name: str, entries: dict[str, Any], model: Any, processor: ProcessorMixin) -> Backbone:
-    prompt = entries.get("prompt", "direct")
-    return Backbone(name, entries["family"], entries["wording"], model.eval(), processor, prompt)
+    head |= {"wording": backbone.wording, "prompt": backbone.prompt, "prompt_version": prompts.PROMPT_VERSION}
+    write_json(folder / CARD, {**head, **entries, "sha256": {p.name: checksum(p) for p in files}})
 
 
 def _model(
     name: str, source: Path, family: str, device: str, dtype: torch.dtype, quantization: Quantization
 ) -> PreTrainedModel:
     """The model of a folder on its device, with every weight in its place."""
-    options = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    options |= _placement(device, dtype, quantization)
+    options = {"dtype": dtype, "use_safetensors": True, **_LOCAL, **_placement(device, dtype, quantization)}
     kind = getattr(transformers, families.FAMILIES[family].model_class)
     _silence()
     try:
@@ -216,36 +182,28 @@ def _model(
         remedy = "take quantization=4bit, dtype=bfloat16 or a smaller model"
         raise UserError(f"the GPU's memory is too little for the weights of {name}; {remedy}") from error
     except _LOAD_ERRORS as error:
-        raise UserError(f"backbone {source} cannot be loaded: {_reason(error)}") from error
+        raise UserError(f"backbone {source} cannot be loaded: {adapters.reason(error)}") from error
     if misfits := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
         count = f"{len(misfits)} weights do not fit, the first is {misfits[0]}"
         raise UserError(f"backbone {source} is of another architecture: {count}")
     return model
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:160]
-
-
 def _placement(device: str, dtype: torch.dtype, quantization: Quantization) -> dict[str, Any]:
     """The arguments of `from_pretrained` that depend on the device."""
     is_gpu = device.startswith("cuda")
+    if is_gpu and not torch.cuda.is_available():
+        reason = "no GPU that torch can use was found, and this profile (device=cuda) is made for one"
+        raise UserError(f"{reason}; profile tiny needs none")
     # on a CPU eager is a quarter faster for few short rows
     attention = {"attn_implementation": "sdpa" if is_gpu else "eager"}
-    if is_gpu and not torch.cuda.is_available():
-        raise UserError(
-            "no GPU that torch can use was found, and this profile (device=cuda) is made for one; profile "
-            "tiny needs none"
-        )
     if quantization == "none":
         return attention
     if not is_gpu:
         raise UserError("quantization=4bit needs a GPU; without one take quantization=none")
     if find_spec("bitsandbytes") is None:
-        raise UserError(
-            "quantization=4bit needs bitsandbytes, which is not installed; pip install bitsandbytes, or "
-            "quantization=none"
-        )
+        remedy = "pip install bitsandbytes, or quantization=none"
+        raise UserError(f"quantization=4bit needs bitsandbytes, which is not installed; {remedy}")
     four_bits = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=["visual", "lm_head"],
@@ -258,11 +216,11 @@ def _processor(folder: Path, entries: dict[str, Any], pixels: Pixels | None) -> 
     if family not in families.FAMILIES:
         reason = f"family {family!r} is of an architecture that cannot be loaded"
         raise UserError(f"{folder}: {reason}; known: {', '.join(families.FAMILIES)}")
-    kind = getattr(transformers, families.FAMILIES[family].processor_class)
     try:
-        processor = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        kind = getattr(transformers, families.FAMILIES[family].processor_class)
+        processor = kind.from_pretrained(folder, **_LOCAL)
     except _LOAD_ERRORS as error:
-        raise UserError(f"the processor of {folder} cannot be loaded: {_reason(error)}") from error
+        raise UserError(f"the processor of {folder} cannot be loaded: {adapters.reason(error)}") from error
     processor.tokenizer.padding_side = "left"
     if entries["kind"] == "released":
         _close_think(processor, folder)
@@ -274,30 +232,22 @@ def _processor(folder: Path, entries: dict[str, Any], pixels: Pixels | None) -> 
 def _set_pixels(processor: ProcessorMixin, pixels: Pixels, unit: int) -> None:
     fewest, most = pixels
     if not fewest <= most or most < unit**2:
-        raise UserError(
-            f"min_pixels {fewest} and max_pixels {most}: a budget of at least one unit of {unit} x {unit} "
-            "pixels is needed"
-        )
+        need = f"a budget of at least one unit of {unit} x {unit} pixels is needed"
+        raise UserError(f"min_pixels {fewest} and max_pixels {most}: {need}")
     for part in (processor.image_processor, processor.video_processor):
         part.size = {"shortest_edge": fewest, "longest_edge": most}
 
 
 def _close_think(processor: ProcessorMixin, folder: Path) -> None:
     """Removes <think> from the end of a prompt: completions here begin with it themselves."""
-
-    def opens_think() -> bool:
-        chat = [{"role": "user", "content": "?"}]
+    chat = [{"role": "user", "content": "?"}]
+    for _ in range(2):  # as it is, and closed
         text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return text.rstrip().endswith("<think>")
-
-    if not opens_think():
-        return
-    processor.chat_template = processor.chat_template.replace(r"assistant\n<think>\n", r"assistant\n")
-    if opens_think():
-        raise UserError(
-            f"the chat template of {folder} ends a prompt with <think>, which answers here write themselves; "
-            "take it out there"
-        )
+        if not text.rstrip().endswith("<think>"):
+            return
+        processor.chat_template = processor.chat_template.replace(r"assistant\n<think>\n", r"assistant\n")
+    problem = "ends a prompt with <think>, which answers here write themselves"
+    raise UserError(f"the chat template of {folder} {problem}; take it out there")
 
 
 def _target(processor: ProcessorMixin, family: str, wording: prompts.Wording) -> Target:

@@ -1,8 +1,7 @@
-"""The card of a backbone: family, wording, and checksums by which its files are checked.
+"""The card of a backbone: family, wording, and checksums by which its files are checked. Needs no torch.
 
-Read without torch. A name means a backbone that this repository ships, a folder, or a model of the hub. A
-folder that `backbones.save` wrote has a card, `backbone.json`; a released model has none, and gets one from
-its `config.json`. Nothing is ever downloaded here.
+A folder that `backbones.save` wrote has a card, `backbone.json`; a released model gets one from its
+`config.json`. Nothing is ever downloaded here.
 """
 
 import hashlib
@@ -20,43 +19,37 @@ from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.training import families
 
 CARD = "backbone.json"
-
-SHIPPED = {"tiny-base": "data/tiny-base"}
-"""Name -> folder below the repository root."""
-
-ENDS = 2**20
-"""Bytes at either end of a shard that its fingerprint covers; all of 16 GB would take a minute."""
+SHIPPED = {"tiny-base": "data/tiny-base"}  # name -> folder below the repository root
+ENDS = 2**20  # bytes at either end of a shard that its fingerprint covers; all of 16 GB would take a minute
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name can only mean a model of the hub: owner/model, and no folder of that name.
-
-    Example:
-        >>> is_hub_name("Qwen/Qwen2.5-VL-7B-Instruct"), is_hub_name("tiny-base"), is_hub_name("a/b/c")
-        (True, False, False)
-    """
+    """Whether a name can only mean a model of the hub: owner/model, and no folder of that name."""
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(name).is_dir()
 
 
 def folder_of(name: str) -> Path:
-    """The folder that a backbone's name or path means.
-
-    Raises:
-        UserError: a model of the hub that has not been downloaded.
-    """
+    """The folder that a name means: of a shipped backbone, of a downloaded model of the hub, or a path."""
     if name in SHIPPED:
         return Path(mcr_lib.__file__).resolve().parents[1] / SHIPPED[name]
-    return _downloaded(name) if is_hub_name(name) else Path(name).expanduser()
+    if not is_hub_name(name):
+        return Path(name).expanduser()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError) as error:
+        known = families.PUBLISHED.get(name)
+        size = f" ({2 * known.n_parameters / 1e9:.0f} GB)" if known else ""
+        raise UserError(
+            f"{name} is no folder, and no model of that name has been downloaded: hf download {name}{size} "
+            "brings it, given a network (HF_HOME chooses the disk); a copy elsewhere is taken by --set "
+            "backbone=FOLDER"
+        ) from error
 
 
 def card(name: str) -> dict[str, Any]:
-    """The card of a backbone by name or folder, after checking its files.
-
-    They are compared with the checksums of the card; of a released model, every shard must be complete.
-
-    Raises:
-        UserError: the folder is no backbone that can be read, or a file of it is missing, cut or changed.
-    """
+    """The card of a backbone by name or folder, after its files were compared with it."""
     folder = folder_of(name)
     if (folder / CARD).is_file():
         return _own_card(folder)
@@ -84,11 +77,10 @@ def _own_card(folder: Path) -> dict[str, Any]:
     if family not in BOX_FORMATS:
         raise UserError(f"{path}: unknown family {family!r}; known: {', '.join(BOX_FORMATS)}")
     for name, expected in sums.items():
-        if not (folder / name).is_file():
-            raise UserError(f"backbone {folder}: {name} is missing; get the folder again")
-        if checksum(folder / name) != expected:
-            reason = f"{name} is not the file that was saved (cut or changed)"
-            raise UserError(f"backbone {folder}: {reason}; get the folder again")
+        is_there = (folder / name).is_file()
+        if not is_there or checksum(folder / name) != expected:
+            defect = "is not the file that was saved (cut or changed)" if is_there else "is missing"
+            raise UserError(f"backbone {folder}: {name} {defect}; get the folder again")
     return card
 
 
@@ -98,15 +90,11 @@ def _released_card(folder: Path, name: str) -> dict[str, Any]:
     family = families.family_of(values, name)
     if family is None:
         types = ", ".join(sorted({known.model_type for known in families.FAMILIES.values()}))
-        raise UserError(
-            f"{name} is a {values.get('model_type')!r}; types that can be loaded: {types} "
-            "(docs/families.md: how to add one)"
-        )
+        loadable = f"types that can be loaded: {types} (docs/families.md: how to add one)"
+        raise UserError(f"{name} is a {values.get('model_type')!r}; {loadable}")
     if "quantization_config" in values:
-        raise UserError(
-            f"{name} is stored quantised; take the original model, and quantization=4bit quantises it "
-            "when it is loaded"
-        )
+        remedy = "take the original model, and quantization=4bit quantises it when it is loaded"
+        raise UserError(f"{name} is stored quantised; {remedy}")
     others = (p for p in folder.iterdir() if p.suffix in (".jinja", ".txt", ".json") and p != path)
     sums = {p.name: checksum(p) for p in [path, *sorted(others)] if p.is_file()}
     sums |= {shard.name: _ends(shard) for shard in shards(folder, name)}
@@ -115,59 +103,42 @@ def _released_card(folder: Path, name: str) -> dict[str, Any]:
 
 
 def shards(folder: Path, name: str) -> list[Path]:
-    """The files of a released model's weights.
-
-    Raises:
-        UserError: one is missing, or does not have the length that its header promises.
-    """
-    index = folder / "model.safetensors.index.json"
+    """The files of a released model's weights, after each was checked to be there and not cut."""
+    index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
     again = f"get it again (hf download {name})" if is_hub_name(name) else "get it again"
-    names = ["model.safetensors"]
     try:
         if index.is_file():
             names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{index}: no index of shards ({error!r:.60}); {again}") from error
-    missing = [shard for shard in names if not (folder / shard).is_file()]
-    if missing:
+    if missing := [shard for shard in names if not (folder / shard).is_file()]:
         count = f"{len(missing)} of {len(names)} files of weights are missing"
         raise UserError(f"{name}: {count}, the first is {missing[0]}; {again}")
     for shard in names:
         size, promised = (folder / shard).stat().st_size, _header(folder / shard)[1]
         if promised != size:
-            is_header = promised is not None
             defect = (
-                f"has {size:,} bytes instead of {promised:,}" if is_header else "has no header of safetensors"
+                f"has {size:,} bytes instead of {promised:,}" if promised else "has no header of safetensors"
             )
             raise UserError(f"{name}: {shard} {defect}; its download was cut off: {again}")
     return [folder / shard for shard in names]
 
 
 def config(folder: Path) -> dict[str, Any]:
-    """The config.json of a backbone's folder.
-
-    Raises:
-        UserError: there is none, or it is no JSON object.
-    """
+    """The config.json of a backbone's folder."""
     path = folder / "config.json"
     try:
         return dict(json.loads(read_text(path)))
     except (ValueError, TypeError) as error:
-        defect = f"no configuration of a model ({error!r:.80})"
-        raise UserError(f"{path}: {defect}; get the folder again") from error
+        defect = f"no configuration of a model ({error!r:.80}); get the folder again"
+        raise UserError(f"{path}: {defect}") from error
 
 
 def n_parameters(folder: Path, name: str) -> int:
-    """Number of parameters of a backbone, from the headers of its files; a tied output layer counts once.
-
-    Raises:
-        UserError: a file of weights is missing or cut.
-    """
+    """Number of parameters of a backbone, from the headers of its files; a tied output layer counts once."""
     values = config(folder)
     is_tied = values.get("tie_word_embeddings") or values.get("text_config", {}).get("tie_word_embeddings")
-    shapes: dict[str, list[int]] = {}
-    for shard in shards(folder, name):
-        shapes |= _header(shard)[0]
+    shapes = {key: shape for shard in shards(folder, name) for key, shape in _header(shard)[0].items()}
     return sum(math.prod(shape) for key, shape in shapes.items() if not (is_tied and key == "lm_head.weight"))
 
 
@@ -178,10 +149,7 @@ def checksum(path: Path) -> str:
 
 
 def _header(path: Path) -> tuple[dict[str, list[int]], int | None]:
-    """Shapes in a safetensors file, and the length that its header promises; `None` without a header.
-
-    Read here, since `safe_open` does not say how long a cut file should be.
-    """
+    """Shapes in a safetensors file, and the length that its header promises; `None` without a header."""
     with path.open("rb") as file:
         n = int.from_bytes(file.read(8), "little")
         text = file.read(n) if 0 < n < 2**27 else b""
@@ -194,26 +162,8 @@ def _header(path: Path) -> tuple[dict[str, list[int]], int | None]:
 
 
 def _ends(path: Path) -> str:
-    digest = hashlib.sha256(str(path.stat().st_size).encode())
     with path.open("rb") as file:
-        digest.update(file.read(ENDS))
-        file.seek(max(0, path.stat().st_size - ENDS))
-        digest.update(file.read())
+        size, first = path.stat().st_size, file.read(ENDS)
+        file.seek(max(0, size - ENDS))
+        digest = hashlib.sha256(str(size).encode() + first + file.read())
     return f"ends:{digest.hexdigest()}"
-
-
-def _downloaded(name: str) -> Path:
-    """Folder of a model in the hub's cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
-        known = families.PUBLISHED.get(name)
-        size = f" ({2 * known.n_parameters / 1e9:.0f} GB)" if known else ""
-        raise UserError(
-            f"{name} is no folder, and no model of that name has been downloaded: hf download {name}{size} "
-            "brings it, given a network (HF_HOME chooses the disk); a copy elsewhere is taken by --set "
-            "backbone=FOLDER"
-        ) from error

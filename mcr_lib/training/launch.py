@@ -1,9 +1,4 @@
-"""Several processes for one stage, as a launcher outside starts them.
-
-torchrun --nproc_per_node 4 -m mcr_lib cvo --profile NAME --setting NAME
-
-Without a launcher a stage runs in this process, on one GPU.
-"""
+"""Several processes for a stage, by a launcher: torchrun --nproc_per_node 4 -m mcr_lib cvo --setting NAME."""
 
 import gc
 import os
@@ -12,11 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from mcr_lib.errors import UserError
-
-WAIT = timedelta(minutes=30)
-"""The longest that a process waits for another, so the limit of what one does alone (reading images, writing
-a model).
-"""
 
 
 def is_member() -> bool:
@@ -35,28 +25,18 @@ def whose() -> str:
 
 
 def require_launcher(n_processes: int, command: str) -> None:
-    """Check that a launcher started this process, where several are wanted.
-
-    Args:
-        command: of `mcr`, with its options.
-
-    Raises:
-        UserError: `n_processes` > 1, and no launcher started this process; how to start them is stated.
-    """
+    """Refuses several processes without a launcher, with how to start them; `command` is of `mcr`."""
     if n_processes > 1 and not is_member():
         start = f"torchrun --nproc_per_node {n_processes} -m mcr_lib {command}"
         raise UserError(f"n_processes is {n_processes}, but this is a single process; start {start}")
 
 
 def together(device: str) -> Any:
-    """The processes that work together, as accelerate's PartialState; one without a launcher.
-
-    Args:
-        device: "cpu" or "cuda".
-    """
+    """The processes that work together, as accelerate's PartialState; one without a launcher."""
     from accelerate import PartialState
 
-    return PartialState(cpu=device == "cpu", timeout=WAIT)
+    # the longest that one process may work alone: reading images, writing a model
+    return PartialState(cpu=device == "cpu", timeout=timedelta(minutes=30))
 
 
 def free() -> None:
