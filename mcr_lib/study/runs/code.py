@@ -1,7 +1,7 @@
 """Fingerprints of code: a stage depends on every module that it imports, directly or not.
 
-The imports are read from the code: a list kept by hand would go out of date unnoticed, and a model trained by
-other code would pass as current. Comments, docstrings and layout do not count.
+The imports are read from the code, since a list kept by hand would go out of date unnoticed. Comments,
+docstrings and layout do not count.
 """
 
 import ast
@@ -14,28 +14,19 @@ from mcr_lib.data.files import read_text
 from mcr_lib.study.runs.artifacts import fingerprint
 
 PACKAGE = Path(mcr_lib.__file__).parent
-
-ENTRIES = {
+ENTRIES = {  # stage -> the modules that run it and make its rows
     stage: (f"mcr_lib.training.{stage}", "mcr_lib.data.mrsi", "mcr_lib.data.modality")
     for stage in ("sft", "cvo", "generate")
 }
-"""Stage -> the modules that run it and make its rows."""
 
 
 def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
-    """Fingerprint of all code that a stage runs on.
-
-    Args:
-        stage: a key of `ENTRIES`.
-        package: the folder of the package `mcr_lib`.
-    """
+    """Fingerprint of all code that a stage runs on; `package` is the folder of `mcr_lib`."""
     return fingerprint([(name, _read(path)[0]) for name, path in reachable(stage, package).items()])
 
 
 def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
-    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted by
-    name.
-    """
+    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted."""
     modules: dict[str, Path] = {}
     seen, waiting = set(), list(ENTRIES[stage])
     while waiting:
@@ -60,10 +51,9 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def _file(name: str, package: Path) -> Path | None:
     """The file of a module of the package; `None` for any other name."""
     first, *rest = name.split(".")
-    if first != package.name:
-        return None
     base = package.joinpath(*rest)
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    files = (base.with_suffix(".py"), base / "__init__.py") if first == package.name else ()
+    return next((path for path in files if path.is_file()), None)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -77,9 +67,8 @@ def _parsed(path: Path, changed_ns: int) -> tuple[str, tuple[str, ...]]:
     names = tuple(name for name, _ in imports(tree))
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [part for part in body if not _is_text(part)]
+            texts = [
+                part for part in body if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
+            ]
+            node.body = [part for part in body if part not in texts]
     return fingerprint(ast.dump(tree)), names
-
-
-def _is_text(part: ast.stmt) -> bool:
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)

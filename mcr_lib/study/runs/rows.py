@@ -1,6 +1,6 @@
 """The rows that a setting is trained on, made from tweets and chains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mcr_lib import chains, prompts
@@ -18,22 +18,25 @@ Tweets = Sequence[Example]
 
 
 def training_rows(
-    setting: Setting, tweets: Tweets, target: mrsi.Target, loaded: Loaded, train: Callable[[], Tweets]
+    setting: Setting, tweets: Tweets, target: mrsi.Target, loaded: Loaded, everyone: Tweets
 ) -> list[dict[str, Any]]:
-    """The rows of a setting, in the format of its backbone and its modality.
-
-    Args:
-        train: gives all training tweets, by which chains from a file are checked.
-    """
-    prompt, has_chains = setting.prompt, setting.rows == "chains"
+    """The rows of a setting in its modality; chains of a file are checked on `everyone`, all of train."""
+    prompt, has_chains, seed = setting.prompt, setting.rows == "chains", loaded.config.seed
     if setting.stage == "cvo":
         rows = list(mrsi.grpo_rows(tweets, target, prompt=prompt))
     else:
         by_id = {example.id: example for example in tweets}
-        if has_chains:
-            built = _chains(setting, tweets, loaded, train)
+        if not has_chains:
+            built = mrsi.build_chains(tweets, ["terse"], seed=seed).chains
+        elif setting.chains == "template":
+            styles = _styles(setting, loaded)
+            built = mrsi.build_chains(tweets, styles, seed=seed, n_wordings=setting.wordings).chains
         else:
-            built = mrsi.build_chains(tweets, ["terse"], seed=loaded.config.seed).chains
+            path, styles = RunFolder(loaded.folder).chains(setting.chains), _styles(setting, loaded)
+            if not path.is_file():
+                raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
+            built = mrsi.read_chains(path, everyone)
+            built = [chain for chain in built if chain.id in by_id and chain.style in styles]
         rows = list(mrsi.sft_rows(built, by_id, target, prompt=prompt, with_reasoning=has_chains))
     if setting.modality == "full":
         return rows
@@ -52,22 +55,9 @@ def sources(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Any]:
     of_chains = None
     if setting.stage == "sft" and setting.rows == "chains":
         path = RunFolder(loaded.folder).chains(setting.chains)
-        text = None if setting.chains == "template" or not path.is_file() else read_text(path)
+        text = read_text(path) if setting.chains != "template" and path.is_file() else None
         of_chains = [_styles(setting, loaded), chains.CHAINS_VERSION, loaded.config.seed, text]
     return [checksum(tweets), cache.of_images(tweets), of_chains, prompts.PROMPT_VERSION]
-
-
-def _chains(
-    setting: Setting, tweets: Tweets, loaded: Loaded, train: Callable[[], Tweets]
-) -> list[chains.Chain]:
-    styles, seed = _styles(setting, loaded), loaded.config.seed
-    if setting.chains == "template":
-        return mrsi.build_chains(tweets, styles, seed=seed, n_wordings=setting.wordings).chains
-    path, ids = RunFolder(loaded.folder).chains(setting.chains), {example.id for example in tweets}
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
-    built = mrsi.read_chains(path, train())
-    return [chain for chain in built if chain.id in ids and chain.style in styles]
 
 
 def _styles(setting: Setting, loaded: Loaded) -> Sequence[str]:
