@@ -3,7 +3,7 @@
 import html
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,12 +109,7 @@ class Loaded:
         ]
 
     def command_options(self) -> str:
-        """The options of a command of `mcr` that give the same configuration and run folder.
-
-        Example:
-            >>> load("nano", None, {"seed": 3}).command_options().partition(" --out ")[0]
-            '--profile nano --set seed=3'
-        """
+        """The options of a command of `mcr` that give the same configuration and run folder."""
         values, parts = self.config.model_dump(mode="json"), ["--profile", self.profile]
         for key in (key for key, origin in self.origins.items() if origin == "override"):
             parts += ["--set", f"{key}={json.dumps(values[key])}"]
@@ -125,13 +120,11 @@ class Loaded:
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        def line(cells: Iterable[str], tag: str) -> str:
-            style = f"<{tag} style='text-align:left'>"
-            return f"<tr>{''.join(f'{style}{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-        rows = self.rows()
-        body = "".join(line(row.values(), "td") for row in rows)
-        return f"<table><thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table>"
+        rows, cell = self.rows(), "<{0} style='text-align:left'>{1}</{0}>".format
+        head = "".join(cell("th", name) for name in rows[0])
+        lines = ("".join(cell("td", html.escape(text)) for text in row.values()) for row in rows)
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def repository() -> Path:
@@ -166,17 +159,13 @@ def backbone_name(config: Config) -> str | None:
 
 def is_released(config: Config) -> bool:
     """Whether the backbone is a released model, not one of ours."""
-    name = backbone_name(config)
-    return name is not None and cards.is_released(name)
+    return (name := backbone_name(config)) is not None and cards.is_released(name)
 
 
 def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """The configuration of a run.
+    """The configuration of a run in the folder `run`; `None` = outputs/<profile> of the repository.
 
-    Args:
-        profile: a name in `notebooks/profiles` or the path of a yaml file.
-        run: the run folder, relative to the repository root; `None` = outputs/<profile>.
-        overrides: key -> value, over the profile; `cvo.beta` replaces one option of `cvo`, `cvo` all of them.
+    An override of `cvo.beta` replaces one option of the profile's `cvo`, one of `cvo` all of them.
     """
     path = profile_path(profile)
     departures, whole = _read_profile(path), {}
@@ -210,12 +199,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
 
 
 def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
-    """Overrides from `key=value` strings, values read as YAML.
-
-    Example:
-        >>> parse_set(["seed=3", "splits=[dev, test]", "images_dir=null", "data_dir=my data"])
-        {'seed': 3, 'splits': ['dev', 'test'], 'images_dir': None, 'data_dir': 'my data'}
-    """
+    """Overrides from `key=value` strings such as splits=[dev, test], values read as YAML."""
     overrides = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -75,11 +75,8 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
         "made from": record["fingerprint"],
         "made with": ", ".join(f"{key} {packages[key]}" for key in made_with),
     }
-    options = (
-        (row["option"], row["value"], row["origin"])
-        for row in record["options"]
-        if row["origin"] in ("profile", "run") or row["origin"].startswith("setting")
-    )
+    own = [row for row in record["options"] if row["origin"].split()[0] in ("profile", "run", "setting")]
+    options = [(row["option"], row["value"], row["origin"]) for row in own]
     text = TEMPLATE.format(
         name=name, base=base, library="peft" if is_adapter else "transformers",
         facts=_table("| | |", facts.items()), options=_table("| option | value | origin |", options),

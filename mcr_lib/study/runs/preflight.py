@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mcr_lib.boxes import BOX_FORMATS, box_format
+from mcr_lib.data import mrsi
 from mcr_lib.data.images import image_size, usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -63,7 +64,7 @@ class Context:
         self.trained = {name: options for name, (options, _) in loaded.options.items()}
         self.n_processes = self.config.n_processes or 1  # they share an update
         self.needs_gpu = self.config.device == "cuda" or self.config.quantization == "4bit"
-        self.lengths: dict[str, tuple[int, int]] = {}  # setting -> tokens of its longest prompt, completion
+        self.lengths: dict[str, dict[str, int]] = {}  # setting -> tokens of its longest prompt, completion
 
     @cached_property
     def gpus(self) -> list[Gpu] | None:
@@ -73,8 +74,8 @@ class Context:
         except ImportError:
             return None
         n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        all_of_them = map(torch.cuda.get_device_properties, range(n))
-        return [Gpu(each.name, each.total_memory, each.major >= 8) for each in all_of_them]
+        properties = map(torch.cuda.get_device_properties, range(n))
+        return [Gpu(each.name, each.total_memory, each.major >= 8) for each in properties]
 
     @cached_property
     def splits(self) -> dict[str, list[Example]]:
@@ -127,7 +128,7 @@ def versions(context: Context) -> Iterator[Line]:
         from packaging.requirements import Requirement
 
         required = [Requirement(text) for text in importlib.metadata.requires("mcr-lib") or ()]
-    except (ImportError, importlib.metadata.PackageNotFoundError):
+    except ImportError:  # of packaging, or of our own metadata
         yield Line("–", "versions", "mcr-lib is not installed as a package", INSTALL)
         return
     extras, wrong = ({"extra": ""}, {"extra": "train"}), []
@@ -160,9 +161,8 @@ def backbone(context: Context) -> Iterator[Line]:
     family, n_files = card["family"], sum(name.endswith(".safetensors") for name in card["sha256"])
     size = f", {shape.n_parameters / 1e6:,.1f} M parameters" if shape else ""
     result = f"{config.backbone}: {family}{size}, weights in {n_files} file{'s' * (n_files != 1)}, whole"
-    is_right = family == config.family
-    result += "" if is_right else f"; the profile says family {config.family}"
-    yield _line("backbone", is_right, result, f"--set family={family}")
+    result += "" if family == config.family else f"; the profile says family {config.family}"
+    yield _line("backbone", family == config.family, result, f"--set family={family}")
     known, settings = families.FAMILIES.get(family), config.settings
     direct = [name for name, one in settings.items() if one.stage == "none" and one.prompt == "direct"]
     if known and known.thinks == "always" and direct and config.max_new_tokens < 1024:
@@ -225,13 +225,17 @@ def rows(context: Context) -> Iterator[Line]:
         return
     from mcr_lib.training.preflight import check_rows
 
-    few = Study(context.study.loaded, tweets=context.tweets)
+    tweets, loaded = context.tweets, context.study.loaded
     for name, options in context.trained.items():
+        one, target = context.config.settings[name], context.outline.target
+        few = mrsi.some(tweets, share=one.share, seed=context.config.seed)
+        built = prepare.training_rows(one, few, target, loaded, tweets)
         most = options.max_completion_length if isinstance(options, CvoOptions) else None
-        tokens = check_rows(context.outline, few.rows(name), max_completion_length=most)
-        prompt, completion = context.lengths[name] = tokens["longest_prompt"], tokens["longest_completion"]
+        tokens = check_rows(context.outline, built, max_completion_length=most)
+        prompt, completion = tokens["longest_prompt"], tokens["longest_completion"]
+        context.lengths[name] = {"prompt_tokens": prompt, "completion_tokens": completion}
         fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most"
-        where = f"in prompt and completion of {len(few.tweets(name))} tweets"
+        where = f"in prompt and completion of {len(few)} tweets"
         images = f"{tokens['images_opened']} images, as many tokens as features"
         yield Line("✓", "rows", f"{name}: {images}; {fits}, {where}")
 
@@ -281,27 +285,26 @@ def room(context: Context) -> Iterator[Line]:
     prompt_tokens = config.max_pixels // BOX_FORMATS[config.family].unit ** 2 + (1500 + 250) // 3
     todo = "too little: quantization=4bit, gradient_checkpointing, or lower per_device_batch_size, max_pixels"
     for name, options in context.trained.items():
-        guess = prompt_tokens, options.max_completion_length if isinstance(options, CvoOptions) else 400
-        lengths = zip(("prompt_tokens", "completion_tokens"), context.lengths.get(name, guess), strict=True)
-        estimate = memory.of_stage(shape, options, n_processes=context.n_processes, **dict(lengths))
+        completion = options.max_completion_length if isinstance(options, CvoOptions) else 400
+        guess = {"prompt_tokens": prompt_tokens, "completion_tokens": completion}
+        lengths = context.lengths.get(name, guess)
+        estimate = memory.of_stage(shape, options, n_processes=context.n_processes, **lengths)
         needed.append((name, estimate, f"{todo}, max_completion_length"))
     if settings:
-        longest = max((prompt for prompt, _ in context.lengths.values()), default=prompt_tokens)
+        longest = max((one["prompt_tokens"] for one in context.lengths.values()), default=prompt_tokens)
         n_texts = 4 if any(one.prompt == "cot-3shot" for one in settings.values()) else 1
-        estimate = memory.of_answers(
-            shape, dtype=config.dtype, quantization=config.quantization, rows=config.answer_batch_size,
-            prompt_tokens=n_texts * longest, completion_tokens=config.max_new_tokens,
-        )  # fmt: skip
-        needed.append(("answers", estimate, "too little: lower answer_batch_size or max_pixels"))
+        lengths = {"prompt_tokens": n_texts * longest, "completion_tokens": config.max_new_tokens}
+        how = {"dtype": config.dtype, "quantization": config.quantization, "rows": config.answer_batch_size}
+        todo = "too little: lower answer_batch_size or max_pixels"
+        needed.append(("answers", memory.of_answers(shape, **how, **lengths), todo))
     n_bytes, where = None, "no GPU here to compare it with"
     if context.gpus and config.device != "cpu":
         n_bytes = min(gpu.n_bytes for gpu in context.gpus)
         where = f"{n_bytes / 1e9:.1f} GB there"
     elif not context.needs_gpu:
         n_bytes = artifacts.memory()
-        where = (
-            f"{n_bytes / 1e9:.1f} GB of the machine" if n_bytes else "this system does not tell its memory"
-        )
+        unknown = "this system does not tell its memory"
+        where = f"{n_bytes / 1e9:.1f} GB of the machine" if n_bytes else unknown
     for name, estimate, todo in needed:
         result = f"{name}, estimated: {estimate.summary()}"
         if n_bytes is None:

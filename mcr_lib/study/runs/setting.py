@@ -51,19 +51,7 @@ class Setting(BaseModel):
 def check(
     settings: Settings, of_profile: Mapping[str, Departures], where: str, of_run: Departures | None = None
 ) -> dict[str, OptionsWithOrigins]:
-    """Check all settings; returns the options of each setting that is trained.
-
-    Args:
-        of_profile: stage -> options that the profile gives.
-        where: names the profile in an error.
-        of_run: options that the run gives to every stage.
-
-    Example:
-        >>> check({"a": Setting(start="b"), "b": Setting(start="a")}, {}, "x.yaml")
-        Traceback (most recent call last):
-        ...
-        mcr_lib.errors.UserError: x.yaml: settings a, b, a start from each other in a circle
-    """
+    """Check all settings; returns the options of those that are trained. `where` is the profile, for errors."""
     for stage, given in of_profile.items():
         options_of(stage, given, f"{where}: {stage}")
     options = {}
@@ -87,12 +75,7 @@ def check(
 
 
 def lineage(settings: Settings, name: str, where: str = "settings") -> list[str]:
-    """The setting and those it starts from, the first one first.
-
-    Example:
-        >>> lineage({"mcr": Setting(start="mrsi", stage="cvo"), "mrsi": Setting(stage="sft")}, "mcr")
-        ['mrsi', 'mcr']
-    """
+    """The setting and those it starts from, the first one first."""
     if name not in settings:
         raise UserError(f"unknown setting {name!r}; {where} has {', '.join(settings) or 'none'}")
     names = [name]

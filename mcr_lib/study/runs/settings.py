@@ -11,7 +11,6 @@ Training that was interrupted resumes if its fingerprint is still the same; othe
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -25,34 +24,25 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
-from mcr_lib.study.runs import cache, config, model_card, prepare, rows, setting
+from mcr_lib.study.runs import cache, config, model_card, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder, environment, fingerprint
 from mcr_lib.study.runs.code import code_fingerprint
 from mcr_lib.study.runs.config import RANDOM, Loaded
+from mcr_lib.study.runs.prepare import Tweets
 from mcr_lib.study.runs.progress import Progress
 from mcr_lib.study.runs.setting import BACKBONE, Setting
 from mcr_lib.training import cards, launch
 from mcr_lib.training.options import WITHOUT_EFFECT
 
-Tweets = Sequence[Example]
-
 
 class Study:
-    """The settings of a run, with their data, models and answers.
+    """The settings of a run, with their data, models and answers; `progress` is called as these are made."""
 
-    Args:
-        progress: called after every update and every batch of answers.
-        tweets: of every split instead of the run's own, to try things on a few.
-    """
-
-    def __init__(
-        self, loaded: Loaded, progress: Progress | None = None, tweets: Tweets | None = None
-    ) -> None:
+    def __init__(self, loaded: Loaded, progress: Progress | None = None) -> None:
         self.loaded, self.config, self.run = loaded, loaded.config, RunFolder(loaded.folder)
         self.settings, self.progress = self.config.settings, progress
         self.pixels = self.config.min_pixels, self.config.max_pixels  # for released models only
-        splits = () if tweets is None else (*self.config.splits, "d1", "d2")
-        self._examples = dict.fromkeys(splits, tweets)
+        self._examples: dict[str, list[Example]] = {}
 
     def __getitem__(self, name: str) -> Setting:
         """A setting by name; `UserError` if there is none."""
@@ -79,8 +69,8 @@ class Study:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The training rows of a setting, in the format of its backbone and its modality."""
-        everyone = self.examples("train")
-        return rows.training_rows(self[name], self.tweets(name), self.target, self.loaded, everyone)
+        tweets, everyone = self.tweets(name), self.examples("train")
+        return prepare.training_rows(self[name], tweets, self.target, self.loaded, everyone)
 
     def options(self, name: str) -> setting.OptionsWithOrigins:
         """The options of a setting that is trained, with their origins."""
@@ -130,7 +120,7 @@ class Study:
             return self.fingerprint(one.start)
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
         own = one.model_dump(mode="json", exclude={"start", "options"}), options
-        data = rows.sources(one, self.tweets(name), self.loaded)
+        data = prepare.sources(one, self.tweets(name), self.loaded)
         return fingerprint(own, self.fingerprint(one.start), data, code_fingerprint(one.stage))
 
     def is_done(self, name: str) -> bool:
@@ -171,13 +161,11 @@ class Study:
         state, train = launch.together(self._device), import_module(f"mcr_lib.training.{one.stage}").train
         (options, origins), data = self.options(name), self.rows(name)
         record = {
-            "format_version": FORMAT_VERSION,
-            "fingerprint": expected,
+            "format_version": FORMAT_VERSION, "fingerprint": expected,
             "setting": one.model_dump(mode="json", exclude_defaults=True),
-            "start": self.fingerprint(one.start),
-            "options": options.describe(origins),
+            "start": self.fingerprint(one.start), "options": options.describe(origins),
             "n_processes": state.num_processes,
-        }
+        }  # fmt: skip
         if state.is_main_process:
             if self.record(name).get("fingerprint") != expected:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -187,9 +175,8 @@ class Study:
         gold = {"source": judged[0].source, "checksum": checksum(judged), "split": judged[0].split}
         signature = metrics.signature(scorer=c.scorer, parse=c.parse, **gold)
         card = {"setting": name, "made_from": expected, "score_signature": signature}
-        report = self.progress and (
-            lambda done, of, row: self.progress(f"{name}: {one.stage}", done, of, dict(row))
-        )
+        task = f"{name}: {one.stage}"
+        report = self.progress and (lambda done, of, row: self.progress(task, done, of, dict(row)))
         how = {"prompt": one.prompt, "device": self._device, "progress": report, "card": card}
         facts = train(self._model(one.start), data, folder, options, **how)
         if state.is_main_process:
@@ -202,12 +189,9 @@ class Study:
     def answer(
         self, name: str, split: str | None = None, *, examples: Tweets | None = None, stem: str | None = None
     ) -> Path:
-        """The file with a setting's answers to a split; model and file are made unless they are there.
+        """The file with a setting's answers to a split (`None` = eval_split), written unless it is current.
 
-        Args:
-            split: `None` = the profile's eval_split.
-            examples: other tweets instead, e.g. a probe of the split; one process answers them.
-            stem: of the file; `None` = <name>.<split>.
+        Other `examples`, such as a probe, are answered by one process; `stem` names their file.
         """
         with launch.together(self._device).main_process_first() if launch.is_member() else nullcontext():
             path, is_answered, tweets, how = self._plan(name, split, examples, stem)
@@ -241,7 +225,7 @@ class Study:
         """File of some answers, whether it is there and current, their tweets, arguments of `generate`."""
         c, one, split = self.config, self[name], split or self.config.eval_split
         given = self.examples(split) if examples is None else self._with_images(examples)
-        tweets, model = rows.as_shown(one, given, self.loaded), self.fingerprint(name)
+        tweets, model = prepare.as_shown(one, given, self.loaded), self.fingerprint(name)
         how = {"prompt": one.prompt, "max_new_tokens": c.max_new_tokens, "temperature": c.answer_temperature}
         data = prompts.PROMPT_VERSION, cache.of_images(tweets), checksum(tweets)
         expected = fingerprint(model, how, c.seed, *data, code_fingerprint("generate"))
