@@ -51,7 +51,7 @@ class Setting(BaseModel):
 def check(
     settings: Settings, of_profile: Mapping[str, Departures], where: str, of_run: Departures | None = None
 ) -> dict[str, OptionsWithOrigins]:
-    """Check all settings; returns the options of those that are trained. `where` is the profile, for errors."""
+    """Check all settings of the profile `where`; returns the options of those that are trained."""
     for stage, given in of_profile.items():
         options_of(stage, given, f"{where}: {stage}")
     options = {}
