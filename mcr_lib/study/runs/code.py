@@ -27,14 +27,12 @@ def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
 
 def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
     """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted."""
-    modules: dict[str, Path] = {}
-    seen, waiting = set(), list(ENTRIES[stage])
+    modules, waiting = {}, list(ENTRIES[stage])
     while waiting:
         name = waiting.pop()
-        if name not in seen and (path := _file(name, package)) is not None:
+        if name not in modules and (path := _file(name, package)) is not None:
             modules[name] = path
             waiting += [name.rpartition(".")[0], *_read(path)[1]]
-        seen.add(name)
     return dict(sorted(modules.items()))
 
 

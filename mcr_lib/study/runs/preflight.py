@@ -11,12 +11,13 @@ folder. Memory and disk are estimates.
 import importlib.metadata
 import os
 import shutil
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from mcr_lib.boxes import BOX_FORMATS, box_format
 from mcr_lib.data import mrsi
@@ -31,25 +32,11 @@ from mcr_lib.training import cards, families, memory
 from mcr_lib.training.options import CvoOptions, batch_shape
 
 N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
-N_TESTBED = 8  # tweets per split of the testbed that is made for the checks
 INSTALL = "pip install '.[train]' in the clone"
 
 
-class Line(NamedTuple):
-    """One line of the table: mark, what was checked, the result, what to do."""
-
-    mark: Literal["✓", "✗", "–"]
-    check: str
-    result: str
-    todo: str = ""
-
-
-class Gpu(NamedTuple):
-    """A GPU that torch sees."""
-
-    name: str
-    n_bytes: int
-    has_bfloat16: bool
+Line = namedtuple("Line", ("mark", "check", "result", "todo"), defaults=("",))
+Gpu = namedtuple("Gpu", ("name", "n_bytes", "has_bfloat16"))
 
 
 class Context:
@@ -57,7 +44,7 @@ class Context:
 
     def __init__(self, loaded: Loaded, scratch: Path) -> None:
         self.loaded, self.config = loaded, loaded.config
-        sizes = {name: min(n, N_TESTBED) for name, n in self.config.testbed_sizes.items()}
+        sizes = {name: min(n, 8) for name, n in self.config.testbed_sizes.items()}  # enough to try
         small = self.config.model_copy(update={"testbed_sizes": sizes})
         writes = self.config.data_dir is None or self.config.backbone == RANDOM
         self.study = Study(replace(loaded, config=small, folder=scratch) if writes else loaded)
@@ -172,7 +159,8 @@ def backbone(context: Context) -> Iterator[Line]:
 
 def gpus(context: Context) -> Iterator[Line]:
     """There are as many GPUs as processes, and they compute in the profile's dtype."""
-    config, there, n_needed, mark, todo = context.config, context.gpus, context.n_processes, "✗", ""
+    config, there, n_needed = context.config, context.gpus, context.n_processes
+    mark, todo = "✗", ""
     if config.device == "cpu" or (not context.needs_gpu and not there):
         mark, result = "✓", "none is needed"
     elif there is None:

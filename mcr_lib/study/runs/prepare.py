@@ -117,17 +117,15 @@ def training_rows(
         rows = list(mrsi.grpo_rows(tweets, target, prompt=prompt))
     else:
         by_id = {example.id: example for example in tweets}
-        if not has_chains:
-            built = mrsi.build_chains(tweets, ["terse"], seed=seed).chains
-        elif setting.chains == "template":
-            styles = _styles(setting, loaded)
-            built = mrsi.build_chains(tweets, styles, seed=seed, n_wordings=setting.wordings).chains
+        styles = _styles(setting, loaded) if has_chains else ["terse"]
+        path = RunFolder(loaded.folder).chains(setting.chains)
+        if not has_chains or setting.chains == "template":
+            n_wordings = setting.wordings if has_chains else None
+            built = mrsi.build_chains(tweets, styles, seed=seed, n_wordings=n_wordings).chains
+        elif path.is_file():
+            built = [c for c in mrsi.read_chains(path, everyone) if c.id in by_id and c.style in styles]
         else:
-            path, styles = RunFolder(loaded.folder).chains(setting.chains), _styles(setting, loaded)
-            if not path.is_file():
-                raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
-            built = mrsi.read_chains(path, everyone)
-            built = [chain for chain in built if chain.id in by_id and chain.style in styles]
+            raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
         rows = list(mrsi.sft_rows(built, by_id, target, prompt=prompt, with_reasoning=has_chains))
     if setting.modality == "full":
         return rows

@@ -137,7 +137,8 @@ class Study:
         if one.stage != "none" and not launch.is_member():
             if self.is_done(name):
                 return self.record(name)
-            self._require_launcher(f"{one.stage} --setting {name}")
+            command = f"{one.stage} --setting {name} {self.loaded.command_options()}"
+            launch.require_launcher(self.config.n_processes, command)
         if one.start != BACKBONE:
             self.train(one.start)
         if one.stage == "none":
@@ -200,7 +201,8 @@ class Study:
         from mcr_lib.training.generate import generate
 
         if examples is None:
-            self._require_launcher(f"generate --setting {name} --split {how['split']}")
+            command = f"generate --setting {name} --split {how['split']} {self.loaded.command_options()}"
+            launch.require_launcher(self.config.n_processes, command)
         self.train(name)
         backbone, c = self.load(name), self.config
         if how["prompt"] == "cot-3shot":
@@ -251,9 +253,6 @@ class Study:
         """The tweets, with images that cannot be used removed."""
         by_id = {example.id: example for example in prepare.with_usable_image(self.loaded, examples)[0]}
         return [by_id.get(example.id, replace(example, images=())) for example in examples]
-
-    def _require_launcher(self, command: str) -> None:
-        launch.require_launcher(self.config.n_processes, f"{command} {self.loaded.command_options()}")
 
     @property
     def _device(self) -> str:
