@@ -65,8 +65,6 @@ def _parsed(path: Path, changed_ns: int) -> tuple[str, tuple[str, ...]]:
     names = tuple(name for name, _ in imports(tree))
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            texts = [
-                part for part in body if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
-            ]
+            texts = [p for p in body if isinstance(p, ast.Expr) and isinstance(p.value, ast.Constant)]
             node.body = [part for part in body if part not in texts]
     return fingerprint(ast.dump(tree)), names

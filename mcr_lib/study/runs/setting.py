@@ -64,9 +64,8 @@ def check(
             given = of_profile.get(one.stage, {})
             options[name] = stage_options(one, given, name=name, of_run=of_run or {}, where=where)
             if one.prompt == "cot-3shot":
-                raise UserError(
-                    f"{label} is trained with cot-3shot, which is a prompt for models as they are"
-                )
+                problem = "is trained with cot-3shot, which is a prompt for models as they are"
+                raise UserError(f"{label} {problem}")
         elif one.options:
             raise UserError(f"{label} has options and no stage that would take them")
         known_styles(one.styles)
