@@ -65,8 +65,10 @@ def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
 
 @pytest.mark.parametrize("profile", ON_GPU)
 def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile, tmp_path, monkeypatch):
-    real = preflight._version
-    monkeypatch.setattr(preflight, "_version", lambda name: None if name == "bitsandbytes" else real(name))
+    real = preflight.installed_version
+    monkeypatch.setattr(
+        preflight, "installed_version", lambda name: None if name == "bitsandbytes" else real(name)
+    )
     lines = command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
     by_check = {line.check: line for line in lines}
     is_4bit = PROFILES[profile].get("quantization") == "4bit"

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from mcr_lib.study.runs.artifacts import fingerprint
 from mcr_lib.study.runs.code import ENTRIES, PACKAGE, code_fingerprint, reachable
 
 
@@ -52,6 +53,10 @@ def test_constants_of_modules_that_a_hand_kept_list_had_left_out_move_it(name, o
     assert old in text
     (package / name).write_text(text.replace(old, new))
     assert all(code_fingerprint(stage, package) != before[stage] for stage in before)
+
+
+def test_equal_values_have_equal_fingerprints():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
 
 
 def test_comments_docstrings_and_layout_do_not_count(package):

@@ -118,6 +118,14 @@ def test_a_configuration_shows_every_key_safely():
     assert all(key in repr(loaded) for key in config.Config.model_fields)
 
 
+def test_overrides_are_read_as_yaml_and_come_back_in_the_options_of_a_command():
+    given = ["seed=3", "splits=[dev, test]", "images_dir=null", "data_dir=my data"]
+    read = {"seed": 3, "splits": ["dev", "test"], "images_dir": None, "data_dir": "my data"}
+    assert config.parse_set(given) == read
+    options = config.load("nano", None, {"seed": 3}).command_options()
+    assert options.partition(" --out ")[0] == "--profile nano --set seed=3"
+
+
 @pytest.mark.parametrize("pair", ["seed", "=3", "splits=[dev"])
 def test_a_pair_that_is_none_is_told(pair):
     with pytest.raises(UserError, match="--set"):

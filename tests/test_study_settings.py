@@ -53,6 +53,10 @@ def test_a_line_of_settings_is_told_from_its_first():
     with pytest.raises(UserError, match="unknown setting 'd'; settings has c, b, a"):
         lineage(settings, "d")
     check(settings, {"sft": {"lora_rank": 4}}, "mine.yaml")
+    with pytest.raises(UserError, match="mine.yaml: settings a, b, a start from each other in a circle"):
+        check({"a": Setting(start="b"), "b": Setting(start="a")}, {}, "mine.yaml")
+    assert Setting(stage="sft").tweets == "d1"
+    assert Setting(stage="sft", rows="answers").tweets == "train"
     with pytest.raises(
         UserError, match="mine.yaml: cvo: unknown option 'lora_rnak' of cvo .did you mean lora_rank"
     ):

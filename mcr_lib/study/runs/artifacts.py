@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import mcr_lib
 from mcr_lib.data.files import read_text
@@ -31,11 +31,7 @@ PACKAGES = (
 
 
 class RunFolder:
-    """The paths of a run.
-
-    Args:
-        path: the run folder.
-    """
+    """The paths of a run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,23 +64,21 @@ class RunFolder:
         return self.path / "scores" / f"{stem}.json"
 
     @contextmanager
-    def locked(self, name: str = "lock") -> Iterator[None]:
-        """Hold the run folder alone; the operating system frees the lock when the process ends.
-
-        Args:
-            name: of the lock's file.
-
-        Raises:
-            UserError: another process holds it, or the folder cannot be written.
-        """
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder alone; the operating system frees the lock when the process ends."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / name).open("a+")
+            file = (self.path / "lock").open("a+")
         except OSError as error:
             raise UserError(f"cannot use {self.path} as run folder: {error.strerror or error}") from error
         with file:
             try:
-                _lock(file)
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                else:  # locks a byte behind the name of the holder: locked bytes cannot be read on Windows
+                    file.seek(2**30)
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                    file.seek(0)
             except (BlockingIOError, PermissionError) as error:
                 file.seek(0)
                 holder = f"{self.path} is in use by process {file.read().strip() or 'unknown'}"
@@ -95,51 +89,19 @@ class RunFolder:
             yield
 
 
-LOCK_POSITION = 2**30
-"""The byte that is locked on Windows, where locked bytes cannot be read: behind the name of the holder."""
-
-
-def _lock(file: TextIO) -> None:
-    """Lock an open file without waiting; raises `BlockingIOError`, on Windows `PermissionError`, if another
-    process holds the lock.
-    """
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        file.seek(LOCK_POSITION)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        file.seek(0)
-
-
 def fingerprint(*parts: Any) -> str:
-    """12 hex digits of a SHA-256 over JSON-ready values; equal values have equal fingerprints.
-
-    Example:
-        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-        True
-    """
+    """12 hex digits of a SHA-256 over JSON-ready values; equal values have equal fingerprints."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:
-    """The manifest of a run; an empty one if there is none.
-
-    Raises:
-        UserError: the file is not a manifest of this version.
-    """
+    """The manifest of a run; an empty one if there is none."""
     error = "is no manifest of this release; move the run folder away or choose another with --out"
     return read_versioned(folder.manifest, error) or {"format_version": FORMAT_VERSION, "notebooks": {}}
 
 
 def read_versioned(path: Path, error: str) -> dict[str, Any]:
-    """The content of a JSON file with a `format_version`; empty if there is no file.
-
-    Args:
-        error: what to say of a file of another version, after its path.
-
-    Raises:
-        UserError: the file is of another version, or not such a file.
-    """
+    """A JSON file with a `format_version`; empty if there is none. Of another version: path and `error`."""
     if not path.is_file():
         return {}
     with suppress(ValueError, KeyError, TypeError):
@@ -151,43 +113,36 @@ def read_versioned(path: Path, error: str) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions, commit and hardware of this process, for a manifest."""
+    torch, n_bytes = sys.modules.get("torch"), memory()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "mcr_lib": mcr_lib.__version__,
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "n_cpus": os.cpu_count(),
-        "memory_gb": round(n_bytes / 2**30, 1) if (n_bytes := memory()) else None,
-        "gpu": _gpu(),
+        "memory_gb": round(n_bytes / 2**30, 1) if n_bytes else None,
+        "gpu": torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else None,
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
 
 
 def memory() -> int | None:
     """The machine's memory in bytes; `None` if the system does not report it."""
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    has_it = hasattr(os, "sysconf")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_it else None
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def installed_version(package: str) -> str | None:
+    """The version of a package; `None` if it is not installed."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def _git(*arguments: str) -> str | None:
     how = {"cwd": Path(mcr_lib.__file__).parents[1], "text": True, "timeout": 20, "check": True}
-    try:
+    with suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(["git", *arguments], capture_output=True, **how).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _gpu() -> str | None:
-    """Name of the first GPU, if torch is loaded already."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else None
+    return None

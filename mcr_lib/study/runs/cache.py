@@ -1,8 +1,4 @@
-"""Fingerprints of models and answers, and the record of a setting.
-
-A model's fingerprint covers its setting and options, its start, the tweets, images and chains, and the code
-of its stage. Options without an effect on the result (`options.WITHOUT_EFFECT`) do not count.
-"""
+"""The record of a setting, and what is compared to see whether a model or answers are current."""
 
 import shutil
 from collections.abc import Iterable
@@ -11,23 +7,8 @@ from typing import Any
 
 from mcr_lib.schema import Example
 from mcr_lib.study.runs.artifacts import fingerprint, read_versioned
-from mcr_lib.study.runs.code import code_fingerprint
-from mcr_lib.study.runs.setting import Setting
-from mcr_lib.training.options import WITHOUT_EFFECT, Options
 
 FINGERPRINT = "fingerprint.json"
-
-
-def of_model(setting: Setting, options: Options, *, start: str, data: Any) -> str:
-    """Fingerprint of a setting's model.
-
-    Args:
-        start: fingerprint of the model it starts from.
-        data: everything its rows are made from, JSON-ready.
-    """
-    values = options.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
-    own = setting.model_dump(mode="json", exclude={"start", "options"}), values
-    return fingerprint(own, start, data, code_fingerprint(setting.stage))
 
 
 def of_images(examples: Iterable[Example]) -> str:
@@ -37,11 +18,7 @@ def of_images(examples: Iterable[Example]) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record in a setting's folder; empty if there is none.
-
-    Raises:
-        UserError: the file is of another version.
-    """
+    """The record in a setting's folder; empty if there is none."""
     remedy = f"move {folder} away, or choose another run folder with --out"
     return read_versioned(folder / FINGERPRINT, f"is not of this release; {remedy}")
 

@@ -1,7 +1,7 @@
 """Fingerprints of code: a stage depends on every module that it imports, directly or not.
 
-The imports are read from the code: a list kept by hand would go out of date unnoticed, and a model trained by
-other code would pass as current. Comments, docstrings and layout do not count.
+The imports are read from the code, since a list kept by hand would go out of date unnoticed. Comments,
+docstrings and layout do not count.
 """
 
 import ast
@@ -14,36 +14,25 @@ from mcr_lib.data.files import read_text
 from mcr_lib.study.runs.artifacts import fingerprint
 
 PACKAGE = Path(mcr_lib.__file__).parent
-
-ENTRIES = {
+ENTRIES = {  # stage -> the modules that run it and make its rows
     stage: (f"mcr_lib.training.{stage}", "mcr_lib.data.mrsi", "mcr_lib.data.modality")
     for stage in ("sft", "cvo", "generate")
 }
-"""Stage -> the modules that run it and make its rows."""
 
 
 def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
-    """Fingerprint of all code that a stage runs on.
-
-    Args:
-        stage: a key of `ENTRIES`.
-        package: the folder of the package `mcr_lib`.
-    """
+    """Fingerprint of all code that a stage runs on; `package` is the folder of `mcr_lib`."""
     return fingerprint([(name, _read(path)[0]) for name, path in reachable(stage, package).items()])
 
 
 def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
-    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted by
-    name.
-    """
-    modules: dict[str, Path] = {}
-    seen, waiting = set(), list(ENTRIES[stage])
+    """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted."""
+    modules, waiting = {}, list(ENTRIES[stage])
     while waiting:
         name = waiting.pop()
-        if name not in seen and (path := _file(name, package)) is not None:
+        if name not in modules and (path := _file(name, package)) is not None:
             modules[name] = path
             waiting += [name.rpartition(".")[0], *_read(path)[1]]
-        seen.add(name)
     return dict(sorted(modules.items()))
 
 
@@ -60,10 +49,9 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def _file(name: str, package: Path) -> Path | None:
     """The file of a module of the package; `None` for any other name."""
     first, *rest = name.split(".")
-    if first != package.name:
-        return None
     base = package.joinpath(*rest)
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    files = (base.with_suffix(".py"), base / "__init__.py") if first == package.name else ()
+    return next((path for path in files if path.is_file()), None)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -77,9 +65,6 @@ def _parsed(path: Path, changed_ns: int) -> tuple[str, tuple[str, ...]]:
     names = tuple(name for name, _ in imports(tree))
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [part for part in body if not _is_text(part)]
+            texts = [p for p in body if isinstance(p, ast.Expr) and isinstance(p.value, ast.Constant)]
+            node.body = [part for part in body if part not in texts]
     return fingerprint(ast.dump(tree)), names
-
-
-def _is_text(part: ast.stmt) -> bool:
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)

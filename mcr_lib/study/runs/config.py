@@ -1,6 +1,4 @@
-"""The configuration of a run: defaults (`Config`), departures of a profile, then overrides. Every value knows
-its origin.
-"""
+"""The configuration of a run: defaults (`Config`), a profile, then overrides; each value has its origin."""
 
 import html
 import json
@@ -24,15 +22,11 @@ from mcr_lib.statistics import MAX_RESAMPLES
 from mcr_lib.study.runs import setting
 from mcr_lib.training import cards
 
-RANDOM = "random"
-"""A backbone with random weights, written into the run folder."""
+RANDOM = "random"  # a backbone with random weights, written into the run folder
+PATHS = ("data_dir", "images_dir", "predictions", "compare", "backbone")  # keys whose values are paths
 
-PATHS = ("data_dir", "images_dir", "predictions", "compare", "backbone")
-"""Keys whose values are paths."""
-
+# a split, or on the testbed a split of another distribution than its main one, such as test_unseen
 Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]
-"""A split, or on the testbed a split of another distribution than its main one, such as test_unseen."""
-
 Probe = Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -93,21 +87,13 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration with the origin of each value.
-
-    Args:
-        config: the values.
-        origins: key -> "default", "profile NAME" or "override".
-        options: setting that is trained -> its options with their origins.
-        profile: name or path of the profile.
-        folder: the run folder, absolute.
-    """
+    """A configuration with the origin of each value: "default", "profile NAME" or "override"."""
 
     config: Config
     origins: dict[str, str]
-    options: dict[str, setting.OptionsWithOrigins]
-    profile: str
-    folder: Path
+    options: dict[str, setting.OptionsWithOrigins]  # of the settings that are trained
+    profile: str  # name or path
+    folder: Path  # the run folder, absolute
 
     def path(self, key: str) -> Path | None:
         """The absolute path that a key names; `None` where it is null."""
@@ -116,20 +102,15 @@ class Loaded:
 
     def rows(self) -> list[dict[str, str]]:
         """One row per key: key, value, origin, meaning."""
-        rows = []
-        for key, value in self.config:
-            row = {"key": key, "value": _text(value), "origin": self.origins[key]}
-            rows.append(row | {"meaning": Config.model_fields[key].description})
-        return rows
+        origins, fields = self.origins, Config.model_fields
+        return [
+            {"key": key, "value": _text(value), "origin": origins[key], "meaning": fields[key].description}
+            for key, value in self.config
+        ]
 
     def command_options(self) -> str:
-        """The options of a command of `mcr` that give the same configuration and run folder.
-
-        Example:
-            >>> load("nano", None, {"seed": 3}).command_options().partition(" --out ")[0]
-            '--profile nano --set seed=3'
-        """
-        parts, values = ["--profile", self.profile], self.config.model_dump(mode="json")
+        """The options of a command of `mcr` that give the same configuration and run folder."""
+        values, parts = self.config.model_dump(mode="json"), ["--profile", self.profile]
         for key in (key for key, origin in self.origins.items() if origin == "override"):
             parts += ["--set", f"{key}={json.dumps(values[key])}"]
         return shlex.join([*parts, "--out", str(self.folder)])
@@ -139,22 +120,15 @@ class Loaded:
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        def line(cells: Sequence[str], tag: str) -> str:
-            style = f"<{tag} style='text-align:left'>"
-            return f"<tr>{''.join(f'{style}{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-        rows = self.rows()
-        body = "".join(line([*row.values()], "td") for row in rows)
-        return f"<table><thead>{line([*rows[0]], 'th')}</thead><tbody>{body}</tbody></table>"
+        rows, cell = self.rows(), "<{0} style='text-align:left'>{1}</{0}>".format
+        head = "".join(cell("th", name) for name in rows[0])
+        lines = ("".join(cell("td", html.escape(text)) for text in row.values()) for row in rows)
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def repository() -> Path:
-    """The repository root: the folder above the package, or the nearest one above the working folder, that
-    holds `notebooks/profiles`.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The repository root, which holds `notebooks/profiles`: above the package or the working folder."""
     here = Path.cwd()
     for folder in (Path(mcr_lib.__file__).resolve().parents[1], here, *here.parents):
         if (folder / "notebooks" / "profiles").is_dir():
@@ -164,13 +138,9 @@ def repository() -> Path:
 
 
 def profile_path(profile: str) -> Path:
-    """The file of a profile, given by name or path.
-
-    Raises:
-        UserError: there is none; the known names are listed.
-    """
+    """The file of a profile, given by name or path."""
     folder = repository() / "notebooks" / "profiles"
-    for path in ((folder / f"{profile}.yaml"), Path(profile).expanduser()):
+    for path in (folder / f"{profile}.yaml", Path(profile).expanduser()):
         if path.suffix in (".yaml", ".yml") and path.is_file():
             return path.resolve()
     known = sorted(path.stem for path in folder.glob("*.yaml"))
@@ -180,35 +150,30 @@ def profile_path(profile: str) -> Path:
 def backbone_name(config: Config) -> str | None:
     """Name or folder of the backbone; `None` for random weights."""
     name = config.backbone
-    if name == RANDOM or name in cards.SHIPPED:
-        return None if name == RANDOM else name
+    if name == RANDOM:
+        return None
     is_hub_name = cards.is_hub_name(name) and not (repository() / name).is_dir()
-    return name if is_hub_name else str(repository() / Path(name).expanduser())
+    is_name = name in cards.SHIPPED or is_hub_name
+    return name if is_name else str(repository() / Path(name).expanduser())
 
 
 def is_released(config: Config) -> bool:
     """Whether the backbone is a released model, not one of ours."""
-    name = backbone_name(config)
-    return name is not None and cards.is_released(name)
+    return (name := backbone_name(config)) is not None and cards.is_released(name)
 
 
 def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """The configuration of a run.
+    """The configuration of a run in the folder `run`; `None` = outputs/<profile> of the repository.
 
-    Args:
-        profile: a name in `notebooks/profiles` or the path of a yaml file.
-        run: the run folder, relative to the repository root; `None` = outputs/<profile>.
-        overrides: key -> value, over the profile; `cvo.beta` replaces one option of `cvo`, `cvo` all of them.
-
-    Raises:
-        UserError: an unknown profile or key, a value that a key does not take, or no folder for a source that
-            needs one; the key is named.
+    An override of `cvo.beta` replaces one option of the profile's `cvo`, one of `cvo` all of them.
     """
     path = profile_path(profile)
-    departures = _read_profile(path)
-    overrides = _spread(overrides or {}, departures)
+    departures, whole = _read_profile(path), {}
+    for key, value in (overrides or {}).items():
+        head, *inner = str(key).split(".")
+        whole[head] = _replaced(whole.get(head, departures.get(head)), inner, value)
     origins = dict.fromkeys(Config.model_fields, "default")
-    layers = (departures, path.name, f"profile {path.stem}"), (overrides, "overrides", "override")
+    layers = (departures, path.name, f"profile {path.stem}"), (whole, "overrides", "override")
     for given, where, origin in layers:
         for key in given:
             if key not in origins:
@@ -216,17 +181,16 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
                 raise UserError(f"{where}: unknown key {key!r}{hint}; known: {known}")
             origins[key] = origin
     try:
-        config = Config(**{**departures, **overrides})
+        config = Config(**{**departures, **whole})
     except ValidationError as error:
         place, value, reason = first_error(error)
         key = ".".join(map(str, place)) if place[0] == "settings" else place[0]
-        where = "overrides" if place[0] in overrides else path.name
+        where = "overrides" if place[0] in whole else path.name
         raise UserError(f"{where}: {key} is {value!r:.80}: {reason}") from error
     of_run = {"seed": config.seed, "weights": config.dtype, "quantization": config.quantization}
     if is_released(config):
         of_run |= {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
-    of_stages = {"sft": config.sft, "cvo": config.cvo}
-    options = setting.check(config.settings, of_stages, path.name, of_run)
+    options = setting.check(config.settings, {"sft": config.sft, "cvo": config.cvo}, path.name, of_run)
     if config.data_dir is None and config.source != "testbed":
         needs = f"source {config.source} needs data_dir, its folder"
         raise UserError(f"{path.name}: {needs}; data/README.md tells where it comes from")
@@ -235,15 +199,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
 
 
 def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
-    """Overrides from `key=value` strings, values read as YAML.
-
-    Raises:
-        UserError: a pair without "=", or a value that is not YAML.
-
-    Example:
-        >>> parse_set(["seed=3", "splits=[dev, test]", "images_dir=null", "data_dir=my data"])
-        {'seed': 3, 'splits': ['dev', 'test'], 'images_dir': None, 'data_dir': 'my data'}
-    """
+    """Overrides from `key=value` strings such as splits=[dev, test], values read as YAML."""
     overrides = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -257,27 +213,19 @@ def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def _spread(overrides: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides by whole keys: `cvo.beta` becomes the profile's `cvo` with another `beta`."""
-    spread: dict[str, Any] = {}
-    for key, value in overrides.items():
-        head, *inner = str(key).split(".")
-        spread[head] = _replaced(spread.get(head, profile.get(head)), inner, value)
-    return spread
-
-
-def _replaced(before: Any, keys: Sequence[str], value: Any) -> Any:
-    if not keys:
-        return value
-    inside = before if isinstance(before, Mapping) else {}
-    return {**inside, keys[0]: _replaced(inside.get(keys[0]), keys[1:], value)}
-
-
 def as_yaml(loaded: Loaded) -> str:
     """The whole configuration as a profile that gives the same values; comments name their origins."""
     values, origins = loaded.config.model_dump(mode="json"), loaded.origins
     dumped = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     return "".join(f"{key}: {text}  # {origins[key]}\n" for key, text in dumped.items())
+
+
+def _replaced(before: Any, keys: Sequence[str], value: Any) -> Any:
+    """A value with what the keys lead to replaced: of `cvo` the option `beta`."""
+    if not keys:
+        return value
+    inside = before if isinstance(before, Mapping) else {}
+    return {**inside, keys[0]: _replaced(inside.get(keys[0]), keys[1:], value)}
 
 
 def _read_profile(path: Path) -> dict[str, Any]:
@@ -287,11 +235,9 @@ def _read_profile(path: Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if getattr(error, "problem_mark", None) else 1
         problem = getattr(error, "problem", None) or error
         raise UserError(f"{path}, line {line}: no YAML ({problem})") from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict | None):
         raise UserError(f"{path}: expected key: value lines, found {type(value).__name__}")
-    return value
+    return value or {}
 
 
 def _text(value: Any) -> str:

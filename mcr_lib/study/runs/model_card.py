@@ -1,5 +1,5 @@
-"""README.md of a setting's model: what it is, what it was made from, how it was trained, its scores, its
-limits. It is written after training; scores are filled in between markers once `results.csv` has them.
+"""README.md of a setting's model, written after training; scores are filled in between markers once
+`results.csv` has them.
 """
 
 import csv
@@ -18,9 +18,8 @@ METRICS = {
     "n_rate": "N-Rate",
 }  # fmt: skip
 NOT_SCORED = "Not scored yet in the run that made it."
-
+# shown beside every number of the testbed
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
-"""Is shown beside every number of the testbed."""
 
 TEMPLATE = """---
 base_model: {base}
@@ -54,45 +53,35 @@ the base model apply to it.
 
 
 def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str, source: str) -> None:
-    """Write the README.md of a setting's model.
-
-    Args:
-        record: of the setting's `fingerprint.json`.
-        backbone: the backbone that the setting, or the first of its starts, starts from.
-        source: the data set.
-    """
+    """Write the README.md of a setting's model from its record; `source` is the data set."""
     folder, setting = run.setting(name) / "model", record["setting"]
     card, packages = cards.card(str(folder)), record["made_with"]["packages"]
-    is_adapter = card["kind"] == "adapter"
-    base = card["base"].get("name") or card["base"]["folder"] if is_adapter else _shown(backbone)
-    of_sft = f" on {setting.get('rows', 'chains')}" if setting.get("stage") == "sft" else ""
+    if backbone not in cards.SHIPPED and not cards.is_hub_name(backbone):
+        backbone = Path(backbone).name  # the path of a folder means nothing elsewhere
+    is_adapter, stage = card["kind"] == "adapter", setting.get("stage", "none")
+    base = card["base"].get("name") or card["base"]["folder"] if is_adapter else backbone
+    of_sft = f" on {setting.get('rows', 'chains')}" if stage == "sft" else ""
+    made_with = [key for key in packages if key in ("torch", "transformers", "trl", "peft")]
     facts = {
         "what": f"{'LoRA adapter' if is_adapter else 'whole model'} of the family {card['family']}",
         "base": f"{base}, weights {card['base']['weights']}" if is_adapter else base,
-        "backbone": _shown(backbone),
-        "stage": f"{setting.get('stage', 'none')}{of_sft}, from {setting.get('start', 'the base')}",
+        "backbone": backbone,
+        "stage": f"{stage}{of_sft}, from {setting.get('start', 'the base')}",
         "data": f"{source}: {record['n_rows']:,} rows",
         "updates": "{n_steps:,} in {n_processes} process(es), {seconds:,.0f} s".format(**record),
         "boxes in": card.get("coordinate_space", "the space of the family"),
         "asked": "prompt {prompt} in wording {wording}, version {prompt_version}".format(**card),
         "scored by": f"`{card.get('score_signature', 'not told')}`",
         "made from": record["fingerprint"],
-        "made with": ", ".join(f"{key} {packages[key]}" for key in packages if key in _PACKAGES),
+        "made with": ", ".join(f"{key} {packages[key]}" for key in made_with),
     }
-    options = (
-        (row["option"], row["value"], row["origin"])
-        for row in record["options"]
-        if row["origin"] in ("profile", "run") or row["origin"].startswith("setting")
-    )
+    own = [row for row in record["options"] if row["origin"].split()[0] in ("profile", "run", "setting")]
+    options = [(row["option"], row["value"], row["origin"]) for row in own]
     text = TEMPLATE.format(
-        name=name,
-        base=base,
-        library="peft" if is_adapter else "transformers",
-        facts=_table("| | |", facts.items()),
-        options=_table("| option | value | origin |", options),
-        scores=f"{SCORES}\n{NOT_SCORED}\n{END}",
-        note=f"{TESTBED_NOTE}\n\n" if source == "testbed" else "",
-    )
+        name=name, base=base, library="peft" if is_adapter else "transformers",
+        facts=_table("| | |", facts.items()), options=_table("| option | value | origin |", options),
+        scores=f"{SCORES}\n{NOT_SCORED}\n{END}", note=f"{TESTBED_NOTE}\n\n" if source == "testbed" else "",
+    )  # fmt: skip
     with written_whole(folder / NAME) as file:
         file.write(text)
     add_scores(run)
@@ -104,29 +93,19 @@ def add_scores(run: RunFolder) -> None:
         return
     results = list(csv.DictReader(read_text(run.results).splitlines()))
     for path in sorted(run.path.glob(f"settings/*/model/{NAME}")):
-        name, before = path.parents[1].name, read_text(path)
-        rows = [row for row in results if row["setting"] == name and row["metric"] in METRICS]
-        head = "| split | score | % | 95 % interval | n | signature |"
-        scores = f"{SCORES}\n{_table(head, map(_score, rows)) if rows else NOT_SCORED}\n{END}"
+        name, before, scores = path.parents[1].name, read_text(path), []
+        for row in results:
+            if row["setting"] == name and row["metric"] in METRICS:
+                interval = f"{row['ci_low']} to {row['ci_high']}" if row["ci_low"] else ""
+                signature = f"`{row['signature'].replace('|', ' ')}`"
+                label = METRICS[row["metric"]]
+                scores.append((row["split"], label, row["value"], interval, row["n"], signature))
+        table = _table("| split | score | % | 95 % interval | n | signature |", scores)
         start, end = before.partition(SCORES)[0], before.partition(END)[2]
-        after = f"{start}{scores}{end}" if SCORES in before and END in before else before
-        if after != before:
+        after = f"{start}{SCORES}\n{table if scores else NOT_SCORED}\n{END}{end}"
+        if SCORES in before and END in before and after != before:
             with written_whole(path) as file:
                 file.write(after)
-
-
-_PACKAGES = ("torch", "transformers", "trl", "peft")
-
-
-def _score(row: Mapping[str, str]) -> tuple[str, ...]:
-    interval = f"{row['ci_low']} to {row['ci_high']}" if row["ci_low"] else ""
-    signature = f"`{row['signature'].replace('|', ' ')}`"
-    return row["split"], METRICS[row["metric"]], row["value"], interval, row["n"], signature
-
-
-def _shown(backbone: str) -> str:
-    """The name of a backbone; of a folder the last part, since its path means nothing elsewhere."""
-    return backbone if backbone in cards.SHIPPED or cards.is_hub_name(backbone) else Path(backbone).name
 
 
 def _table(head: str, rows: Iterable[Sequence[Any]]) -> str:

@@ -1,5 +1,4 @@
-"""Pre-flight: reports before a run starts what would stop or spoil it later. Each check is a function from
-`Context` to lines of a table.
+"""Pre-flight: what would stop or spoil a run on this machine. Each check yields lines of a table.
 
     ✓   as it should be
     ✗   would stop or spoil the run; the last column says what to do
@@ -12,78 +11,47 @@ folder. Memory and disk are estimates.
 import importlib.metadata
 import os
 import shutil
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mcr_lib.boxes import BOX_FORMATS, box_format
+from mcr_lib.data import mrsi
 from mcr_lib.data.images import image_size, usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts, prepare
+from mcr_lib.study.runs.artifacts import installed_version
 from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training import cards, families, memory
-from mcr_lib.training.options import CvoOptions, Options, batch_shape
+from mcr_lib.training.options import CvoOptions, batch_shape
 
-N_TRIED = 24
-"""Tweets whose rows are checked: with long texts, many entities, large images, and some others."""
-
-N_TESTBED = 8
-"""Tweets per split of the testbed that is made for the checks."""
-
+N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
 INSTALL = "pip install '.[train]' in the clone"
 
-LEVERS = {
-    "answers": "too little: lower answer_batch_size or max_pixels",
-    "stage": "too little: quantization=4bit, gradient_checkpointing, "
-    "or lower per_device_batch_size, max_pixels, max_completion_length",
-}
-"""What to do about memory."""
 
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: mark, what was checked, the result, what to do."""
-
-    mark: Literal["✓", "✗", "–"]
-    check: str
-    result: str
-    todo: str = ""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU that torch sees."""
-
-    name: str
-    n_bytes: int
-    has_bfloat16: bool
+Line = namedtuple("Line", ("mark", "check", "result", "todo"), defaults=("",))
+Gpu = namedtuple("Gpu", ("name", "n_bytes", "has_bfloat16"))
 
 
 class Context:
-    """What the checks of a profile look at; each part is loaded once.
-
-    Args:
-        loaded: the configuration.
-        scratch: a folder for what has to be written to be checked.
-    """
+    """What the checks of a profile look at, loaded once; `scratch` is a folder for what has to be written."""
 
     def __init__(self, loaded: Loaded, scratch: Path) -> None:
         self.loaded, self.config = loaded, loaded.config
-        sizes = {name: min(n, N_TESTBED) for name, n in self.config.testbed_sizes.items()}
+        sizes = {name: min(n, 8) for name, n in self.config.testbed_sizes.items()}  # enough to try
         small = self.config.model_copy(update={"testbed_sizes": sizes})
         writes = self.config.data_dir is None or self.config.backbone == RANDOM
         self.study = Study(replace(loaded, config=small, folder=scratch) if writes else loaded)
-        self.lengths: dict[str, tuple[int, int]] = {}
-
-    @property
-    def trained(self) -> dict[str, Options]:
-        """The settings that are trained, with their options."""
-        return {name: options for name, (options, _) in self.loaded.options.items()}
+        self.trained = {name: options for name, (options, _) in loaded.options.items()}
+        self.n_processes = self.config.n_processes or 1  # they share an update
+        self.needs_gpu = self.config.device == "cuda" or self.config.quantization == "4bit"
+        self.lengths: dict[str, dict[str, int]] = {}  # setting -> tokens of its longest prompt, completion
 
     @cached_property
     def gpus(self) -> list[Gpu] | None:
@@ -93,18 +61,8 @@ class Context:
         except ImportError:
             return None
         n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        all_of_them = map(torch.cuda.get_device_properties, range(n))
-        return [Gpu(each.name, each.total_memory, each.major >= 8) for each in all_of_them]
-
-    @property
-    def needs_gpu(self) -> bool:
-        """Whether the profile is made for GPUs."""
-        return self.config.device == "cuda" or self.config.quantization == "4bit"
-
-    @property
-    def n_processes(self) -> int:
-        """The number of processes that share an update."""
-        return self.config.n_processes or 1
+        properties = map(torch.cuda.get_device_properties, range(n))
+        return [Gpu(each.name, each.total_memory, each.major >= 8) for each in properties]
 
     @cached_property
     def splits(self) -> dict[str, list[Example]]:
@@ -114,8 +72,15 @@ class Context:
     @cached_property
     def tweets(self) -> list[Example]:
         """A few training tweets with a usable image."""
+
+        def area(example: Example) -> int:
+            with suppress(UserError):
+                width, height = example.image_size_px or image_size(example.images[0])
+                return width * height
+            return 0
+
         with_image = [example for example in self.splits.get("train", ()) if example.images]
-        orders = (lambda e: -len(e.text), lambda e: -len(e.entities), lambda e: -_area(e))
+        orders = (lambda e: -len(e.text), lambda e: -len(e.entities), lambda e: -area(e))
         chosen = [e for order in orders for e in sorted(with_image, key=order)[: N_TRIED // 4]]
         chosen += with_image[:: max(1, len(with_image) // N_TRIED)]
         few = list({example.id: example for example in chosen}.values())[:N_TRIED]
@@ -130,9 +95,7 @@ class Context:
 
     @cached_property
     def shape(self) -> memory.Shape | None:
-        """The sizes that memory depends on, from the backbone's own files or else from published numbers;
-        `None` if neither is known.
-        """
+        """The sizes that memory depends on, of the backbone's files or else published; `None` = unknown."""
         name = self.study.backbone
         try:
             folder = cards.folder_of(name)
@@ -142,12 +105,8 @@ class Context:
             return known and memory.Shape.of(known.config, known.n_parameters)
 
 
-def _area(example: Example) -> int:
-    try:
-        width, height = example.image_size_px or image_size(example.images[0])
-    except UserError:
-        return 0
-    return width * height
+def _line(check: str, is_right: Any, result: str, todo: str) -> Line:
+    return Line("✓", check, result) if is_right else Line("✗", check, result, todo)
 
 
 def versions(context: Context) -> Iterator[Line]:
@@ -156,23 +115,18 @@ def versions(context: Context) -> Iterator[Line]:
         from packaging.requirements import Requirement
 
         required = [Requirement(text) for text in importlib.metadata.requires("mcr-lib") or ()]
-    except (ImportError, importlib.metadata.PackageNotFoundError):
+    except ImportError:  # of packaging, or of our own metadata
         yield Line("–", "versions", "mcr-lib is not installed as a package", INSTALL)
         return
-    wrong, n = [], 0
-    for requirement in required:
-        name, marker, ranges = requirement.name, requirement.marker, requirement.specifier
-        if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in ("", "train")):
-            continue
-        n += 1
-        if (version := _version(name)) is None:
-            wrong.append(f"{name} is not installed")
-        elif not ranges.contains(version, prereleases=True):
-            wrong.append(f"{name} {version} is not {ranges}")
-    if wrong:
-        yield Line("✗", "versions", "; ".join(wrong), INSTALL)
-    else:
-        yield Line("✓", "versions", f"{n} packages, all within the ranges of pyproject.toml")
+    extras, wrong = ({"extra": ""}, {"extra": "train"}), []
+    needed = [one for one in required if one.marker is None or any(map(one.marker.evaluate, extras))]
+    for one in needed:
+        if (version := installed_version(one.name)) is None:
+            wrong.append(f"{one.name} is not installed")
+        elif not one.specifier.contains(version, prereleases=True):
+            wrong.append(f"{one.name} {version} is not {one.specifier}")
+    fine = f"{len(needed)} packages, all within the ranges of pyproject.toml"
+    yield _line("versions", not wrong, "; ".join(wrong) or fine, INSTALL)
 
 
 def extras(context: Context) -> Iterator[Line]:
@@ -183,37 +137,30 @@ def extras(context: Context) -> Iterator[Line]:
         (is_4bit, "bitsandbytes", "4 bits", "pip install bitsandbytes"),
         (uses_vllm, "vllm", "use_vllm", "pip install -r requirements-vllm.lock"),
     ):
-        if is_needed and (version := _version(package)):
-            yield Line("✓", package, f"{version}, for {purpose}")
-        elif is_needed:
-            yield Line("✗", package, f"not installed, and {purpose} cannot do without", todo)
+        if is_needed:
+            version, missing = installed_version(package), f"not installed, and {purpose} cannot do without"
+            yield _line(package, version, f"{version}, for {purpose}" if version else missing, todo)
 
 
 def backbone(context: Context) -> Iterator[Line]:
     """The backbone is here, its files are whole, and its family is the one of the profile."""
     config, card, shape = context.config, cards.card(context.study.backbone), context.shape
-    family = card["family"]
-    n_files = sum(name.endswith(".safetensors") for name in card["sha256"])
+    family, n_files = card["family"], sum(name.endswith(".safetensors") for name in card["sha256"])
     size = f", {shape.n_parameters / 1e6:,.1f} M parameters" if shape else ""
-    weights = f"weights in {n_files} file{'s' * (n_files != 1)}, whole"
-    result = f"{config.backbone}: {family}{size}, {weights}"
-    if family == config.family:
-        yield Line("✓", "backbone", result)
-    else:
-        result = f"{result}; the profile says family {config.family}"
-        yield Line("✗", "backbone", result, f"--set family={family}")
-    known, settings = families.FAMILIES.get(family), context.study.settings
+    result = f"{config.backbone}: {family}{size}, weights in {n_files} file{'s' * (n_files != 1)}, whole"
+    result += "" if family == config.family else f"; the profile says family {config.family}"
+    yield _line("backbone", family == config.family, result, f"--set family={family}")
+    known, settings = families.FAMILIES.get(family), config.settings
     direct = [name for name, one in settings.items() if one.stage == "none" and one.prompt == "direct"]
-    if known is not None and known.thinks == "always" and direct and config.max_new_tokens < 1024:
-        room = f"{', '.join(direct)} gets {config.max_new_tokens} tokens"
-        result = f"{family} always reasons first, {room}"
+    if known and known.thinks == "always" and direct and config.max_new_tokens < 1024:
+        result = f"{family} always reasons first, {', '.join(direct)} gets {config.max_new_tokens} tokens"
         yield Line("✗", "room to answer", result, "--set max_new_tokens=2048")
 
 
 def gpus(context: Context) -> Iterator[Line]:
     """There are as many GPUs as processes, and they compute in the profile's dtype."""
-    config, there = context.config, context.gpus
-    n_needed, mark, todo = max(1, config.n_processes), "✗", ""
+    config, there, n_needed = context.config, context.gpus, context.n_processes
+    mark, todo = "✗", ""
     if config.device == "cpu" or (not context.needs_gpu and not there):
         mark, result = "✓", "none is needed"
     elif there is None:
@@ -248,9 +195,9 @@ def data(context: Context) -> Iterator[Line]:
     if with_image == n:
         result = f"{n:,} tweets, each with its image"
     elif with_image > n / 2 and config.bad_images == "skip":
-        result = f"{result}; the others are left out (bad_images=skip)"
+        result += "; the others are left out (bad_images=skip)"
     elif not context.trained:
-        result = f"{result}; nothing is trained, scores need none"
+        result += "; nothing is trained, scores need none"
     else:
         mark, todo = "✗", "data/README.md tells where they are; --set images_dir=DIR takes any folder that "
         todo += f"holds <id>.jpg at some depth{'; or --set bad_images=skip' if with_image > n / 2 else ''}"
@@ -266,28 +213,30 @@ def rows(context: Context) -> Iterator[Line]:
         return
     from mcr_lib.training.preflight import check_rows
 
-    few = context.study.over(context.tweets)
+    tweets, loaded = context.tweets, context.study.loaded
     for name, options in context.trained.items():
+        one, target = context.config.settings[name], context.outline.target
+        few = mrsi.some(tweets, share=one.share, seed=context.config.seed)
+        built = prepare.training_rows(one, few, target, loaded, tweets)
         most = options.max_completion_length if isinstance(options, CvoOptions) else None
-        tokens = check_rows(context.outline, few.rows(name), max_completion_length=most)
+        tokens = check_rows(context.outline, built, max_completion_length=most)
         prompt, completion = tokens["longest_prompt"], tokens["longest_completion"]
-        context.lengths[name] = (prompt, completion)
-        where = f"in prompt and completion of {len(few.tweets(name))} tweets"
-        fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most, {where}"
-        result = f"{name}: {tokens['images_opened']} images, as many tokens as features; {fits}"
-        yield Line("✓", "rows", result)
+        context.lengths[name] = {"prompt_tokens": prompt, "completion_tokens": completion}
+        fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most"
+        where = f"in prompt and completion of {len(few)} tweets"
+        images = f"{tokens['images_opened']} images, as many tokens as features"
+        yield Line("✓", "rows", f"{name}: {images}; {fits}, {where}")
 
 
 def pixels(context: Context) -> Iterator[Line]:
     """No image exceeds the budget of pixels. Thin ones can, since neither side is less than a unit."""
-    if not context.study.settings:
+    if not context.config.settings:
         return
     target = context.outline.target
     unit, limit = box_format(target.family).unit, target.max_pixels
     sizes = [(e.id, e.image_size_px, target.size(e)) for e in context.tweets if e.image_size_px]
     for id, (width, height), (new_width, new_height) in sizes:
-        n_pixels = new_width * new_height
-        if n_pixels > limit:
+        if (n_pixels := new_width * new_height) > limit:
             size = f"{width} x {height}, becomes {new_width} x {new_height}, past max_pixels {limit:,}"
             todo = f"--set max_pixels={n_pixels}, or leave the tweet out"
             yield Line("✗", "pixels", f"the image of tweet {id}, {size}", todo)
@@ -299,132 +248,100 @@ def pixels(context: Context) -> Iterator[Line]:
 
 def batches(context: Context) -> Iterator[Line]:
     """Processes × rows at a time × accumulation is the stated batch; for GRPO a whole number of groups."""
+    n, todo = context.n_processes, ""
     for name, options in context.trained.items():
-        n, batch_size = context.n_processes, options.batch_size
         per_device, accumulation = batch_shape(options, n)
         factors = f"{n} process{'es' * (n > 1)} × {per_device} × {accumulation}"
-        result = f"{name}: {factors} = {n * per_device * accumulation} rows per update"
-        if not isinstance(options, CvoOptions):
-            yield Line("✓", "batch", result)
-            continue
-        n_generations = options.num_generations
-        n_prompts, rest = divmod(batch_size, n_generations)
-        if rest:
+        result, rest = f"{name}: {factors} = {n * per_device * accumulation} rows per update", 0
+        if isinstance(options, CvoOptions):
+            n_generations = options.num_generations
+            n_prompts, rest = divmod(options.batch_size, n_generations)
             todo = f"--set cvo.batch_size={max(n_prompts, 1) * n_generations}"
-            result = f"{result}, which num_generations {n_generations} does not divide"
-            yield Line("✗", "batch", result, todo)
-        else:
-            yield Line("✓", "batch", f"{result}: {n_prompts} prompts × {n_generations} generations")
+            groups = f": {n_prompts} prompts × {n_generations} generations"
+            result += f", which num_generations {n_generations} does not divide" if rest else groups
+        yield _line("batch", not rest, result, todo)
 
 
 def room(context: Context) -> Iterator[Line]:
     """The estimated memory per GPU, or of the machine if it has none, is there."""
-    config, shape, settings, needed = context.config, context.shape, context.study.settings, []
+    config, shape, settings, needed = context.config, context.shape, context.config.settings, []
     if shape is None:
         yield Line("–", "memory", f"the shape of {config.backbone} is not known here")
         return
+    # estimated where rows were not tried: images as large as the budget, and a token per three letters of
+    # prompt (1,500) and a long tweet (250)
+    prompt_tokens = config.max_pixels // BOX_FORMATS[config.family].unit ** 2 + (1500 + 250) // 3
+    todo = "too little: quantization=4bit, gradient_checkpointing, or lower per_device_batch_size, max_pixels"
     for name, options in context.trained.items():
-        prompt, completion = context.lengths.get(name) or _guessed_lengths(context, options)
-        lengths = {"prompt_tokens": prompt, "completion_tokens": completion}
+        completion = options.max_completion_length if isinstance(options, CvoOptions) else 400
+        guess = {"prompt_tokens": prompt_tokens, "completion_tokens": completion}
+        lengths = context.lengths.get(name, guess)
         estimate = memory.of_stage(shape, options, n_processes=context.n_processes, **lengths)
-        needed.append((name, estimate, LEVERS["stage"]))
+        needed.append((name, estimate, f"{todo}, max_completion_length"))
     if settings:
-        prompts = [prompt for prompt, _ in context.lengths.values()] or [_guessed_lengths(context, None)[0]]
+        longest = max((one["prompt_tokens"] for one in context.lengths.values()), default=prompt_tokens)
         n_texts = 4 if any(one.prompt == "cot-3shot" for one in settings.values()) else 1
-        estimate = memory.of_answers(
-            shape, dtype=config.dtype, quantization=config.quantization, rows=config.answer_batch_size,
-            prompt_tokens=n_texts * max(prompts), completion_tokens=config.max_new_tokens,
-        )  # fmt: skip
-        needed.append(("answers", estimate, LEVERS["answers"]))
-    n_bytes, where = _available(context)
+        lengths = {"prompt_tokens": n_texts * longest, "completion_tokens": config.max_new_tokens}
+        how = {"dtype": config.dtype, "quantization": config.quantization, "rows": config.answer_batch_size}
+        todo = "too little: lower answer_batch_size or max_pixels"
+        needed.append(("answers", memory.of_answers(shape, **how, **lengths), todo))
+    n_bytes, where = None, "no GPU here to compare it with"
+    if context.gpus and config.device != "cpu":
+        n_bytes = min(gpu.n_bytes for gpu in context.gpus)
+        where = f"{n_bytes / 1e9:.1f} GB there"
+    elif not context.needs_gpu:
+        n_bytes = artifacts.memory()
+        unknown = "this system does not tell its memory"
+        where = f"{n_bytes / 1e9:.1f} GB of the machine" if n_bytes else unknown
     for name, estimate, todo in needed:
         result = f"{name}, estimated: {estimate.summary()}"
         if n_bytes is None:
             yield Line("–", "memory", result, where)
-        elif estimate.total > n_bytes:
-            yield Line("✗", "memory", f"{result}; {where}", todo)
         else:
-            yield Line("✓", "memory", f"{result}; {where}")
+            yield _line("memory", estimate.total <= n_bytes, f"{result}; {where}", todo)
 
 
 def disk(context: Context) -> Iterator[Line]:
     """There is room for checkpoints, models and a backbone that has to be downloaded; estimated."""
-    shape, name = context.shape, context.config.backbone
+    shape, name, needed = context.shape, context.config.backbone, 0.0
     if shape is None or not context.trained:
         return
-    needed = 0.0
     for options in context.trained.values():
         weights = shape.n_parameters * memory.BYTES[options.weights]
         trained = 4.0 * shape.n_lora(options.lora_rank) if options.lora_rank else weights
         is_adapter = options.lora_rank and options.save == "adapter"
         # three checkpoints, each with two moments per weight, and the finished model
         needed += 3 * 3 * trained + (trained if is_adapter else weights)
-    todo = "--out DIR on another disk"
-    yield _disk_line("checkpoints and models", needed, context.loaded.folder, todo)
+    places = [("checkpoints and models", needed, context.loaded.folder, "--out DIR on another disk")]
     known = families.PUBLISHED.get(name)
     with suppress(UserError):  # of a model that has not been downloaded
         known = None if cards.folder_of(name).is_dir() else known
     if known:
         home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-        todo, n_bytes = "HF_HOME=DIR on another disk", 2.0 * known.n_parameters
-        yield _disk_line(f"download of {known.hub}", n_bytes, home, todo)
+        size, todo = 2.0 * known.n_parameters, "HF_HOME=DIR on another disk"
+        places.append((f"download of {known.hub}", size, home, todo))
+    for what, n_bytes, folder, todo in places:
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        result = f"{what}, estimated: {n_bytes / 1e9:,.1f} GB; {free / 1e9:,.1f} GB free"
+        yield _line("disk", n_bytes < free, result, todo)
 
 
-CHECKS = {
+CHECKS = {  # in the order of the table; later ones use the results of earlier ones
     "versions": versions, "extras": extras, "backbone": backbone, "GPU": gpus, "data": data, "rows": rows,
     "pixels": pixels, "batch": batches, "memory": room, "disk": disk,
 }  # fmt: skip
-"""In the order of the table; later ones use the results of earlier ones."""
 
 
 def run(context: Context) -> list[Line]:
-    """All lines of the table. A `UserError` in one check becomes a line with ✗; a check that fails with the
-    sentence of an earlier one becomes a line with – that refers to it.
-    """
+    """All lines of the table; a check that fails becomes a line with the reason, or refers to one above."""
     lines: list[Line] = []
     for name, check in CHECKS.items():
         try:
             lines += check(context)
         except UserError as error:
-            sentence = str(error)
-            cause = next((line.check for line in lines if line.result == sentence), None)
+            cause = next((line.check for line in lines if line.result == str(error)), None)
             failed = Line("–", name, f"needs the {cause}", "see above")
-            lines.append(failed if cause else Line("✗", name, sentence))
+            lines.append(failed if cause else Line("✗", name, str(error)))
         except ImportError as error:
             lines.append(Line("–", name, f"{error.name or error} is not installed", INSTALL))
     return lines
-
-
-def _guessed_lengths(context: Context, options: Options | None) -> tuple[int, int]:
-    """Tokens of the longest prompt and completion, estimated without a tokenizer: a token per three letters
-    of prompt (1,500) and a long tweet (250), images as large as the budget.
-    """
-    unit = BOX_FORMATS[context.config.family].unit
-    prompt = context.config.max_pixels // unit**2 + (1500 + 250) // 3
-    return prompt, options.max_completion_length if isinstance(options, CvoOptions) else 400
-
-
-def _available(context: Context) -> tuple[float | None, str]:
-    """Bytes of the smallest GPU, or of the machine's memory if no GPU is used, and a phrase for it."""
-    if context.gpus and context.config.device != "cpu":
-        least = min(gpu.n_bytes for gpu in context.gpus)
-        return float(least), f"{least / 1e9:.1f} GB there"
-    if context.needs_gpu:
-        return None, "no GPU here to compare it with"
-    if (n_bytes := artifacts.memory()) is None:
-        return None, "this system does not tell its memory"
-    return float(n_bytes), f"{n_bytes / 1e9:.1f} GB of the machine"
-
-
-def _disk_line(what: str, needed: float, folder: Path, todo: str) -> Line:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    result = f"{what}, estimated: {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB free"
-    return Line("✓", "disk", result) if needed < free else Line("✗", "disk", result, todo)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -1,33 +1,39 @@
-"""From a configuration to the examples of a run: generated or read, checked, and written to its folder."""
+"""The examples of a run, generated or read, checked and written to its folder, and training rows of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
-from mcr_lib import testbed
-from mcr_lib.data import SPLITS, find_source, load_split
+from mcr_lib import chains, prompts, testbed
+from mcr_lib.data import SPLITS, find_source, load_split, mrsi
 from mcr_lib.data.check import CheckReport, check
-from mcr_lib.data.files import read_jsonl, write_jsonl
+from mcr_lib.data.files import read_jsonl, read_text, write_jsonl
 from mcr_lib.data.images import ImageReport, open_image, usable_images
+from mcr_lib.data.modality import masked
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
+from mcr_lib.study.runs import cache
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
+from mcr_lib.study.runs.setting import Setting
 from mcr_lib.testbed import folder as testbed_folder
 
-KIND = "examples"
+Tweets = Sequence[Example]
 
 
-def data_dir(loaded: Loaded) -> Path:
-    """The folder of the data set: `data_dir` or, if that is null, a testbed in the run folder, generated if
-    missing.
+def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[str, list[Example]]:
+    """Split -> its tweets, with the paths of images that exist; `None` = all splits of the run."""
+    config, root = loaded.config, _data_dir(loaded)
+    options = {"version": config.version, "images_dir": loaded.path("images_dir") or root}
+    chosen = config.splits if splits is None else splits
+    return {split: load_split(config.source, root, split=split, **options) for split in chosen}
 
-    Raises:
-        UserError: an unknown set or knob of the testbed, no size for a set, or a folder that cannot be
-            written.
-    """
+
+def _data_dir(loaded: Loaded) -> Path:
+    """`data_dir` or, if that is null, a testbed in the run folder, generated if missing."""
     if (given := loaded.path("data_dir")) is not None:
         return given
     config, root = loaded.config, RunFolder(loaded.folder).testbed
@@ -42,19 +48,7 @@ def data_dir(loaded: Loaded) -> Path:
     return root
 
 
-def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[str, list[Example]]:
-    """Split -> its tweets, with the paths of images that exist.
-
-    Args:
-        splits: `None` = all splits of the run.
-    """
-    config, root = loaded.config, data_dir(loaded)
-    options = {"version": config.version, "images_dir": loaded.path("images_dir") or root}
-    chosen = config.splits if splits is None else splits
-    return {split: load_split(config.source, root, split=split, **options) for split in chosen}
-
-
-def pooled(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Example]:
+def pooled(examples_by_split: Mapping[str, Tweets]) -> list[Example]:
     """The tweets of train, dev and test in one list; of all splits if there is none of these."""
     chosen = [split for split in examples_by_split if split in SPLITS] or list(examples_by_split)
     return [example for split in chosen for example in examples_by_split[split]]
@@ -62,50 +56,34 @@ def pooled(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Example]:
 
 def check_data(loaded: Loaded) -> CheckReport:
     """The statistics of the configured splits beside the expected ones."""
-    config, root, images_dir = loaded.config, data_dir(loaded), loaded.path("images_dir")
+    config, root, images_dir = loaded.config, _data_dir(loaded), loaded.path("images_dir")
     return check(config.source, root, version=config.version, images_dir=images_dir, splits=config.splits)
 
 
-def knows_bait(examples: Sequence[Example]) -> bool:
+def knows_bait(examples: Tweets) -> bool:
     """Whether every tweet has a record of what only its image shows, as only the testbed's have."""
     return all(example.image_only is not None for example in examples)
 
 
-def write_examples(folder: RunFolder, examples_by_split: Mapping[str, Sequence[Example]]) -> list[str]:
+def write_examples(folder: RunFolder, examples_by_split: Mapping[str, Tweets]) -> list[str]:
     """Write each split to `data/<split>.jsonl` of the run folder; returns a summary line per file."""
     lines = []
     for split, examples in examples_by_split.items():
-        path, digest = folder.data(split), checksum(examples)
-        rows = (example.to_row() for example in examples)
-        write_jsonl(path, rows, kind=KIND, source=examples[0].source, split=split, checksum=digest)
-        n_images = sum(bool(example.images) for example in examples)
-        counts = f"{len(examples):,} tweets, {n_images:,} with an image"
-        lines.append(f"{path.name}: {counts}, checksum {digest}")
+        path, rows = folder.data(split), (example.to_row() for example in examples)
+        header = {"source": examples[0].source, "split": split, "checksum": checksum(examples)}
+        write_jsonl(path, rows, kind="examples", **header)
+        counts = f"{len(examples):,} tweets, {sum(bool(e.images) for e in examples):,} with an image"
+        lines.append(f"{path.name}: {counts}, checksum {header['checksum']}")
     return lines
 
 
 def read_examples(folder: RunFolder, split: str) -> list[Example]:
-    """The tweets that `write_examples` wrote.
-
-    Raises:
-        UserError: the file is missing (notebook 01 writes it), or as `read_file`.
-    """
-    path = folder.data(split)
+    """The tweets that `write_examples` wrote."""
+    path, examples = folder.data(split), []
     if not path.is_file():
         advice = f"run 01_data_preparation into this run folder first, with {split} among its splits"
         raise UserError(f"{path} does not exist; {advice}")
-    return read_file(path)
-
-
-def read_file(path: Path) -> list[Example]:
-    """The tweets of a file of examples.
-
-    Raises:
-        UserError: the file is missing, of another version, or has a row that is not an example.
-    """
-    _, rows = read_jsonl(path, kind=KIND)
-    examples = []
-    for line, row in rows:
+    for line, row in read_jsonl(path, kind="examples")[1]:
         try:
             examples.append(Example.from_row(row))
         except ValueError as error:
@@ -113,14 +91,12 @@ def read_file(path: Path) -> list[Example]:
     return examples
 
 
-def with_usable_image(loaded: Loaded, examples: Sequence[Example]) -> tuple[list[Example], ImageReport]:
-    """The examples that can be drawn or trained on, by the configuration's `bad_images`, and the state of all
-    images.
-    """
+def with_usable_image(loaded: Loaded, examples: Tweets) -> tuple[list[Example], ImageReport]:
+    """The examples whose image can be used, by the configuration's `bad_images`, and the state of all."""
     return usable_images(examples, on_bad_image=loaded.config.bad_images)
 
 
-def pick(examples: Sequence[Example], n: int, seed: int) -> tuple[list[Example], list[Image | None]]:
+def pick(examples: Tweets, n: int, seed: int) -> tuple[list[Example], list[Image | None]]:
     """Up to n random examples, those with an image first, and their images (`None` = it has none)."""
     order = np.random.default_rng(seed).permutation(len(examples))
     chosen = sorted((examples[k] for k in order), key=lambda e: not e.images)[:n]
@@ -130,3 +106,48 @@ def pick(examples: Sequence[Example], n: int, seed: int) -> tuple[list[Example],
 def coarse_of(loaded: Loaded) -> dict[str, str]:
     """Type -> the coarser type under which figures group it; empty if types are coarse already."""
     return find_source(loaded.config.source, loaded.config.version)[0].coarse_of
+
+
+def training_rows(
+    setting: Setting, tweets: Tweets, target: mrsi.Target, loaded: Loaded, everyone: Tweets
+) -> list[dict[str, Any]]:
+    """The rows of a setting in its modality; chains of a file are checked on `everyone`, all of train."""
+    prompt, has_chains, seed = setting.prompt, setting.rows == "chains", loaded.config.seed
+    if setting.stage == "cvo":
+        rows = list(mrsi.grpo_rows(tweets, target, prompt=prompt))
+    else:
+        by_id = {example.id: example for example in tweets}
+        styles = _styles(setting, loaded) if has_chains else ["terse"]
+        path = RunFolder(loaded.folder).chains(setting.chains)
+        if not has_chains or setting.chains == "template":
+            n_wordings = setting.wordings if has_chains else None
+            built = mrsi.build_chains(tweets, styles, seed=seed, n_wordings=n_wordings).chains
+        elif path.is_file():
+            built = [c for c in mrsi.read_chains(path, everyone) if c.id in by_id and c.style in styles]
+        else:
+            raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
+        rows = list(mrsi.sft_rows(built, by_id, target, prompt=prompt, with_reasoning=has_chains))
+    if setting.modality == "full":
+        return rows
+    shown = {example.id: example for example in as_shown(setting, tweets, loaded)}
+    messages = {id: prompts.messages(e, prompt, wording=target.wording) for id, e in shown.items()}
+    return [row | {"prompt": messages[row["id"]], "images": list(shown[row["id"]].images)} for row in rows]
+
+
+def as_shown(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Example]:
+    """The tweets in the modality of a setting."""
+    return [masked(example, setting.modality, loaded.folder / "data" / "grey") for example in tweets]
+
+
+def sources(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Any]:
+    """Everything that the rows of a setting are made from, for a fingerprint."""
+    of_chains = None
+    if setting.stage == "sft" and setting.rows == "chains":
+        path = RunFolder(loaded.folder).chains(setting.chains)
+        text = read_text(path) if setting.chains != "template" and path.is_file() else None
+        of_chains = [_styles(setting, loaded), chains.CHAINS_VERSION, loaded.config.seed, text]
+    return [checksum(tweets), cache.of_images(tweets), of_chains, prompts.PROMPT_VERSION]
+
+
+def _styles(setting: Setting, loaded: Loaded) -> Sequence[str]:
+    return setting.styles or mrsi.known_styles(loaded.config.chain_styles)

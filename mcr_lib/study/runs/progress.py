@@ -4,14 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-Progress = Callable[[str, int, int, dict[str, Any]], None]
-"""Called with (what is being done, how much is done, of how much, figures)."""
+Progress = Callable[[str, int, int, dict[str, Any]], None]  # task, how much is done, of how much, figures
 
 
 def teller(stream: TextIO, *, every_s: float = 10) -> Progress:
-    """Prints progress: one line that is rewritten on a terminal; elsewhere a line at the start and the end of
-    a task, and one at most every so many seconds between.
-    """
+    """Prints progress: on a terminal a line that is rewritten, elsewhere one now and then (`every_s`)."""
     last_time, last_task = time.monotonic(), ""
 
     def report(task: str, done: int, of: int, figures: dict[str, Any]) -> None:
