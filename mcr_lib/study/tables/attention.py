@@ -2,7 +2,7 @@
 box. Nothing is loaded where the profile's `attention_examples` is 0.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,35 +20,22 @@ if TYPE_CHECKING:
     from mcr_lib.training.attention import Look
 
 Rows = list[dict[str, Any]]
-Looks = Mapping[str, Sequence["Look"]]
+Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 
-PARTS = {"answer": "in the answer", "reasoning": "in the reasoning"}
-MASSES = {
-    "gold": ("its region", "#E69F00"),
-    "rest": ("rest of the image", "#B8B8B8"),
-    "words": ("its words in the tweet", "#56B4E9"),
-}
-CUTS = {
-    "image": ("whole image", "#0072B2"),
-    "gold": ("its region", "#E69F00"),
-    "elsewhere": ("as much elsewhere", "#B8B8B8"),
-}
-"""Group or cut -> its name in figures and its colour."""
+PARTS = ("answer", "reasoning")
+MASSES = {"gold": "attention_gold", "rest": "attention_rest", "words": "attention_words"}
+CUTS = {f"cut_{kind}": f"cut_{kind}" for kind in ("image", "gold", "elsewhere")}  # key -> metric, too
 
 
 def chosen(study: Study) -> list[Example]:
-    """Up to `attention_examples` tweets of the scored split whose image shows an entity, in the order of
-    `probes.choose`.
-    """
+    """Up to `attention_examples` tweets of the scored split whose image shows an entity, as `probes.choose`."""
     c = study.config
     tweets = study.examples(c.eval_split) if c.attention_examples else []
     return probes.choose(tweets, c.attention_examples, seed=c.seed)
 
 
 def looks(study: Study) -> dict[str, list["Look"]]:
-    """Setting -> its looks at the boxes of the chosen tweets, for every setting that sees the whole tweet and
-    whose model and answers exist.
-    """
+    """The looks at the chosen tweets of every setting that sees the whole tweet and has a model and answers."""
     examples, by_setting = chosen(study), {}
     for name in study.settings if examples else ():
         if study[name].modality == "full" and study.can_answer(name) and study.is_answered(name):
@@ -69,7 +56,7 @@ def describe(study: Study, looks: Looks) -> str:
     for name in study.settings:
         if name in looks:
             counts = Counter(look.part for look in looks[name])
-            boxes = [f"{counts[part]} boxes {where}" for part, where in PARTS.items() if counts[part]]
+            boxes = [f"{counts[part]} boxes in the {part}" for part in PARTS if part in counts]
             lines.append(f"{name}: {', '.join(boxes) or 'no box to look at'}")
         elif study[name].modality == "full":
             lines.append(f"{name}: left out, its answers to {split} or its model are not there")
@@ -81,19 +68,16 @@ def rows(study: Study, looks: Looks) -> Rows:
     and each cut, with 95 % intervals over tweets; `None` = never measured.
     """
     result = []
-    for name, of_setting in looks.items():
-        for part in PARTS:
-            some = [look for look in of_setting if look.part == part]
-            if not some:
-                continue
+    for name, part in ((name, part) for name in looks for part in PARTS):
+        if some := [look for look in looks[name] if look.part == part]:
             ids = [look.example.id for look in some]
             row = {"setting": name, "part": part, "boxes": len(some), "tweets": len(set(ids))}
             row["log_probability"] = round(float(np.mean([look.log_probability for look in some])), 3)
             row["sinks"] = round(float(np.mean([look.n_sinks for look in some])), 2)
-            for group in MASSES:
-                row |= _mean(study, ids, [look.mass[group].mean() for look in some], group)
-            for kind in CUTS:
-                row |= _mean(study, ids, [look.cuts[kind] for look in some], f"cut_{kind}")
+            values = {group: [look.mass[group].mean() for look in some] for group in MASSES}
+            values |= {key: [look.cuts[key.removeprefix("cut_")] for look in some] for key in CUTS}
+            for key, of_key in values.items():
+                row |= _mean(study, ids, of_key, key)
             result.append(row)
     return result
 
@@ -112,22 +96,19 @@ def _mean(study: Study, ids: list[str], values: Sequence[float | None], key: str
 
 
 def result_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rows of `results.csv`: attention_<group>_<part> in multiples of a token's share, cut_<kind>_<part> in
-    nats per box.
-    """
-    c = study.config
+    """Rows of `results.csv`: attention_<group>_<part> in multiples of a token's share, cut_<kind>_<part> in nats."""
+    c, examples = study.config, chosen(study) if rows else []
     if not rows:
         return []
-    examples, extra = chosen(study), {"resamples": c.n_resamples, "seed": c.seed}
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": c.eval_split}
+    extra = {"resamples": c.n_resamples, "seed": c.seed}
     signature = metrics.signature(scorer=c.scorer, **data, parse="strict", extra=extra)
-    names = {g: f"attention_{g}" for g in MASSES} | {f"cut_{kind}": f"cut_{kind}" for kind in CUTS}
     return [
         {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": f"{name}_{row['part']}",
          "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": row["tweets"],
          "signature": signature}
         for row in rows
-        for key, name in names.items()
+        for key, name in (MASSES | CUTS).items()
     ]  # fmt: skip
 
 
@@ -135,9 +116,9 @@ def most_boxed(looks: Looks, n: int) -> list[tuple[str, int]]:
     """Up to n entities to draw as (id, first token), one per tweet: first those that most settings box in
     their answers, then those with the smallest region.
     """
-    by_entity: dict[tuple[str, int], list[Look]] = {}
+    by_entity: dict[tuple[str, int], list[Look]] = defaultdict(list)
     for look in (look for of_setting in looks.values() for look in of_setting if look.part == "answer"):
-        by_entity.setdefault((look.example.id, look.gold.start), []).append(look)
+        by_entity[look.example.id, look.gold.start].append(look)
 
     def rank(key: tuple[str, int]) -> tuple[int, float, tuple[str, int]]:
         first = by_entity[key][0]
@@ -145,24 +126,16 @@ def most_boxed(looks: Looks, n: int) -> list[tuple[str, int]]:
         area = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in first.gold.boxes_xyxy_px)
         return -len(by_entity[key]), area / (width * height), key
 
-    chosen: dict[str, int] = {}
-    for id, start in sorted(by_entity, key=rank):
-        chosen.setdefault(id, start)
-    return list(chosen.items())[:n]
+    best = {id: start for id, start in sorted(by_entity, key=rank, reverse=True)}  # the last one counts
+    return sorted(best.items(), key=rank)[:n]
 
 
 def drawn_rows(looks: Looks, n: int = 3) -> Rows:
     """The values of the figure `overlays`: setting, tweet, entity, attention to each cell, row by row."""
     drawn = []
-    for key in most_boxed(looks, n):
-        for name, of_setting in looks.items():
-            if look := look_at(of_setting, key):
-                heat = np.round(look.heat.astype(float), 2).tolist()
-                drawn.append({"setting": name, "id": look.example.id, "entity": look.gold.text, "heat": heat})
+    for key, name in ((key, name) for key in most_boxed(looks, n) for name in looks):
+        in_answer = (look for look in looks[name] if look.part == "answer")
+        for look in [look for look in in_answer if (look.example.id, look.gold.start) == key][:1]:
+            heat = np.round(look.heat.astype(float), 2).tolist()
+            drawn.append({"setting": name, "id": look.example.id, "entity": look.gold.text, "heat": heat})
     return drawn
-
-
-def look_at(of_setting: Sequence["Look"], key: tuple[str, int]) -> "Look | None":
-    """The look at the entity `key` of `most_boxed` in an answer; `None` where the setting does not box it."""
-    in_answer = (look for look in of_setting if look.part == "answer")
-    return next((look for look in in_answer if (look.example.id, look.gold.start) == key), None)
