@@ -80,9 +80,9 @@ def rows(study: Study, looks: Looks) -> Rows:
             values = np.array(values, dtype=float)
             at, values = tweets[~np.isnan(values)], values[~np.isnan(values)]
             ratio = Ratio(np.bincount(at, values, len(ids)), np.bincount(at, minlength=len(ids)))
-            low, high = statistics.interval95(ratio, weights) or (None, None)
-            percents = {key: ratio.percent, f"{key}_low": low, f"{key}_high": high}
-            row |= rounded({k: None if value is None else value / 100 for k, value in percents.items()}, 3)
+            ends = statistics.interval95(ratio, weights) or (None, None)
+            percents = zip((key, f"{key}_low", f"{key}_high"), (ratio.percent, *ends), strict=True)
+            row |= rounded({k: None if value is None else value / 100 for k, value in percents}, 3)
         result.append(row)
     return result
 
@@ -104,18 +104,14 @@ def result_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Rows:
     ]  # fmt: skip
 
 
-def _boxed(looks: Looks) -> dict[tuple[str, int], dict[str, "Look"]]:
-    """Entity as (id, first token) -> setting -> the look at its box in the answer."""
+def most_boxed(looks: Looks, n: int) -> dict[tuple[str, int], dict[str, "Look"]]:
+    """Up to n entities as (id, first token), one per tweet: boxed by most settings in their answers, then the
+    smallest; each with setting -> the look at its box.
+    """
     boxed: dict[tuple[str, int], dict[str, Look]] = {}
     for name, of_setting in looks.items():
         for look in (look for look in of_setting if look.part == "answer"):
             boxed.setdefault((look.example.id, look.gold.start), {})[name] = look
-    return boxed
-
-
-def most_boxed(looks: Looks, n: int) -> list[tuple[str, int]]:
-    """Up to n entities as (id, first token), one per tweet: boxed by most settings, then the smallest."""
-    boxed, best = _boxed(looks), {}
 
     def rank(key: tuple[str, int]) -> tuple[int, float, tuple[str, int]]:
         first = next(iter(boxed[key].values()))
@@ -123,17 +119,17 @@ def most_boxed(looks: Looks, n: int) -> list[tuple[str, int]]:
         area = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in first.gold.boxes_xyxy_px)
         return -len(boxed[key]), area / (width * height), key
 
-    for id, start in sorted(boxed, key=rank):
-        best.setdefault(id, start)
-    return list(best.items())[:n]
+    best: dict[str, tuple[str, int]] = {}
+    for key in sorted(boxed, key=rank):
+        best.setdefault(key[0], key)
+    return {key: boxed[key] for key in list(best.values())[:n]}
 
 
 def drawn_rows(looks: Looks, n: int = 3) -> Rows:
     """The values of the figure `overlays`: setting, tweet, entity, attention to each cell, row by row."""
-    boxed = _boxed(looks)
     return [
         {"setting": name, "id": look.example.id, "entity": look.gold.text,
          "heat": np.round(look.heat.astype(float), 2).tolist()}
-        for key in most_boxed(looks, n)
-        for name, look in boxed[key].items()
+        for of_entity in most_boxed(looks, n).values()
+        for name, look in of_entity.items()
     ]  # fmt: skip
