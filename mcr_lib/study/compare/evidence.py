@@ -27,16 +27,13 @@ METRICS = (
 ISOLATES = {
     "chains instead of answers, as many updates": ("mrsi-long", "sft"),
     "chains instead of answers, half the updates": ("mrsi-all", "sft"),
-    "chains instead of answers, D1": ("mrsi", "sft-d1"),
-    "rewards after chains": ("mcr", "mrsi"),
-    "rewards after answers": ("sft-cvo", "sft-d1"),
-    "chains before rewards": ("mcr", "cvo-only"),
+    "chains instead of answers, D1": ("mrsi", "sft-d1"), "rewards after chains": ("mcr", "mrsi"),
+    "rewards after answers": ("sft-cvo", "sft-d1"), "chains before rewards": ("mcr", "cvo-only"),
     "chains instead of answers before rewards": ("mcr", "sft-cvo"),
     "gold of D2 instead of rewards on it": ("mrsi-all", "mcr"),
-    "reasoning when answering": ("mcr", "mcr-direct"),
-    "the method": ("mcr", "base"),
+    "reasoning when answering": ("mcr", "mcr-direct"), "the method": ("mcr", "base"),
     "plain fine-tuning": ("sft", "base"),
-}
+}  # fmt: skip
 """Part of the method -> the settings of `tiny-seeds` whose difference (first minus second) isolates it."""
 ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")  # described by it, not tested
 
@@ -61,14 +58,12 @@ class Evidence:
 
     def write(self, path: str | Path) -> None:
         """Write the evidence as gzipped JSON; equal evidence gives equal bytes."""
-        rows = [
-            [*key, [[sign, ratio.numerator.tolist(), ratio.denominator.tolist()] for sign, ratio in terms]]
-            for key, terms in self.terms.items()
-        ]
+        rows = [[*key, [[s, r.numerator, r.denominator] for s, r in of]] for key, of in self.terms.items()]
         value = {"format_version": FORMAT_VERSION, "kind": KIND, "head": self.head}
         value |= {"n_tweets": self.n_tweets, "terms": rows}
+        text = json.dumps(value, separators=(",", ":"), default=np.ndarray.tolist)
         with written_whole(path, "wb") as file:
-            file.write(gzip.compress(json.dumps(value, separators=(",", ":")).encode(), mtime=0))
+            file.write(gzip.compress(text.encode(), mtime=0))
 
     @classmethod
     def read(cls, path: str | Path) -> "Evidence":
@@ -77,10 +72,8 @@ class Evidence:
             value = json.loads(gzip.decompress(Path(path).read_bytes()))
             if (value["format_version"], value["kind"]) != (FORMAT_VERSION, KIND):
                 raise ValueError("another version or kind")
-            terms = {
-                tuple(key): [(sign, Ratio(np.array(n), np.array(d))) for sign, n, d in row]
-                for *key, row in value["terms"]
-            }
+            rows = {tuple(key): of for *key, of in value["terms"]}
+            terms = {k: [(s, Ratio(np.array(n), np.array(d))) for s, n, d in of] for k, of in rows.items()}
             return cls(value["head"], value["n_tweets"], terms)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             message = f"{path} is no evidence of this release ({error!s:.80}); mcr compare makes it anew"

@@ -25,7 +25,7 @@ from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.study.tables.bias import CONTROLS, AlignedAnswers, blank_pairs, first_faults, read_answers, share
 from mcr_lib.training.options import WITHOUT_EFFECT
 
-MAY_DIFFER = frozenset((  # affect no answer; but settings of one name must be equal, and probes if a run has any
+MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be equal, and probes if any
     "seed", "settings", "notebooks", "device", "n_processes", "answer_batch_size", "answer_splits", "probes",
     "n_probe_examples", "attention_examples", "predictions", "compare", "stand_in", "n_resamples",
     "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcr_lib import metrics, statistics
+from mcr_lib import metrics
 from mcr_lib.data import probes
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables.bias import rounded
+from mcr_lib.study.tables.bias import estimate
 
 if TYPE_CHECKING:
     from mcr_lib.training.attention import Look
@@ -64,13 +64,12 @@ def describe(study: Study, looks: Looks) -> str:
 
 def rows(study: Study, looks: Looks) -> Rows:
     """Per setting and part the means over boxes, intervals over tweets; `None` = never measured."""
-    result, c = [], study.config
+    result = []
     for name, part in product(looks, PARTS):
         if not (some := [look for look in looks[name] if look.part == part]):
             continue
         ids = list(dict.fromkeys(look.example.id for look in some))
         tweets = np.array([ids.index(look.example.id) for look in some])
-        weights = statistics.resamples(len(ids), c.n_resamples, np.random.default_rng(c.seed))
         row = {"setting": name, "part": part, "boxes": len(some), "tweets": len(ids)}
         row["log_probability"] = round(float(np.mean([look.log_probability for look in some])), 3)
         row["sinks"] = round(float(np.mean([look.n_sinks for look in some])), 2)
@@ -80,9 +79,7 @@ def rows(study: Study, looks: Looks) -> Rows:
             values = np.array(values, dtype=float)
             at, values = tweets[~np.isnan(values)], values[~np.isnan(values)]
             ratio = Ratio(np.bincount(at, values, len(ids)), np.bincount(at, minlength=len(ids)))
-            ends = statistics.interval95(ratio, weights) or (None, None)
-            percents = zip((key, f"{key}_low", f"{key}_high"), (ratio.percent, *ends), strict=True)
-            row |= rounded({k: None if value is None else value / 100 for k, value in percents}, 3)
+            row |= estimate(ratio, study.config, key, ends=key, scale=100, digits=3)
         result.append(row)
     return result
 

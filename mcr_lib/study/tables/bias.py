@@ -20,9 +20,7 @@ from mcr_lib.data import probes
 from mcr_lib.data.files import write_json
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.data.probes import Probe
-from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
-from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
@@ -43,7 +41,7 @@ PREDICTIONS = "predictions"  # name of the configured file, whose header need no
 class AlignedAnswers:
     """The answers of one file in the order of the tweets; without an answer, a tweet has no predictions."""
 
-    judged: list[Judged]
+    judged: list[metrics.Judged]
     parsed: list[ParsedAnswer | None]  # `None` = no answer
     prompt: str | None = None  # its kind, from the header; `None` = not recorded
 
@@ -55,7 +53,7 @@ class AlignedAnswers:
 
 
 Answers = dict[str, AlignedAnswers]
-BlankPair = tuple[str, str, list[Judged], list[Judged]]
+BlankPair = tuple[str, str, list[metrics.Judged], list[metrics.Judged]]
 
 
 @dataclass(frozen=True)
@@ -98,22 +96,20 @@ class BiasResults:
         lines += [f"answers to {split}: {', '.join(answers)}" for split, answers in self.other_splits.items()]
         return "\n".join([*lines, *self.missing, f"single run, seed {c.seed}"])
 
-    def estimate(self, ratio: Ratio, key: str) -> dict[str, float | None]:
-        """A ratio under `key` and its 95 % interval under ci_low and ci_high, in percent, to two decimals."""
-        rng = np.random.default_rng(self.config.seed)
-        weights = statistics.resamples(len(ratio.numerator), self.config.n_resamples, rng)
-        low, high = statistics.interval95(ratio, weights) or (None, None)
-        return rounded({key: ratio.percent, "ci_low": low, "ci_high": high})
+
+def estimate(
+    ratio: statistics.Ratio, c: Config, key: str, *, ends: str = "ci", scale: int = 1, digits: int = 2
+) -> dict[str, float | None]:
+    """A ratio in percent / `scale` under `key`, its 95 % interval over tweets under <ends>_low and _high."""
+    weights = statistics.resamples(len(ratio.numerator), c.n_resamples, np.random.default_rng(c.seed))
+    values = ratio.percent, *(statistics.interval95(ratio, weights) or (None, None))
+    named = zip((key, f"{ends}_low", f"{ends}_high"), values, strict=True)
+    return {name: None if value is None else round(value / scale, digits) for name, value in named}
 
 
-def rounded(values: Mapping[str, float | None], digits: int = 2) -> dict[str, float | None]:
-    """The same values, rounded; `None` stays `None`."""
-    return {key: None if value is None else round(value, digits) for key, value in values.items()}
-
-
-def share(flags: Sequence[bool]) -> Ratio:
+def share(flags: Sequence[bool]) -> statistics.Ratio:
     """The share of true flags, one flag per tweet."""
-    return Ratio(np.array(flags, dtype=np.int64), np.ones(len(flags), dtype=np.int64))
+    return statistics.Ratio(np.array(flags, dtype=np.int64), np.ones(len(flags), dtype=np.int64))
 
 
 def collect(study: Study) -> BiasResults:
@@ -152,8 +148,7 @@ def make_probes(study: Study) -> dict[str, list[Probe]]:
     chosen = probes.choose(tweets, c.n_probe_examples, seed=c.seed)
     folder = study.run.path / "data" / "probes"
     options = {"pool": tweets, "names": names, "bait": baited, "seed": c.seed}
-    made = {variant: probes.make(variant, chosen, folder, **options) for variant in variants}
-    made = {variant: some for variant, some in made.items() if some}
+    made = {v: some for v in variants if (some := probes.make(v, chosen, folder, **options))}
     stems = {f"{c.eval_split}.{variant}": [probe.example for probe in some] for variant, some in made.items()}
     prepare.write_examples(study.run, stems)
     return made
@@ -258,7 +253,7 @@ def consistency_rows(results: BiasResults) -> Rows:
             kinds = Counter(fault for id, fault in after.items() if before[id] is None)
             row = {"name": name, "probe": probe, "worst": "", "tweets": len(after)}
             row |= {"right": int(ratio.denominator.sum()), "clean": int(ratio.numerator.sum())}
-            row |= results.estimate(ratio, "consistency")
+            row |= estimate(ratio, results.config, "consistency")
             of_name.append(row | {kind: kinds[kind] for kind in bias.FAULTS})
         variants = counted & {*probes.PROBES["blank"]}
         blank = [row for row in of_name if row["probe"] in variants and row["consistency"] is not None]
@@ -271,10 +266,8 @@ def consistency_rows(results: BiasResults) -> Rows:
 
 def first_faults(by_probe: Mapping[str, Faults]) -> Faults:
     """Id of a tweet -> the first fault over all its probes; `None` = clean on all of them."""
-    first: Faults = {}
-    for faults in by_probe.values():
-        first |= {id: fault for id, fault in faults.items() if first.get(id) is None}
-    return first
+    ids = dict.fromkeys(id for faults in by_probe.values() for id in faults)
+    return {id: next(filter(None, (faults.get(id) for faults in by_probe.values())), None) for id in ids}
 
 
 def blank_pairs(answers: AlignedAnswers, probed: Answers) -> Iterator[BlankPair]:
@@ -301,8 +294,8 @@ def image_caused_rows(results: BiasResults) -> Rows:
                 counts = int(rate.numerator.sum()), int(rate.denominator.sum())
                 row[f"n_count {image}"], row[f"n_predictions {image}"] = counts
                 row[f"n_rate {image}"] = round(rate.percent or 0, 2)
-            low, high = test.ci95
-            row |= rounded({"difference": test.difference, "ci_low": low, "ci_high": high})
+            numbers = zip(("difference", "ci_low", "ci_high"), (test.difference, *test.ci95), strict=True)
+            row |= {key: round(value, 2) for key, value in numbers}
             of_name.append(row | {"p": round(test.p_value, 4)})
         by_text = groupby(of_name, key=lambda row: row["text"])
         rows += [max(of_text, key=lambda row: row["difference"]) for _, of_text in by_text]
@@ -318,7 +311,7 @@ def rename_rows(results: BiasResults) -> Rows:
         for sign in ("old box", "old name") if signs else ():
             flags = [sign in some for some in signs]
             row = {"name": name, "sign": sign, "tweets": len(flags), "count": sum(flags)}
-            rows.append(row | results.estimate(share(flags), "share"))
+            rows.append(row | estimate(share(flags), results.config, "share"))
     return rows
 
 
@@ -331,7 +324,7 @@ def faithful_rows(results: BiasResults) -> Rows:
         if is_required or any(parsed is not None and parsed.think for parsed in answers.parsed):
             flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
             row = {"name": name, "answers": len(flaws), "faithful": flaws.count(None)}
-            row |= results.estimate(share([flaw is None for flaw in flaws]), "share")
+            row |= estimate(share([flaw is None for flaw in flaws]), results.config, "share")
             rows.append(row | dict(Counter(filter(None, flaws)).most_common()))
     return rows
 
