@@ -38,7 +38,7 @@ def pair_table(scores: Scores) -> str:
         if row is not None and row["metric"] in LABELS:
             what = f"{LABELS[row['metric']]}, {row['split']}" + " (primary)" * (row == primary)
             per_seed = ", ".join(f"{value:+.1f}" for value in row["per_seed"].values())
-            cells = what, _estimate(row), per_seed, f"{row['n_agreeing']} of {row['n_seeds']}", row["verdict"]
+            cells = what, _value(row), per_seed, f"{row['n_agreeing']} of {row['n_seeds']}", row["verdict"]
             rows.append(dict(zip(columns, cells, strict=True)))
     return f"{markdown(rows, columns)}\n\n{_note(scores)}\n"
 
@@ -60,7 +60,7 @@ def verdict(scores: Scores) -> str:
     if row is None:
         return f"{pair}: no seed has answers of both to {scores['eval_split']}."
     agreeing = f"{row['n_agreeing']} of {row['n_seeds']} seeds with that sign"
-    return f"{pair} in GMNER F1 on {row['split']}: {_estimate(row)} points, {agreeing}: {row['verdict']}."
+    return f"{pair} in GMNER F1 on {row['split']}: {_value(row)} points, {agreeing}: {row['verdict']}."
 
 
 def _table(scores: Scores, kind: str, key: str, heads: Heads, columns: list[tuple[str, str]]) -> str:
@@ -72,12 +72,12 @@ def _table(scores: Scores, kind: str, key: str, heads: Heads, columns: list[tupl
         cells = {heading: by_key.get((name, *at)) for at, heading in headings.items()}
         if n_seeds := max((cell["n_seeds"] for cell in cells.values() if cell), default=0):
             options = {"sign": "", "n_seeds": n_seeds} if kind == "rows" else {}
-            texts = {heading: _estimate(cell, **options) if cell else "–" for heading, cell in cells.items()}
+            texts = {heading: _value(cell, **options) if cell else "–" for heading, cell in cells.items()}
             rows.append({h: of[name] for h, of in heads.items()} | {"seeds": n_seeds} | texts)
     return markdown(rows, [*heads, "seeds", *headings.values()])
 
 
-def _estimate(row: Mapping[str, Any], sign: str = "+", n_seeds: int | None = None) -> str:
+def _value(row: Mapping[str, Any], sign: str = "+", n_seeds: int | None = None) -> str:
     """Mean and interval; `n_seeds`: also the number of seeds if it is another one."""
     mean, low, high = (f"{row[key]:{sign}.1f}" for key in ("mean", "ci_low", "ci_high"))
     of = "" if n_seeds in (None, row["n_seeds"]) else f", {row['n_seeds']} seed" + "s" * (row["n_seeds"] > 1)
