@@ -94,7 +94,7 @@ def test_bars_and_overlays_show_these_values(tmp_path):
         -4.5,
         -2.0,
     ]
-    assert attention.most_boxed(looks, 2) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
+    assert list(attention.most_boxed(looks, 2)) == [("1", 0), ("2", 0)]  # boxed by both, then the smaller one
     figure = boxes.overlays(attention.most_boxed(looks, 2), looks=looks)
     titles = [title for ax in figure.axes if (title := ax.get_title() or ax.get_title(loc="left"))]
     assert titles == [

@@ -188,7 +188,7 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
     assert "Described, not tested" in rows[-2]
     (method,) = [row for row in rows if row.startswith("| the method |")]
     assert method.startswith(
-        f"| the method | mcr − base | 3 | {tables._signed(next(r for r in tested if r['split'] == 'test'))} |"
+        f"| the method | mcr − base | 3 | {tables._value(next(r for r in tested if r['split'] == 'test'))} |"
     )
 
 

@@ -1,16 +1,11 @@
-"""Evidence of a comparison over seeds and its summary: every setting with every seed, one pair of settings
-tested.
-
-The evidence holds the counts per tweet behind each ratio, so every interval can be computed again without
-predictions. Tweets are joined by id; seeds may share them or not. (Means over seeds with intervals over seeds
-and tweets: ours; paper silent.)
+"""Evidence of a comparison over seeds (the counts per tweet behind each ratio), and its summary, for which no
+predictions are needed. (Means over seeds with intervals over seeds and tweets: ours; paper silent.)
 """
 
 import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,167 +20,131 @@ from mcr_lib.statistics import Ratio, Terms
 from mcr_lib.study.tables.catalogue import CATALOGUE
 
 KIND = "seeds"
-
 METRICS = (
     "gmner_f1", "mner_f1", "eeg_f1", "n_f1", "false_grounding", "missed_grounding", "n_rate", "unread",
-    "image_caused_n_rate", "image_caused_n_rate_muted", "consistency",
+    "image_caused_n_rate", "image_caused_n_rate_muted", "consistency",  # these only of probes
 )  # fmt: skip
-"""What is measured; the last three only where a run has probes, on the scored split."""
-
-BETTER = {key: CATALOGUE[key].better for key in METRICS}
-"""Metric -> the sign of a difference that is an improvement."""
-
 ISOLATES = {
     "chains instead of answers, as many updates": ("mrsi-long", "sft"),
     "chains instead of answers, half the updates": ("mrsi-all", "sft"),
-    "chains instead of answers, D1": ("mrsi", "sft-d1"),
-    "rewards after chains": ("mcr", "mrsi"),
-    "rewards after answers": ("sft-cvo", "sft-d1"),
-    "chains before rewards": ("mcr", "cvo-only"),
+    "chains instead of answers, D1": ("mrsi", "sft-d1"), "rewards after chains": ("mcr", "mrsi"),
+    "rewards after answers": ("sft-cvo", "sft-d1"), "chains before rewards": ("mcr", "cvo-only"),
     "chains instead of answers before rewards": ("mcr", "sft-cvo"),
     "gold of D2 instead of rewards on it": ("mrsi-all", "mcr"),
-    "reasoning when answering": ("mcr", "mcr-direct"),
-    "the method": ("mcr", "base"),
+    "reasoning when answering": ("mcr", "mcr-direct"), "the method": ("mcr", "base"),
     "plain fine-tuning": ("sft", "base"),
-}
-"""Part of the method -> the settings of the profile `tiny-seeds` whose difference (first minus second)
-isolates it.
-"""
+}  # fmt: skip
+"""Part of the method -> the settings of `tiny-seeds` whose difference (first minus second) isolates it."""
+ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")  # described by it, not tested
 
-ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")
-"""The metrics of these differences, which are described but not tested."""
-
-Key = tuple[int, str, str, str]
-"""Seed, setting, split, metric; after `image_caused_n_rate` a dot and the variant of the blank image."""
+Key = tuple[
+    int, str, str, str
+]  # seed, setting, split, metric (image_caused_n_rate.<variant> of blank images)
+BySeed = dict[int, Terms]
+Scores = Mapping[str, Any]  # what `summary` returns
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The counts from which summaries are computed.
 
-    Args:
-        head: profile, settings, seeds, splits, eval_split, source, signatures (by split), runs (seed, commit,
-            hardware), missing (sentences).
-        n_tweets: split -> number of tweets of all seeds together.
-        terms: counts over these tweets, zeros where a seed has no answer.
+    `head`: profile, settings, seeds, splits, eval_split, source, signatures (by split), missing (sentences),
+    runs (seed, commit, hardware).
     """
 
     head: dict[str, Any]
-    n_tweets: dict[str, int]
-    terms: dict[Key, Terms]
+    n_tweets: dict[str, int]  # split -> tweets of all seeds together
+    terms: dict[Key, Terms]  # over these tweets, zeros where a seed has no answer
 
     def write(self, path: str | Path) -> None:
         """Write the evidence as gzipped JSON; equal evidence gives equal bytes."""
-        rows = [
-            [*key, [[sign, ratio.numerator.tolist(), ratio.denominator.tolist()] for sign, ratio in terms]]
-            for key, terms in self.terms.items()
-        ]
+        rows = [[*key, [[s, r.numerator, r.denominator] for s, r in of]] for key, of in self.terms.items()]
         value = {"format_version": FORMAT_VERSION, "kind": KIND, "head": self.head}
         value |= {"n_tweets": self.n_tweets, "terms": rows}
+        text = json.dumps(value, separators=(",", ":"), default=np.ndarray.tolist)
         with written_whole(path, "wb") as file:
-            file.write(gzip.compress(json.dumps(value, separators=(",", ":")).encode(), mtime=0))
+            file.write(gzip.compress(text.encode(), mtime=0))
 
     @classmethod
     def read(cls, path: str | Path) -> "Evidence":
-        """Read what `write` wrote.
-
-        Raises:
-            UserError: the file is missing, or is no evidence of this release.
-        """
+        """Read what `write` wrote; `UserError` if the file is missing or of another release."""
         try:
             value = json.loads(gzip.decompress(Path(path).read_bytes()))
             if (value["format_version"], value["kind"]) != (FORMAT_VERSION, KIND):
                 raise ValueError("another version or kind")
-            terms = {
-                tuple(key): [(sign, Ratio(np.array(n), np.array(d))) for sign, n, d in row]
-                for *key, row in value["terms"]
-            }
+            rows = {tuple(key): of for *key, of in value["terms"]}
+            terms = {k: [(s, Ratio(np.array(n), np.array(d))) for s, n, d in of] for k, of in rows.items()}
             return cls(value["head"], value["n_tweets"], terms)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             message = f"{path} is no evidence of this release ({error!s:.80}); mcr compare makes it anew"
             raise UserError(message) from error
 
 
-def summary(
-    evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_resamples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
-    """All numbers with their intervals, and the differences of one pair with verdicts, as a JSON-ready dict.
-
-    Args:
-        pair: the settings to test, the first minus the second. The primary comparison is GMNER F1 on the
-            scored split.
+def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_resamples: int = 2000) -> Scores:
+    """All numbers with their intervals, and the first setting of `pair` minus the second with verdicts.
 
     Returns:
         The head of the evidence; `rows`: setting, split, metric, per_seed (seed -> value), mean, ci_low,
         ci_high, n_seeds; `comparisons`: the same of differences, with n_agreeing, `better` (the sign of an
-        improvement) and verdict; `primary`: one of these or `None`; `isolated`: the differences of
-        `ISOLATES`, without verdict.
-
-    Raises:
-        UserError: no run has a setting of the pair.
+        improvement) and verdict; `primary`: that of GMNER F1 on the scored split, or `None`; `isolated`: the
+        differences of `ISOLATES`, without verdict.
     """
     head = evidence.head
     if unknown := [name for name in pair if name not in head["settings"]]:
         raise UserError(f"no setting {unknown[0]!r} in these runs; they have {', '.join(head['settings'])}")
     rows, comparisons, isolated = [], [], []
     for split in head["splits"]:
-        rng = np.random.default_rng(seed)
-        weights = statistics.resamples(evidence.n_tweets[split], n_resamples, rng).astype(float)
-        for metric, better in BETTER.items():
+        n = evidence.n_tweets[split]
+        weights = statistics.resamples(n, n_resamples, np.random.default_rng(0)).astype(float)
+        for metric in METRICS:
+            at, better = {"split": split, "metric": metric}, CATALOGUE[metric].better
             by_setting = {name: _by_seed(evidence, name, split, metric) for name in head["settings"]}
-            at = {"split": split, "metric": metric}
-            for name, terms in by_setting.items():
-                if terms:
-                    rows.append({"setting": name, **at, **_estimate(terms, weights, seed)})
+            rows += [
+                {"setting": name, **at, **_estimate(of, weights)} for name, of in by_setting.items() if of
+            ]
             if terms := _difference(by_setting, *pair):
                 row = {"first": pair[0], "second": pair[1], **at}
-                comparisons.append(row | _estimate(terms, weights, seed, better=better))
+                comparisons.append(row | _estimate(terms, weights, better))
             for part, (first, second) in ISOLATES.items() if metric in ISOLATED else ():
                 if terms := _difference(by_setting, first, second):
                     row = {"isolates": part, "first": first, "second": second, **at}
-                    isolated.append(row | _estimate(terms, weights, seed))
+                    isolated.append(row | _estimate(terms, weights))
     wanted = head["eval_split"], "gmner_f1"
     primary = next((row for row in comparisons if (row["split"], row["metric"]) == wanted), None)
-    result = {"format_version": FORMAT_VERSION, **head, "n_tweets": evidence.n_tweets}
-    result |= {"n_resamples": n_resamples, "pair": list(pair), "primary": primary}
-    return result | {"comparisons": comparisons, "isolated": isolated, "rows": rows}
+    return {
+        "format_version": FORMAT_VERSION, **head, "n_tweets": evidence.n_tweets, "n_resamples": n_resamples,
+        "pair": [*pair], "primary": primary, "comparisons": comparisons, "isolated": isolated, "rows": rows,
+    }  # fmt: skip
 
 
-def _difference(by_setting: Mapping[str, dict[int, Terms]], first: str, second: str) -> dict[int, Terms]:
-    """Seed -> terms of the first setting minus those of the second, for seeds that have both."""
+def _difference(by_setting: Mapping[str, BySeed], first: str, second: str) -> BySeed:
+    """The terms of the first setting minus those of the second, for seeds that have both."""
     a, b = by_setting.get(first, {}), by_setting.get(second, {})
     return {s: [*a[s], *((-sign, ratio) for sign, ratio in b[s])] for s in a if s in b}
 
 
-def _by_seed(evidence: Evidence, name: str, split: str, metric: str) -> dict[int, Terms]:
-    """Seed -> terms of a metric, where it is defined. Of the blank images, the variant with the largest
-    image-caused N-Rate.
-    """
-    keys = [metric, *(f"{metric}.{variant}" for variant in probes.PROBES["blank"])]
-    by_key: dict[str, dict[int, Terms]] = {}
-    for key, seed in product(keys, evidence.head["seeds"]):
-        terms = evidence.terms.get((seed, name, split, key))
-        if terms and all(ratio.percent is not None for _, ratio in terms):
-            by_key.setdefault(key, {})[seed] = terms
+def _by_seed(evidence: Evidence, name: str, split: str, metric: str) -> BySeed:
+    """The terms of a metric where it is defined; of blank images, the one that shows most is taken."""
+    candidates = []
+    for key in (metric, *(f"{metric}.{variant}" for variant in probes.PROBES["blank"])):
+        terms = {s: evidence.terms.get((s, name, split, key)) for s in evidence.head["seeds"]}
+        candidates.append({s: of for s, of in terms.items() if of and None not in [r.percent for _, r in of]})
 
-    def size(by_seed: dict[int, Terms]) -> tuple[int, float]:
-        values = [sum(sign * ratio.percent for sign, ratio in terms) for terms in by_seed.values()]
-        return len(by_seed), np.mean(values)
+    def size(by_seed: BySeed) -> tuple[int, float]:
+        return len(by_seed), np.mean([sum(s * ratio.percent for s, ratio in of) for of in by_seed.values()])
 
-    return max(by_key.values(), key=size, default={})
+    return max(filter(None, candidates), key=size, default={})
 
 
-def _estimate(
-    by_seed: Mapping[int, Terms], weights: np.ndarray, seed: int, *, better: int | None = None
-) -> dict[str, Any]:
+def _estimate(by_seed: BySeed, weights: np.ndarray, better: int | None = None) -> dict[str, Any]:
     """Values per seed, mean and interval; with `better` also the verdict."""
-    rng = np.random.default_rng([seed, 1])  # independent of the resampled tweets
+    rng = np.random.default_rng([0, 1])  # independent of the resampled tweets
     over = statistics.over_seeds(list(by_seed.values()), weights, rng)
     low, high = (round(end, 2) for end in over.ci95) if over.ci95 else (None, None)
     per_seed = {str(s): round(value, 2) for s, value in zip(by_seed, over.per_seed, strict=True)}
     row = {"per_seed": per_seed, "mean": round(over.mean, 2), "ci_low": low, "ci_high": high}
     row["n_seeds"] = len(by_seed)
-    if better is not None:
-        verdict = statistics.verdict_over_seeds(over, sign=better)
-        row |= {"n_agreeing": over.n_agreeing, "better": better, "verdict": verdict}
-    return row
+    if better is None:
+        return row
+    verdict = statistics.verdict_over_seeds(over, sign=better)
+    return row | {"n_agreeing": over.n_agreeing, "better": better, "verdict": verdict}

@@ -1,13 +1,11 @@
 """Merges run folders, each with one seed or some settings of a seed, into evidence.
 
-Folders belong together when their profiles agree in all that affects an answer except the seed, tweets of one
-id have the same gold, answers come from the models that the profile describes, and all models start from one
-backbone (as far as recorded: models need not be copied with answers). Other folders are refused. A setting or
-split that a folder lacks is listed as missing and left out.
+Folders belong together, and are refused otherwise, when their profiles agree in all that affects an answer
+except the seed, tweets of one id have the same gold, answers come from the models that the profile describes,
+and all models start from one backbone (as far as recorded: models need not be copied with answers).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,108 +17,94 @@ from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio, Terms
-from mcr_lib.study.compare.evidence import BETTER, Evidence
+from mcr_lib.study.compare.evidence import METRICS, Evidence
 from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import RANDOM
 from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.study.tables.bias import CONTROLS, AlignedAnswers, blank_pairs, first_faults, read_answers, share
 from mcr_lib.training.options import WITHOUT_EFFECT
 
-MAY_DIFFER = frozenset((
+MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be equal, and probes if any
     "seed", "settings", "notebooks", "device", "n_processes", "answer_batch_size", "answer_splits", "probes",
     "n_probe_examples", "attention_examples", "predictions", "compare", "stand_in", "n_resamples",
     "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
-"""Keys of a profile in which merged runs may differ, because they do not affect an answer. Settings of one
-name must still be equal, and so must probes where a run has any, because consistency is over all of them.
-"""
 
-Measured = Iterator[tuple[str, list[str], Terms]]
-"""Metric, ids of tweets, and terms over these tweets."""
+Tweets = list[Example]
+Measured = Iterator[tuple[str, list[str], Terms]]  # metric, ids of tweets, terms over these tweets
 
 
-@dataclass(frozen=True)
-class _Run:
-    path: Path
-    config: Config
-    manifest: Mapping[str, Any]
-    backbones: set[str] = field(default_factory=set)
-    missing: list[str] = field(default_factory=list)
+class _Run(RunFolder):
+    """A run folder with its profile, the backbones of its settings and sentences on what is missing in it."""
 
-    @property
-    def folder(self) -> RunFolder:
-        return RunFolder(self.path)
-
-    @property
-    def seed(self) -> int:
-        return self.config.seed
+    def __init__(self, path: Path) -> None:
+        if not (path / "profile.yaml").is_file():
+            raise UserError(f"{path} is no run folder: profile.yaml is not there; mcr run writes it")
+        loaded = config.load(str(path / "profile.yaml"), path.absolute())
+        super().__init__(loaded.folder)
+        self.config, self.record = loaded.config, artifacts.read_manifest(RunFolder(path))
+        self.backbones: set[str] = set()
+        self.missing: list[str] = []
 
     def lacks(self, what: str) -> None:
-        """Add a sentence to `missing`."""
-        self.missing.append(f"seed {self.seed}: {what}")
+        self.missing.append(f"seed {self.config.seed}: {what}")
 
 
 def merge(folders: Sequence[str | Path]) -> Evidence:
-    """The evidence of these run folders; what one of them lacks is listed in `head["missing"]`.
-
-    Raises:
-        UserError: a path is no run folder, or the folders do not belong together.
-    """
-    runs = [_read_run(Path(folder)) for folder in folders]
+    """The evidence of these run folders; what one of them lacks is listed in `head["missing"]`."""
+    runs = [_Run(Path(folder)) for folder in folders]
     if not runs:
         raise UserError("nothing to compare: name at least one run folder")
     _check_profiles(runs)
     splits = list(dict.fromkeys(split for run in runs for split in comparison.splits(run.config)))
     settings = list(dict.fromkeys(name for run in runs for name in run.config.settings))
-    gold, counted = {split: {} for split in splits}, {}
+    gold, counted = {split: {} for split in splits}, {}  # split -> id -> checksum; key -> ids, terms
     for run in runs:
-        if absent := [name for name in settings if name not in run.config.settings]:
+        seed, own = run.config.seed, run.config.settings
+        if absent := [name for name in settings if name not in own]:
             run.lacks(f"{run.path.name} has no setting {', '.join(absent)}")
         for split in comparison.splits(run.config):
-            if not run.folder.data(split).is_file():
+            if not run.data(split).is_file():
                 run.lacks(f"no tweets of {split}")
                 continue
-            examples = prepare.read_examples(run.folder, split)
-            _check_gold(gold[split], examples, run)
-            for name in run.config.settings:
-                for metric, ids, terms in _measure(run, name, split, examples):
-                    key = run.seed, name, split, metric
-                    if key in counted:
+            tweets = prepare.read_examples(run, split)
+            for tweet in tweets:
+                digest = checksum([tweet])
+                if gold[split].setdefault(tweet.id, digest) != digest:
+                    message = "has other gold than in the runs before it; make it anew"
+                    raise UserError(f"{run.path}: tweet {tweet.id} of {tweet.split} {message}")
+            for name in own:
+                for metric, *measured in _measure(run, name, split, tweets):
+                    if (key := (seed, name, split, metric)) in counted:
                         where = f"in two runs, the second is {run.path}; name one of them"
-                        raise UserError(f"seed {run.seed} of {name} is {where}")
-                    counted[key] = ids, terms
-    _check_backbones(runs)
+                        raise UserError(f"seed {seed} of {name} is {where}")
+                    counted[key] = measured
+    known = [run for run in runs if run.backbones]
+    for run in known:
+        if run.config.backbone != RANDOM and run.backbones != known[0].backbones:
+            message = f"{run.path}: its settings start from other weights than those of {known[0].path}"
+            raise UserError(f"{message}, though both call them {run.config.backbone}; run mcr run again")
     places = {split: {id: k for k, id in enumerate(sorted(of_split))} for split, of_split in gold.items()}
     terms = {
         key: [(sign, _aligned(ratio, ids, places[key[2]])) for sign, ratio in terms]
         for key, (ids, terms) in counted.items()
     }
     n_tweets = {split: len(of_split) for split, of_split in places.items()}
-    return Evidence(_head(runs, settings, splits, gold), n_tweets, terms)
-
-
-def _read_run(path: Path) -> _Run:
-    if not (path / "profile.yaml").is_file():
-        raise UserError(f"{path} is no run folder: profile.yaml is not there; mcr run writes it")
-    loaded = config.load(str(path / "profile.yaml"), path.absolute())
-    return _Run(loaded.folder, loaded.config, artifacts.read_manifest(RunFolder(path)))
+    return Evidence(_head(runs, settings, gold), n_tweets, terms)
 
 
 def _check_profiles(runs: Sequence[_Run]) -> None:
-    first = runs[0]
-    expected = first.config.model_dump(mode="json")
-    for run in runs[1:]:
+    first, expected = runs[0], runs[0].config.model_dump(mode="json")
+    for run in runs:
         for key, value in run.config.model_dump(mode="json").items():
             if key not in MAY_DIFFER and value != expected[key]:
                 values = f"{value!s:.60}, not {expected[key]!s:.60}"
                 raise UserError(f"{run.path} differs from {first.path} in {key}: {values}")
     probed = [(run.path, ", ".join(probes.variants(run.config.probes))) for run in runs if run.config.probes]
     for path, variants in probed:
-        other, wanted = probed[0]
-        if variants != wanted:
-            raise UserError(f"{path} differs from {other} in probes: {variants}, not {wanted}")
+        if variants != probed[0][1]:
+            raise UserError(f"{path} differs from {probed[0][0]} in probes: {variants}, not {probed[0][1]}")
     known: dict[str, tuple[Path, setting.Setting]] = {}
     for run in runs:
         for name, own in run.config.settings.items():
@@ -130,48 +114,34 @@ def _check_profiles(runs: Sequence[_Run]) -> None:
                 raise UserError(f"{message}; give one of them another name")
 
 
-def _check_gold(known: dict[str, str], examples: Iterable[Example], run: _Run) -> None:
-    """Add the gold of each tweet to `known`, and refuse gold that differs from an earlier run."""
-    for example in examples:
-        own = checksum([example])
-        if known.setdefault(example.id, own) != own:
-            where = f"{run.path}: tweet {example.id} of {example.split}"
-            raise UserError(f"{where} has other gold than in the runs before it; make it anew")
-
-
-def _measure(run: _Run, name: str, split: str, examples: Sequence[Example]) -> Measured:
+def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
     """Every metric of one setting on a split, on the scored split also those of its probes."""
-    answers = _answers(run, name, split, examples)
-    if answers is None:
+    if (answers := _answers(run, name, split, tweets)) is None:
         return
-    tasks = scoring.task_ratios(answers.judged, run.config.scorer)
-    ratios = {f"{task}_f1": of_task["f1"] for task, of_task in tasks.items()}
-    if "box" in examples[0].constraints:
-        textual = bias.textual_bias(answers.judged)
-        ratios |= {key: ratio for key, ratio in textual.items() if key in BETTER}
+    tasks = scoring.f1_ratios(answers.judged, run.config.scorer)
+    ratios = {f"{task}_f1": ratio for task, ratio in tasks.items()}
+    if "box" in tweets[0].constraints:
+        ratios |= bias.textual_bias(answers.judged)
     ratios["n_rate"] = bias.visual_bias(answers.judged)["n_rate"]
     ratios["unread"] = share([parsed is None or parsed.reason is not None for parsed in answers.parsed])
-    ids = [example.id for example in examples]
-    yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items())
+    ids = [tweet.id for tweet in tweets]
+    yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items() if metric in METRICS)
     if split == run.config.eval_split:
         yield from _measure_probes(run, name, answers)
 
 
 def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
     """The metrics of one setting that compare the scored split with its probes."""
-    probed, applied = {}, []
-    for variant in probes.variants(run.config.probes):
-        stem = f"{run.config.eval_split}.{variant}"
-        if run.folder.data(stem).is_file():  # a probe may apply to no tweet
-            applied.append(variant)
-            probe_answers = _answers(run, name, stem, prepare.read_examples(run.folder, stem))
-            if probe_answers is not None:
-                probed[variant] = probe_answers
+    stems = {variant: f"{run.config.eval_split}.{variant}" for variant in probes.variants(run.config.probes)}
+    stems = {variant: stem for variant, stem in stems.items() if run.data(stem).is_file()}
+    tweets = {variant: prepare.read_examples(run, stem) for variant, stem in stems.items()}
+    probed = {variant: _answers(run, name, stem, tweets[variant]) for variant, stem in stems.items()}
+    probed = {variant: some for variant, some in probed.items() if some is not None}
     for text, variant, real, blank in blank_pairs(answers, probed):
         at_real, at_blank = (bias.visual_bias(judged)["n_rate"] for judged in (real, blank))
         metric = "image_caused_n_rate_muted" if text == "muted" else f"image_caused_n_rate.{variant}"
         yield metric, [j.example.id for j in blank], [(1, at_real), (-1, at_blank)]
-    counted = [variant for variant in applied if variant not in CONTROLS]
+    counted = [variant for variant in stems if variant not in CONTROLS]
     if set(counted) - set(probed):
         run.lacks(f"no consistency of {name}, which takes answers to all probes")
     elif counted:
@@ -180,66 +150,47 @@ def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
         yield "consistency", list(after), [(1, bias.consistency(before, list(after.values())))]
 
 
-def _answers(run: _Run, name: str, stem: str, tweets: Sequence[Example]) -> AlignedAnswers | None:
+def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> AlignedAnswers | None:
     """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
-    path = run.folder.predictions(f"{name}.{stem}")
+    path = run.predictions(f"{name}.{stem}")
     if not path.is_file():
         run.lacks(f"no answers of {name} to {stem}")
         return None
     header, rows = read_predictions(path)
-    expected = {"seed": run.seed, "setting": name, "data": f"{tweets[0].source}:{checksum(tweets)}"}
+    expected = {"seed": run.config.seed, "setting": name, "data": f"{tweets[0].source}:{checksum(tweets)}"}
     for key, value in expected.items():
         if header.get(key, value) != value:
             message = f"{path}: answers of {key} {header[key]}, where this run has {value}"
             raise UserError(f"{message}; run mcr run again to make them anew")
-    if (backbone := _backbone(run, name, header.get("model"), path)) is not None:
-        run.backbones.add(backbone)
-    if n_left := len({example.id for example in tweets} - {row.id for row in rows}):
+    run.backbones.update({_backbone(run, name, header.get("model"), path)} - {None})
+    if n_left := len({tweet.id for tweet in tweets} - {row.id for row in rows}):
         run.lacks(f"{n_left} of {len(tweets)} answers of {name} to {stem}; they count as empty")
     return read_answers(tweets, path, run.config)
 
 
 def _backbone(run: _Run, name: str, model: str | None, path: Path) -> str | None:
-    """The fingerprint of the backbone that a setting was trained from; `None` = not recorded.
-
-    Args:
-        model: fingerprint of the model that wrote the answers at `path`; `None` = not recorded.
-
-    Raises:
-        UserError: the answers are from another model than the one in the folder, or that model is not the one
-            that the profile describes.
+    """The fingerprint of the backbone that a setting was trained from; `None` = not recorded. `UserError` if
+    `model`, the fingerprint of the model that answered, is not that in the folder, or not as in the profile.
     """
     c = run.config
     for start in reversed(setting.lineage(c.settings, name)):
         own = c.settings[start]
         if own.stage == "none":
             continue
-        record = cache.read_record(run.folder.setting(start))
-        if not record:
+        if not (record := cache.read_record(run.setting(start))):
             return None
         options = setting.stage_options(own, getattr(c, own.stage), name=start, of_run={})[0]
         expected = options.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
         recorded = {row["option"]: row["value"] for row in record["options"] if row["origin"] != "run"}
         is_same = all(recorded.get(key, value) == value for key, value in expected.items())
-        fields = own.model_dump(mode="json", exclude_defaults=True)
-        is_same &= _without_options(record["setting"]) == _without_options(fields)
+        without = {"start", "options"}
+        fields = {key: value for key, value in record["setting"].items() if key not in without}
+        is_same &= fields == own.model_dump(mode="json", exclude_defaults=True, exclude=without)
         if not is_same or record["status"] != "done" or model not in (None, record["fingerprint"]):
             message = f"{path}: the model of {start} is not the one that these answers and the profile are of"
             raise UserError(f"{message}; run mcr run again")
         model = record.get("start")
     return model
-
-
-def _without_options(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key not in ("start", "options")}
-
-
-def _check_backbones(runs: Sequence[_Run]) -> None:
-    known = [run for run in runs if run.backbones]
-    for run in known:
-        if run.config.backbone != RANDOM and run.backbones != known[0].backbones:
-            message = f"{run.path}: its settings start from other weights than those of {known[0].path}"
-            raise UserError(f"{message}, though both call them {run.config.backbone}; run mcr run again")
 
 
 def _aligned(ratio: Ratio, ids: Sequence[str], places: Mapping[str, int]) -> Ratio:
@@ -249,19 +200,16 @@ def _aligned(ratio: Ratio, ids: Sequence[str], places: Mapping[str, int]) -> Rat
     return Ratio(*counts)
 
 
-def _head(
-    runs: Sequence[_Run], settings: list[str], splits: list[str], gold: Mapping[str, dict[str, str]]
-) -> dict[str, Any]:
-    c, first = runs[0].config, runs[0]
-    signatures = {}
-    for split in splits:
-        data = {"source": c.source, "checksum": artifacts.fingerprint(sorted(gold[split].items()))}
+def _head(runs: Sequence[_Run], settings: list[str], gold: Mapping[str, dict[str, str]]) -> dict[str, Any]:
+    c, first, signatures = runs[0].config, runs[0], {}
+    for split, of_split in gold.items():
+        data = {"source": c.source, "checksum": artifacts.fingerprint(sorted(of_split.items()))}
         signatures[split] = metrics.signature(scorer=c.scorer, **data, split=split, parse=c.parse)
     keys = ("seed", "commit", "n_cpus", "gpu", "python", "packages")
     return {
-        "profile": Path(str(first.manifest.get("profile", first.path.name))).stem, "settings": settings,
-        "seeds": sorted({run.seed for run in runs}), "splits": splits, "eval_split": c.eval_split,
-        "source": c.source, "signatures": signatures,
+        "profile": Path(str(first.record.get("profile", first.path.name))).stem, "settings": settings,
+        "seeds": sorted({run.config.seed for run in runs}), "splits": list(gold),
+        "eval_split": c.eval_split, "source": c.source, "signatures": signatures,
         "missing": [sentence for run in runs for sentence in run.missing],
-        "runs": [{key: run.manifest.get(key) for key in keys} | {"seed": run.seed} for run in runs],
+        "runs": [{key: run.record.get(key) for key in keys} | {"seed": run.config.seed} for run in runs],
     }  # fmt: skip

@@ -3,108 +3,85 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mcr_lib.study.compare.evidence import Scores
 from mcr_lib.study.tables.catalogue import labels
 from mcr_lib.study.tables.render import markdown
-
-Scores = Mapping[str, Any]
-"""What `evidence.summary` returns."""
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 """The caveat next to every number of the testbed."""
 
-LABELS = labels((
-    "gmner_f1", "false_grounding", "missed_grounding", "image_caused_n_rate", "image_caused_n_rate_muted",
-    "consistency",
-))  # fmt: skip
-"""Metric -> label, for the metrics in tables and figures of the settings; the others are only in
-`scores.json`.
-"""
-
-OF_PAIR = LABELS | labels(("n_f1", "n_rate"))
-"""The same for the table of the pair."""
+SECONDARY = (
+    "false_grounding", "missed_grounding", "image_caused_n_rate", "image_caused_n_rate_muted", "consistency",
+)  # fmt: skip
+LABELS = labels(("gmner_f1", *SECONDARY, "n_f1", "n_rate"))  # of the metrics in tables
+Heads = dict[str, dict[str, str]]  # heading -> name -> text
 
 
 def settings_table(scores: Scores) -> str:
-    """A row per setting: means over seeds with 95 % intervals, GMNER F1 on every split and the secondary
-    metrics on the scored one.
-    """
-    split, first = scores["eval_split"], f"%, {scores['eval_split']} if nothing is said"
-    by_key = {(row["setting"], row["split"], row["metric"]): row for row in scores["rows"]}
-    columns = [(other, "gmner_f1") for other in scores["splits"]]
-    columns += [(split, metric) for metric in LABELS if metric != "gmner_f1"]
-    columns = [at for at in columns if any((name, *at) in by_key for name in scores["settings"])]
-    rows = []
-    for name in scores["settings"]:
-        cells = {_heading(at, split): by_key.get((name, *at)) for at in columns}
-        n_seeds = max((cell["n_seeds"] for cell in cells.values() if cell), default=0)
-        if n_seeds:
-            texts = {heading: _cell(cell, n_seeds) for heading, cell in cells.items()}
-            rows.append({first: name, "seeds": n_seeds, **texts})
-    headings = [first, "seeds", *(_heading(at, split) for at in columns)]
-    return f"{markdown(rows, headings)}\n\n{_note(scores)}\n"
+    """A row per setting: GMNER F1 on every split and the secondary metrics on the scored one."""
+    columns = [(split, "gmner_f1") for split in scores["splits"]]
+    columns += [(scores["eval_split"], metric) for metric in SECONDARY]
+    measured = {(row["split"], row["metric"]) for row in scores["rows"]}
+    heads = {f"%, {scores['eval_split']} if nothing is said": {name: name for name in scores["settings"]}}
+    table = _table(scores, "rows", "setting", heads, [at for at in columns if at in measured])
+    return f"{table}\n\n{_note(scores)}\n"
 
 
 def pair_table(scores: Scores) -> str:
-    """The tested pair, a row per split and metric, the primary comparison first: difference with its 95 %
-    interval, the value of each seed, and the verdict.
-    """
-    first, primary = f"{scores['pair'][0]} − {scores['pair'][1]}, points", scores["primary"]
-    columns = [first, "difference", "with each seed", "seeds that agree", "is it better?"]
-    rows = []
+    """The tested pair, a row per split and metric, the primary comparison first."""
+    primary, rows = scores["primary"], []
+    columns = (
+        f"{' − '.join(scores['pair'])}, points", "difference", "with each seed", "seeds that agree",
+        "is it better?",
+    )  # fmt: skip
     for row in [primary, *(row for row in scores["comparisons"] if row != primary)]:
-        if row is not None and row["metric"] in OF_PAIR:
-            what = f"{OF_PAIR[row['metric']]}, {row['split']}" + " (primary)" * (row == primary)
+        if row is not None and row["metric"] in LABELS:
+            what = f"{LABELS[row['metric']]}, {row['split']}" + " (primary)" * (row == primary)
             per_seed = ", ".join(f"{value:+.1f}" for value in row["per_seed"].values())
-            agreeing = f"{row['n_agreeing']} of {row['n_seeds']}"
-            cells = (what, _signed(row), per_seed, agreeing, row["verdict"])
+            cells = what, _value(row), per_seed, f"{row['n_agreeing']} of {row['n_seeds']}", row["verdict"]
             rows.append(dict(zip(columns, cells, strict=True)))
     return f"{markdown(rows, columns)}\n\n{_note(scores)}\n"
 
 
 def isolated_table(scores: Scores) -> str:
-    """What each part of the method adds: differences between settings that differ in it, with 95 % intervals
-    and without verdict.
-    """
-    split, first = scores["eval_split"], f"points, {scores['eval_split']} if nothing is said"
-    shown = [split for split in scores["splits"] if split != "dev"]
-    columns = [(split, metric) for metric in ("gmner_f1", "n_rate") for split in shown]
+    """What each part of the method adds: differences between settings that differ in it, without verdict."""
+    split, shown = scores["eval_split"], [split for split in scores["splits"] if split != "dev"]
+    columns = [(other, metric) for metric in ("gmner_f1", "n_rate") for other in shown]
     columns += [(split, metric) for metric in ("false_grounding", "missed_grounding")]
-    by_key = {(row["isolates"], row["split"], row["metric"]): row for row in scores["isolated"]}
     pairs = {row["isolates"]: f"{row['first']} − {row['second']}" for row in scores["isolated"]}
-    rows = []
-    for part, pair in pairs.items():
-        cells = {_heading(at, split): by_key.get((part, *at)) for at in columns}
-        n_seeds = max(cell["n_seeds"] for cell in cells.values() if cell)
-        texts = {heading: _signed(cell) if cell else "–" for heading, cell in cells.items()}
-        rows.append({first: part, "settings": pair, "seeds": n_seeds, **texts})
-    headings = [first, "settings", "seeds", *(_heading(at, split) for at in columns)]
-    note = f"Described, not tested: no interval is corrected for their number. {_note(scores)}"
-    return f"{markdown(rows, headings)}\n\n{note}\n"
+    heads = {f"points, {split} if nothing is said": {part: part for part in pairs}, "settings": pairs}
+    table = _table(scores, "isolated", "isolates", heads, columns)
+    return f"{table}\n\nDescribed, not tested: no interval is corrected for their number. {_note(scores)}\n"
 
 
 def verdict(scores: Scores) -> str:
     """The primary comparison in one sentence."""
-    row, (first, second) = scores["primary"], scores["pair"]
+    row, pair = scores["primary"], " − ".join(scores["pair"])
     if row is None:
-        return f"{first} − {second}: no seed has answers of both to {scores['eval_split']}."
-    difference = f"{first} − {second} in GMNER F1 on {row['split']}: {_signed(row)} points"
+        return f"{pair}: no seed has answers of both to {scores['eval_split']}."
     agreeing = f"{row['n_agreeing']} of {row['n_seeds']} seeds with that sign"
-    return f"{difference}, {agreeing}: {row['verdict']}."
+    return f"{pair} in GMNER F1 on {row['split']}: {_value(row)} points, {agreeing}: {row['verdict']}."
 
 
-def _heading(at: tuple[str, str], split: str) -> str:
-    return OF_PAIR[at[1]] + (f", {at[0]}" if at[0] != split else "")
+def _table(scores: Scores, kind: str, key: str, heads: Heads, columns: list[tuple[str, str]]) -> str:
+    """A row per name that has a value: its heads, number of seeds, and a column per split and metric."""
+    by_key = {(row[key], row["split"], row["metric"]): row for row in scores[kind]}
+    headings = {at: LABELS[at[1]] + f", {at[0]}" * (at[0] != scores["eval_split"]) for at in columns}
+    rows = []
+    for name in next(iter(heads.values())):
+        cells = {heading: by_key.get((name, *at)) for at, heading in headings.items()}
+        if n_seeds := max((cell["n_seeds"] for cell in cells.values() if cell), default=0):
+            options = {"sign": "", "n_seeds": n_seeds} if kind == "rows" else {}
+            texts = {heading: _value(cell, **options) if cell else "–" for heading, cell in cells.items()}
+            rows.append({h: of[name] for h, of in heads.items()} | {"seeds": n_seeds} | texts)
+    return markdown(rows, [*heads, "seeds", *headings.values()])
 
 
-def _cell(row: Mapping[str, Any] | None, n_seeds: int) -> str:
-    if row is None:
-        return "–"
-    of = "" if row["n_seeds"] == n_seeds else f", {row['n_seeds']} seed" + "s" * (row["n_seeds"] > 1)
-    return f"{row['mean']:.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f}{of})"
-
-
-def _signed(row: Mapping[str, Any]) -> str:
-    return f"{row['mean']:+.1f} ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})"
+def _value(row: Mapping[str, Any], sign: str = "+", n_seeds: int | None = None) -> str:
+    """Mean and interval; `n_seeds`: also the number of seeds if it is another one."""
+    mean, low, high = (f"{row[key]:{sign}.1f}" for key in ("mean", "ci_low", "ci_high"))
+    of = "" if n_seeds in (None, row["n_seeds"]) else f", {row['n_seeds']} seed" + "s" * (row["n_seeds"] > 1)
+    return f"{mean} ({low} to {high}{of})"
 
 
 def _note(scores: Scores) -> str:

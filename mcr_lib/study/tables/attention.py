@@ -1,54 +1,40 @@
-"""Attention section of notebook 06: where settings look when they write a box, and whether it matters to the
-box. Nothing is loaded where the profile's `attention_examples` is 0.
-"""
+"""Attention section of notebook 06: where settings look when they write a box, and whether it matters."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcr_lib import metrics, statistics
+from mcr_lib import metrics
 from mcr_lib.data import probes
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables.bias import rounded
+from mcr_lib.study.tables.bias import estimate
 
 if TYPE_CHECKING:
     from mcr_lib.training.attention import Look
 
 Rows = list[dict[str, Any]]
-Looks = Mapping[str, Sequence["Look"]]
+Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 
-PARTS = {"answer": "in the answer", "reasoning": "in the reasoning"}
-MASSES = {
-    "gold": ("its region", "#E69F00"),
-    "rest": ("rest of the image", "#B8B8B8"),
-    "words": ("its words in the tweet", "#56B4E9"),
-}
-CUTS = {
-    "image": ("whole image", "#0072B2"),
-    "gold": ("its region", "#E69F00"),
-    "elsewhere": ("as much elsewhere", "#B8B8B8"),
-}
-"""Group or cut -> its name in figures and its colour."""
+PARTS = ("answer", "reasoning")
+METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
+METRICS |= {key: key for key in ("cut_image", "cut_gold", "cut_elsewhere")}
 
 
 def chosen(study: Study) -> list[Example]:
-    """Up to `attention_examples` tweets of the scored split whose image shows an entity, in the order of
-    `probes.choose`.
-    """
+    """Up to `attention_examples` tweets of the scored split whose image shows an entity (`probes.choose`)."""
     c = study.config
     tweets = study.examples(c.eval_split) if c.attention_examples else []
     return probes.choose(tweets, c.attention_examples, seed=c.seed)
 
 
 def looks(study: Study) -> dict[str, list["Look"]]:
-    """Setting -> its looks at the boxes of the chosen tweets, for every setting that sees the whole tweet and
-    whose model and answers exist.
-    """
+    """The looks at the chosen tweets of settings that see the whole tweet and have a model and answers."""
     examples, by_setting = chosen(study), {}
     for name in study.settings if examples else ():
         if study[name].modality == "full" and study.can_answer(name) and study.is_answered(name):
@@ -69,7 +55,7 @@ def describe(study: Study, looks: Looks) -> str:
     for name in study.settings:
         if name in looks:
             counts = Counter(look.part for look in looks[name])
-            boxes = [f"{counts[part]} boxes {where}" for part, where in PARTS.items() if counts[part]]
+            boxes = [f"{counts[part]} boxes in the {part}" for part in PARTS if part in counts]
             lines.append(f"{name}: {', '.join(boxes) or 'no box to look at'}")
         elif study[name].modality == "full":
             lines.append(f"{name}: left out, its answers to {split} or its model are not there")
@@ -77,92 +63,70 @@ def describe(study: Study, looks: Looks) -> str:
 
 
 def rows(study: Study, looks: Looks) -> Rows:
-    """Per setting and part: boxes, tweets, and the means over boxes of each mass (itself a mean over layers)
-    and each cut, with 95 % intervals over tweets; `None` = never measured.
-    """
+    """Per setting and part the means over boxes, intervals over tweets; `None` = never measured."""
     result = []
-    for name, of_setting in looks.items():
-        for part in PARTS:
-            some = [look for look in of_setting if look.part == part]
-            if not some:
-                continue
-            ids = [look.example.id for look in some]
-            row = {"setting": name, "part": part, "boxes": len(some), "tweets": len(set(ids))}
-            row["log_probability"] = round(float(np.mean([look.log_probability for look in some])), 3)
-            row["sinks"] = round(float(np.mean([look.n_sinks for look in some])), 2)
-            for group in MASSES:
-                row |= _mean(study, ids, [look.mass[group].mean() for look in some], group)
-            for kind in CUTS:
-                row |= _mean(study, ids, [look.cuts[kind] for look in some], f"cut_{kind}")
-            result.append(row)
+    for name, part in product(looks, PARTS):
+        if not (some := [look for look in looks[name] if look.part == part]):
+            continue
+        ids = list(dict.fromkeys(look.example.id for look in some))
+        tweets = np.array([ids.index(look.example.id) for look in some])
+        row = {"setting": name, "part": part, "boxes": len(some), "tweets": len(ids)}
+        row["log_probability"] = round(float(np.mean([look.log_probability for look in some])), 3)
+        row["sinks"] = round(float(np.mean([look.n_sinks for look in some])), 2)
+        for key in METRICS:
+            cut = key.removeprefix("cut_")
+            values = [look.mass[key].mean() if cut == key else look.cuts[cut] for look in some]
+            values = np.array(values, dtype=float)
+            at, values = tweets[~np.isnan(values)], values[~np.isnan(values)]
+            ratio = Ratio(np.bincount(at, values, len(ids)), np.bincount(at, minlength=len(ids)))
+            row |= estimate(ratio, study.config, key, ends=key, scale=100, digits=3)
+        result.append(row)
     return result
 
 
-def _mean(study: Study, ids: list[str], values: Sequence[float | None], key: str) -> dict[str, float | None]:
-    """The mean of one value per box, without those that are `None` or NaN; its interval resamples tweets."""
-    c, array = study.config, np.array(values, dtype=float)
-    position = {id: k for k, id in enumerate(dict.fromkeys(ids))}
-    is_measured = ~np.isnan(array)
-    tweets, n = np.array([position[id] for id in ids])[is_measured], len(position)
-    ratio = Ratio(np.bincount(tweets, array[is_measured], n), np.bincount(tweets, minlength=n))
-    weights = statistics.resamples(n, c.n_resamples, np.random.default_rng(c.seed))
-    low, high = statistics.interval95(ratio, weights) or (None, None)
-    percents = {key: ratio.percent, f"{key}_low": low, f"{key}_high": high}
-    return rounded({name: None if value is None else value / 100 for name, value in percents.items()}, 3)
-
-
 def result_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rows of `results.csv`: attention_<group>_<part> in multiples of a token's share, cut_<kind>_<part> in
-    nats per box.
-    """
-    c = study.config
+    """Rows of `results.csv`: attention_<group>_<part> (1 = a token's share), cut_<kind>_<part> (nats)."""
     if not rows:
         return []
-    examples, extra = chosen(study), {"resamples": c.n_resamples, "seed": c.seed}
+    c, examples = study.config, chosen(study)
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": c.eval_split}
+    extra = {"resamples": c.n_resamples, "seed": c.seed}
     signature = metrics.signature(scorer=c.scorer, **data, parse="strict", extra=extra)
-    names = {g: f"attention_{g}" for g in MASSES} | {f"cut_{kind}": f"cut_{kind}" for kind in CUTS}
     return [
         {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": f"{name}_{row['part']}",
          "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": row["tweets"],
          "signature": signature}
         for row in rows
-        for key, name in names.items()
+        for key, name in METRICS.items()
     ]  # fmt: skip
 
 
-def most_boxed(looks: Looks, n: int) -> list[tuple[str, int]]:
-    """Up to n entities to draw as (id, first token), one per tweet: first those that most settings box in
-    their answers, then those with the smallest region.
+def most_boxed(looks: Looks, n: int) -> dict[tuple[str, int], dict[str, "Look"]]:
+    """Up to n entities as (id, first token), one per tweet: boxed by most settings in their answers, then the
+    smallest; each with setting -> the look at its box.
     """
-    by_entity: dict[tuple[str, int], list[Look]] = {}
-    for look in (look for of_setting in looks.values() for look in of_setting if look.part == "answer"):
-        by_entity.setdefault((look.example.id, look.gold.start), []).append(look)
+    boxed: dict[tuple[str, int], dict[str, Look]] = {}
+    for name, of_setting in looks.items():
+        for look in (look for look in of_setting if look.part == "answer"):
+            boxed.setdefault((look.example.id, look.gold.start), {})[name] = look
 
     def rank(key: tuple[str, int]) -> tuple[int, float, tuple[str, int]]:
-        first = by_entity[key][0]
+        first = next(iter(boxed[key].values()))
         width, height = first.example.image_size_px
         area = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in first.gold.boxes_xyxy_px)
-        return -len(by_entity[key]), area / (width * height), key
+        return -len(boxed[key]), area / (width * height), key
 
-    chosen: dict[str, int] = {}
-    for id, start in sorted(by_entity, key=rank):
-        chosen.setdefault(id, start)
-    return list(chosen.items())[:n]
+    best: dict[str, tuple[str, int]] = {}
+    for key in sorted(boxed, key=rank):
+        best.setdefault(key[0], key)
+    return {key: boxed[key] for key in list(best.values())[:n]}
 
 
 def drawn_rows(looks: Looks, n: int = 3) -> Rows:
     """The values of the figure `overlays`: setting, tweet, entity, attention to each cell, row by row."""
-    drawn = []
-    for key in most_boxed(looks, n):
-        for name, of_setting in looks.items():
-            if look := look_at(of_setting, key):
-                heat = np.round(look.heat.astype(float), 2).tolist()
-                drawn.append({"setting": name, "id": look.example.id, "entity": look.gold.text, "heat": heat})
-    return drawn
-
-
-def look_at(of_setting: Sequence["Look"], key: tuple[str, int]) -> "Look | None":
-    """The look at the entity `key` of `most_boxed` in an answer; `None` where the setting does not box it."""
-    in_answer = (look for look in of_setting if look.part == "answer")
-    return next((look for look in in_answer if (look.example.id, look.gold.start) == key), None)
+    return [
+        {"setting": name, "id": look.example.id, "entity": look.gold.text,
+         "heat": np.round(look.heat.astype(float), 2).tolist()}
+        for of_entity in most_boxed(looks, n).values()
+        for name, look in of_entity.items()
+    ]  # fmt: skip
