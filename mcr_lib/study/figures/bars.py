@@ -1,7 +1,7 @@
 """Bars and histograms: counts, scores with intervals, and counts stacked by kind (n = tweets, for titles)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,7 @@ _CUTS = {
 
 
 def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") -> Axes:
-    """Draw a horizontal bar per row (`name` and counts by kind), with their sum at its end.
-
-    The count named `whole` is 100 %; empty = bars are drawn as counts.
-    """
+    """Draw a bar per row (`name`, counts by kind) with its sum at the end; the count `whole` is 100 %."""
     counts = pd.DataFrame(rows, columns=list(colours)).fillna(0).astype(int)
     widths = counts.mul([100 / max(1, row[whole]) for row in rows], axis=0) if whole else counts
     ends, longest = widths.cumsum(axis=1), max(1, widths.sum(axis=1).max())
@@ -67,11 +64,10 @@ def wrong_boxes(rows: Rows, *, n: int) -> Figure:
 def faithful(rows: Rows) -> Figure:
     """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
     flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
-    colours = {flaw: palette.FLAWS[k % len(palette.FLAWS)] for k, flaw in enumerate(flaws)}
+    colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
     text = "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})"
     named = [{**row, "name": text.format(**row)} for row in rows]
     title = "Answers whose own reasoning states just what they answer (95 % intervals)"
-    colours = {"faithful": palette.GREEN, **colours}
     return _stacked(named, colours, title, "% of answers (single run)", "answers")
 
 
@@ -118,10 +114,7 @@ def faults(rows: Rows) -> Figure:
 
 
 def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
-    """Draw a group of bars per name, one per kind.
-
-    A bar is (name, kind, value, low, high); `None` for a value without bar, and for ends without interval.
-    """
+    """Draw bars (name, kind, value, low, high) in groups by name; `None` = no bar, or no interval."""
     points = [(name, kind, value) for name, kind, *values in bars for value in values]
     frame = pd.DataFrame(points, columns=["name", "kind", "value"])
     style = {"palette": colours, "hue_order": colours, "saturation": 1, "err_kws": {"linewidth": 1.2}}

@@ -61,9 +61,7 @@ def filler_rows(n_most: int = 4) -> Rows:
     names = [PredictedEntity(f"Nobody {k}", "PER") for k in range(n_most)]
     checked = [rewards.check(names[:n], cases.TWEET) for n in range(n_most + 1)]
     by_rule = {rule: [rewards.reward_count(one, rule=rule) for one in checked] for rule in ("touch", "ratio")}
-    return [
-        {"made-up names": n, **{rule: r_c[n] for rule, r_c in by_rule.items()}} for n in range(n_most + 1)
-    ]
+    return pd.DataFrame({"made-up names": range(n_most + 1), **by_rule}).to_dict("records")
 
 
 def grounding_rows() -> Rows:
@@ -81,10 +79,8 @@ def grounding_rows() -> Rows:
 
 
 def repair_rows(n_most: int = 2) -> Rows:
-    """Per kind of repair: how many there are, and how often each reward rises or any falls.
-
-    The answers are all small ones to `mistakes.WORLD`, each also with an invented name behind it. Repairs
-    that move the names of other predictions are left out.
+    """Per kind of repair that moves no other name: how many there are, and how often each reward rises or any
+    falls; of all small answers to `mistakes.WORLD`, each also with an invented name behind it.
     """
 
     @cache
@@ -214,10 +210,8 @@ def split_table(d1: Sequence[Example], d2: Sequence[Example]) -> pd.DataFrame:
         counts |= {"in the image": n_shown, **Counter(e.type for e in entities if e.type)}
         wholes = {"tweets": len(d1) + len(d2), "without entity": len(half), "entities": 0}
         pairs = {key: (count, wholes.get(key, len(entities))) for key, count in counts.items()}
-        columns[name] = counts
-        columns[f"{name}, %"] = {
-            key: round(100 * n / of, 1) if of else None for key, (n, of) in pairs.items()
-        }
+        shares = {key: round(100 * n / of, 1) if of else None for key, (n, of) in pairs.items()}
+        columns |= {name: counts, f"{name}, %": shares}
     return pd.DataFrame(columns)
 
 
@@ -237,9 +231,7 @@ def target_boxes(example: Example, target: mrsi.Target) -> Rows:
 
 
 def oddest(examples: Sequence[Example], n: int) -> list[Example]:
-    """Up to n tweets with an image and a gold box: first those with sides that are no multiple of 28, then
-    those with images far from square.
-    """
+    """Up to n tweets with a gold box: sides that are no multiple of 28 first, then images far from square."""
     usable = [e for e in examples if e.images and e.image_size_px and statements.gold_boxes(e)]
     usable.sort(key=lambda e: -max(e.image_size_px) / min(e.image_size_px))
     return sorted(usable, key=lambda e: -sum(side % 28 != 0 for side in e.image_size_px))[:n]

@@ -30,15 +30,11 @@ WORLD = Example("world", "hand-made", "train", _TOKENS, _ENTITIES, ("PER", "LOC"
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """The answer after one repair, of one of the kinds `MENDED`.
+    """The answer after one repair; rewards may fall if it moves others."""
 
-    `moves_others`: the repair changes where other names are placed, or the repaired name is not placed where
-    it belongs. The property of the rewards does not cover such repairs.
-    """
-
-    kind: str
+    kind: str  # of `MENDED`
     answer: tuple[PredictedEntity, ...]
-    moves_others: bool
+    moves_others: bool  # other names are placed elsewhere, or the repaired one is not where it belongs
 
 
 def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
@@ -49,11 +45,9 @@ def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
 
 
 def repairs(answer: Answer, gold: Example) -> Iterator[Repair]:
-    """Every way to repair one mistake of an answer.
-
-    A missing entity is added at any position; a prediction that touches nothing is dropped; a touching one
-    gets its entity's words; a matching one gets the right type, any gold box, no box where none belongs, or a
-    wrong box where one belongs and none is given.
+    """Every way to repair one mistake: a missing entity is added anywhere; a prediction that touches nothing
+    is dropped; a touching one gets its entity's words; a matching one gets the right type, any gold box, no
+    box where none belongs, or a wrong box where one belongs and none is given.
     """
     before = spans(answer, gold)
     for kind, at, repaired, target in _repairs(answer, gold):

@@ -22,10 +22,7 @@ Rows = list[dict[str, Any]]
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
 
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
-_ROUNDING = 1e-2
-"""Tolerance of an advantage: a mean of up to 5 in single precision is off by up to 5e-7, and the standard
-deviation of a group of equal rewards is EPSILON alone.
-"""
+_ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
 
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
 REASONING = {
@@ -38,12 +35,7 @@ REASONING = {
 
 
 def advantages(totals: Sequence[float]) -> list[float]:
-    """The advantage of each answer of a group: (R - mean) / (sample standard deviation + 1e-4), as in TRL.
-
-    Example:
-        >>> [round(a, 2) for a in advantages([5, 3, 4, 4])]
-        [1.22, -1.22, 0.0, 0.0]
-    """
+    """The advantage of each answer of a group: (R - mean) / (sample standard deviation + 1e-4), as in TRL."""
     values = np.asarray(totals, dtype=float)
     return ((values - values.mean()) / (values.std(ddof=1) + EPSILON)).tolist()
 
@@ -90,10 +82,7 @@ def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Row
 
 
 def reason_rows(frame: pd.DataFrame) -> Rows:
-    """Why rollouts are worthless: how many per setting and reason in the first and the last third of updates.
-
-    A reason is a defect of the answer, or a flaw of its reasoning where that counts (`rewards.worthless`).
-    """
+    """How many rollouts of the first and last third of updates are worthless, by setting and reason."""
     rows = []
     for name, part in frame.groupby("setting", sort=False):
         first, last = (Counter(some["worthless"]) for some in _ends(part, 3))
@@ -112,16 +101,12 @@ def _ends(frame: pd.DataFrame, share: int) -> list[pd.DataFrame]:
 
 @dataclass(frozen=True)
 class Group:
-    """The answers sampled for one prompt in one update (`step`, from 1), the best first.
-
-    `judged` has each answer with its tweet, boxes in pixels of the original image (an answer that cannot be
-    parsed has no entity); `rows` has its rollout (columns of `read`).
-    """
+    """The answers sampled for one prompt in one update, the best first."""
 
     setting: str
-    step: int
-    judged: tuple[Judged, ...]
-    rows: tuple[dict[str, Any], ...]
+    step: int  # from 1
+    judged: tuple[Judged, ...]  # boxes in pixels of the original image; no entity if it cannot be parsed
+    rows: tuple[dict[str, Any], ...]  # columns of `read`
 
 
 def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: int) -> Group:

@@ -76,9 +76,7 @@ def row_table(study: Study, names: Sequence[str]) -> Rows:
 
 
 def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, dict[str, Any]]]:
-    """Per setting a tweet and its row: preferably a tweet of all settings, with an image and both kinds of
-    entity, groundable and not.
-    """
+    """Per setting a tweet and its row: preferably one of all, with an image and both kinds of entity."""
     tweets = {name: study.tweets(name) for name in names}
     common = set.intersection(*({e.id for e in some} for some in tweets.values())) if names else set()
 
@@ -101,14 +99,13 @@ def rows_text(chosen: ExampleRows) -> str:
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """A training row as it reaches the model, with its images as resized.
-
-    A piece is the text of a token and whether the loss counts it; the tokens of an image are one piece.
-    """
+    """A training row as it reaches the model."""
 
     example: Example
-    pieces: tuple[tuple[str, bool], ...]
-    images: tuple[Image, ...]
+    pieces: tuple[
+        tuple[str, bool], ...
+    ]  # text of a token (or of all of an image); whether the loss counts it
+    images: tuple[Image, ...]  # as resized
     n_learned: int
     n_tokens: int
     completion: str
@@ -169,13 +166,11 @@ def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) 
 
 def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
     """The values of a figure of `encoded_rows`."""
-    values = []
-    for name, row in rows.items():
-        head = {"setting": name, "id": row.example.id, "size": row.size}
-        values.append(
-            {**head, "tokens": row.n_tokens, "learned": row.n_learned, "completion": row.completion}
-        )
-    return values
+    return [
+        {"setting": name, "id": row.example.id, "size": row.size, "tokens": row.n_tokens,
+         "learned": row.n_learned, "completion": row.completion}
+        for name, row in rows.items()
+    ]  # fmt: skip
 
 
 def option_rows(study: Study, names: Sequence[str]) -> Rows:
