@@ -1,9 +1,7 @@
-"""Bars and histograms: counts, scores with intervals, and counts stacked by kind.
-
-Args that recur: `n` is the number of tweets, for the title.
-"""
+"""Bars and histograms: counts, scores with intervals, and counts stacked by kind (n = tweets, for titles)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
@@ -14,19 +12,20 @@ from matplotlib.figure import Figure
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, panels, unique
 
-_MANY = 6
-"""Entities with this many boxes or more share a bar."""
+_MANY = 6  # entities with this many boxes or more share a bar
 _NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
+_MASSES = {
+    "gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
+    "words": ("its words in the tweet", palette.SKY),
+}  # fmt: skip
+_CUTS = {
+    "cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
+    "cut_elsewhere": ("as much elsewhere", palette.GREY),
+}  # fmt: skip
 
 
 def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") -> Axes:
-    """Draw a horizontal bar per row, stacked from counts, with their sum at its end.
-
-    Args:
-        rows: each with a `name` and counts by kind; a kind that a row lacks counts 0.
-        colours: kind -> colour.
-        whole: key of the count that is 100 %; empty = bars are drawn as counts.
-    """
+    """Draw a bar per row (`name`, counts by kind) with its sum at the end; the count `whole` is 100 %."""
     counts = pd.DataFrame(rows, columns=list(colours)).fillna(0).astype(int)
     widths = counts.mul([100 / max(1, row[whole]) for row in rows], axis=0) if whole else counts
     ends, longest = widths.cumsum(axis=1), max(1, widths.sum(axis=1).max())
@@ -63,14 +62,11 @@ def wrong_boxes(rows: Rows, *, n: int) -> Figure:
 
 
 def faithful(rows: Rows) -> Figure:
-    """Answers whose reasoning states what they answer, the others by their first flaw
-    (`bias.faithful_rows`).
-    """
-    flaws = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in _NOT_FLAWS]
-    colours = {"faithful": palette.GREEN}
-    colours |= {flaw: palette.FLAWS[k % len(palette.FLAWS)] for k, flaw in enumerate(flaws)}
-    intervals = [f"{row['share']:.1f} %\n({row['ci_low']:.1f} to {row['ci_high']:.1f})" for row in rows]
-    named = [{**row, "name": f"{row['name']}: {text}"} for row, text in zip(rows, intervals, strict=True)]
+    """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
+    flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
+    colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
+    text = "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})"
+    named = [{**row, "name": text.format(**row)} for row in rows]
     title = "Answers whose own reasoning states just what they answer (95 % intervals)"
     return _stacked(named, colours, title, "% of answers (single run)", "answers")
 
@@ -78,10 +74,10 @@ def faithful(rows: Rows) -> Figure:
 def errors(rows: Rows, *, n: int) -> Figure:
     """What became of gold entities, and what else was predicted, by setting (`comparison.error_rows`)."""
     named = [{**row, "name": row["setting"]} for row in rows]
-    size = (5.2, 0.5 * len(rows) + 1)
-    figure, (left, right) = panels(2, size, width_ratios=(3, 1.4), sharey=True)
-    stack(left, named, palette.GOLD_ERRORS).set(title=f"gold entities (n = {n:,} tweets)", xlabel="entities")
-    stack(right, named, palette.EXTRA_ERRORS).set(title="beside them", xlabel="entities")
+    figure, axes = panels(2, (5.2, 0.5 * len(rows) + 1), width_ratios=(3, 1.4), sharey=True)
+    titles = {f"gold entities (n = {n:,} tweets)": palette.GOLD_ERRORS, "beside them": palette.EXTRA_ERRORS}
+    for ax, (title, colours) in zip(axes, titles.items(), strict=True):
+        stack(ax, named, colours).set(title=title, xlabel="entities")
     palette.legend(figure, palette.GOLD_ERRORS | palette.EXTRA_ERRORS)
     return figure
 
@@ -94,17 +90,14 @@ def invented(rows: Rows) -> Figure:
     title = "Where names come from of which the text has no word (single run)"
     figure, axes = panels(len(splits), size, title, sharex=True)
     for ax, split in zip(axes, splits, strict=True):
-        of_split = [row for row in rows if row["split"] == split]
-        stack(ax, of_split, colours, whole="n_predictions")
+        stack(ax, [row for row in rows if row["split"] == split], colours, whole="n_predictions")
         ax.set(title=split, xlabel="N-Rate, %  (N-Count at the end)")
     palette.legend(figure, colours)
     return figure
 
 
 def faults(rows: Rows) -> Figure:
-    """What became of the tweets that were right on the original, per setting and probe
-    (`bias.consistency_rows`).
-    """
+    """What became of the tweets that were right on the original, per setting (`bias.consistency_rows`)."""
     chosen = [row for row in rows if row["probe"] not in ("blank", "all")]
     names = unique(chosen, "name")
     size = (5.3, 0.9 + 0.24 * len(unique(chosen, "probe")))
@@ -121,30 +114,22 @@ def faults(rows: Rows) -> Figure:
 
 
 def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
-    """Draw a group of bars per name, one per kind.
-
-    Args:
-        bars: (name, kind, value, low, high); `None` for a value without bar, and for ends without interval.
-        colours: kind -> colour.
-    """
+    """Draw bars (name, kind, value, low, high) in groups by name; `None` = no bar, or no interval."""
     points = [(name, kind, value) for name, kind, *values in bars for value in values]
     frame = pd.DataFrame(points, columns=["name", "kind", "value"])
     style = {"palette": colours, "hue_order": colours, "saturation": 1, "err_kws": {"linewidth": 1.2}}
-    style |= {
-        "estimator": lambda values: values.iloc[0],
-        "errorbar": lambda values: (min(values), max(values)),
-    }
+    style["estimator"] = lambda values: values.iloc[0]
+    style["errorbar"] = lambda values: (min(values), max(values))
     sns.barplot(frame, x="name", y="value", hue="kind", legend=False, ax=ax, **style)
     ax.set(xlabel="", ylabel="")
     return ax
 
 
 def scores(rows: Rows, *, n: int) -> Figure:
-    """F1 of each task by name with its 95 % interval (`tables.score_table`)."""
+    """F1 of each task by name with its 95 % interval (`comparison.task_rows`)."""
     tasks = {task: colour for task, colour in palette.TASKS.items() if task in unique(rows, "task")}
     size = (max(5.2, 2.0 + 1.5 * len(unique(rows, "name"))), 3.1)
-    title = f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)"
-    figure, (ax,) = panels(1, size, title)
+    figure, (ax,) = panels(1, size, f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)")
     group(ax, [[row[key] for key in ("name", "task", "f1", "ci_low", "ci_high")] for row in rows], tasks)
     for bars, colour in zip(ax.containers, tasks.values(), strict=True):
         ax.bar_label(bars, fmt="%.1f", label_type="center", fontsize=7.5, color=palette.ink(colour))
@@ -154,42 +139,29 @@ def scores(rows: Rows, *, n: int) -> Figure:
 
 
 def attention(rows: Rows) -> Figure:
-    """Attention per token at the digits of a box, by setting and part of the answer
-    (`attention.rows`); 1 = a token's share.
-    """
-    kinds = {"gold": "its region", "rest": "rest of the image", "words": "its words in the tweet"}
+    """Attention at the digits of a box, by setting and part of the answer (`attention.rows`)."""
     title = "Where it looks when it writes the box of an entity (dotted: no preference; single run)"
-    return _by_part(rows, kinds, title, "attention per token, × a token's share", reference=1)
+    return _by_part(rows, _MASSES, title, "attention per token, × a token's share", reference=1)
 
 
 def cuts(rows: Rows) -> Figure:
-    """Change of the log-probability of a box's digits if attention is cut, by setting and part of the answer
-    (`attention.rows`).
-    """
-    kinds = {"cut_image": "whole image", "cut_gold": "its region", "cut_elsewhere": "as much elsewhere"}
+    """Change of the log-probability of a box's digits if attention is cut (`attention.rows`)."""
     title = "What a box loses when the answer cannot look at … (single run)"
-    return _by_part(rows, kinds, title, "change of log-probability, nats per box", reference=0)
+    return _by_part(rows, _CUTS, title, "change of log-probability, nats per box", reference=0)
 
 
-def _by_part(rows: Rows, kinds: Mapping[str, str], title: str, ylabel: str, *, reference: float) -> Figure:
-    by_part = {part: [row for row in rows if row["part"] == part] for part in ("answer", "reasoning")}
-    by_part = {part: some for part, some in by_part.items() if some}
+def _by_part(rows: Rows, kinds: Mapping, title: str, ylabel: str, *, reference: float) -> Figure:
+    parts = [part for part in ("answer", "reasoning") if part in unique(rows, "part")]
+    by_part = {part: [row for row in rows if row["part"] == part] for part in parts}
     widths = [max(2, len(some)) for some in by_part.values()]
     size = (2.0 + 1.15 * sum(widths) / len(widths), 3.3)
-    figure, axes = panels(len(by_part), size, title, width_ratios=widths, sharey=True)
-    colours = {label: palette.REGIONS[label] for label in kinds.values()}
+    figure, axes = panels(len(parts), size, title, width_ratios=widths, sharey=True)
+    colours = dict(kinds.values())
     for ax, (part, some) in zip(axes, by_part.items(), strict=True):
-        bars = [
-            (
-                f"{row['setting']}\n{row['boxes']} boxes",
-                label,
-                row[key],
-                row[f"{key}_low"],
-                row[f"{key}_high"],
-            )
-            for key, label in kinds.items()
-            for row in some
-        ]
+        bars = []
+        for (key, (label, _)), row in product(kinds.items(), some):
+            values = (row[key + end] for end in ("", "_low", "_high"))
+            bars.append((f"{row['setting']}\n{row['boxes']} boxes", label, *values))
         group(ax, bars, colours).axhline(reference, color=palette.DARK, linestyle=":", linewidth=1)
         ax.set(title=f"in the {part}", ylabel=ylabel if ax is axes[0] else "")
     palette.legend(figure, colours)
@@ -197,16 +169,13 @@ def _by_part(rows: Rows, kinds: Mapping[str, str], title: str, ylabel: str, *, r
 
 
 def yardsticks(rows: Rows, *, scored: Container[str], n: int) -> Figure:
-    """GMNER F1 of yardsticks, and of the names in `scored`, which are to be compared with them.
-
-    Args:
-        rows: each with `name` and `gmner_f1` in percent.
-    """
+    """GMNER F1 of yardsticks, and of the names in `scored`, which are to be compared with them."""
     no_model, score = palette.YARDSTICKS
     frame = pd.DataFrame(rows).sort_values("gmner_f1", ascending=False)
     kinds = [score if name in scored else no_model for name in frame["name"]]
-    title = f"Yardsticks: perfect text, no model (n = {n:,})"
-    figure, (ax,) = panels(1, (7.4, 1.5 + 0.26 * len(frame)), title)
+    figure, (ax,) = panels(
+        1, (7.4, 1.5 + 0.26 * len(frame)), f"Yardsticks: perfect text, no model (n = {n:,})"
+    )
     style = {"palette": palette.YARDSTICKS, "saturation": 1, "width": 0.65}
     sns.barplot(frame, x="gmner_f1", y="name", hue=kinds, ax=ax, **style)
     for bars in ax.containers:
@@ -225,8 +194,8 @@ def count_bars(ax: Axes, counts: Mapping[str, int]) -> Axes:
     return ax
 
 
-def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, object]]:
-    """Per coarse type the entities of `tables.entity_table`, and how many of them the image shows."""
+def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
+    """Per coarse type the entities of `examples.entity_table`, and how many of them the image shows."""
     is_groundable = entities["is_groundable"].astype(bool).groupby(entities["coarse"])
     counts = is_groundable.agg(["sum", "size"]).reindex(labels, fill_value=0)
     return [
@@ -236,25 +205,8 @@ def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, o
     ]  # fmt: skip
 
 
-def tweet_counts(tweets: pd.DataFrame) -> list[dict[str, int]]:
-    """How many tweets of `tables.tweet_table` have how many entities."""
-    counts = tweets["n_entities"].value_counts().sort_index()
-    return [{"entities": int(n), "tweets": int(count)} for n, count in counts.items()]
-
-
-def box_rows(entities: pd.DataFrame) -> list[dict[str, object]]:
-    """The boxed entities of `tables.entity_table`: boxes, and the largest as a share of the image."""
-    boxed = entities[entities["n_boxes"] > 0]
-    return boxed[["split", "coarse", "n_boxes", "box_share"]].round(4).to_dict("records")
-
-
-def size_rows(tweets: pd.DataFrame) -> list[dict[str, object]]:
-    """Width and height of the images of `tables.tweet_table`, in pixels, where known."""
-    return tweets.dropna(subset=["width"])[["split", "id", "width", "height"]].to_dict("records")
-
-
 def entities_per_tweet(rows: Rows) -> Figure:
-    """How many tweets have how many entities (`tweet_counts`)."""
+    """How many tweets have how many entities."""
     counts = {str(row["entities"]): row["tweets"] for row in rows}
     figure, (ax,) = panels(1, (5.6, 2.9), f"Entities per tweet (n = {sum(counts.values()):,})")
     count_bars(ax, counts).set(xlabel="entities in a tweet", ylabel="tweets")
@@ -262,15 +214,11 @@ def entities_per_tweet(rows: Rows) -> Figure:
 
 
 def boxes(rows: Rows, *, labels: Sequence[str]) -> Figure:
-    """Boxes per groundable entity, and the largest box as a share of the image (`box_rows`).
-
-    Args:
-        labels: coarse types in the order of the legend.
-    """
+    """Boxes per groundable entity, and the largest box as a share of the image."""
     frame = pd.DataFrame(rows)
     figure, (left, right) = panels(2, (4.5, 2.9), f"Boxes of groundable entities (n = {len(frame):,})")
     counts = frame["n_boxes"].clip(upper=_MANY).value_counts().sort_index()
-    named = {f"{n} or more" if n == _MANY else str(n): int(count) for n, count in counts.items()}
+    named = {f"{n} or more" if n == _MANY else str(n): count for n, count in counts.items()}
     count_bars(left, named).set(xlabel="boxes of an entity", ylabel="groundable entities")
     order = [label for label in labels if label in set(frame["coarse"])]
     style = {"palette": palette.TYPES, "hue_order": order, "multiple": "stack", "alpha": 1}
@@ -281,7 +229,7 @@ def boxes(rows: Rows, *, labels: Sequence[str]) -> Figure:
 
 
 def image_sizes(rows: Rows) -> Figure:
-    """Width against height of images in pixels (`size_rows`); the dotted diagonal is square."""
+    """Width against height of images in pixels; the dotted diagonal is square."""
     frame = pd.DataFrame(rows)
     limit = 1.05 * frame[["width", "height"]].to_numpy().max()
     figure, (ax,) = panels(1, (4.2, 4), f"Annotated images (n = {len(frame):,})")
@@ -292,11 +240,7 @@ def image_sizes(rows: Rows) -> Figure:
 
 
 def lengths(rows: Rows, *, limit: int) -> Figure:
-    """Lengths of chains by style, a histogram each (`injection.length_rows`).
-
-    Args:
-        limit: drawn as a line: the longest chain that the testbed's model can afford.
-    """
+    """Lengths of chains by style (`injection.length_rows`); the line is the limit of the testbed's model."""
     frame = pd.DataFrame(rows)
     bins = np.linspace(0, max(frame["tokens"].quantile(0.999), limit) + 1, 41)
     by_style = frame.groupby("style", sort=False)["tokens"]

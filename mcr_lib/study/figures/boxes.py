@@ -5,6 +5,7 @@ Gold boxes are solid, predicted boxes dashed, bait (what only the image shows) d
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
@@ -24,22 +25,20 @@ from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import palette
+from mcr_lib.study.figures.palette import Rows
 from mcr_lib.testbed.drawing import draw
 from mcr_lib.testbed.folder import set_name
 
 if TYPE_CHECKING:
     from mcr_lib.study.tables.bias_cases import Case
-    from mcr_lib.study.tables.rollout_views import Group
+    from mcr_lib.study.tables.rollouts import Group
     from mcr_lib.study.tables.training import EncodedRow
     from mcr_lib.training.attention import Look
 
-Predictions = Sequence[PredictedEntity] | None
-"""Boxes in original pixels; `None` = there is no answer to draw."""
+Predictions = Sequence[PredictedEntity] | None  # boxes in original pixels; `None` = no answer to draw
 
-MOST = 12
-"""Tweets of a distribution in a gallery of the testbed."""
-_COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15
-"""Sizes of a grid in inches: width of a column, height of an image, of a line of text."""
+_COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15  # inches: width of a column, height of an image, of a line
+_WHERE = {True: "in the image", False: "not in the image", None: "not annotated"}
 
 
 class Frame(NamedTuple):
@@ -77,26 +76,19 @@ def _canvas(ax: Axes, image: Any, size: tuple[float, float], **options: Any) -> 
 
 
 def draw_example(ax: Axes, example: Example, image: Image | None, predictions: Predictions = None) -> Axes:
-    """Draw a tweet with gold, bait and predicted boxes; its text and a line per entity below.
-
-    Args:
-        image: in original pixels; `None` draws an empty frame.
-    """
+    """Draw a tweet with gold, bait and predicted boxes; its text and a line per entity below."""
     width, height = image.size if image is not None else example.image_size_px or (300, 200)
     _canvas(ax, image, (width, height))
     if image is None:
         ax.text(width / 2, height / 2, "no image here", ha="center", va="center", color=palette.GREY)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=palette.LIGHT)
-    for entity in example.entities:
-        for box in entity.boxes_xyxy_px or ():
-            draw_box(ax, box, palette.entity_type(entity.type), "solid", entity.text)
-    for bait in example.image_only or ():
-        for box in bait.boxes_xyxy_px:
-            draw_box(ax, box, palette.BLACK, (0, (1, 1)), bait.text)
-    for entity in predictions or ():
-        if entity.box_xyxy:
-            draw_box(ax, entity.box_xyxy, palette.entity_type(entity.type), (0, (4, 2)))
+    gold, bait, colour = example.entities, example.image_only or (), palette.entity_type
+    boxes = [(box, colour(e.type), "solid", e.text) for e in gold for box in e.boxes_xyxy_px or ()]
+    boxes += [(box, palette.BLACK, (0, (1, 1)), b.text) for b in bait for box in b.boxes_xyxy_px]
+    boxes += [(p.box_xyxy, colour(p.type), (0, (4, 2))) for p in predictions or () if p.box_xyxy]
+    for box in boxes:
+        draw_box(ax, *box)
     text = "\n".join(_text_lines(example, predictions))
     ax.text(0, -0.03, text, transform=ax.transAxes, va="top", fontsize=7, linespacing=1.35)
     return ax
@@ -104,15 +96,14 @@ def draw_example(ax: Axes, example: Example, image: Image | None, predictions: P
 
 def _text_lines(example: Example, predictions: Predictions) -> list[str]:
     """The text in up to four lines, then up to six each of gold entities, bait, predicted entities."""
-    where = {True: "in the image", False: "not in the image", None: "not annotated"}
-    gold = [f"gold · {e.type} {e.text}: {where[e.is_groundable]}" for e in example.entities[:6]]
+    gold = [f"gold · {e.type} {e.text}: {_WHERE[e.is_groundable]}" for e in example.entities[:6]]
     lines = gold or ["gold · no entity"]
     lines += [f"bait · {b.type} {b.text}: only in the image" for b in (example.image_only or ())[:6]]
     if predictions is not None:
-        shown = [f"pred · {e.type or '–'} {e.text}: {where[bool(e.boxes_xyxy)]}" for e in predictions[:6]]
+        shown = [f"pred · {e.type or '–'} {e.text}: {_WHERE[bool(e.boxes_xyxy)]}" for e in predictions[:6]]
         lines += shown or ["pred · no entity"]
     wrapped = [textwrap.wrap(_plain(line), 52, subsequent_indent="      ") for line in lines]
-    return textwrap.wrap(_plain(example.text), 46)[:4] + [part for parts in wrapped for part in parts]
+    return sum(wrapped, textwrap.wrap(_plain(example.text), 46)[:4])
 
 
 def _plain(text: str) -> str:
@@ -120,15 +111,15 @@ def _plain(text: str) -> str:
     return "".join(c if ord(c) < 0x2600 else "·" for c in text).replace("$", r"\$")
 
 
-def _image(example: Example) -> Image | None:
-    return open_image(example.images[0]) if example.images else None
+def _frame(example: Example, *rest: Any) -> Frame:
+    """A frame with the tweet's own image."""
+    return Frame(example, open_image(example.images[0]) if example.images else None, *rest)
 
 
 def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
     """Frames in rows, each row as high as its titles and the texts below its images need."""
     above = [_LINE_IN * (1.5 + max(frame.title.count("\n") for frame in row)) for row in rows]
-    texts = [[_text_lines(frame.example, frame.predictions) for frame in row] for row in rows]
-    below = [_LINE_IN * (1 + max(map(len, row))) for row in texts]
+    below = [_LINE_IN * (1 + max(len(_text_lines(f.example, f.predictions)) for f in row)) for row in rows]
     width = _COLUMN_IN * max(map(len, rows))
     height = sum(above) + sum(below) + _IMAGE_IN * len(rows) + 3 * _LINE_IN
     figure = plt.figure(figsize=(width, height))
@@ -151,54 +142,51 @@ def _wrapped(frames: Sequence[Frame], n_columns: int) -> Figure:
 
 def gallery(examples: Sequence[Example], *, images: Sequence[Image | None]) -> Figure:
     """Tweets side by side."""
-    return _wrapped([Frame(e, image) for e, image in zip(examples, images, strict=True)], 3)
+    return _wrapped(list(map(Frame, examples, images)), 3)
 
 
 def answered(judged: Sequence[Judged]) -> Figure:
     """Tweets with gold and predicted boxes."""
-    return _wrapped([Frame(j.example, _image(j.example), j.predictions) for j in judged], 3)
+    return _wrapped([_frame(j.example, j.predictions) for j in judged], 3)
 
 
 def cases(cases: "Sequence[Case]") -> Figure:
     """The hand-made tweets, one per row: the right answer left, that of the shortcut right."""
-    titles = [f"{case.example.id} bias · {case.name}" for case in cases]
-    colours = [palette.HAND_MADE[case.name == "right"] for case in cases]
-    drawn = [(case.example, case.picture, case.answer) for case in cases]
-    return _wrapped([Frame(*case, *look) for case, *look in zip(drawn, titles, colours, strict=True)], 2)
+    frames = []
+    for case in cases:
+        title, colour = f"{case.example.id} bias · {case.name}", palette.HAND_MADE[case.name == "right"]
+        frames.append(Frame(case.example, case.picture, case.answer, title, colour))
+    return _wrapped(frames, 2)
 
 
 def probed(tweets: Mapping[str, Example]) -> Figure:
     """One tweet as it is and under each probe, with the gold that is right there (`bias.one_tweet`)."""
-    titles = [palette.PROBES.get(name, name).replace("\n", " ") for name in tweets]
-    examples = zip(tweets.values(), titles, strict=True)
-    return _wrapped([Frame(e, _image(e), None, title, palette.BLACK) for e, title in examples], 4)
+    named = {palette.PROBES.get(name, name).replace("\n", " "): tweet for name, tweet in tweets.items()}
+    return _wrapped([_frame(tweet, None, name, palette.BLACK) for name, tweet in named.items()], 4)
 
 
 def side_by_side(by_setting: Mapping[str, Sequence[Judged]]) -> Figure:
     """The same tweets in every setting, a row per tweet, with gold and predicted boxes."""
     columns = []
     for name, judged in by_setting.items():
-        colour = palette.setting(name, by_setting)
-        drawn = [(j.example, _image(j.example), j.predictions, f"{name} · {j.example.id}") for j in judged]
-        columns.append([Frame(*parts, colour) for parts in drawn])
+        titles, colour = [f"{name} · {j.example.id}" for j in judged], palette.setting(name, by_setting)
+        frames = zip(judged, titles, strict=True)
+        columns.append([_frame(j.example, j.predictions, title, colour) for j, title in frames])
     return grid(list(zip(*columns, strict=True)))
 
 
-def rollouts(groups: "Sequence[Group]", *, n_columns: int = 4) -> Figure:
-    """Groups of rollouts, a row each, with rewards and advantage; of larger groups the best and the worst."""
+def rollouts(groups: "Sequence[Group]") -> Figure:
+    """Groups of rollouts, a row each, with rewards and advantage; of larger ones the two best and worst."""
     rows = []
     for group in groups:
-        n, half = len(group.rows), -(-n_columns // 2)
-        chosen = range(n) if n <= n_columns else [*range(half), *range(n - (n_columns - half), n)]
-        frames = []
-        for judged, row in ((group.judged[k], group.rows[k]) for k in chosen):
+        pairs, frames = list(zip(group.judged, group.rows, strict=True)), []
+        for judged, row in pairs if len(pairs) <= 4 else pairs[:2] + pairs[-2:]:
             total = f"R {row['reward']:.2f}, advantage {row['advantage']:+.2f}"
             five = zip(palette.REWARDS, (row[name] for name in NAMES), strict=True)
             rewards = " ".join(f"{symbol} {value:.2f}" for symbol, value in five if value is not None)
             worthless = f"\nearns nothing: {row['worthless']}" if row["worthless"] else ""
             title = f"{group.setting}, update {group.step} · {total}\n{rewards}{worthless}"
-            drawn = (judged.example, _image(judged.example), judged.predictions)
-            frames.append(Frame(*drawn, title, palette.BLACK))
+            frames.append(_frame(judged.example, judged.predictions, title, palette.BLACK))
         rows.append(frames)
     return grid(rows)
 
@@ -206,67 +194,49 @@ def rollouts(groups: "Sequence[Group]", *, n_columns: int = 4) -> Figure:
 def gallery_of_testbed(
     n_each: int, *, distributions: Sequence[str] = tuple(testbed.DISTRIBUTIONS), split: str = "test",
     seed: int = 0, knobs: Mapping[str, Any] | None = None,
-) -> tuple[Figure, list[dict[str, Any]]]:  # fmt: skip
-    """The first `n_each` tweets of each distribution of the testbed, a row each, and their ids.
-
-    Args:
-        seed: of the world.
-        knobs: departures from the knobs of each distribution.
-
-    Raises:
-        UserError: an unknown distribution, split or knob, knobs that cannot be met, or a number out of range.
-    """
-    if not 1 <= n_each <= MOST or seed < 0:
-        expected = f"expected 1 to {MOST} tweets and a seed of 0 or more"
+) -> tuple[Figure, Rows]:  # fmt: skip
+    """The first `n_each` tweets of each distribution of the testbed, a row each, and their ids."""
+    if not 1 <= n_each <= 12 or seed < 0:
+        expected = "expected 1 to 12 tweets and a seed of 0 or more"
         raise UserError(f"gallery: n is {n_each} and the seed {seed}; {expected}")
     frames, rows = [], []
-    for name in distributions:
+    for name, index in product(distributions, range(n_each)):
         changed = testbed.altered(testbed.find(name), knobs or {})
-        for index in range(n_each):
-            tweet = testbed.make(name, split, index, seed=seed, knobs=changed)
-            frames.append(Frame(tweet.example, draw(tweet.scene)))
-            rows.append({"set": set_name(name, split), "id": tweet.example.id, "text": tweet.example.text})
+        tweet = testbed.make(name, split, index, seed=seed, knobs=changed)
+        frames.append(Frame(tweet.example, draw(tweet.scene)))
+        rows.append({"set": set_name(name, split), "id": tweet.example.id, "text": tweet.example.text})
     return _wrapped(frames, n_each), rows
 
 
-def knob_rows(knobs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
+def knob_rows(knobs: Mapping[str, Any] | None = None) -> Rows:
     """One row per knob of the testbed: its value in each distribution after the departures."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{key} {share:g}" for key, share in value.items())
+        return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
     changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
     names = next(iter(changed.values()))
-    return [{"knob": knob} | {k: _value(values[knob]) for k, values in changed.items()} for knob in names]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {share:g}" for key, share in value.items())
-    return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+    return [{"knob": knob} | {k: text(values[knob]) for k, values in changed.items()} for knob in names]
 
 
 def as_seen(rows: "Mapping[str, EncodedRow]") -> Figure:
-    """A training row's image as resized for the model, one per setting, with the boxes that its completion
-    teaches in its own numbers (`training.encoded_rows`).
-    """
+    """Per setting the image of a training row as resized, with the boxes that its completion teaches."""
     figure, axes = palette.panels(len(rows), (3.6, 3.6))
     for ax, (name, row) in zip(axes, rows.items(), strict=True):
         size, example = row.size or (300, 200), row.example
         _canvas(ax, row.images[0].convert("RGB") if row.images else None, size, interpolation="nearest")
         ax.set_title(f"{name}: {size[0]} × {size[1]} px as resized")
         answer = parse_answer(row.completion, labels=example.labels, constraints=example.constraints)
-        for entity in answer.entities:
-            if entity.box_xyxy:
-                label = f"{entity.text} {list(entity.box_xyxy)}"
-                draw_box(ax, entity.box_xyxy, palette.entity_type(entity.type), "solid", label)
+        for entity in (entity for entity in answer.entities if entity.box_xyxy):
+            label = f"{entity.text} {list(entity.box_xyxy)}"
+            draw_box(ax, entity.box_xyxy, palette.entity_type(entity.type), "solid", label)
     return figure
 
 
-def resized(
-    examples: Sequence[Example], *, target: Target, boxes: Sequence[Sequence[Mapping[str, Any]]]
-) -> Figure:
-    """Per tweet the original with its gold boxes, and the resized image with the boxes to be written.
-
-    Args:
-        boxes: of each example (`injection.target_boxes`).
-    """
+def resized(examples: Sequence[Example], *, target: Target, boxes: Sequence[Rows]) -> Figure:
+    """Per tweet the original with gold boxes, and the resized image with the boxes to be written."""
     heights = [min(2.0, e.image_size_px[1] / e.image_size_px[0]) + 0.12 for e in examples]
     size = (4.2, 4.1 * sum(heights) / len(heights))
     figure, axes = palette.panels(2 * len(examples), size, n_columns=2, height_ratios=heights)
@@ -285,22 +255,14 @@ def resized(
 
 
 def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:
-    """Attention to each cell of the image at the digits of one box of the answer, a row per entity, a column
-    per setting.
-
-    Args:
-        entities: id of the tweet and first token of the entity (`attention.most_boxed`).
-        looks: setting -> its looks (`attention.looks`).
-    """
-    in_answer = [(name, look) for name, some in looks.items() for look in some if look.part == "answer"]
-    cells = {(look.example.id, look.gold.start, name): look for name, look in in_answer}
+    """Attention at the digits of a box: rows are entities (tweet id, first token), columns are settings."""
+    named = [(name, look) for name, some in looks.items() for look in some if look.part == "answer"]
+    cells = {(look.example.id, look.gold.start, name): look for name, look in named}
     top = max(np.nanmax(look.heat) for key, look in cells.items() if key[:2] in entities)
     title = "Where it looks when it writes a box; gold box solid (single run)"
-    n = len(entities) * len(looks)
-    figure, axes = palette.panels(n, (2.8, 2.5), title, n_columns=len(looks))
-    for ax, (entity, name) in zip(
-        axes, ((entity, name) for entity in entities for name in looks), strict=True
-    ):
+    n = len(looks)
+    figure, axes = palette.panels(len(entities) * n, (2.8, 2.5), title, n_columns=n)
+    for ax, (entity, name) in zip(axes, product(entities, looks), strict=True):
         look = cells.get((*entity, name))
         some = next(other for key, other in cells.items() if key[:2] == entity)
         image = open_image(some.example.images[0])

@@ -1,6 +1,7 @@
 """Lines: training over updates, rewards, and scores as a function of one quantity."""
 
 from collections.abc import Mapping
+from itertools import product
 
 import pandas as pd
 import seaborn as sns
@@ -14,11 +15,7 @@ from mcr_lib.study.figures.palette import Rows, unique
 
 
 def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
-    """Quantities over updates, a line per setting (`training.curve_rows`).
-
-    Args:
-        panels: key of the rows -> label of the axis with its unit.
-    """
+    """Quantities (key -> label with unit) over updates, a line per setting (`training.curve_rows`)."""
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     figure, axes = palette.panels(len(panels), (3.1, 2.6), f"{title} (single run)", n_columns=3)
     for ax, (key, label) in zip(axes, panels.items(), strict=True):
@@ -26,8 +23,8 @@ def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
         for name, points in measured.groupby("setting", sort=False):
             _line(ax, points["step"], points[key].astype(float), palette.setting(name, names), name)
         if measured.empty:
-            text = "not measured in this run"
-            ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=palette.MEDIUM)
+            style = {"transform": ax.transAxes, "ha": "center", "color": palette.MEDIUM}
+            ax.text(0.5, 0.5, "not measured in this run", **style)
         ax.set(xlabel="update", ylabel=label)
         if ax.dataLim.y0 >= 0:
             ax.set_ylim(0, 104 if label.endswith("%") else None)
@@ -37,17 +34,14 @@ def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
 
 
 def rewards(rows: Rows) -> Figure:
-    """The five rewards and their sum R over updates, mean and spread of an update's answers; a row of panels
-    per setting (`training.curve_rows`).
-    """
+    """The five rewards and their sum R over updates, a row of panels per setting (`training.curve_rows`)."""
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     keys = [*((f"{name}_mean", f"{name}_std") for name in NAMES), ("reward", "reward_std")]
-    symbols = {**palette.REWARDS, "R": palette.BLACK}
-    quantities = list(zip(keys, symbols.items(), strict=True))
+    quantities = list(zip(keys, {**palette.REWARDS, "R": palette.BLACK}.items(), strict=True))
     title = "Rewards of sampled answers: mean, and ± spread (single run)"
     figure, axes = palette.panels(6 * len(names), (1.9, 2.3), title, n_columns=6)
-    cells = [(name, *quantity) for name in names for quantity in quantities]
-    for ax, (name, (mean, spread), (symbol, colour)) in zip(axes, cells, strict=True):
+    for ax, (name, quantity) in zip(axes, product(names, quantities), strict=True):
+        (mean, spread), (symbol, colour) = quantity
         points = frame[frame["setting"] == name].reindex(columns=["step", mean, spread])
         points = points.dropna(subset=[mean]).astype(float).fillna(0)
         low, high = points[mean] - points[spread], points[mean] + points[spread]
@@ -85,13 +79,7 @@ def reward_u(rows: Rows) -> Figure:
 
 
 def degradation(rows: Rows, *, reference: float, n: int) -> Figure:
-    """GMNER F1 if one decision alone, or all four alike, get worse (`simulate.degradation_rows`); the band is
-    the range over draws.
-
-    Args:
-        reference: the paper's best F1, drawn as a line.
-        n: number of tweets.
-    """
+    """GMNER F1 if one decision, or all four, get worse (`simulate.degradation_rows`); n = tweets."""
     frame = pd.DataFrame(rows)
     n_draws = frame["repeat"].nunique()
     draws = f"{n_draws} draws, band = range" if n_draws > 1 else "single draw"

@@ -1,7 +1,4 @@
-"""Dots with intervals: one value per line, settings above rules that look at nothing.
-
-Args that recur: `n` is the number of tweets, for the title.
-"""
+"""Dots with intervals, one value per line: settings above rules that look at nothing (n = tweets)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,42 +12,31 @@ from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, unique
 from mcr_lib.study.tables.catalogue import CATALOGUE
 
-Ends = Sequence[float | None]
+Panels = tuple[Figure, list[Axes]]
+Row = Mapping[str, Any]
 
+_HOLLOW = {"markerfacecolor": "white"}
 _OF_PAIR = (
     "gmner_f1", "false_grounding", "missed_grounding", "image_caused_n_rate", "image_caused_n_rate_muted",
     "consistency", "n_f1", "n_rate",
 )  # fmt: skip
-"""Metrics of the comparison of two settings over seeds, in the order of its lines."""
 _SIGNS = {
     "old box": "something not shown gets the old box: textual bias, %",
     "old name": "the old name is written: visual bias, %",
 }
 
 
-def dot(
-    ax: Axes,
-    y: float,
-    value: float | None,
-    ends: Ends,
-    colour: str,
-    marker: str = "o",
-    *,
-    is_full: bool = True,
-) -> None:
+def _dot(ax: Axes, y: float, value: float | None, ends: Sequence[float | None], **style: Any) -> None:
     """Draw a value on line `y`, and a line between the `ends` of its interval unless they are `None`."""
     if value is None:
         ax.text(0, y, "undefined", fontsize=7, color=palette.MEDIUM, va="center")
         return
     if None not in ends:
-        ax.plot(ends, [y, y], color=colour, linewidth=1.5, marker="|", markersize=5)
-    style = {"markersize": 5.5, "markerfacecolor": colour if is_full else "white", "clip_on": False}
-    ax.plot(value, y, marker=marker, color=colour, **style)
+        ax.plot(ends, [y, y], color=style["color"], linewidth=1.5, marker="|", markersize=5)
+    ax.plot(value, y, **{"marker": "o", "markersize": 5.5, "clip_on": False, **style})
 
 
-def _lines(
-    names: Sequence[str], n: int, width: float, title: str, **options: Any
-) -> tuple[Figure, list[Axes]]:
+def _lines(names: Sequence[str], n: int, width: float, title: str, **options: Any) -> Panels:
     """A figure of n panels with one line per name."""
     size = (width, 1.2 + 0.34 * len(names))
     figure, axes = palette.panels(n, size, title, sharey=True, **options)
@@ -59,20 +45,18 @@ def _lines(
     return figure, axes
 
 
-def _with_rules(
-    rows: Rows, n: int, width: float, title: str
-) -> tuple[Figure, list[Axes], list[tuple[str, str]]]:
+def _with_rules(rows: Rows, n: int, width: float, title: str) -> tuple[Figure, list[Axes], list[dict]]:
     """`_lines` of settings and of rules that look at nothing, with the colour and marker of each."""
     settings = [row["name"] for row in rows if row["kind"] == "setting"]
     rules = [f"rule: {row['name']}" for row in rows if row["kind"] != "setting"]
     figure, axes = _lines([*settings, *rules], n, width, title)
     for ax in axes:
         ax.axhline(len(settings) - 0.5, color=palette.GREY, linewidth=0.8)
-    looks = [(palette.setting(name, settings), "o") for name in settings]
-    return figure, axes, looks + [(palette.DARK, "x")] * len(rules)
+    styles = [{"color": palette.setting(name, settings)} for name in settings]
+    return figure, axes, styles + [{"color": palette.DARK, "marker": "x"}] * len(rules)
 
 
-def _ends(row: Mapping[str, Any], key: str) -> Ends:
+def _interval(row: Row, key: str) -> tuple[float | None, float | None]:
     return row[f"{key}_low"], row[f"{key}_high"]
 
 
@@ -83,29 +67,22 @@ def _write(ax: Axes, x: float, y: float, text: str) -> None:
 
 def _legend(figure: Figure, full: str, hollow: str) -> None:
     style = {"marker": "o", "linestyle": "", "color": "black"}
-    handles = [Line2D([], [], label=full, **style)]
-    handles.append(Line2D([], [], label=hollow, markerfacecolor="white", **style))
+    handles = [Line2D([], [], label=full, **style), Line2D([], [], label=hollow, **style, **_HOLLOW)]
     figure.legend(handles=handles, loc="outside right center")
 
 
 def rates(rows: Rows, *, metrics: Sequence[str], n: int, title: str, hard: bool = False) -> Figure:
-    """A panel per metric, a line per setting and per rule that looks at nothing; 95 % intervals
-    (`bias.grounding_rows`).
-
-    Args:
-        metrics: keys of the catalogue.
-        hard: also draw the hard subset, hollow.
-    """
+    """A panel per metric, a line per setting and rule, the hard subset hollow (`bias.grounding_rows`)."""
     lines = [row for row in rows if row["entities"] == "all"]
     of_hard = {(row["name"], row["kind"]): row for row in rows if row["entities"] == "hard"}
     title = f"{title} (n = {n:,}, single run, 95 % intervals over tweets)"
-    figure, axes, looks = _with_rules(lines, len(metrics), 3.1, title)
+    figure, axes, styles = _with_rules(lines, len(metrics), 3.1, title)
     for ax, key in zip(axes, metrics, strict=True):
-        for y, (row, look) in enumerate(zip(lines, looks, strict=True)):
-            dot(ax, y - 0.14 * hard, row[key], _ends(row, key), *look)
+        for y, (row, style) in enumerate(zip(lines, styles, strict=True)):
+            _dot(ax, y - 0.14 * hard, row[key], _interval(row, key), **style)
             if hard:
                 other = of_hard[row["name"], row["kind"]]
-                dot(ax, y + 0.18, other[key], _ends(other, key), *look, is_full=False)
+                _dot(ax, y + 0.18, other[key], _interval(other, key), **style, **_HOLLOW)
         ax.set(xlim=(-4, 104), xticks=range(0, 101, 25), xlabel=CATALOGUE[key].axis)
     if hard:
         n_hard = next((row["tweets"] for row in of_hard.values()), 0)
@@ -116,23 +93,22 @@ def rates(rows: Rows, *, metrics: Sequence[str], n: int, title: str, hard: bool 
 def naming(rows: Rows, *, n: int) -> Figure:
     """N-Rate of each setting and rule, with N-Count beside it (`bias.naming_rows`)."""
     title = f"Names that are not in the text (n = {n:,} tweets, single run, 95 % intervals)"
-    figure, (ax,), looks = _with_rules(rows, 1, 6.4, title)
+    figure, (ax,), styles = _with_rules(rows, 1, 6.4, title)
     highest = [max(row["n_rate"] or 0, row["n_rate_high"] or 0) for row in rows]
-    for y, (row, look) in enumerate(zip(rows, looks, strict=True)):
+    for y, (row, style) in enumerate(zip(rows, styles, strict=True)):
+        text = "no prediction"
         if row["n_predictions"]:
-            dot(ax, y, row["n_rate"], _ends(row, "n_rate"), *look)
-        count = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}"
-        _write(ax, highest[y], y, count if row["n_predictions"] else "no prediction")
+            _dot(ax, y, row["n_rate"], _interval(row, "n_rate"), **style)
+            text = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}"
+        _write(ax, highest[y], y, text)
     right = max(1, *highest)
-    xlabel = "N-Rate: names of which the text has no word, % (0 is right)"
-    ax.set(xlim=(-0.02 * right, 1.5 * right), xlabel=xlabel)
+    ax.set(xlim=(-0.02 * right, 1.5 * right))
+    ax.set_xlabel("N-Rate: names of which the text has no word, % (0 is right)")
     return figure
 
 
 def image_caused(rows: Rows) -> Figure:
-    """N-Rate at the real image (full) and at a blank one (hollow), a panel per text, with the difference
-    (`bias.image_caused_rows`).
-    """
+    """N-Rate at the real and at a blank image, a panel per text (`bias.image_caused_rows`)."""
     texts, names = unique(rows, "text"), unique(rows, "name")
     title = "Names of which the text has no word, at the real and at a blank image (single run)"
     figure, axes = _lines(names, len(texts), 4.8, title)
@@ -140,44 +116,36 @@ def image_caused(rows: Rows) -> Figure:
         of_text = [row for row in rows if row["text"] == text]
         right = max(1.0, *(row[key] for row in of_text for key in ("n_rate real", "n_rate blank")))
         for row in of_text:
-            y, colour = names.index(row["name"]), palette.setting(row["name"], names)
-            dot(ax, y, row["n_rate real"], (row["n_rate blank"], row["n_rate real"]), colour)
-            dot(ax, y, row["n_rate blank"], (None, None), colour, is_full=False)
-            _write(ax, right, y, f"{row['difference']:+.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})")
-        ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= right]
-        ax.set(xlim=(-0.03 * right, 1.75 * right), xticks=ticks)
-        ax.set(xlabel="N-Rate, %   (written: image-caused part, 95 %)")
+            y, style = names.index(row["name"]), {"color": palette.setting(row["name"], names)}
+            _dot(ax, y, row["n_rate real"], (row["n_rate blank"], row["n_rate real"]), **style)
+            _dot(ax, y, row["n_rate blank"], (None, None), **style, **_HOLLOW)
+            _write(ax, right, y, "{difference:+.1f} ({ci_low:.1f} to {ci_high:.1f})".format(**row))
+        xlim, ticks = (-0.03 * right, 1.75 * right), [tick for tick in ax.get_xticks() if 0 <= tick <= right]
+        ax.set(xlim=xlim, xticks=ticks, xlabel="N-Rate, %   (written: image-caused part, 95 %)")
         ax.set_title(f"text {text} (n = {max(row['tweets'] for row in of_text):,} tweets)")
     _legend(figure, "real image", "blank image")
     return figure
 
 
 def renamed(rows: Rows) -> Figure:
-    """After renaming, the share of tweets that put a box where the old one was, and that write the old name
-    (`bias.rename_rows`).
-    """
+    """After renaming, the share of tweets with the old box and with the old name (`bias.rename_rows`)."""
     names = unique(rows, "name")
     title = "One shown entity renamed to a name that the image does not show (single run, 95 %)"
     figure, axes = _lines(names, len(_SIGNS), 4.6, title)
     for ax, (sign, label) in zip(axes, _SIGNS.items(), strict=True):
         for row in (row for row in rows if row["sign"] == sign):
             y, colour = names.index(row["name"]), palette.setting(row["name"], names)
-            dot(ax, y, row["share"], (row["ci_low"], row["ci_high"]), colour)
+            _dot(ax, y, row["share"], (row["ci_low"], row["ci_high"]), color=colour)
             _write(ax, row["ci_high"], y, f"{row['count']} of {row['tweets']}")
         ax.set(xlim=(-3, 128), xticks=range(0, 101, 25), xlabel=label)
     return figure
 
 
 def groundings(rows: Rows, *, blind: Rows = (), n: int) -> Figure:
-    """False against missed grounding of each setting with 95 % intervals, and of rules that look at nothing;
-    rules that treat all entities alike are on the dotted line.
-
-    Args:
-        rows: of `comparison.grounding_rows`.
-        blind: of `comparison.blind_rows`.
-    """
-    title = f"Grounding where the span is right (n = {n:,}, single run)"
-    figure, (ax,) = palette.panels(1, (6.2, 4.5), title)
+    """False against missed grounding of settings (`comparison.grounding_rows`) and rules (`blind_rows`)."""
+    figure, (ax,) = palette.panels(
+        1, (6.2, 4.5), f"Grounding where the span is right (n = {n:,}, single run)"
+    )
     ax.plot([0, 100], [100, 0], color=palette.DARK, linestyle=":", linewidth=1)
     ax.text(72, 28, "all entities alike", rotation=-45, ha="center", va="bottom", fontsize=8)
     for k, row in enumerate(blind):
@@ -188,13 +156,12 @@ def groundings(rows: Rows, *, blind: Rows = (), n: int) -> Figure:
     names = unique(rows, "setting")
     for k, row in enumerate(rows):
         x, y = row["false_grounding"], row["missed_grounding"]
-        if x is None or y is None:
-            continue
-        colour = palette.setting(row["setting"], names)
-        size = 12 - 8 * k / max(1, len(rows) - 1)  # dots that coincide are drawn within each other
-        ax.plot(x, y, "o", color=colour, markersize=size, label=row["setting"], clip_on=False)
-        ax.plot(_ends(row, "false_grounding"), [y, y], color=colour)
-        ax.plot([x, x], _ends(row, "missed_grounding"), color=colour)
+        if x is not None and y is not None:
+            colour = palette.setting(row["setting"], names)
+            size = 12 - 8 * k / max(1, len(rows) - 1)  # dots that coincide are drawn within each other
+            ax.plot(x, y, "o", color=colour, markersize=size, label=row["setting"], clip_on=False)
+            ax.plot(_interval(row, "false_grounding"), [y, y], color=colour)
+            ax.plot([x, x], _interval(row, "missed_grounding"), color=colour)
     ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
     ax.set_xlabel("false grounding: boxed / not in the image, %")
     ax.set_ylabel("missed grounding: no box / in the image, %")
@@ -203,52 +170,51 @@ def groundings(rows: Rows, *, blind: Rows = (), n: int) -> Figure:
     return figure
 
 
-def over_seeds(scores: Mapping[str, Any], *, metric: str = "gmner_f1") -> Figure:
-    """A metric of every setting over seeds, a panel per split (`compare.seeds.summary`)."""
-    rows = [row for row in scores["rows"] if row["metric"] == metric]
-    names = scores["settings"]
+def over_seeds(scores: Row) -> Figure:
+    """GMNER F1 of every setting over seeds, a panel per split (`compare.evidence.summary`)."""
+    rows, names = [row for row in scores["rows"] if row["metric"] == "gmner_f1"], scores["settings"]
     n_seeds = {name: max((r["n_seeds"] for r in rows if r["setting"] == name), default=0) for name in names}
-    labels = [f"{name} ({n_seeds[name]})" for name in names]
+    labels = [f"{name} ({n})" for name, n in n_seeds.items()]
+    dots = [(names.index(r["setting"]), r, {"color": palette.setting(r["setting"], names)}) for r in rows]
     title = "Every setting (seeds); line: 95 % interval over seeds and tweets"
-    figure, axes = _lines(labels, len(scores["splits"]), 2.9, title, sharex=True)
-    for ax, split in zip(axes, scores["splits"], strict=True):
-        for row in (row for row in rows if row["split"] == split):
-            _seeds(ax, names.index(row["setting"]), row, palette.setting(row["setting"], names))
-        ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=CATALOGUE[metric].axis)
-    return figure
+    return _by_split(scores, labels, dots, 2.9, title, CATALOGUE["gmner_f1"].axis)
 
 
-def differences(scores: Mapping[str, Any]) -> Figure:
-    """The compared pair, a panel per split, a line per metric (`compare.seeds.summary`)."""
+def differences(scores: Row) -> Figure:
+    """The compared pair, a panel per split, a line per metric (`compare.evidence.summary`)."""
     first, second = scores["pair"]
     metrics = [metric for metric in _OF_PAIR if metric in unique(scores["comparisons"], "metric")]
     better = {1: "more is better", -1: "less is better"}
     labels = [f"{CATALOGUE[metric].label} ({better[CATALOGUE[metric].better]})" for metric in metrics]
+    dots = []
+    for row in (row for row in scores["comparisons"] if row["metric"] in metrics):
+        style = {"color": palette.DIFFERENCES[int(np.sign(row["mean"])) * row["better"]]}
+        style |= {} if row["verdict"] in ("shown", "the opposite is shown") else _HOLLOW
+        dots.append((metrics.index(row["metric"]), row, style))
     full = "filled = every seed agrees and the interval excludes 0"
     title = f"{first} − {second}: blue better, red worse; {full}; line: 95 % interval over seeds and tweets"
-    figure, axes = _lines(labels, len(scores["splits"]), 3.2, title, sharex=True)
-    for ax, split in zip(axes, scores["splits"], strict=True):
-        for row in scores["comparisons"]:
-            if row["split"] == split and row["metric"] in metrics:
-                colour = palette.DIFFERENCES[int(np.sign(row["mean"])) * row["better"]]
-                is_full = row["verdict"] in ("shown", "the opposite is shown")
-                _seeds(ax, metrics.index(row["metric"]), row, colour, is_full=is_full)
+    figure = _by_split(scores, labels, dots, 3.2, title, f"{first} − {second}, points")
+    for ax in figure.axes:
         ax.axvline(0, color=palette.DARK, linewidth=0.8)
-        ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=f"{first} − {second}, points")
     return figure
 
 
-def _seeds(ax: Axes, y: float, row: Mapping[str, Any], colour: str, *, is_full: bool = True) -> None:
-    """The mean over seeds with its interval, and each seed as a faint dot below it."""
-    dot(ax, y, row["mean"], (row["ci_low"], row["ci_high"]), colour, is_full=is_full)
-    seeds = list(row["per_seed"].values())
-    ax.scatter(seeds, [y + 0.25] * len(seeds), s=9, color=colour, alpha=0.55, linewidths=0)
+def _by_split(scores: Row, labels: list[str], dots: list, width: float, title: str, xlabel: str) -> Figure:
+    """A panel per split: dots (line, row, style) at the means over seeds, each seed as a faint dot below."""
+    figure, axes = _lines(labels, len(scores["splits"]), width, title, sharex=True)
+    for ax, split in zip(axes, scores["splits"], strict=True):
+        for y, row, style in (dot for dot in dots if dot[1]["split"] == split):
+            _dot(ax, y, row["mean"], (row["ci_low"], row["ci_high"]), **style)
+            seeds = list(row["per_seed"].values())
+            ax.scatter(seeds, [y + 0.25] * len(seeds), s=9, color=style["color"], alpha=0.55, linewidths=0)
+        ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=xlabel)
+    return figure
 
 
-def seed_values(rows: Rows) -> list[dict[str, Any]]:
+def seed_values(rows: Rows) -> Rows:
     """Rows of scores as the values of a figure: one column per seed."""
-    return [
-        {key: value for key, value in row.items() if key != "per_seed"}
-        | {f"seed {seed}": value for seed, value in row["per_seed"].items()}
-        for row in rows
-    ]
+    values = []
+    for row in rows:
+        seeds = {f"seed {seed}": value for seed, value in row["per_seed"].items()}
+        values.append({key: value for key, value in row.items() if key != "per_seed"} | seeds)
+    return values

@@ -23,11 +23,7 @@ def heat_table(ax: Axes, values: pd.DataFrame, texts: pd.DataFrame, *, vmax: flo
 
 
 def number_table(ax: Axes, values: pd.DataFrame, *, digits: int | None = None, vmax: float = 100) -> Axes:
-    """`heat_table` of numbers; NaN is a dash.
-
-    Args:
-        digits: after the point; `None` = two, and none for whole numbers.
-    """
+    """`heat_table` of numbers with so many digits after the point (`None` = two, for whole numbers none)."""
 
     def text(value: float) -> str:
         short = digits if digits is not None else 0 if value.is_integer() else 2
@@ -41,29 +37,27 @@ def _named(rows: Rows) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(next(iter(rows[0]))).astype(float)
 
 
-def numbers(rows: Rows, *, title: str, digits: int | None = None, vmax: float = 100) -> Figure:
-    """A table of rows of a name and numbers, percentages unless `vmax` says otherwise."""
+def numbers(rows: Rows, *, title: str, **options: float) -> Figure:
+    """A table of rows of a name and numbers, with the options of `number_table`."""
     size = (2.4 + 0.8 * (len(rows[0]) - 1), 0.7 + max(0.22, 0.4 - 0.01 * len(rows)) * len(rows))
     figure, (ax,) = panels(1, size, title)
-    number_table(ax, _named(rows), digits=digits, vmax=vmax)
+    number_table(ax, _named(rows), **options)
     return figure
 
 
 def rewards(rows: Rows) -> Figure:
-    """The five rewards of hand-made answers, each in [0, 1], their sum R, and their advantages if the rows
-    have them (`injection.reward_rows`, `rollouts.hand_made_rows`).
-    """
-    has_advantage = "advantage" in rows[0]
-    options = {"width_ratios": (6, 3), "sharey": True} if has_advantage else {}
-    size = ((8.4, 7.8)[not has_advantage] / (1 + has_advantage), 0.36 * len(rows) + 0.9)
-    figure, axes = panels(1 + has_advantage, size, "Five rewards, each in [0, 1], and their sum R", **options)
+    """The five rewards of hand-made answers, their sum R, and their advantages if the rows have them."""
+    has_advantage, n = "advantage" in rows[0], len(rows)
+    width, options = (4.2, {"width_ratios": (6, 3), "sharey": True}) if has_advantage else (7.8, {})
+    title = "Five rewards, each in [0, 1], and their sum R"
+    figure, axes = panels(1 + has_advantage, (width, 0.36 * n + 0.9), title, **options)
     values = _named(rows)[[*palette.REWARDS, "R"]]
     heat_table(axes[0], values / np.array([1, 1, 1, 1, 1, 5]), values.map("{:.2f}".format), vmax=1)
     axes[0].axvline(5, color="white", linewidth=4)
     if has_advantage:
         advantages = np.array([row["advantage"] for row in rows])
         colours = [palette.DIFFERENCES[1 if value >= 0 else -1] for value in advantages]
-        bars = axes[1].barh(np.arange(len(rows)) + 0.5, advantages, color=colours, height=0.6)
+        bars = axes[1].barh(np.arange(n) + 0.5, advantages, color=colours, height=0.6)
         axes[1].bar_label(bars, fmt="%+.2f", padding=3, fontsize=8)
         axes[1].axvline(0, color=palette.DARK, linewidth=0.8)
         axes[1].grid(visible=False)
@@ -73,7 +67,7 @@ def rewards(rows: Rows) -> Figure:
 
 
 def repairs(rows: Rows) -> Figure:
-    """How often mending one mistake raises each reward, and that it lowers none (`injection.repair_rows`)."""
+    """How often mending one mistake raises each reward, and lowers any (`injection.repair_rows`)."""
     frame = pd.DataFrame(rows)
     keys = {f"raise {symbol}": symbol for symbol in palette.REWARDS} | {"lower some reward": "falls"}
     shares = frame[list(keys)].rename(columns=keys).mul(100 / frame["repairs"], axis=0)
@@ -96,9 +90,7 @@ def verifier(rows: Rows) -> Figure:
 
 
 def consistency(rows: Rows) -> Figure:
-    """Per setting and probe the share of clean answers among tweets right on the original, with both counts
-    (`bias.consistency_rows`).
-    """
+    """Share of clean answers among tweets right before, by setting and probe (`bias.consistency_rows`)."""
     frame = pd.DataFrame(rows)
     counts = frame["clean"].astype(str) + " of " + frame["right"].astype(str)
     frame["text"] = frame["consistency"].astype(float).map("{:.0f} %\n".format) + counts

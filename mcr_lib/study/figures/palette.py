@@ -5,7 +5,6 @@ colour-blind readers).
 """
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ Rows = Sequence[Mapping[str, Any]]
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 RED, PINK, YELLOW, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
 DARK, MEDIUM, GREY, LIGHT, FAINT = "#444444", "#666666", "#B8B8B8", "#D9D9D9", "#EEEEEE"
-SHADES, WARM = "Blues", "YlOrRd"
-"""Colour maps of tables and of attention."""
+SHADES, WARM = "Blues", "YlOrRd"  # colour maps of tables and of attention
 
 SETTINGS = {"base": "#8C8C8C", "sft": SKY, "mrsi": ORANGE, "mcr": BLUE}
 OTHER_SETTINGS = (GREEN, PINK, RED, BLACK, "#6A3D9A", "#B8A500", "#8B5A2B", "#9E0142")
@@ -35,10 +33,6 @@ GROUNDABLE = {"groundable": YELLOW, "not groundable": GREY}
 DECISIONS = {"span": BLUE, "type": ORANGE, "groundable": GREEN, "box": RED, "all four": BLACK}
 REWARDS = {"R_c": MEDIUM, "R_s": BLUE, "R_t": ORANGE, "R_u": RED, "R_e": GREEN}
 SIGMAS = {"σ = 0.3": SKY, "σ = 0.5": RED, "σ = 0.7": BLUE, "σ = 0.5, and a stray box": RED}
-REGIONS = {
-    "its region": ORANGE, "rest of the image": GREY, "its words in the tweet": SKY, "whole image": BLUE,
-    "as much elsewhere": GREY,
-}  # fmt: skip
 GOLD_ERRORS = {
     "right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": RED, "box left out": "#F0B08A",
     "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE,
@@ -52,10 +46,8 @@ FAULTS = {
 }  # fmt: skip
 FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
-HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}
-"""Whether a hand-made answer is right -> colour of its title."""
-DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}
-"""Better, equal, worse."""
+HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}  # whether a hand-made answer is right
+DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
 
 PROBES = {
     "blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
@@ -63,7 +55,6 @@ PROBES = {
     "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
     "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes",
 }  # fmt: skip
-"""Probe -> its name in figures."""
 
 _STYLE = {
     "figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
@@ -107,16 +98,11 @@ def unique(rows: Rows, key: str) -> list[Any]:
 def panels(
     n: int, size: tuple[float, float], title: str = "", *, n_columns: int = 0, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of n panels under one title, in rows of `n_columns` (0 = one row).
-
-    Args:
-        size: (width, height) of a panel in inches, its labels included.
-        options: of `plt.subplots`.
-    """
+    """A figure of n panels of (width, height) inches in rows of `n_columns` (0 = all), under one title."""
     n_columns = n_columns or n
     n_rows = -(-n // n_columns)
-    options = {"figsize": (size[0] * n_columns, size[1] * n_rows + 0.3), "squeeze": False, **options}
-    figure, axes = plt.subplots(n_rows, n_columns, **options)
+    figsize = (size[0] * n_columns, size[1] * n_rows + 0.3)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=figsize, squeeze=False, **options)
     for ax in axes.flat[n:]:
         ax.set_axis_off()
     if title:
@@ -138,29 +124,17 @@ def legend(figure: Figure, colours: Mapping[str, str]) -> None:
     figure.legend(handles=handles, loc="outside right center")
 
 
-def annotate(figure: Figure, note: str) -> None:
-    """Write a note below a figure; nothing if it is empty."""
-    if note:
-        figure.supxlabel(note, fontsize=7.5, color=DARK, x=0.01, ha="left")
-
-
 def save(figure: Figure, folder: str | Path, name: str, values: Rows) -> Path:
-    """Write `<name>.png` and `<name>.csv` (the values shown) atomically and return the PNG's path.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    folder = Path(folder)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    with written_whole(folder / f"{name}.png", "wb") as file:
-        file.write(picture.getvalue())
-    columns = list(dict.fromkeys(key for row in values for key in row))
-    with written_whole(folder / f"{name}.csv") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+    """Write `<name>.png` and `<name>.csv` (the values shown) atomically and return the PNG's path."""
+    path = Path(folder) / f"{name}.png"
+    with written_whole(path, "wb") as file:
+        figure.savefig(file, format="png")
+    with written_whole(path.with_suffix(".csv")) as file:
+        columns = dict.fromkeys(key for row in values for key in row)
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(values)
-    return folder / f"{name}.png"
+    return path
 
 
 def shower(folder: str | Path, note: str = "") -> Callable[..., None]:
@@ -170,13 +144,12 @@ def shower(folder: str | Path, note: str = "") -> Callable[..., None]:
     `values` (default: `data`) as its CSV. It does nothing if `data` is empty.
     """
     use_style()
-    usual = note
 
-    def show(name: str, draw: Callable[..., Figure], data: Any, *, values: Rows | None = None,
-             note: str = usual, **options: Any) -> None:  # fmt: skip
+    def show(name: str, draw: Callable[..., Figure], data: Any, *, values=None, note=note, **options) -> None:
         if data:
             figure = draw(data, **options)
-            annotate(figure, note)
+            if note:
+                figure.supxlabel(note, fontsize=7.5, color=DARK, x=0.01, ha="left")
             save(figure, folder, name, data if values is None else values)
 
     return show

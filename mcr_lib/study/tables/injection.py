@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,11 @@ REWARD_COLUMNS = ("R_c", "R_s", "R_t", "R_u", "R_e")
 
 def claim_rows() -> Rows:
     """Per constraint its symbol, its question, and what it claims of each entity of `cases.TWEET`."""
-    rows = []
-    for constraint in constraints.of_task(cases.TWEET.constraints):
-        head = {"constraint": constraint.name, "symbol": constraint.symbol, "question": constraint.question}
-        rows.append(head | {entity.text: constraint.claim(entity) for entity in cases.TWEET.entities})
-    return rows
+    return [
+        {"constraint": one.name, "symbol": one.symbol, "question": one.question}
+        | {entity.text: one.claim(entity) for entity in cases.TWEET.entities}
+        for one in constraints.of_task(cases.TWEET.constraints)
+    ]
 
 
 def case_rewards(name: str) -> rewards.Rewards:
@@ -58,34 +58,29 @@ def reward_rows() -> Rows:
 
 def filler_rows(n_most: int = 4) -> Rows:
     """R_c by the touch rule and by the plain ratio, for answers to `cases.TWEET` of invented names only."""
-    rows = []
-    for n in range(n_most + 1):
-        checked = rewards.check([PredictedEntity(f"Nobody {k}", "PER") for k in range(n)], cases.TWEET)
-        by_rule = {rule: rewards.reward_count(checked, rule=rule) for rule in ("touch", "ratio")}
-        rows.append({"made-up names": n, **by_rule})
-    return rows
+    names = [PredictedEntity(f"Nobody {k}", "PER") for k in range(n_most)]
+    checked = [rewards.check(names[:n], cases.TWEET) for n in range(n_most + 1)]
+    by_rule = {rule: [rewards.reward_count(one, rule=rule) for one in checked] for rule in ("touch", "ratio")}
+    return pd.DataFrame({"made-up names": range(n_most + 1), **by_rule}).to_dict("records")
 
 
-def grounding_rows(sigmas: Sequence[float] = (0.3, 0.5, 0.7)) -> Rows:
+def grounding_rows() -> Rows:
     """R_u of one groundable entity against the IoU of its box, per σ; last at σ = 0.5 beside a stray box."""
     stray = PredictedEntity("Rome", "LOC", (mistakes.C,))
-    lines = [(f"σ = {sigma}", sigma, []) for sigma in sigmas]
+    lines = [(f"σ = {sigma}", sigma, []) for sigma in (0.3, 0.5, 0.7)]
     lines.append((f"σ = {rewards.SIGMA}, and a stray box", rewards.SIGMA, [stray]))
     rows = []
-    for line, sigma, others in lines:
-        for percent in range(101):
-            box = (0, 0, 10, percent / 10)  # covers this share of the gold box, 10 x 10
-            checked = rewards.check([PredictedEntity("Ada Byron", "PER", (box,)), *others], mistakes.WORLD)
-            r_u = rewards.reward_grounding(checked, sigma=sigma)
-            rows.append({"line": line, "iou": percent / 100, "R_u": r_u})
+    for (line, sigma, others), percent in product(lines, range(101)):
+        box = (0, 0, 10, percent / 10)  # covers this share of the gold box, 10 x 10
+        checked = rewards.check([PredictedEntity("Ada Byron", "PER", (box,)), *others], mistakes.WORLD)
+        r_u = rewards.reward_grounding(checked, sigma=sigma)
+        rows.append({"line": line, "iou": percent / 100, "R_u": r_u})
     return rows
 
 
 def repair_rows(n_most: int = 2) -> Rows:
-    """Per kind of repair: how many there are, and how often each reward rises or any falls.
-
-    The answers are all small ones to `mistakes.WORLD`, each also with an invented name behind it. Repairs
-    that move the names of other predictions are left out.
+    """Per kind of repair that moves no other name: how many there are, and how often each reward rises or any
+    falls; of all small answers to `mistakes.WORLD`, each also with an invented name behind it.
     """
 
     @cache
@@ -94,19 +89,17 @@ def repair_rows(n_most: int = 2) -> Rows:
         return np.array([*by_column(earned).values()])
 
     filler = PredictedEntity("Nobody", "PER", (mistakes.C,))
-    counts: dict[str, Counter] = {kind: Counter() for kind in mistakes.MENDED}
-    small = mistakes.small_answers(n_most)
-    for answer in (one for short in small for one in (short, (*short, filler))):
-        for repair in mistakes.repairs(answer, mistakes.WORLD):
-            if repair.moves_others:
-                continue
-            change, count = five(repair.answer) - five(answer), counts[repair.kind]
-            count["repairs"] += 1
-            count["lower some reward"] += bool((change < -1e-12).any())
-            count["raise the sum"] += bool(change.sum() > 1e-12)
-            count.update(f"raise {column}" for column in np.array(REWARD_COLUMNS)[change > 1e-12])
     keys = ["repairs", *(f"raise {name}" for name in REWARD_COLUMNS), "raise the sum", "lower some reward"]
-    return [{"mended": kind, **{key: count[key] for key in keys}} for kind, count in counts.items()]
+    counts = {kind: dict.fromkeys(keys, 0) for kind in mistakes.MENDED}
+    for short, more in product(mistakes.small_answers(n_most), ((), (filler,))):
+        answer = (*short, *more)
+        for repair in mistakes.repairs(answer, mistakes.WORLD):
+            if not repair.moves_others:
+                change = five(repair.answer) - five(answer)
+                flags = [1, *(change > 1e-12), change.sum() > 1e-12, (change < -1e-12).any()]
+                for key, flag in zip(keys, flags, strict=True):
+                    counts[repair.kind][key] += int(flag)
+    return [{"mended": kind, **count} for kind, count in counts.items()]
 
 
 def chains_text(built: Iterable[Chain]) -> str:
@@ -119,10 +112,8 @@ def chain_per_style() -> list[Chain]:
     tweet = cases.TWEET
     claims, boxes = tuple(statements.of_example(tweet)), statements.gold_boxes(tweet)
     texts = {name: say(style, 0, claims, tweet.constraints) for name, style in STYLES.items()}
-    return [
-        Chain(tweet.id, name, "template", text, claims, boxes, tweet.image_size_px, tweet.constraints)
-        for name, text in texts.items()
-    ]
+    rest = (claims, boxes, tweet.image_size_px, tweet.constraints)
+    return [Chain(tweet.id, name, "template", text, *rest) for name, text in texts.items()]
 
 
 def rewrite_rows() -> Rows:
@@ -145,45 +136,39 @@ def rewrite_rows() -> Rows:
     for name, answer in answers.items():
         result, rejected = chains.rewrite(template, cases.TWEET, lambda _, answer=answer: answer, n_tries=1)
         flaw = rejected[0] if rejected else ""
-        meaning = FLAWS.get(flaw, "")
-        rows.append(
-            {"a rewriter that returns": name, "flaw": flaw, "meaning": meaning, "kept": result.source}
-        )
+        reasons = {"flaw": flaw, "meaning": FLAWS.get(flaw, "")}
+        rows.append({"a rewriter that returns": name, **reasons, "kept": result.source})
     return rows
 
 
 def mutation_rows(examples: Sequence[Example], *, seed: int) -> Rows:
-    """Per kind of planted error, over all styles: how many chains, how many pass, and the share of each flaw
-    in percent; templates first.
-    """
+    """Per kind of planted error, templates first: chains, how many pass, and the share of each flaw in %."""
     rng = np.random.default_rng(seed)
-    kinds = (TEMPLATE, *mistakes.PLANTED)
-    flaws: dict[str, Counter] = {kind: Counter() for kind in kinds}
-    for example in examples:
+    flaws: dict[str, Counter] = {kind: Counter() for kind in (TEMPLATE, *mistakes.PLANTED)}
+    for example, (kind, count) in product(examples, flaws.items()):
         right = statements.of_example(example)
-        for kind in kinds:
-            wrong = right if kind == TEMPLATE else mistakes.plant(kind, right, example, rng)
-            for style in STYLES.values() if wrong is not None else ():
-                text = say(style, int(rng.integers(len(style.wordings))), wrong, example.constraints)
-                flaw = verify(text, right, labels=example.labels, task=example.constraints)
-                flaws[kind][flaw or "passed"] += 1
+        wrong = right if kind == TEMPLATE else mistakes.plant(kind, right, example, rng)
+        for style in STYLES.values() if wrong is not None else ():
+            text = say(style, int(rng.integers(len(style.wordings))), wrong, example.constraints)
+            flaw = verify(text, right, labels=example.labels, task=example.constraints)
+            count[flaw or "passed"] += 1
     columns = ["passed", *(flaw for flaw in FLAWS if any(count[flaw] for count in flaws.values()))]
     rows = []
     for kind, count in flaws.items():
-        total = count.total()
-        shares = {flaw: 100 * count[flaw] / total if total else None for flaw in columns}
-        rows.append({"planted": kind, "chains": total, "passing": count["passed"], **shares})
+        n = count.total()
+        shares = {flaw: 100 * count[flaw] / n if n else None for flaw in columns}
+        rows.append({"planted": kind, "chains": n, "passing": count["passed"], **shares})
     return rows
 
 
 def order_rows() -> Rows:
     """Per style and wording the position, 1 to 4, of each constraint."""
-    rows = []
-    for name, style in STYLES.items():
-        for k, wording in enumerate(style.wordings, 1):
-            positions = {c.symbol: order(wording).index(c.name) + 1 for c in constraints.ALL.values()}
-            rows.append({"wording": f"{name} {k}", **positions})
-    return rows
+    wordings = {f"{name} {k}": w for name, style in STYLES.items() for k, w in enumerate(style.wordings, 1)}
+    places = {name: order(wording) for name, wording in wordings.items()}
+    return [
+        {"wording": name, **{c.symbol: place.index(c.name) + 1 for c in constraints.ALL.values()}}
+        for name, place in places.items()
+    ]
 
 
 def length_rows(built: Iterable[Chain]) -> Rows:
@@ -196,30 +181,23 @@ def length_rows(built: Iterable[Chain]) -> Rows:
 
 
 def common_4_grams(built: Sequence[Chain]) -> tuple[float, str, str]:
-    """The largest share of word 4-grams that two styles have in common, and which two.
-
-    The share is in percent of the 4-grams of the smaller style; names, types and boxes are masked.
+    """The largest share of word 4-grams, values masked, that two styles have in common, and which two; in
+    percent of the 4-grams of the smaller style.
     """
     grams: dict[str, set] = {}
     for chain in built:
-        words = re.findall(r"\w+", _masked(chain).lower())
+        text = statements.SLOT.sub(" BOX ", chain.text)
+        for statement in chain.answer:
+            kind = type_in_words(statement.type or "")
+            masks = {statement.mention: " NAME "}
+            masks |= {word: " TYPE " for word in (kind, kind.capitalize(), statement.type) if word}
+            for word, mask in masks.items():
+                text = text.replace(word, mask)
+        words = re.findall(r"\w+", text.lower())
         grams.setdefault(chain.style, set()).update(zip(*(words[k:] for k in range(4)), strict=False))
-    shares = [
-        (100 * len(grams[a] & grams[b]) / min(len(grams[a]), len(grams[b])), a, b)
-        for a, b in combinations(grams, 2)
-        if grams[a] and grams[b]
-    ]
+    pairs = list(combinations({name: some for name, some in grams.items() if some}.items(), 2))
+    shares = [(100 * len(x & y) / min(len(x), len(y)), a, b) for (a, x), (b, y) in pairs]
     return max(shares, default=(0.0, "", ""))
-
-
-def _masked(chain: Chain) -> str:
-    text = statements.SLOT.sub(" BOX ", chain.text)
-    for statement in chain.answer:
-        kind = type_in_words(statement.type or "")
-        for value in (statement.mention, kind, kind.capitalize(), statement.type):
-            if value:
-                text = text.replace(value, " NAME " if value == statement.mention else " TYPE ")
-    return text
 
 
 def split_table(d1: Sequence[Example], d2: Sequence[Example]) -> pd.DataFrame:
@@ -230,63 +208,42 @@ def split_table(d1: Sequence[Example], d2: Sequence[Example]) -> pd.DataFrame:
         n_empty, n_shown = sum(not e.entities for e in half), sum(bool(e.is_groundable) for e in entities)
         counts = {"tweets": len(half), "without entity": n_empty, "entities": len(entities)}
         counts |= {"in the image": n_shown, **Counter(e.type for e in entities if e.type)}
-        wholes = dict.fromkeys(counts, len(entities))
-        wholes |= {"tweets": len(d1) + len(d2), "without entity": len(half), "entities": 0}
-        columns[name] = counts
-        columns[f"{name}, %"] = {
-            key: round(100 * count / wholes[key], 1) if wholes[key] else None for key, count in counts.items()
-        }
+        wholes = {"tweets": len(d1) + len(d2), "without entity": len(half), "entities": 0}
+        pairs = {key: (count, wholes.get(key, len(entities))) for key, count in counts.items()}
+        shares = {key: round(100 * n / of, 1) if of else None for key, (n, of) in pairs.items()}
+        columns |= {name: counts, f"{name}, %": shares}
     return pd.DataFrame(columns)
 
 
 def target_boxes(example: Example, target: mrsi.Target) -> Rows:
-    """Per gold box: its entity, the numbers that the backbone should write, and the same in pixels of the
-    resized image.
-
-    Example:
-        >>> target_boxes(cases.TWEET, mrsi.Target("qwen3-vl", 3136, 10**6))[0]["written"]
-        (130, 103, 470, 800)
-    """
+    """Per gold box the numbers that the backbone should write, and these in pixels of the resized image."""
     size, space = target.size(example), box_format(target.family).space
     gold = rewards.written_gold(example, space, model_size=size)
     rows = []
-    for entity, written in zip(example.entities, gold.entities, strict=True):
-        for box, numbers in zip(entity.boxes_xyxy_px or (), written.boxes_xyxy_px or (), strict=True):
-            drawn = numbers
+    for entity, to_write in zip(example.entities, gold.entities, strict=True):
+        for box, written in zip(entity.boxes_xyxy_px or (), to_write.boxes_xyxy_px or (), strict=True):
+            row = {"entity": entity.text, "type": entity.type, "gold": box, "written": written}
+            drawn = written
             if space != "model_px":
-                drawn = to_space(numbers, "model_px", image_size=(1000, 1000), model_size=size)
-            row = {
-                "entity": entity.text,
-                "type": entity.type,
-                "gold": box,
-                "written": numbers,
-                "drawn": drawn,
-            }
-            rows.append(row)
+                drawn = to_space(written, "model_px", image_size=(1000, 1000), model_size=size)
+            rows.append({**row, "drawn": drawn})
     return rows
 
 
 def oddest(examples: Sequence[Example], n: int) -> list[Example]:
-    """Up to n tweets with an image and a gold box: first those with sides that are no multiple of 28, then
-    those with images far from square.
-    """
-
-    def key(example: Example) -> tuple[int, float]:
-        size = example.image_size_px
-        return -sum(side % 28 != 0 for side in size), -max(size) / min(size)
-
+    """Up to n tweets with a gold box: sides that are no multiple of 28 first, then images far from square."""
     usable = [e for e in examples if e.images and e.image_size_px and statements.gold_boxes(e)]
-    return sorted(usable, key=key)[:n]
+    usable.sort(key=lambda e: -max(e.image_size_px) / min(e.image_size_px))
+    return sorted(usable, key=lambda e: -sum(side % 28 != 0 for side in e.image_size_px))[:n]
 
 
 def target_rows(examples: Iterable[Example], target: mrsi.Target) -> Rows:
     """`target_boxes` of several tweets, with the size of each image before and after resizing."""
     rows = []
     for example in examples:
-        sizes = {"original, px": example.image_size_px, "resized, px": target.size(example)}
+        head = {"id": example.id, "original, px": example.image_size_px, "resized, px": target.size(example)}
         for row in target_boxes(example, target):
-            boxes = {key: row[key] for key in ("entity", "gold", "written")}
-            rows.append({"id": example.id, **sizes, **boxes})
+            rows.append(head | {key: row[key] for key in ("entity", "gold", "written")})
     return rows
 
 
@@ -311,6 +268,5 @@ def write_all(
     digest = mrsi.write_chains(path, built.chains, d1)
     lines.append(f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}")
     counts = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back}
-    rejects = {**counts, "rejects": dict(built.rejects)}
-    write_json(path.with_name("rejects.json"), {"template": rejects})
+    write_json(path.with_name("rejects.json"), {"template": {**counts, "rejects": dict(built.rejects)}})
     return [*lines, f"rejects.json: {built.rejects.total():,} rejected"]

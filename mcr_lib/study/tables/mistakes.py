@@ -19,29 +19,22 @@ from mcr_lib.statements import Statement
 Answer = Sequence[PredictedEntity]
 
 MENDED = ("missing entity added", "untouching one dropped", "boundary", "type", "groundability", "box")
-"""The kinds of `repairs`."""
-
 PLANTED = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
-"""The kinds of error that `plant` makes."""
 
-A, B, C = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)
+A, B, C = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, B) = 0.6, C misses
 _ENTITIES = (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ()))
 _TOKENS = ("Ada", "Byron", "in", "Rome")
 WORLD = Example("world", "hand-made", "train", _TOKENS, _ENTITIES, ("PER", "LOC"), image_size_px=(100, 100))
-"""A tweet so small that all its answers can be listed: IoU(A, B) = 0.6, C misses."""
+"""A tweet so small that all its answers can be listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """The answer after one repair, of one of the kinds `MENDED`.
+    """The answer after one repair; rewards may fall if it moves others."""
 
-    `moves_others`: the repair changes where other names are placed, or the repaired name is not placed where
-    it belongs. The property of the rewards does not cover such repairs.
-    """
-
-    kind: str
+    kind: str  # of `MENDED`
     answer: tuple[PredictedEntity, ...]
-    moves_others: bool
+    moves_others: bool  # other names are placed elsewhere, or the repaired one is not where it belongs
 
 
 def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
@@ -52,19 +45,17 @@ def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
 
 
 def repairs(answer: Answer, gold: Example) -> Iterator[Repair]:
-    """Every way to repair one mistake of an answer.
-
-    A missing entity is added at any position; a prediction that touches nothing is dropped; a touching one
-    gets its entity's words; a matching one gets the right type, any gold box, no box where none belongs, or a
-    wrong box where one belongs and none is given.
+    """Every way to repair one mistake: a missing entity is added anywhere; a prediction that touches nothing
+    is dropped; a touching one gets its entity's words; a matching one gets the right type, any gold box, no
+    box where none belongs, or a wrong box where one belongs and none is given.
     """
     before = spans(answer, gold)
-    for kind, repaired, old, new, target in _repairs(list(answer), gold):
-        after = spans(repaired, gold)
-        others_before = [span for k, span in enumerate(before) if k != old]
-        others_after = [span for k, span in enumerate(after) if k != new]
-        is_placed = new is None or after[new] == target
-        yield Repair(kind, tuple(repaired), others_before != others_after or not is_placed)
+    for kind, at, repaired, target in _repairs(answer, gold):
+        now = (*answer[: at.start], *repaired, *answer[at.stop :])
+        after = spans(now, gold)
+        end = at.start + len(repaired)
+        others_move = before[: at.start] + before[at.stop :] != after[: at.start] + after[end:]
+        yield Repair(kind, now, others_move or after[at.start : end] != [target] * len(repaired))
 
 
 def spans(answer: Answer, gold: Example) -> list[Span | None]:
@@ -72,29 +63,26 @@ def spans(answer: Answer, gold: Example) -> list[Span | None]:
     return [p.span if p.kind == "placed" else None for p in place([p.text for p in answer], gold.tokens)]
 
 
-_Step = tuple[str, list[PredictedEntity], int | None, int | None, Span | None]
-
-
-def _repairs(answer: list[PredictedEntity], gold: Example) -> Iterator[_Step]:
-    """Kind, repaired answer, old and new index of the prediction concerned, and its entity's span."""
+def _repairs(
+    answer: Answer, gold: Example
+) -> Iterator[tuple[str, slice, list[PredictedEntity], Span | None]]:
+    """Kind, the part of the answer that is replaced, by what, and the span of the entity concerned."""
     checked = rewards.check(answer, gold)
-    matched, touched = dict(checked.matches), dict(checked.touches)
-    pairs = touched | matched
+    matched = dict(checked.matches)
+    pairs = dict(checked.touches) | matched
     for i, prediction in enumerate(answer):
-        before, after = answer[:i], answer[i + 1 :]
         if i not in pairs:
-            yield "untouching one dropped", [*before, *after], i, None, None
+            yield "untouching one dropped", slice(i, i + 1), [], None
             continue
         entity = gold.entities[pairs[i]]
         boundary = ("boundary", replace(prediction, text=entity.text))
         for kind, repaired in _of_match(prediction, entity) if i in matched else [boundary]:
             if repaired != prediction:
-                yield kind, [*before, repaired, *after], i, i, entity.span
-    for j, entity in enumerate(gold.entities):
-        if j not in pairs.values():
-            added = PredictedEntity(entity.text, entity.type, (entity.boxes_xyxy_px or ())[:1])
-            for i in range(len(answer) + 1):
-                yield "missing entity added", [*answer[:i], added, *answer[i:]], None, i, entity.span
+                yield kind, slice(i, i + 1), [repaired], entity.span
+    for entity in (entity for j, entity in enumerate(gold.entities) if j not in pairs.values()):
+        added = PredictedEntity(entity.text, entity.type, (entity.boxes_xyxy_px or ())[:1])
+        for i in range(len(answer) + 1):
+            yield "missing entity added", slice(i, i), [added], entity.span
 
 
 def _of_match(prediction: PredictedEntity, entity: Entity) -> Iterator[tuple[str, PredictedEntity]]:

@@ -13,7 +13,6 @@ from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.metrics import Judged
-from mcr_lib.schema import Example
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
 from mcr_lib.study.tables.injection import by_column, case_rewards
@@ -21,15 +20,9 @@ from mcr_lib.study.tables.injection import by_column, case_rewards
 Rows = list[dict[str, Any]]
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
-"""Four rollouts of one prompt: a right answer, both shortcuts, and text that is no answer."""
 
-EPSILON = 1e-4
-"""Added to the standard deviation of a group, as in TRL."""
-
-_ROUNDING = 1e-2
-"""Tolerance of an advantage: a mean of up to 5 in single precision is off by up to 5e-7, and the standard
-deviation of a group of equal rewards is EPSILON alone.
-"""
+EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
+_ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
 
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
 REASONING = {
@@ -38,43 +31,27 @@ REASONING = {
     "says another thing": _ANSWER_IN_WORDS.format("not shown , no box"),
     "says nothing of it": "A tweet with names .",
     "none": None,
-}
-"""What a model may write before the perfect answer to `cases.TWEET`."""
+}  # what a model may write before the perfect answer to `cases.TWEET`
 
 
 def advantages(totals: Sequence[float]) -> list[float]:
-    """The advantage of each answer of a group: (R - mean) / (sample standard deviation + 1e-4), as in TRL.
-
-    Example:
-        >>> [round(a, 2) for a in advantages([5, 3, 4, 4])]
-        [1.22, -1.22, 0.0, 0.0]
-        >>> advantages([3, 3])
-        [0.0, 0.0]
-    """
+    """The advantage of each answer of a group: (R - mean) / (sample standard deviation + 1e-4), as in TRL."""
     values = np.asarray(totals, dtype=float)
     return ((values - values.mean()) / (values.std(ddof=1) + EPSILON)).tolist()
 
 
 def hand_made_rows(names: Sequence[str] = HAND_MADE, *, weights: Sequence[float] = (1, 1, 1, 1, 1)) -> Rows:
-    """Answers to `cases.TWEET` as one group: the five rewards of each, their sum R and the advantage.
-
-    Args:
-        names: keys of `cases.ANSWERS`, or "malformed".
-        weights: λ1..λ5.
-    """
+    """Hand-made answers (`case_rewards`) as one group: rewards, their sum R by weights λ1..λ5, advantage."""
     earned = [case_rewards(name) for name in names]
     totals = [five.total(weights) for five in earned]
-    rows = []
-    for name, five, total, advantage in zip(names, earned, totals, advantages(totals), strict=True):
-        sums = {"R": round(total, 4), "advantage": round(advantage, 4)}
-        rows.append({"rollout": name, **by_column(five), **sums})
-    return rows
+    return [
+        {"rollout": name, **by_column(five), "R": round(total, 4), "advantage": round(advantage, 4)}
+        for name, five, total, advantage in zip(names, earned, totals, advantages(totals), strict=True)
+    ]
 
 
 def reasoning_rows() -> Rows:
-    """R of the perfect answer after different reasoning, under each demand on reasoning, and its flaw under
-    the strictest.
-    """
+    """R of the perfect answer after different reasoning, by demand, and its flaw under the strictest."""
     demands, tweet = get_args(rewards.Reasoning), cases.TWEET
     rows = []
     for name, think in REASONING.items():
@@ -89,57 +66,47 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
     """The rollouts of several settings in one table (columns: `cvo.write_rollouts`, and setting)."""
     paths = {name: study.run.setting(name) / "rollouts.parquet" for name in names}
     frames = [pd.read_parquet(path).assign(setting=name) for name, path in paths.items()]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def _by_setting(frame: pd.DataFrame) -> Any:
-    return frame.groupby("setting", sort=False) if len(frame) else ()
+    return pd.concat(frames or [pd.DataFrame(columns=["setting", "step", "worthless"])], ignore_index=True)
 
 
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
     """Per setting and update, in percent: groups with equal rewards, answers cut off, worthless answers."""
-    worthless = {}
-    if len(frame):
-        flags = frame["worthless"] != ""
-        worthless = flags.groupby([frame["setting"], frame["step"]]).mean().to_dict()
+    flags = (frame["worthless"] != "").groupby([frame["setting"], frame["step"]])
+    worthless = (100 * flags.mean()).to_dict()
     rows = []
     for curve in curves:
         head = {"setting": curve["setting"], "step": curve["step"]}
-        share = worthless.get(tuple(head.values()))
         shares = {"equal groups": 100 * curve["equal_groups"], "cut off": 100 * curve["truncated"]}
-        rows.append(head | shares | {"worthless": None if share is None else 100 * share})
+        rows.append(head | shares | {"worthless": worthless.get(tuple(head.values()))})
     return rows
 
 
 def reason_rows(frame: pd.DataFrame) -> Rows:
-    """Why rollouts are worthless: how many per setting and reason in the first and the last third of updates.
-
-    A reason is a defect of the answer, or a flaw of its reasoning where that counts (`rewards.worthless`).
-    """
+    """How many rollouts of the first and last third of updates are worthless, by setting and reason."""
     rows = []
-    for name, part in _by_setting(frame):
-        n_steps = int(part["step"].max())
-        third = max(1, n_steps // 3)
-        first = Counter(part["worthless"][part["step"] <= third])
-        last = Counter(part["worthless"][part["step"] > n_steps - third])
-        for reason in dict.fromkeys([*first, *last]):
+    for name, part in frame.groupby("setting", sort=False):
+        first, last = (Counter(some["worthless"]) for some in _ends(part, 3))
+        for reason in first | last:
             counts = {"first third": first[reason], "last third": last[reason]}
             rows.append({"setting": name, "reason": reason or "may earn", **counts})
     return rows
 
 
+def _ends(frame: pd.DataFrame, share: int) -> list[pd.DataFrame]:
+    """The rows of the first and of the last 1 / share of the updates, at least one update each."""
+    steps, n_steps = frame["step"], int(frame["step"].max())
+    edge = max(1, n_steps // share)
+    return [frame[steps <= edge], frame[steps > n_steps - edge]]
+
+
 @dataclass(frozen=True)
 class Group:
-    """The answers sampled for one prompt in one update (`step`, from 1), the best first.
-
-    `judged` has each answer with its tweet, boxes in pixels of the original image (an answer that cannot be
-    parsed has no entity); `rows` has its rollout (columns of `read`).
-    """
+    """The answers sampled for one prompt in one update, the best first."""
 
     setting: str
-    step: int
-    judged: tuple[Judged, ...]
-    rows: tuple[dict[str, Any], ...]
+    step: int  # from 1
+    judged: tuple[Judged, ...]  # boxes in pixels of the original image; no entity if it cannot be parsed
+    rows: tuple[dict[str, Any], ...]  # columns of `read`
 
 
 def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: int) -> Group:
@@ -147,57 +114,42 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     part = frame[(frame["setting"] == setting) & (frame["step"] == step) & (frame["group"] == number)]
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
-    return Group(setting, step, tuple(_judged(study, row["answer"], example) for row in rows), tuple(rows))
-
-
-def _judged(study: Study, answer: str, example: Example) -> Judged:
-    space = box_format(study.target.family).space
-    row = Prediction(example.id, answer, False, space, study.target.size(example), example.image_size_px)
-    return metrics.judge(example, parse_prediction(row, example, "strict")[1])
+    target, judged = study.target, []
+    sizes = (box_format(target.family).space, target.size(example), example.image_size_px)
+    for row in rows:
+        prediction = Prediction(example.id, row["answer"], False, *sizes)
+        judged.append(metrics.judge(example, parse_prediction(prediction, example, "strict")[1]))
+    return Group(setting, step, tuple(judged), tuple(rows))
 
 
 def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
-    """Per setting the group with the widest spread of R in the first and in the last tenth of the updates,
+    """Per setting the groups with the widest spread of R in the first and last tenth of the updates,
     preferably of a tweet with an entity in its image.
     """
     widest = []
-    for name, part in _by_setting(frame):
+    for name, part in frame.groupby("setting", sort=False):
         shown = {e.id for e in study.tweets(name) if any(entity.is_groundable for entity in e.entities)}
         groups = part.groupby(["step", "group"]).agg(spread=("reward", "std"), id=("id", "first"))
-        groups = groups.reset_index()
         groups["has_box"] = groups["id"].isin(shown) & (groups["spread"] > 0)
-        n_steps = int(groups["step"].max())
-        edge = max(1, n_steps // 10)
-        for some in (groups[groups["step"] <= edge], groups[groups["step"] > n_steps - edge]):
+        for some in _ends(groups.reset_index(), 10):
             best = some.sort_values(["has_box", "spread"], ascending=False, kind="stable").iloc[0]
             widest.append(group(study, frame, name, int(best["step"]), int(best["group"])))
     return widest
 
 
-def group_rows(groups: Sequence[Group]) -> Rows:
-    """The rollouts of several groups in one list."""
-    return [row for one in groups for row in one.rows]
-
-
-def groups_text(groups: Sequence[Group], n: int = 3) -> str:
-    """Up to n answers of each group, the best and the worst ones, with R and advantage, to read."""
+def groups_text(groups: Sequence[Group]) -> str:
+    """Up to three answers of each group, the two best and the worst, with R and advantage, to read."""
     lines = []
     for one in groups:
         lines.append(f"── {one.setting}, update {one.step}: {one.judged[0].example.text}")
-        rows = one.rows
-        if len(rows) > n:
-            rows = (*rows[: n - n // 2], *rows[len(rows) - n // 2 :])
-        lines += [
-            f"R {row['reward']:.2f}  advantage {row['advantage']:+.2f}  {row['answer']}" for row in rows
-        ]
+        for row in one.rows if len(one.rows) <= 3 else (*one.rows[:2], one.rows[-1]):
+            lines.append("R {reward:.2f}  advantage {advantage:+.2f}  {answer}".format(**row))
     return "\n".join(lines)
 
 
 def advantages_agree(study: Study, frame: pd.DataFrame) -> bool:
-    """Whether the advantages used in training are those of their groups, for every setting whose options
-    normalize by group.
-    """
-    for name, part in _by_setting(frame):
+    """Whether the advantages used in training are those of their groups, where options normalize by group."""
+    for name, part in frame.groupby("setting", sort=False):
         options, _ = study.options(name)
         if (options.scale_rewards, options.multi_objective_aggregation) == ("group", "sum_then_normalize"):
             for _, one in part.groupby(["step", "group"]):

@@ -24,8 +24,7 @@ from mcr_lib.study.runs.setting import BACKBONE, lineage
 from mcr_lib.study.runs.settings import Study
 
 Rows = list[dict[str, Any]]
-ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]
-"""Setting -> a tweet and its training row."""
+ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]  # setting -> a tweet and its training row
 
 NO_SETTING = "no setting to score: the profile has none"
 NOTHING = "nothing to train: the profile has no setting of this stage"
@@ -77,9 +76,7 @@ def row_table(study: Study, names: Sequence[str]) -> Rows:
 
 
 def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, dict[str, Any]]]:
-    """Per setting a tweet and its row: preferably a tweet of all settings, with an image and both kinds of
-    entity, groundable and not.
-    """
+    """Per setting a tweet and its row: preferably one of all, with an image and both kinds of entity."""
     tweets = {name: study.tweets(name) for name in names}
     common = set.intersection(*({e.id for e in some} for some in tweets.values())) if names else set()
 
@@ -102,14 +99,13 @@ def rows_text(chosen: ExampleRows) -> str:
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """A training row as it reaches the model, with its images as resized.
-
-    A piece is the text of a token and whether the loss counts it; the tokens of an image are one piece.
-    """
+    """A training row as it reaches the model."""
 
     example: Example
-    pieces: tuple[tuple[str, bool], ...]
-    images: tuple[Image, ...]
+    pieces: tuple[
+        tuple[str, bool], ...
+    ]  # text of a token (or of all of an image); whether the loss counts it
+    images: tuple[Image, ...]  # as resized
     n_learned: int
     n_tokens: int
     completion: str
@@ -127,14 +123,13 @@ class EncodedRow:
         return flags == sorted(flags) and not flags[0] and learned.startswith(self.completion)
 
     def _repr_html_(self) -> str:
-        spans = []
+        spans = ""
         for text, is_learned in self.pieces:
             style = "background:#d6e8f5;color:#000" if is_learned else "color:#888"
             visible = html.escape(text).replace("\n", "⏎\n")
-            spans.append(f"<span style='{style}'>{visible}</span>")
+            spans += f"<span style='{style}'>{visible}</span>"
         caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, on blue"
-        pre = "<pre style='white-space:pre-wrap;text-align:left'>"
-        return f"{pre}{''.join(spans)}</pre><p>{caption}</p>"
+        return f"<pre style='white-space:pre-wrap;text-align:left'>{spans}</pre><p>{caption}</p>"
 
     def __repr__(self) -> str:
         return f"{self.n_tokens} tokens, of which the loss counts {self.n_learned}: {self.completion}"
@@ -153,20 +148,16 @@ def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) 
     options, _ = study.options(name)
     processor = backbones.processor(study.backbone, pixels=study.pixels)
     (images,) = loop.dataset([dict(row)])[:1]["images"]
-    collate = DataCollatorForVisionLanguageModeling(
-        processor, options.max_length, completion_only_loss=options.completion_only_loss
-    )
+    given = {"max_length": options.max_length, "completion_only_loss": options.completion_only_loss}
+    collate = DataCollatorForVisionLanguageModeling(processor, **given)
     batch = collate([{**copy.deepcopy(dict(row)), "images": list(images)}])
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     tokenizer, patch = processor.tokenizer, processor.image_processor.patch_size
     image_id = tokenizer.convert_tokens_to_ids(processor.image_token)
-    tokens = []
-    for id, label in zip(ids, labels, strict=True):
-        tokens.append(("" if id == image_id else tokenizer.decode([id]), label != -100))
     pieces = []
-    for is_image, group in groupby(tokens, key=lambda token: token[0] == ""):
-        run = list(group)
-        pieces += [(f"⟨{len(run)} image tokens⟩", False)] if is_image else run
+    for is_image, run in groupby(zip(ids, labels, strict=True), key=lambda token: token[0] == image_id):
+        texts = [(tokenizer.decode([id]), label != -100) for id, label in run]
+        pieces += [(f"⟨{len(texts)} image tokens⟩", False)] if is_image else texts
     sizes = [(w * patch, h * patch) for _, h, w in batch["image_grid_thw"].tolist()] if images else []
     resized = tuple(image.resize(size) for image, size in zip(images, sizes, strict=True))
     n_learned = sum(label != -100 for label in labels)
@@ -175,19 +166,15 @@ def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) 
 
 def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
     """The values of a figure of `encoded_rows`."""
-    values = []
-    for name, row in rows.items():
-        head = {"setting": name, "id": row.example.id, "size": row.size}
-        counts = {"tokens": row.n_tokens, "learned": row.n_learned, "completion": row.completion}
-        values.append(head | counts)
-    return values
+    return [
+        {"setting": name, "id": row.example.id, "size": row.size, "tokens": row.n_tokens,
+         "learned": row.n_learned, "completion": row.completion}
+        for name, row in rows.items()
+    ]  # fmt: skip
 
 
 def option_rows(study: Study, names: Sequence[str]) -> Rows:
-    """Per option its value and origin in each setting, and its reason.
-
-    Values that several settings all share are in one column, "all".
-    """
+    """Per option its reason, and its value and origin in each setting, or in "all" if several agree."""
     by_setting = {}
     for name in names:
         options, origins = study.options(name)
@@ -215,8 +202,7 @@ def train(study: Study, names: Sequence[str]) -> Rows:
     columns |= {"peak_memory_mb": "peak memory, MB", "fingerprint": "fingerprint"}
     rows = []
     for name in names:
-        was_done = study.is_done(name)
-        record = study.train(name)
+        was_done, record = study.is_done(name), study.train(name)
         costs = {column: record[key] for key, column in columns.items()}
         rows.append({"setting": name, **costs, "trained now": not was_done})
     return rows
@@ -225,11 +211,11 @@ def train(study: Study, names: Sequence[str]) -> Rows:
 def check_rows(study: Study, names: Sequence[str]) -> Rows:
     """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
     checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
-    keys = dict.fromkeys(key for values in checks.values() for key in values)
-    rows = []
-    for name, values in checks.items():
-        rows.append({"setting": name} | {key.replace("_", " "): values.get(key, "") for key in keys})
-    return rows
+    keys = {key: key.replace("_", " ") for values in checks.values() for key in values}
+    return [
+        {"setting": name} | {column: values.get(key, "") for key, column in keys.items()}
+        for name, values in checks.items()
+    ]
 
 
 def curve_rows(study: Study, names: Sequence[str]) -> Rows:
@@ -239,11 +225,7 @@ def curve_rows(study: Study, names: Sequence[str]) -> Rows:
 
 
 def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
-    """The answer of each setting to one tweet, to read.
-
-    Raises:
-        UserError: there is no such tweet.
-    """
+    """The answer of each setting to one tweet, to read."""
     from mcr_lib.data.predictions import read_predictions
 
     example = next((example for example in study.examples(split) if example.id == id), None)
