@@ -99,9 +99,7 @@ class ImageReport:
     """State of the images of some examples."""
 
     n_examples: int
-    counts: dict[
-        str, int
-    ]  # "present", "missing", "unreadable", "of another size than annotated" (also present)
+    counts: dict[str, int]  # an image "of another size than annotated" is also "present"
     problems: tuple[str, ...]  # a sentence per image that is unreadable or of another size, in order
 
 
