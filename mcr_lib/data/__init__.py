@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcr_lib.data.images import find_images
 from mcr_lib.data.sidecar import completed
-from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, TxtLayout
+from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, ReadSplit, TxtLayout
 from mcr_lib.data.twitter_gmner import read_split as _read_twitter
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -19,9 +19,7 @@ class Source:
 
     layout: TxtLayout
     versions: tuple[str, ...]
-    coarse_of: dict[
-        str, str
-    ]  # type -> coarser type used in published statistics; empty = the types themselves
+    coarse_of: dict[str, str]  # type -> coarser type of published statistics; empty = the types themselves
 
 
 SOURCES = {
@@ -41,9 +39,7 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
     return SOURCES[source], version or versions[0]
 
 
-def read_split(
-    source: str, root: str | Path, *, split: str, version: str | None = None
-) -> tuple[list[Example], list[Quirk]]:
+def read_split(source: str, root: str | Path, *, split: str, version: str | None = None) -> ReadSplit:
     """Read the tweets of one split, without images, and the quirks of its files."""
     known, version = find_source(source, version)
     examples, quirks = _read_twitter(root, split=split, version=version, layout=known.layout)

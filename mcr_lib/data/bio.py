@@ -68,9 +68,7 @@ def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
     return list(samples.values())
 
 
-def chunks(
-    tags: Sequence[str], labels: Sequence[str], path: str | Path = "tags", line: int = 0
-) -> list[Chunk]:
+def chunks(tags: list[str], labels: Sequence[str], path: str | Path = "tags", line: int = 0) -> list[Chunk]:
     """Return the entities that BIO tags mark, left to right; the first tag is on this line of the file.
 
     Example:

@@ -51,6 +51,9 @@ class Quirk:
     what: str
 
 
+ReadSplit = tuple[list[Example], list[Quirk]]
+
+
 @dataclass(frozen=True, slots=True)
 class TxtLayout:
     """Text files of a data set: folder below the version's, columns of a token line, labels of the last."""
@@ -66,9 +69,7 @@ FMNERG = TxtLayout("twitter-fmnerg", "txt_fine", 3, tuple(COARSE_OF))
 TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
-def read_split(
-    root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER
-) -> tuple[list[Example], list[Quirk]]:
+def read_split(root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER) -> ReadSplit:
     """Read the tweets of one split in file order, without images, and the quirks of its files.
 
     `root` is the version's folder (`Twitter10000_v2.0`) or its parent.

@@ -52,8 +52,8 @@ def annotation_xml(annotation: Annotation) -> str:
     ]  # fmt: skip
     for name, box in annotation.objects:
         corners = [f"\t\t\t<{tag}>{value}</{tag}>" for tag, value in zip(_CORNERS, box, strict=True)]
-        lines += ["\t<object>", f"\t\t<name>{escape(name)}</name>", "\t\t<bndbox>", *corners, "\t\t</bndbox>"]
-        lines += ["\t</object>"]
+        lines += ["\t<object>", f"\t\t<name>{escape(name)}</name>"]
+        lines += ["\t\t<bndbox>", *corners, "\t\t</bndbox>", "\t</object>"]
     return "\n".join([*lines, "</annotation>", ""])
 
 
