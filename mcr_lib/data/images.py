@@ -111,18 +111,16 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
         if not example.images:
             counts["missing"] += 1
             continue
-        path = example.images[0]
+        path, annotated = example.images[0], example.image_size_px
         size, problem = image_problem(path)
-        if problem is not None:
-            counts["unreadable"] += 1
+        counts["unreadable" if size is None else "present"] += 1
+        if size is not None:
+            sizes[example.id] = size
+            if annotated not in (None, size):
+                counts["of another size than annotated"] += 1
+                problem = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
+        if problem:
             problems.append(f"{path}: {problem}")
-            continue
-        counts["present"] += 1
-        sizes[example.id] = size
-        if example.image_size_px is not None and size != example.image_size_px:
-            counts["of another size than annotated"] += 1
-            annotated = "{} x {}".format(*example.image_size_px)
-            problems.append(f"{path}: {size[0]} x {size[1]} pixels, annotated as {annotated}")
     return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
 
 
