@@ -35,7 +35,8 @@ _FINE = {
     "ORG": "band company educational_institution government_agency news_agency organization_other"
     " political_party social_organization sports_league sports_team",
     "OTHER": "art_other film_and_television_works magazine music written_work event_other festival"
-    " sports_event animal award medical_thing ordinance website brand_name_products game product_other software",
+    " sports_event animal award medical_thing ordinance website brand_name_products game product_other"
+    " software",
 }
 # fine type of FMNERG -> type of Twitter-GMNER; holds for every entity of the release
 COARSE_OF = {fine: coarse for coarse, names in _FINE.items() for fine in names.split()}
