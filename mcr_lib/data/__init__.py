@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcr_lib.data.images import find_images
 from mcr_lib.data.sidecar import completed
-from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, TxtLayout
+from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, ReadSplit, TxtLayout
 from mcr_lib.data.twitter_gmner import read_split as _read_twitter
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -15,15 +15,11 @@ __all__ = ["COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A data set that can be loaded by name, in these versions (the default first).
-
-    Args:
-        coarse_of: type -> coarser type used in published statistics; empty = the types themselves.
-    """
+    """A data set that can be loaded by name, in these versions (the default first)."""
 
     layout: TxtLayout
     versions: tuple[str, ...]
-    coarse_of: dict[str, str]
+    coarse_of: dict[str, str]  # type -> coarser type of published statistics; empty = the types themselves
 
 
 SOURCES = {
@@ -34,11 +30,7 @@ SOURCES = {
 
 
 def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
-    """Return the source of this name and its version; `None` = the default version.
-
-    Raises:
-        UserError: no such source or version; the message lists the known ones.
-    """
+    """Return the source of this name and its version; `None` = the default version."""
     if source not in SOURCES:
         raise UserError(f"unknown source {source!r}; choose one of {', '.join(SOURCES)}")
     versions = SOURCES[source].versions
@@ -47,14 +39,8 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
     return SOURCES[source], version or versions[0]
 
 
-def read_split(
-    source: str, root: str | Path, *, split: str, version: str | None = None
-) -> tuple[list[Example], list[Quirk]]:
-    """Read the tweets of one split, without images, and the quirks of its files.
-
-    Raises:
-        UserError: unknown source, version or split, or broken files; the message gives file and line.
-    """
+def read_split(source: str, root: str | Path, *, split: str, version: str | None = None) -> ReadSplit:
+    """Read the tweets of one split, without images, and the quirks of its files."""
     known, version = find_source(source, version)
     examples, quirks = _read_twitter(root, split=split, version=version, layout=known.layout)
     return completed(root, split, examples, version=version), quirks
@@ -64,17 +50,13 @@ def load_split(
     source: str, root: str | Path, *, split: str, version: str | None = None,
     images_dir: str | Path | None = None,
 ) -> list[Example]:  # fmt: skip
-    """Load the tweets of one split in file order.
+    """Load the tweets of one split in file order; whatever is unknown or broken is a `UserError`.
 
     Args:
         root: parent of the data set's own folder.
         split: "train", "dev", "test", or the name of another file in the folder.
         version: `None` = the default of the source.
-        images_dir: searched for images by id, at any depth; `None` = no images. A tweet whose image is not
-            there gets none.
-
-    Raises:
-        UserError: unknown source, version or split, or broken files; the message gives file and line.
+        images_dir: searched for images by id, at any depth; `None` = no images.
     """
     examples, _ = read_split(source, root, split=split, version=version)
     if images_dir is None:

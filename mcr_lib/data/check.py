@@ -1,14 +1,14 @@
 """Check of a data set: statistics beside the expected ones, state of the images, quirks of the files.
 
 Expected are the published totals and the counts per split of the public release. An `expected.json` in the
-folder (the embedded sample has one) replaces them. Nothing is expected of a source without published
-statistics (the testbed).
+folder (the embedded sample has one) replaces them. Nothing is expected of the testbed.
 """
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mcr_lib.data.twitter_gmner import FOLDERS, split_names, xml_files
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 
-Statistics = dict[str, int | str]
+Columns = dict[str, dict[str, int | str]]  # split or "all" -> statistic -> value
 
 _ROWS = (
     "tweets", "entities", "PER", "LOC", "ORG", "OTHER", "groundable", "not groundable", "boxes",
@@ -37,51 +37,17 @@ _V2 = (
     (1500, 2543, 1104, 404, 638, 397, 1046, 1497, 1254, 103, 855, 82, "f6d26e4abbd5"),
     (10000, 16772, 7195, 2729, 4268, 2580, 6770, 10002, 8148, 609, 5612, 527),
 )
-_FINE_CHECKSUMS = (("0c836a097387",), ("674bb8c1ec8c",), ("3c954ab18b3c",), ())
-_FINE_V2 = tuple((*v2[:12], *fine) for v2, fine in zip(_V2, _FINE_CHECKSUMS, strict=True))
-
-
-def _by_split(columns: Sequence[Sequence[int | str]]) -> dict[str, Statistics]:
-    statistics = [dict(zip(_ROWS, column, strict=False)) for column in columns]
-    return dict(zip((*SPLITS, "all"), statistics, strict=True))
-
-
-EXPECTED: dict[str, dict[str, Statistics]] = {
-    "twitter-gmner-v1": _by_split(_V1),
-    "twitter-gmner-v2": _by_split(_V2),
-    "twitter-fmnerg-v2": _by_split(_FINE_V2),
-}
-"""Source and version -> split (or "all") -> statistic -> value. The totals of v1 equal the task paper's table
-(16,778 / 6,716 / 8,090); the rest was counted in the public release. `checksum` is `schema.checksum`.
-"""
-
-
-def split_statistics(
-    examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None, n_xml: int = 0
-) -> Statistics:
-    """Count one split, by the names of `EXPECTED`; boxes are counted once per mention.
-
-    Args:
-        coarse_of: type -> the type it is counted as; other types count as themselves.
-        n_xml: number of these tweets with an annotation file.
-    """
-    coarse_of = coarse_of or {}
-    entities = [entity for example in examples for entity in example.entities]
-    n_boxes = [len(entity.boxes_xyxy_px or ()) for entity in entities]
-    types = Counter(coarse_of.get(entity.type, entity.type) for entity in entities)
-    labels = [coarse_of.get(label, label) for label in (examples[0].labels if examples else ())]
-    n_groundable = sum(bool(entity.is_groundable) for entity in entities)
-    return {
-        "tweets": len(examples),
-        "entities": len(entities),
-        **{label: types[label] for label in labels},
-        "groundable": n_groundable,
-        "not groundable": len(entities) - n_groundable,
-        "boxes": sum(n_boxes),
-        "entities with several boxes": sum(n > 1 for n in n_boxes),
-        "tweets with xml": n_xml,
-        "tweets without entity": sum(not example.entities for example in examples),
+_FINE_CHECKSUMS = ("0c836a097387",), ("674bb8c1ec8c",), ("3c954ab18b3c",), ()
+_FINE_V2 = [(*v2[:12], *fine) for v2, fine in zip(_V2, _FINE_CHECKSUMS, strict=True)]
+_RELEASES = {"twitter-gmner-v1": _V1, "twitter-gmner-v2": _V2, "twitter-fmnerg-v2": _FINE_V2}
+# the totals of v1 equal the task paper's table (16,778 / 6,716 / 8,090); the rest was counted in the release
+EXPECTED: dict[str, Columns] = {
+    name: {
+        split: dict(zip(_ROWS, column, strict=False))
+        for split, column in zip((*SPLITS, "all"), columns, strict=True)
     }
+    for name, columns in _RELEASES.items()
+}
 
 
 def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
@@ -111,29 +77,23 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Result of `check` for a source and version.
-
-    Args:
-        found: split or "all" -> statistic -> value.
-        expected: likewise, as far as values are expected.
-        n_types: type -> number of entities, over all splits.
-    """
+    """Result of `check` for a source and version."""
 
     source: str
-    found: dict[str, Statistics]
-    expected: dict[str, Statistics]
+    found: Columns
+    expected: Columns  # as far as values are expected
     images: ImageReport
     quirks: tuple[Quirk, ...]
-    n_types: dict[str, int]
+    n_types: dict[str, int]  # type -> number of entities, over all splits
 
     @property
     def differences(self) -> list[str]:
         """One sentence per statistic that differs from the expected one."""
         return [
-            f"{column}: {name} is {_shown(self.found.get(column, {}).get(name))}, expected {_shown(value)}"
+            f"{column}: {name} is {_shown(value)}, expected {_shown(expected)}"
             for column, statistics in self.expected.items()
-            for name, value in statistics.items()
-            if self.found.get(column, {}).get(name) != value
+            for name, expected in statistics.items()
+            if (value := self.found.get(column, {}).get(name)) != expected
         ]
 
     @property
@@ -158,22 +118,16 @@ class CheckReport:
             for kind, group in quirks_by_kind(self.quirks).items()
         ]
         return {
-            "format_version": FORMAT_VERSION,
-            "source": self.source,
-            "statistics": statistics,
-            "types": self.n_types,
-            "images": {**self.images.counts, "problems": list(self.images.problems)},
-            "quirks": quirks,
-            "differences": self.differences,
-        }
+            "format_version": FORMAT_VERSION, "source": self.source, "statistics": statistics,
+            "types": self.n_types, "images": {**self.images.counts, "problems": list(self.images.problems)},
+            "quirks": quirks, "differences": self.differences,
+        }  # fmt: skip
 
 
-def quirks_by_kind(quirks: Iterable[Quirk]) -> dict[str, list[Quirk]]:
+def quirks_by_kind(quirks: Sequence[Quirk]) -> dict[str, list[Quirk]]:
     """Group quirks by kind, the most frequent kind first."""
-    groups: dict[str, list[Quirk]] = defaultdict(list)
-    for quirk in quirks:
-        groups[quirk.kind].append(quirk)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    kinds = Counter(quirk.kind for quirk in quirks).most_common()
+    return {kind: [quirk for quirk in quirks if quirk.kind == kind] for kind, _ in kinds}
 
 
 def check(
@@ -186,9 +140,6 @@ def check(
         images_dir: searched for images at any depth; `None` = `root`.
         splits: which to read; `None` = train, dev and test where statistics are expected of the source, else
             every split in the folder.
-
-    Raises:
-        UserError: files are missing or broken.
     """
     known, version = find_source(source, version)
     name = f"{source}-{version}"
@@ -196,18 +147,14 @@ def check(
     xml_ids = xml_files(root, version)
     present = split_names(root, version, known.layout)
     splits = splits or (SPLITS if expected else present)
-    by_split: dict[str, list[Example]] = {}
-    quirks: list[Quirk] = []
+    by_split, quirks = {}, []
     for split in splits:
         by_split[split], split_quirks = read_split(source, root, split=split, version=version)
         quirks += split_quirks
     everyone = [example for examples in by_split.values() for example in examples]
-    statistics = {}
-    for column, examples in {**by_split, "all": everyone}.items():
-        n_xml = sum(example.id in xml_ids for example in examples)
-        statistics[column] = split_statistics(examples, coarse_of=known.coarse_of, n_xml=n_xml)
-        if column != "all":
-            statistics[column]["checksum"] = checksum(examples)
+    count = partial(_statistics, coarse_of=known.coarse_of, xml_ids=xml_ids)
+    found = {split: {**count(some), "checksum": checksum(some)} for split, some in by_split.items()}
+    found["all"] = count(everyone)
     is_complete = set(SPLITS) <= set(splits)  # else the totals cannot be compared
     expected = {column: value for column, value in expected.items() if column in splits or is_complete}
     orphans = sorted(xml_ids - {e.id for e in everyone}) if set(present) <= set(splits) else []
@@ -218,10 +165,26 @@ def check(
     images, _ = inspect_images(with_images)
     n_types = Counter(entity.type for example in everyone for entity in example.entities)
     types = {label: n_types[label] for label in known.layout.labels}
-    return CheckReport(name, statistics, expected, images, tuple(quirks), types)
+    return CheckReport(name, found, expected, images, tuple(quirks), types)
 
 
-def _expected(root: Path, name: str) -> dict[str, Statistics]:
+def _statistics(examples: Sequence[Example], coarse_of: dict[str, str], xml_ids: set[str]) -> dict[str, int]:
+    """Count one split, by the names of `EXPECTED`; boxes are counted once per mention."""
+    entities = [entity for example in examples for entity in example.entities]
+    n_boxes = [len(entity.boxes_xyxy_px or ()) for entity in entities]
+    types = Counter(coarse_of.get(entity.type, entity.type) for entity in entities)
+    labels = [coarse_of.get(label, label) for label in (examples[0].labels if examples else ())]
+    n_groundable = sum(map(bool, n_boxes))
+    return {
+        "tweets": len(examples), "entities": len(entities), **{label: types[label] for label in labels},
+        "groundable": n_groundable, "not groundable": len(entities) - n_groundable, "boxes": sum(n_boxes),
+        "entities with several boxes": sum(n > 1 for n in n_boxes),
+        "tweets with xml": sum(example.id in xml_ids for example in examples),
+        "tweets without entity": sum(not example.entities for example in examples),
+    }  # fmt: skip
+
+
+def _expected(root: Path, name: str) -> Columns:
     path = root / "expected.json"
     if not path.is_file():
         return EXPECTED.get(name, {})

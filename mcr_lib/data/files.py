@@ -5,58 +5,43 @@ one JSON object per line.
 """
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 
+Row = dict[str, Any]
 _SAFE_ID = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@+-]{0,127}")
 
 
 def is_safe_id(id: str) -> bool:
-    """Return whether an example id may become a file name.
-
-    Allowed are letters, digits and `_ . @ + -`, no leading dot, at most 128 characters.
-
-    Example:
-        >>> is_safe_id("16_05_01_7"), is_safe_id("../../etc/passwd"), is_safe_id("")
-        (True, False, False)
-    """
+    """Return whether an id may be a file name: letters, digits, `_ . @ + -`, no leading dot, at most 128."""
     return bool(_SAFE_ID.fullmatch(id))
 
 
 @contextmanager
 def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
-    """Open a temporary file beside `path` that replaces it when the block ends without an error.
-
-    Raises:
-        UserError: the folder cannot be made or written, or the disk is full; the old file stays.
-    """
+    """Open a temporary file beside `path` that replaces it when the block ends without an error."""
     path = Path(path)
-    temporary: Path | None = None
+    temporary = path.parent / f".{path.name}.{uuid4().hex}.part"
     # a lone surrogate (half a character, or a file name that is not UTF-8) becomes an escape JSON can read
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-    options = {"dir": path.parent, "prefix": f".{path.name}.", "suffix": ".part", "delete": False}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(mode, **options, **text) as file:
-            temporary = Path(file.name)
-            yield file
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        temporary = None
+        try:
+            with temporary.open(mode, **text) as file:
+                yield file
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         hint = "choose a folder with room that you may write to"
         raise UserError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -65,7 +50,7 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]], *, kind: str, **header: Any) -> None:
+def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, **header: Any) -> None:
     """Write a header line and one line per row; lone surrogates in model text become JSON escapes."""
     with written_whole(path) as file:
         file.write(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **header}) + "\n")
@@ -75,26 +60,23 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]], *, kind: str, 
 
 def read_jsonl(
     path: str | Path, *, kind: str, needs_header: bool = True
-) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
+) -> tuple[Row, list[tuple[int, Row]]]:
     """Read the header and the (line number, row) pairs of a JSONL file; empty lines are skipped.
 
-    Args:
-        kind: expected kind of rows; a header with another kind is refused.
-        needs_header: whether a file without header is refused; else its header is `{}`.
-
-    Raises:
-        UserError: the file is missing, unreadable, of another version or kind, or a line is not a JSON
-            object; the message gives file and line.
+    A header of another version or kind is refused. One that is missing is `{}` if it is not needed.
     """
-    header: dict[str, Any] = {}
-    rows: list[tuple[int, dict[str, Any]]] = []
+    header, rows = {}, []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         row = _object(line, f"{path}, line {number}")
         if "format_version" in row and not rows and not header:
-            _check_header(row, kind, path)
             header = row
+            if (version := row["format_version"]) != FORMAT_VERSION:
+                mismatch = f"format_version {version!r}, but this release reads {FORMAT_VERSION}"
+                raise UserError(f"{path}: {mismatch}; make the file anew")
+            if row.get("kind", kind) != kind:
+                raise UserError(f"{path}: this file holds {row['kind']!r}, expected {kind!r}")
             if "id" not in row:
                 continue
         rows.append((number, row))
@@ -103,12 +85,19 @@ def read_jsonl(
     return header, rows
 
 
-def read_text(path: str | Path) -> str:
-    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF.
+def _object(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise UserError(f"{where}: not JSON ({reason}); each line must be one JSON object") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
 
-    Raises:
-        UserError: the file is missing, a folder, unreadable or not UTF-8.
-    """
+
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF."""
     data = b""
     try:
         data = Path(path).read_bytes()
@@ -121,29 +110,3 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path}, line {line}: {problem}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).split("\n")[0][:120]
-        raise UserError(f"{where}: not JSON ({reason}); each line must be one JSON object") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    return row
-
-
-def _check_header(row: dict[str, Any], kind: str, path: str | Path) -> None:
-    version = row["format_version"]
-    if version != FORMAT_VERSION:
-        mismatch = f"format_version {version!r}, but this release reads {FORMAT_VERSION}"
-        raise UserError(f"{path}: {mismatch}; make the file anew")
-    if row.get("kind", kind) != kind:
-        raise UserError(f"{path}: this file holds {row['kind']!r}, expected {kind!r}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

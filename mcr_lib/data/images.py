@@ -21,14 +21,17 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
 MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
 OnBadImage = Literal["error", "skip"]
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
+_REFUSED = {
+    FileNotFoundError: "the image does not exist",
+    IsADirectoryError: "a folder, not an image",
+    Image.DecompressionBombError: f"refused: more than {MAX_PIXELS:,} pixels",
+    UnidentifiedImageError: "no image that can be recognised",
+}
 
 
 def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
-    """Map each id to its image file below `root`; of several files the first by suffix, then by path.
-
-    Raises:
-        UserError: `root` is no folder.
-    """
+    """Map each id to its image file below `root`; of several files the first by suffix, then by path."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"folder of images {root} does not exist")
@@ -60,9 +63,9 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
             image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
             image.load()
         return (width, height), None
-    except _Bad as error:
-        return None, str(error)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except UserError as error:
+        return None, str(error).removeprefix(f"{path}: ")
+    except _DAMAGE as error:
         return None, f"damaged ({_short(error)})"
 
 
@@ -71,9 +74,6 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
 
     Args:
         upright: rotate by EXIF; not for images with boxes, which are in pixels as stored.
-
-    Raises:
-        UserError: the file is missing, no image, truncated or has too many pixels.
     """
     try:
         with _opened(path) as opened:
@@ -84,37 +84,23 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
                 above = image.convert("RGBA")
                 return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
             return image.convert("RGB")
-    except _Bad as error:
-        raise UserError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path}: the image is damaged ({_short(error)}); get it again") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Return the (width, height) of an image without decoding it.
-
-    Raises:
-        UserError: the file is missing, no image, or has too many pixels.
-    """
-    try:
-        with _opened(path) as image:
-            return image.size
-    except _Bad as error:
-        raise UserError(f"{path}: {error}") from error
+    """Return the (width, height) of an image without decoding it."""
+    with _opened(path) as image:
+        return image.size
 
 
 @dataclass(frozen=True, slots=True)
 class ImageReport:
-    """State of the images of some examples.
-
-    Args:
-        counts: images "present", "missing", "unreadable", "of another size than annotated" (also present).
-        problems: one sentence per image that is unreadable or of another size, in order.
-    """
+    """State of the images of some examples."""
 
     n_examples: int
-    counts: dict[str, int]
-    problems: tuple[str, ...]
+    counts: dict[str, int]  # an image "of another size than annotated" is also "present"
+    problems: tuple[str, ...]  # a sentence per image that is unreadable or of another size, in order
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
@@ -125,18 +111,16 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
         if not example.images:
             counts["missing"] += 1
             continue
-        path = example.images[0]
+        path, annotated = example.images[0], example.image_size_px
         size, problem = image_problem(path)
-        if problem is not None:
-            counts["unreadable"] += 1
+        counts["unreadable" if size is None else "present"] += 1
+        if size is not None:
+            sizes[example.id] = size
+            if annotated not in (None, size):
+                counts["of another size than annotated"] += 1
+                problem = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
+        if problem:
             problems.append(f"{path}: {problem}")
-            continue
-        counts["present"] += 1
-        sizes[example.id] = size
-        if example.image_size_px is not None and size != example.image_size_px:
-            counts["of another size than annotated"] += 1
-            annotated = "{} x {}".format(*example.image_size_px)
-            problems.append(f"{path}: {size[0]} x {size[1]} pixels, annotated as {annotated}")
     return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
 
 
@@ -147,27 +131,16 @@ def usable_images(
 
     Args:
         on_bad_image: an image is missing, unreadable or of another size than annotated: stop, or skip it.
-
-    Raises:
-        UserError: some image cannot be used and `on_bad_image` is "error"; the message gives the first.
     """
     report, sizes = inspect_images(examples)
-    usable = [
-        e if e.image_size_px is not None else replace(e, image_size_px=sizes[e.id])
-        for e in examples
-        if e.id in sizes and e.image_size_px in (None, sizes[e.id])
-    ]
-    if on_bad_image == "error" and len(usable) < len(examples):
+    fitting = [e for e in examples if e.id in sizes and e.image_size_px in (None, sizes[e.id])]
+    if on_bad_image == "error" and len(fitting) < len(examples):
         counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
         without = [f"tweet {example.id} has none" for example in examples if not example.images]
         problem = [*report.problems, *without][0]
         hint = "mend them, or skip them with bad_images=skip"
         raise UserError(f"images of {len(examples)} tweets: {counts}; {problem}; {hint}")
-    return usable, report
-
-
-class _Bad(Exception):
-    """A reason why a file cannot be used as an image."""
+    return [replace(example, image_size_px=sizes[example.id]) for example in fitting], report
 
 
 def _opened(path: str | Path) -> Image.Image:
@@ -175,17 +148,12 @@ def _opened(path: str | Path) -> Image.Image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             image = Image.open(path, formats=FORMATS)
-        except FileNotFoundError as error:
-            raise _Bad("the image does not exist") from error
-        except IsADirectoryError as error:
-            raise _Bad("a folder, not an image") from error
-        except Image.DecompressionBombError as error:
-            raise _Bad(f"refused: more than {MAX_PIXELS:,} pixels") from error
-        except UnidentifiedImageError as error:
-            raise _Bad("no image that can be recognised") from error
-    if image.size[0] * image.size[1] > MAX_PIXELS:
+        except tuple(_REFUSED) as error:
+            raise UserError(f"{path}: {_REFUSED[type(error)]}") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
         image.close()
-        raise _Bad(f"refused: {image.size[0]} x {image.size[1]} pixels, more than {MAX_PIXELS:,}")
+        raise UserError(f"{path}: refused: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     return image
 
 

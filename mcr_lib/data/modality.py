@@ -25,11 +25,7 @@ GREY = (127, 127, 127)
 def masked(example: Example, modality: Modality, folder: str | Path) -> Example:
     """Return a tweet as the input of a model; not to be scored, since its gold may be removed with its text.
 
-    Args:
-        folder: of the grey images, one per size.
-
-    Raises:
-        UserError: the folder cannot be written.
+    Grey images, one per size, are written to the folder.
     """
     if modality == "image":
         return replace(example, tokens=(), entities=())

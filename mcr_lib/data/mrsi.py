@@ -29,24 +29,18 @@ from mcr_lib.styles import STYLES
 
 KIND = "chains"
 D1_SHARE = 0.5  # of training tweets (paper silent; ours)
-Ask = Callable[[Example, str], str | None]
-"""Sends a request about a tweet (and its image) to a language model and returns its text."""
+Rows = Iterator[dict[str, Any]]
+Ask = Callable[[Example, str], str | None]  # sends a request about a tweet and its image to a language model
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Verified chains per tweet and style, and how they were built.
-
-    Args:
-        n_asked: chains that a language model was asked to rewrite.
-        n_fallen_back: of these, chains that stay templates because no try passed.
-        rejects: flaw -> rejected tries.
-    """
+    """Verified chains per tweet and style, and how they were built."""
 
     chains: list[Chain]
-    n_asked: int
-    n_fallen_back: int
-    rejects: Counter[str]
+    n_asked: int  # chains that a language model was asked to rewrite
+    n_fallen_back: int  # of these, chains that stay templates because no try passed
+    rejects: Counter[str]  # flaw -> rejected tries
 
 
 def split_d1_d2(
@@ -68,14 +62,9 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
 
 
 def build_chains(
-    examples: Iterable[Example],
-    styles: Sequence[str] = (),
-    *,
-    seed: int,
-    n_wordings: int | None = None,
-    ask: Ask | None = None,
-    source: chains.Source = "llm",
-) -> Built:
+    examples: Iterable[Example], styles: Sequence[str] = (), *, seed: int, n_wordings: int | None = None,
+    ask: Ask | None = None, source: chains.Source = "llm",
+) -> Built:  # fmt: skip
     """Build and verify the chains of some tweets in some styles.
 
     Args:
@@ -83,14 +72,8 @@ def build_chains(
         n_wordings: how many wordings of each style are used; `None` = all.
         ask: rewrites every chain by a language model where the verifier accepts it; `None` = templates.
         source: mark of rewritten chains, "llm" or "mllm".
-
-    Raises:
-        UserError: an unknown style, or a gold box without an image size.
-        ValueError: a template does not pass the verifier, which is a bug of ours.
     """
-    styles = known_styles(styles)
-    built: list[Chain] = []
-    n_asked, n_fallen_back, rejects = 0, 0, Counter()
+    styles, built, rejects = known_styles(styles), [], Counter()
     for example in examples:
         if example.image_size_px is None and gold_boxes(example):
             problem = "has a gold box and no image size, so no model can be told where it is"
@@ -98,25 +81,19 @@ def build_chains(
         for style in styles:
             rng = np.random.default_rng(_number(seed, example.id, style))
             chain = chains.build(example, style, rng, n_wordings=n_wordings)
-            if (flaw := chains.check(chain, example)) is not None:
+            if (flaw := chains.check(chain, example)) is not None:  # a bug of ours
                 problem = f"does not pass the verifier: {flaw}\n{chain.text}"
                 raise ValueError(f"the {style} template of {example.id} {problem}")
-            if ask is not None:
-                n_asked += 1
-                rewriter = partial(ask, example)
-                chain, rejected = chains.rewrite(chain, example, rewriter, source=source)
+            if ask:
+                chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
                 rejects.update(rejected)
-                n_fallen_back += chain.source == "template"
             built.append(chain)
-    return Built(built, n_asked, n_fallen_back, rejects)
+    asked = built if ask else []
+    return Built(built, len(asked), sum(chain.source == "template" for chain in asked), rejects)
 
 
 def known_styles(styles: Sequence[str]) -> tuple[str, ...]:
-    """Return these styles without repeats; empty = all.
-
-    Raises:
-        UserError: an unknown style; the message lists the known ones.
-    """
+    """Return these styles without repeats; empty = all. A `UserError` names an unknown one."""
     for style in styles:
         if style not in STYLES:
             raise UserError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")
@@ -124,11 +101,7 @@ def known_styles(styles: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_chains(path: str | Path, built: Sequence[Chain], examples: Sequence[Example]) -> str:
-    """Write chains and return the SHA-256 of the file; the same chains give the same bytes.
-
-    Args:
-        examples: at least the tweets of the chains; the header holds a checksum of their gold.
-    """
+    """Write chains under a checksum of the gold of their tweets, and return the SHA-256 of the file."""
     ids = {chain.id for chain in built}
     gold = checksum(example for example in examples if example.id in ids)
     header = {"chains_version": CHAINS_VERSION, "n": len(built), "gold": gold}
@@ -137,15 +110,7 @@ def write_chains(path: str | Path, built: Sequence[Chain], examples: Sequence[Ex
 
 
 def read_chains(path: str | Path, examples: Iterable[Example]) -> list[Chain]:
-    """Read the chains of a file and verify each against its tweet.
-
-    Args:
-        examples: at least the tweets of the chains.
-
-    Raises:
-        UserError: the file is of another version or kind, cut, made from other gold, or has a row that does
-            not pass; the message gives the first such line, its flaw, and the number of others.
-    """
+    """Read the chains of a file and verify each against its tweet, which is one of the examples."""
     header, rows = read_jsonl(path, kind=KIND)
     version, n = header.get("chains_version"), header.get("n")
     if version != CHAINS_VERSION:
@@ -158,13 +123,13 @@ def read_chains(path: str | Path, examples: Iterable[Example]) -> list[Chain]:
     result, flawed = [], []
     for line, row in rows:
         try:
-            chain = Chain.from_row({key: value for key, value in row.items() if key != "format_version"})
+            chain = Chain.from_row(row)
             flaw = chains.check(chain, by_id[chain.id]) if chain.id in by_id else "unknown_tweet"
+            result.append(chain)
         except ValueError as error:
-            chain, flaw = None, str(error)
-        result.append(chain)
+            flaw = str(error)
         if flaw is not None:
-            flawed.append((line, chain.id if chain else row.get("id"), flaw))
+            flawed.append((line, row.get("id"), flaw))
     if flawed:
         line, id, flaw = flawed[0]
         others = f"so do {len(flawed) - 1} others. Build them anew"
@@ -174,15 +139,9 @@ def read_chains(path: str | Path, examples: Iterable[Example]) -> list[Chain]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What training rows must know of a backbone.
+    """What training rows must know of a backbone: family, pixels of a resized image, wording of prompts."""
 
-    Args:
-        family: a key of `boxes.BOX_FORMATS`.
-        min_pixels: of a resized image, as `max_pixels`.
-        wording: of prompts.
-    """
-
-    family: str
+    family: str  # a key of `boxes.BOX_FORMATS`
     min_pixels: int
     max_pixels: int
     wording: prompts.Wording = "full"
@@ -198,13 +157,10 @@ class Target:
 def sft_rows(
     built: Iterable[Chain], examples: Mapping[str, Example], target: Target, *, prompt: prompts.Kind,
     with_reasoning: bool = True,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Yield a row per chain for TRL's SFTTrainer: prompt, images (paths), completion, style, source, id.
+) -> Rows:  # fmt: skip
+    """Yield a row per verified chain for TRL's SFTTrainer; `examples` is id -> tweet.
 
-    Args:
-        built: verified chains; without reasoning, one style per tweet is enough.
-        examples: id -> tweet.
-        with_reasoning: `False` = the answer alone (plain SFT).
+    Without reasoning (plain SFT) the completion is the answer alone, so one style per tweet is enough.
     """
     for chain in built:
         example = examples[chain.id]
@@ -217,10 +173,8 @@ def sft_rows(
         }  # fmt: skip
 
 
-def grpo_rows(
-    examples: Iterable[Example], target: Target, *, prompt: prompts.Kind
-) -> Iterator[dict[str, Any]]:
-    """Yield a row per tweet for TRL's GRPOTrainer: prompt, images (paths), gold (JSON), sizes, family, id."""
+def grpo_rows(examples: Iterable[Example], target: Target, *, prompt: prompts.Kind) -> Rows:
+    """Yield a row per tweet for TRL's GRPOTrainer."""
     for example in examples:
         size = target.size(example)
         yield {
@@ -232,26 +186,22 @@ def grpo_rows(
 
 
 def worked_examples(
-    examples: Sequence[Example], target: Target, *, n: int = 3, style: str = "text-first", seed: int = 0
+    examples: Sequence[Example], target: Target, *, n: int = 3, seed: int = 0
 ) -> list[tuple[Example, str]]:
     """Return n tweets with perfect answers, the shots of the prompt "cot-3shot".
 
     They are the first by a hash of (seed, id) of those with both a groundable entity and one that is not; of
     all with an entity, if fewer than n are mixed (or the source has no boxes).
-
-    Raises:
-        UserError: fewer than n tweets have an entity.
     """
     mixed = [e for e in examples if {entity.is_groundable for entity in e.entities} >= {True, False}]
     usable = mixed if len(mixed) >= n else [e for e in examples if e.entities]
     if len(usable) < n:
-        available = f"only {len(usable)} of {len(examples)} tweets have an entity"
-        raise UserError(f"{n} worked examples wanted, but {available}")
+        n_usable = f"only {len(usable)} of {len(examples)} tweets have an entity"
+        raise UserError(f"{n} worked examples wanted, but {n_usable}")
     chosen = sorted(usable, key=lambda e: _number(seed, e.id, "shot"))[:n]
-    built = build_chains(chosen, [style], seed=seed).chains
+    built = build_chains(chosen, ["text-first"], seed=seed).chains
     return [(e, chains.render(c, target.family, target.size(e))) for e, c in zip(chosen, built, strict=True)]
 
 
 def _number(*parts: Any) -> int:
-    """Hash the parts to a number in [0, 2^64)."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8])

@@ -13,8 +13,9 @@ and `model_size` are the defaults of the rows.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +31,18 @@ KIND = "predictions"
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One row of a predictions file.
-
-    Args:
-        answer: raw text of the model, or the list of entities as text.
-        is_finished: whether the row has `entities`: boxes in original pixels, text not from a model.
-        model_size: (width, height) of the image after the processor resized it; for `model_px`.
-        image_size_px: (width, height) of the image before resizing; `None` = not given.
-    """
+    """One row of a predictions file; sizes are (width, height)."""
 
     id: str
-    answer: str
-    is_finished: bool = False
+    answer: str  # raw text of the model, or the list of entities as text
+    is_finished: bool = False  # the row has `entities`: boxes in original pixels, text not from a model
     coordinate_space: boxes.Space = "original_px"
-    model_size: boxes.Size | None = None
-    image_size_px: boxes.Size | None = None
+    model_size: boxes.Size | None = None  # of the image after the processor resized it; for `model_px`
+    image_size_px: boxes.Size | None = None  # before resizing; `None` = not given
 
 
 def read_predictions(path: str | Path) -> tuple[dict[str, Any], list[Prediction]]:
-    """Read the header (`{}` if absent) and every row of a predictions file.
-
-    Raises:
-        UserError: the file is missing or empty, or a row lacks an id, an answer or a coordinate space; the
-            message gives file and line.
-    """
+    """Read the header (`{}` if absent) and every row of a predictions file."""
     header, rows = read_jsonl(path, kind=KIND, needs_header=False)
     if not rows:
         expected = "one JSON object per line with id and answer, or id and entities"
@@ -68,13 +57,7 @@ def write_predictions(path: str | Path, rows: Iterable[Mapping[str, Any]], **hea
 
 
 def finished_row(example: Example, entities: Iterable[PredictedEntity]) -> dict[str, Any]:
-    """Return the row of predicted entities whose boxes are pixels of the original image.
-
-    Example:
-        >>> rome = PredictedEntity("Rome", "LOC", ((1, 2, 30, 40),))
-        >>> finished_row(Example("7", "demo", "test", ("Rome",), (), ("LOC",)), [rome])["entities"]
-        [{'entity': 'Rome', 'type': 'LOC', 'bbox_2d': (1, 2, 30, 40)}]
-    """
+    """Return the row of predicted entities whose boxes are pixels of the original image."""
     listed = [{"entity": entity.text, "type": entity.type, "bbox_2d": entity.box_xyxy} for entity in entities]
     return {"id": example.id, "entities": listed, "image_size_px": example.image_size_px}
 
@@ -88,25 +71,21 @@ def parse_prediction(
     shares of the image, so a model that got a copy of another size is scored correctly. If no size is known,
     there is no gold box to hit and the image is taken as 1000 x 1000.
     """
-    mode = "lenient" if prediction.is_finished else mode
-    labels, constraints = example.labels, example.constraints
+    is_finished, labels, constraints = prediction.is_finished, example.labels, example.constraints
+    mode = "lenient" if is_finished else mode
     parsed = parse_answer(prediction.answer, labels=labels, constraints=constraints, mode=mode)
-    if prediction.is_finished:  # only a model's text must have whole numbers
+    if is_finished:  # only a model's text must have whole numbers
         parsed = replace(parsed, repairs=tuple(name for name in parsed.repairs if name != "float_coordinate"))
     input_size = prediction.image_size_px or example.image_size_px or (1000, 1000)
     gold_size = example.image_size_px or input_size
     model_size = boxes.space_size(prediction.coordinate_space, input_size, prediction.model_size)
-
-    def in_px(box: boxes.Box) -> boxes.Box:
-        return boxes.from_space(box, "model_px", image_size=gold_size, model_size=model_size)
-
+    in_px = partial(boxes.from_space, space="model_px", image_size=gold_size, model_size=model_size)
     return parsed, tuple(replace(e, boxes_xyxy=tuple(map(in_px, e.boxes_xyxy))) for e in parsed.entities)
 
 
 def _prediction(row: Mapping[str, Any], where: str) -> Prediction:
     id = row.get("id")
-    if isinstance(id, int) and not isinstance(id, bool):
-        id = str(id)
+    id = str(id) if type(id) is int else id
     if not isinstance(id, str) or not id:
         raise UserError(f'{where}: a prediction needs an "id" as text')
     id = whole_characters(id, lambda _: None)
@@ -133,7 +112,7 @@ def _size(row: Mapping[str, Any], key: str, where: str) -> boxes.Size | None:
     value = row.get(key)
     if value is None:
         return None
-    is_pair = isinstance(value, Sequence) and len(value) == 2
+    is_pair = isinstance(value, list) and len(value) == 2
     if not is_pair or not all(type(side) is int and 0 < side < 10**6 for side in value):
         raise UserError(f'{where}: "{key}" must be [width, height] in whole pixels, found {str(value)[:60]}')
-    return (value[0], value[1])
+    return tuple(value)

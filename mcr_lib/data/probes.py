@@ -9,13 +9,13 @@ follow (design ours; paper silent).
     rename        one entity gets another name of its type: the old box is textual bias, the old name visual
     add_bait      an emblem that the text does not name is pasted into a free place (testbed only)
 
-Probes apply to tweets whose image shows something they name; `None` where an edit would leave a trace that
-hides its effect. An answer is clean if it is right by the new gold (`bias.fault`). Probes are functions of
-(seed, id), not of the order of the tweets; boxes are in pixels of the original image. On Twitter-GMNER
-"shows" means "is annotated to show".
+Probes apply to tweets whose image shows ("is annotated to show", on Twitter-GMNER) something they name; an
+edit is `None` where it would leave a trace that hides its effect. An answer is clean if it is right by the
+new gold (`bias.fault`). Probes are functions of (seed, id); boxes are in pixels of the original image.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,17 +33,12 @@ from mcr_lib.data.twitter_gmner import COARSE_OF
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, ImageOnly
 
-PROBES = {
+PROBES = {  # probe -> its variants, each answered on its own
     "blank": ("blank_mean", "blank_noise", "blank_blur"), "swap": ("swap_hard", "swap_easy"),
     "mute": ("mute", "mute_blank"), "erase": ("erase",), "rename": ("rename",), "add_bait": ("add_bait",),
 }  # fmt: skip
-"""Probe -> its variants, each answered on its own."""
-
 VARIANTS = tuple(variant for variants in PROBES.values() for variant in variants)
-
 MUTED = {"PER": ("someone",), "LOC": ("this", "place"), "ORG": ("the", "team"), "OTHER": ("the", "thing")}
-"""Coarse type -> replacement of a muted mention; other types are muted as OTHER."""
-
 COVERED = 0.1  # largest share of another entity's box that erasing may cover
 SIGILS = ("@", "#")  # tokens before a handle or hashtag
 TRIES = 200  # draws of a name or a place before an edit is given up
@@ -52,35 +47,15 @@ Names = Mapping[str | None, Sequence[str]]  # type -> names of that type
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """Result of an edit.
-
-    Args:
-        example: with the new gold.
-        changed: entities of the original that are muted, erased or renamed; empty for a new image.
-        image: the new image; `None` = that of the example.
-    """
-
-    example: Example
-    changed: tuple[Entity, ...] = ()
-    image: Image.Image | None = None
-
-
-Bait = Callable[[Example, Image.Image, Random], Edit | None]
-
-
-@dataclass(frozen=True, slots=True)
 class Probe:
-    """An example after a variant of a probe.
+    """A tweet after an edit, with its new gold, under its original id."""
 
-    Args:
-        example: input and gold after the probe, under the original id; boxes in pixels of its own image.
-        changed: as in `Edit`.
-    """
-
-    variant: str
     example: Example
-    changed: tuple[Entity, ...] = ()
+    changed: tuple[Entity, ...] = ()  # entities of the original that are muted, erased or renamed
+    image: Image.Image | None = None  # the new image, until it is written
+
+
+Bait = Callable[[Example, Image.Image, Random], Probe | None]
 
 
 def variants(names: Iterable[str]) -> tuple[str, ...]:
@@ -106,11 +81,11 @@ def choose(examples: Iterable[Example], n: int, *, seed: int) -> list[Example]:
 
 def training_names(examples: Iterable[Example]) -> dict[str | None, tuple[str, ...]]:
     """Return type -> sorted names for `rename`, without handles and hashtags, which need their sign."""
-    names: dict[str | None, set[str]] = {}
+    names = defaultdict(set)
     for example in examples:
-        for entity in example.entities:
-            if not (entity.text[0] in "@#" or (entity.start and example.tokens[entity.start - 1] in SIGILS)):
-                names.setdefault(entity.type, set()).add(entity.text)
+        for e in example.entities:
+            if e.text[0] not in "@#" and not (e.start and example.tokens[e.start - 1] in SIGILS):
+                names[e.type].add(e.text)
     return {type_: tuple(sorted(known)) for type_, known in names.items()}
 
 
@@ -118,35 +93,54 @@ def make(
     variant: str, examples: Iterable[Example], folder: str | Path, *, pool: Sequence[Example] = (),
     names: Names | None = None, bait: Bait | None = None, seed: int = 0,
 ) -> list[Probe]:  # fmt: skip
-    """Apply one variant to some tweets, without those it does not apply to.
-
-    New images are written to `<folder>/<variant>/<id>.png`.
+    """Apply one variant to some tweets; those it does not apply to are left out.
 
     Args:
+        folder: new images are written to `<folder>/<variant>/<id>.png`.
         pool: tweets whose images `swap` may take.
         names: for `rename` (`training_names`).
         bait: edit of `add_bait` (`testbed.bait.baited`); `None` = it applies to no tweet.
-
-    Raises:
-        UserError: an image cannot be read, an id cannot be a file name, or the folder cannot be written.
-        ValueError: an unknown variant.
     """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown probe {variant!r}; known: {', '.join(VARIANTS)}")
     probes = []
     for example in filter(applies, examples):
         rng = Random(f"{seed}|{variant}|{example.id}")
         if variant in PROBES["swap"]:
-            donor = _donor(example, pool, is_hard=variant == "swap_hard", seed=seed)
-            edit = donor and Edit(swapped(example, donor))
+            order = sorted(pool, key=lambda donor: (_hash(seed, f"{example.id}|{donor.id}"), donor.id))
+            is_hard = variant == "swap_hard"
+            donor = next((donor for donor in order if may_swap(example, donor, is_hard=is_hard)), None)
+            probe = donor and Probe(swapped(example, donor))
         else:
-            edit = _edited(variant, example, rng, names or {}, bait)
-        if edit is None:
+            probe = _edited(variant, example, rng, names or {}, bait)
+        if probe is None:
             continue
-        changed, image = edit.example, edit.image
-        if image is not None:
-            path = _write(image, folder, variant, example.id)
-            changed = replace(changed, images=(path,), image_size_px=image.size)
-        probes.append(Probe(variant, changed, edit.changed))
+        if (image := probe.image) is not None:
+            if not is_safe_id(example.id):
+                needs = "probes need ids of letters, digits and _ . @ + -"
+                raise UserError(f"tweet id {example.id!r:.60} cannot be the name of an image; {needs}")
+            path = Path(folder) / variant / f"{example.id}.png"
+            with written_whole(path, "wb") as file:
+                image.save(file, format="png", compress_level=1)
+            pictured = replace(probe.example, images=(str(path),), image_size_px=image.size)
+            probe = Probe(pictured, probe.changed)
+        probes.append(probe)
     return probes
+
+
+def _edited(variant: str, example: Example, rng: Random, names: Names, bait: Bait | None) -> Probe | None:
+    if variant == "rename":
+        return renamed(example, names, rng)
+    probe = muted(example) if variant in PROBES["mute"] else Probe(example)
+    if probe is None or variant == "mute":
+        return probe
+    image = open_image(example.images[0])
+    if variant == "erase":
+        return erased(example, image, rng)
+    if variant == "add_bait":
+        return bait and bait(example, image, rng)
+    kind = "mean" if variant == "mute_blank" else variant.removeprefix("blank_")
+    return replace(probe, example=blanked(probe.example), image=blank_image(image, kind, rng))
 
 
 def blanked(example: Example) -> Example:
@@ -187,33 +181,30 @@ def may_swap(example: Example, donor: Example, *, is_hard: bool) -> bool:
     Hard = it shows something of the type of a groundable entity; easy = nothing of these types.
     """
     things = shown(donor)
-    types = {entity.type for entity in example.entities if entity.is_groundable}
     if not donor.images or not things or donor.id == example.id:
         return False
+    types = {entity.type for entity in example.entities if entity.is_groundable}
     is_same_type = any(thing.type in types for thing in things)
-    return is_same_type == is_hard and all(not _has_word_of(thing.text, example.tokens) for thing in things)
+    return is_same_type == is_hard and not any(_has_word_of(thing.text, example.tokens) for thing in things)
 
 
-def muted(example: Example) -> Edit | None:
+def muted(example: Example) -> Probe | None:
     """Return a tweet that no longer names what its image shows; the other entities keep their names.
 
     `None` if a word of a muted name is left in the text, since then the model might read it there.
 
     Example:
         >>> ada, rome = Entity("Ada", 0, 1, "PER", ((1, 1, 9, 9),)), Entity("Rome", 2, 3, "LOC", ())
-        >>> edit = muted(Example("1", "demo", "test", ("Ada", "in", "Rome"), (ada, rome), ("PER", "LOC")))
-        >>> edit.example.text, edit.example.entities == (rome,)
-        ('someone in Rome', True)
+        >>> tweet = Example("1", "demo", "test", ("Ada", "in", "Rome"), (ada, rome), ("PER", "LOC"))
+        >>> muted(tweet).example.text
+        'someone in Rome'
     """
-    gone = {k: e for k, e in enumerate(example.entities) if e.is_groundable}
-    words = {k: MUTED.get(COARSE_OF.get(e.type, e.type), MUTED["OTHER"]) for k, e in gone.items()}
-    changed = _reworded(example, words, is_named=False)
-    if any(_has_word_of(e.text, changed.tokens) for e in gone.values()):
-        return None
-    return Edit(_now_image_only(changed, gone.values()), tuple(gone.values()))
+    types = {k: COARSE_OF.get(e.type, e.type) for k, e in enumerate(example.entities) if e.is_groundable}
+    words = {k: MUTED.get(type_, MUTED["OTHER"]) for k, type_ in types.items()}
+    return _reworded(example, words, is_named=False)
 
 
-def renamed(example: Example, names: Names, rng: Random) -> Edit | None:
+def renamed(example: Example, names: Names, rng: Random) -> Probe | None:
     """Return a tweet in which one groundable entity has another name of its type, which the image lacks.
 
     `None` if a word of the old name is left in the new text, or each of 200 draws has a word in the old text
@@ -221,18 +212,16 @@ def renamed(example: Example, names: Names, rng: Random) -> Edit | None:
     """
     used = [*example.tokens, *(word for thing in shown(example) for word in thing.text.split())]
     for old in _groundable_names(example, rng):
-        mentions = {k: e for k, e in enumerate(example.entities) if e.text == old}
-        known = names.get(next(iter(mentions.values())).type, ())
+        mentions = [k for k, e in enumerate(example.entities) if e.text == old]
+        known = names.get(example.entities[mentions[0]].type, ())
         drawn = (pick(rng, known) for _ in range(TRIES if known else 0))
         new = next((name for name in drawn if not _has_word_of(name, used)), None)
-        if new is not None:
-            changed = _reworded(example, dict.fromkeys(mentions, tuple(new.split(" "))), is_named=True)
-            if not _has_word_of(old, changed.tokens):
-                return Edit(_now_image_only(changed, mentions.values()), tuple(mentions.values()))
+        if new and (probe := _reworded(example, dict.fromkeys(mentions, new.split(" ")), is_named=True)):
+            return probe
     return None
 
 
-def erased(example: Example, image: Image.Image, rng: Random) -> Edit | None:
+def erased(example: Example, image: Image.Image, rng: Random) -> Probe | None:
     """Return a tweet with the boxes of one name painted over in the mean colour of the rest of the image.
 
     `None` if every choice would cover more than a tenth of another entity's box.
@@ -242,8 +231,8 @@ def erased(example: Example, image: Image.Image, rng: Random) -> Edit | None:
         painted = [box for e in gone for box in e.boxes_xyxy_px or ()]
         others = [box for e in example.entities if e.text != name for box in e.boxes_xyxy_px or ()]
         if not any(share_covered(other, box) > COVERED for other in others for box in painted):
-            entities = tuple(replace(e, boxes_xyxy_px=()) if e.text == name else e for e in example.entities)
-            return Edit(replace(example, entities=entities), gone, _painted_over(image, painted))
+            entities = tuple(replace(e, boxes_xyxy_px=()) if e in gone else e for e in example.entities)
+            return Probe(replace(example, entities=entities), gone, _painted_over(image, painted))
     return None
 
 
@@ -259,45 +248,6 @@ def share_covered(box: Box, by: Box) -> float:
     return boxes.area_px2(both) / max(boxes.area_px2(box), 1)
 
 
-def _edited(variant: str, example: Example, rng: Random, names: Names, bait: Bait | None) -> Edit | None:
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown probe {variant!r}; known: {', '.join(VARIANTS)}")
-    if variant == "mute":
-        return muted(example)
-    if variant == "rename":
-        return renamed(example, names, rng)
-    if variant == "mute_blank":
-        edit = muted(example)
-        if edit is None:
-            return None
-        image = blank_image(open_image(example.images[0]), "mean", rng)
-        return replace(edit, example=blanked(edit.example), image=image)
-    if variant == "add_bait" and bait is None:
-        return None
-    image = open_image(example.images[0])
-    if variant == "add_bait":
-        return bait(example, image, rng)
-    if variant == "erase":
-        return erased(example, image, rng)
-    return Edit(blanked(example), image=blank_image(image, variant.removeprefix("blank_"), rng))
-
-
-def _donor(example: Example, pool: Sequence[Example], *, is_hard: bool, seed: int) -> Example | None:
-    """Return the first tweet whose image may be taken, in an order that differs by example."""
-    ordered = sorted(pool, key=lambda donor: (_hash(seed, f"{example.id}|{donor.id}"), donor.id))
-    return next((donor for donor in ordered if may_swap(example, donor, is_hard=is_hard)), None)
-
-
-def _write(image: Image.Image, folder: str | Path, variant: str, id: str) -> str:
-    if not is_safe_id(id):
-        needs = "probes need ids of letters, digits and _ . @ + -"
-        raise UserError(f"tweet id {id!r:.60} cannot be the name of an image; {needs}")
-    path = Path(folder) / variant / f"{id}.png"
-    with written_whole(path, "wb") as file:
-        image.save(file, format="png", compress_level=1)
-    return str(path)
-
-
 def _hash(seed: int, key: str) -> bytes:
     return hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=8).digest()
 
@@ -311,26 +261,15 @@ def _as_image_only(entities: Iterable[Entity]) -> Iterable[ImageOnly]:
     return {e.text: ImageOnly(e.text, e.type, e.boxes_xyxy_px) for e in entities}.values()
 
 
-def _now_image_only(changed: Example, gone: Iterable[Entity]) -> Example:
-    """Return the example with the unnamed entities in `image_only`, if that is known."""
-    if changed.image_only is None:
-        return changed
-    return replace(changed, image_only=(*changed.image_only, *_as_image_only(gone)))
+def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named: bool) -> Probe | None:
+    """Replace entities (index -> words) with their signs of handles and hashtags; they become image only.
 
-
-def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named: bool) -> Example:
-    """Return the example with other words for some of its entities, without the sign of handles and hashtags.
-
-    Args:
-        words: index of the entity -> new words.
-        is_named: whether the new words are an entity (which the image does not show).
+    `is_named`: the new words are an entity, which the image does not show.
     """
-    tokens: list[str] = []
-    entities: list[Entity] = []
-    at = 0
+    tokens, entities, at = [], [], 0
     for k, entity in enumerate(example.entities):
         before = example.tokens[at : entity.start]
-        tokens += before[:-1] if k in words and before[-1:] and before[-1] in SIGILS else before
+        tokens += before[:-1] if k in words and before and before[-1] in SIGILS else before
         start = len(tokens)
         tokens += words.get(k, example.tokens[entity.start : entity.end])
         if k not in words:
@@ -338,7 +277,15 @@ def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named:
         elif is_named:
             entities.append(Entity(" ".join(words[k]), start, len(tokens), entity.type, ()))
         at = entity.end
-    return replace(example, tokens=(*tokens, *example.tokens[at:]), entities=tuple(entities))
+    tokens += example.tokens[at:]
+    gone, image_only = tuple(example.entities[k] for k in words), example.image_only
+    if any(_has_word_of(entity.text, tokens) for entity in gone):
+        return None
+    if image_only is not None:
+        image_only = (*image_only, *_as_image_only(gone))
+    return Probe(
+        replace(example, tokens=tuple(tokens), entities=tuple(entities), image_only=image_only), gone
+    )
 
 
 def _painted_over(image: Image.Image, painted: Sequence[Box]) -> Image.Image:

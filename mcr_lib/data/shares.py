@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from mcr_lib.schema import Example
 
 MOST = 5  # tweets with this many entities or more are counted together
-V2_SHARES = {
+V2_SHARES = {  # `shares` of the 10,000 tweets of Twitter-GMNER v2, counted in the public release
     "entities: PER": 0.4290, "entities: LOC": 0.1627, "entities: ORG": 0.2545, "entities: OTHER": 0.1538,
     "groundable: PER": 0.6498, "groundable: LOC": 0.0916, "groundable: ORG": 0.2704,
     "groundable: OTHER": 0.2678, "groundable": 0.4036, "groundable with several boxes": 0.0900,
@@ -16,19 +16,12 @@ V2_SHARES = {
     "tweets that show nothing they name": 0.4388, "tweets that show some and lack some": 0.2937,
     "tweets that do so within one type": 0.1008, "tweets that name something twice": 0.0096,
 }  # fmt: skip
-"""`shares` of the 10,000 tweets of Twitter-GMNER v2, counted in the public release."""
 
 
 def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None) -> dict[str, float]:
     """Return shares in [0, 1] by the names of `V2_SHARES`, plus that of pictures with bait where it is known.
 
-    Args:
-        coarse_of: type -> the type it is counted as; other types count as themselves.
-
-    Example:
-        >>> tweet = Example("1", "demo", "dev", ("hi",), (), ("PER",))
-        >>> {name: share for name, share in shares([tweet]).items() if share}
-        {'tweets with 0 entities': 1.0, 'tweets that show nothing they name': 1.0}
+    `coarse_of` is type -> the type it is counted as; other types count as themselves.
     """
     coarse = {label: (coarse_of or {}).get(label, label) for e in examples[:1] for label in e.labels}
     entities = [entity for example in examples for entity in example.entities]
@@ -37,28 +30,25 @@ def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None =
     labels = dict.fromkeys(coarse.values())
     result = {f"entities: {label}": _share(n_of[label], len(entities)) for label in labels}
     result |= {f"groundable: {label}": _share(n_shown_of[label], n_of[label]) for label in labels}
-    result["groundable"] = _share(len(shown), len(entities))
     n_several = sum(len(entity.boxes_xyxy_px) > 1 for entity in shown)
+    result["groundable"] = _share(len(shown), len(entities))
     result["groundable with several boxes"] = _share(n_several, len(shown))
     sizes = Counter(min(MOST, len(example.entities)) for example in examples)
     for k in range(MOST + 1):
         name = f"{k}{' or more' * (k == MOST)} {'entity' if k == 1 else 'entities'}"
         result[f"tweets with {name}"] = _share(sizes[k], len(examples))
-    n: Counter[str] = Counter()
+    kinds = []  # of each tweet: types with a box, types without one, whether something is named twice
     for example in examples:
         present = {coarse[e.type] for e in example.entities if e.is_groundable}
         absent = {coarse[e.type] for e in example.entities if not e.is_groundable}
-        n["show nothing they name"] += not present
-        n["show some and lack some"] += bool(present and absent)
-        n["do so within one type"] += bool(present & absent)
-        n["name something twice"] += len({e.text for e in example.entities}) < len(example.entities)
-    names = (
-        "show nothing they name",
-        "show some and lack some",
-        "do so within one type",
-        "name something twice",
-    )
-    result |= {f"tweets that {name}": _share(n[name], len(examples)) for name in names}
+        kinds.append((present, absent, len({e.text for e in example.entities}) < len(example.entities)))
+    counts = {
+        "show nothing they name": sum(not present for present, _, _ in kinds),
+        "show some and lack some": sum(bool(present and absent) for present, absent, _ in kinds),
+        "do so within one type": sum(bool(present & absent) for present, absent, _ in kinds),
+        "name something twice": sum(is_repeated for _, _, is_repeated in kinds),
+    }
+    result |= {f"tweets that {name}": _share(n, len(examples)) for name, n in counts.items()}
     if examples and all(example.image_only is not None for example in examples):
         result["pictures with bait"] = _share(sum(bool(e.image_only) for e in examples), len(examples))
     return result

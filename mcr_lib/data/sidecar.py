@@ -5,7 +5,6 @@ tweet without boxes. The testbed writes sidecars; other data sets need none (for
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
 KIND = "sidecar"
+KEYS = ("image_size_px", "image_only")
 
 
 def sidecar_path(root: str | Path, split: str, version: str) -> Path:
@@ -25,49 +25,38 @@ def sidecar_path(root: str | Path, split: str, version: str) -> Path:
 def write_sidecar(
     root: str | Path, split: str, examples: Sequence[Example], *, version: str, **header: Any
 ) -> None:
-    """Write the sidecar of a split with JSON-ready values in its header.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    keys = ("id", "image_size_px", "image_only")
-    rows = [{key: row[key] for key in keys} for row in (example.to_row() for example in examples)]
+    """Write the sidecar of a split with JSON-ready values in its header."""
+    rows = ({key: row[key] for key in ("id", *KEYS)} for row in map(Example.to_row, examples))
     write_jsonl(sidecar_path(root, split, version), rows, kind=KIND, **header)
 
 
-def read_header(root: str | Path, split: str, *, version: str) -> dict[str, Any] | None:
-    """Return the header of a sidecar; `None` if there is no readable one."""
+def read_header(root: str | Path, split: str, *, version: str) -> dict[str, Any]:
+    """Return the header of a sidecar; empty if there is no readable one."""
     try:
         return read_jsonl(sidecar_path(root, split, version), kind=KIND)[0]
     except UserError:
-        return None
+        return {}
 
 
 def completed(root: str | Path, split: str, examples: Sequence[Example], *, version: str) -> list[Example]:
-    """Return the examples with the values of their sidecar; unchanged if there is none.
-
-    Raises:
-        UserError: the sidecar is broken or of other tweets.
-    """
+    """Return the examples with the values of their sidecar; unchanged if there is none."""
     path = version_folder(root, version) / KIND / f"{split}.jsonl"
     if not path.is_file():
         return list(examples)
-    _, rows = read_jsonl(path, kind=KIND)
-    row_of = {row.get("id"): (line, row) for line, row in rows}
+    row_of = {row.get("id"): (line, row) for line, row in read_jsonl(path, kind=KIND)[1]}
     if set(row_of) != {example.id for example in examples}:
         mismatch = f"its {len(row_of):,} tweets are not the {len(examples):,} of the split {split}"
         raise UserError(f"{path}: {mismatch}; make both files anew")
-    return [_completed(example, *row_of[example.id], path) for example in examples]
-
-
-def _completed(example: Example, line: int, row: dict[str, Any], path: Path) -> Example:
-    where = f"{path}, line {line}"
-    try:
-        values = {name: row[name] for name in ("image_size_px", "image_only")}
-        read = Example.from_row({**asdict(example), **values})
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{where}: expected image_size_px and image_only ({error})") from error
-    size = example.image_size_px
-    if size not in (None, read.image_size_px):
-        raise UserError(f"{where}: image_size_px is {read.image_size_px}, the xml says {size}")
-    return replace(example, image_size_px=read.image_size_px, image_only=read.image_only)
+    result = []
+    for example in examples:
+        line, row = row_of[example.id]
+        try:
+            read = Example.from_row({**example.to_row(), **{key: row[key] for key in KEYS}})
+        except (ValueError, KeyError) as error:
+            expected = f"expected image_size_px and image_only ({error})"
+            raise UserError(f"{path}, line {line}: {expected}") from error
+        size, written = example.image_size_px, read.image_size_px
+        if size not in (None, written):
+            raise UserError(f"{path}, line {line}: image_size_px is {written}, the xml says {size}")
+        result.append(read)
+    return result

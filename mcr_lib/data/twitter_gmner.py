@@ -12,7 +12,7 @@ name another image). Boxes stay as written: pixels of the stored image, counted 
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ _FINE = {
     " sports_event animal award medical_thing ordinance website brand_name_products game product_other"
     " software",
 }
+# fine type of FMNERG -> type of Twitter-GMNER; holds for every entity of the release
 COARSE_OF = {fine: coarse for coarse, names in _FINE.items() for fine in names.split()}
-"""Fine type of FMNERG -> type of Twitter-GMNER; holds for every entity of the release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,9 @@ class Quirk:
     kind: str
     where: str
     what: str
+
+
+ReadSplit = tuple[list[Example], list[Quirk]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,10 @@ FMNERG = TxtLayout("twitter-fmnerg", "txt_fine", 3, tuple(COARSE_OF))
 TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
-def read_split(
-    root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER
-) -> tuple[list[Example], list[Quirk]]:
+def read_split(root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER) -> ReadSplit:
     """Read the tweets of one split in file order, without images, and the quirks of its files.
 
-    Args:
-        root: the version's folder (`Twitter10000_v2.0`) or its parent.
-
-    Raises:
-        UserError: a folder or file is missing, broken or contradicts itself; the message gives file and line.
+    `root` is the version's folder (`Twitter10000_v2.0`) or its parent.
     """
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
@@ -83,27 +80,23 @@ def read_split(
         names = ", ".join(split_names(root, version, layout)) or "no .txt there"
         where = f"split {split!r} of {layout.source} {version}"
         raise UserError(f"{where}: {path} does not exist; found {names}")
-    xml_ids = xml_files(root, version)
-    source = f"{layout.source}-{version}"
-    quirks: list[Quirk] = []
-    examples = []
+    xml_ids, labels, source = xml_files(root, version), layout.labels, f"{layout.source}-{version}"
+    examples, quirks = [], []
     for sample in read_samples(path, n_columns=layout.n_columns):
-        has_xml = sample.id in xml_ids
-        annotation = voc_xml.read_annotation(folder / "xml" / f"{sample.id}.xml") if has_xml else None
+        xml = folder / "xml" / f"{sample.id}.xml"
+        annotation = voc_xml.read_annotation(xml) if sample.id in xml_ids else None
         boxes_of = defaultdict(list)
         for name, box in annotation.objects if annotation else ():
             boxes_of[name].append(box)
-        spans = _chunks(sample, path, layout.labels)
+        spans = chunks(sample.tags, labels, path, sample.line + 1)
         texts = [" ".join(sample.tokens[span.start : span.end]) for span in spans]
         entities = tuple(
             Entity(text, span.start, span.end, span.label, tuple(boxes_of.get(text, ())))
             for text, span in zip(texts, spans, strict=True)
         )
         quirks += _quirks(sample, spans, texts, annotation, f"{path.parent.name}/{path.name}")
-        size = annotation.size_px if annotation else None
-        examples.append(
-            Example(sample.id, source, split, sample.tokens, entities, layout.labels, image_size_px=size)
-        )
+        size, tokens = annotation and annotation.size_px, tuple(sample.tokens)
+        examples.append(Example(sample.id, source, split, tokens, entities, labels, image_size_px=size))
     return examples, quirks
 
 
@@ -114,27 +107,19 @@ def write_split(root: str | Path, split: str, examples: Sequence[Example], *, ve
         ValueError: the format cannot express it: an id unsafe as a file name, a token with white space, a
             type outside `LABELS`, boxes without an image size, two mentions of one name with different boxes,
             or boxes not annotated.
-        UserError: the folder cannot be written.
     """
     folder = Path(root) / FOLDERS[version]
-    blocks, annotations = [], {}
-    for example in examples:
-        blocks.append(_txt_block(example))
-        if any(entity.boxes_xyxy_px for entity in example.entities):
-            annotations[example.id] = voc_xml.annotation_xml(_annotation(example))
-    for id, text in annotations.items():
-        with written_whole(folder / "xml" / f"{id}.xml") as file:
+    blocks = [_txt_block(example) for example in examples]
+    annotated = [example for example in examples if any(e.boxes_xyxy_px for e in example.entities)]
+    texts = {folder / "xml" / f"{e.id}.xml": voc_xml.annotation_xml(_annotation(e)) for e in annotated}
+    texts[folder / "txt" / f"{split}.txt"] = "\n".join(blocks)
+    for path, text in texts.items():
+        with written_whole(path) as file:
             file.write(text)
-    with written_whole(folder / "txt" / f"{split}.txt") as file:
-        file.write("\n".join(blocks))
 
 
 def version_folder(root: str | Path, version: str) -> Path:
-    """Return the folder of a version: below `root`, or `root` itself.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the folder of a version: below `root`, or `root` itself."""
     if version not in FOLDERS:
         raise UserError(f"unknown version {version!r}; choose one of {', '.join(FOLDERS)}")
     root, name = Path(root), FOLDERS[version]
@@ -142,55 +127,40 @@ def version_folder(root: str | Path, version: str) -> Path:
         if folder.name == name and folder.is_dir():
             return folder
     others = ", ".join(f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir())
-    hint = "data/README.md tells where it comes from"
-    if others:
-        hint = f"found {others} there; choose it with --version"
+    hint = (
+        f"found {others} there; choose it with --version"
+        if others
+        else "data/README.md tells where it comes from"
+    )
     raise UserError(f"{root} holds no folder {name} (version {version}); {hint}")
 
 
-def split_names(root: str | Path, version: str, layout: TxtLayout = GMNER) -> list[str]:
-    """Return the names of the splits in the folder, `SPLITS` first.
-
-    Raises:
-        UserError: there is no folder of that version.
-    """
+def split_names(root: str | Path, version: str, layout: TxtLayout) -> list[str]:
+    """Return the names of the splits in the folder, `SPLITS` first."""
     names = {path.stem for path in (version_folder(root, version) / layout.folder).glob("*.txt")}
     return [split for split in SPLITS if split in names] + sorted(names - set(SPLITS))
 
 
 def xml_files(root: str | Path, version: str) -> set[str]:
-    """Return the ids that have an annotation file.
-
-    Raises:
-        UserError: there is no folder of annotations.
-    """
+    """Return the ids that have an annotation file."""
     folder = version_folder(root, version) / "xml"
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist; without it no entity has a box")
     return {entry.name[:-4] for entry in os.scandir(folder) if entry.name.endswith(".xml")}
 
 
-def _chunks(sample: Sample, path: Path, labels: Sequence[str]) -> list[Chunk]:
-    try:
-        return chunks(sample.columns[-1], labels)
-    except ValueError as error:
-        message, k = error.args
-        raise UserError(f"{path}, line {sample.line + 1 + k}: {message}") from error
-
-
 def _quirks(
-    sample: Sample, spans: Sequence[Chunk], texts: list[str], annotation: voc_xml.Annotation | None, txt: str
+    sample: Sample, spans: list[Chunk], texts: list[str], annotation: voc_xml.Annotation | None, txt: str
 ) -> Iterator[Quirk]:
     for span, text in zip(spans, texts, strict=True):
         if span.is_repaired:
             where = f"{txt}, line {sample.line + 1 + span.start}"
             yield Quirk("I- tag without a B- before it (read as B-)", where, text)
     xml = f"xml/{sample.id}.xml"
-    names = [name for name, _ in annotation.objects] if annotation else []
-    for name in sorted(set(names) - set(texts), key=names.index):
-        quirk = Quirk("box whose name is no entity of the text (left out)", xml, name)
-        yield from [quirk] * names.count(name)
-    if repeated := sorted({text for text in texts if texts.count(text) > 1}):
+    for name, n in Counter(name for name, _ in (annotation.objects if annotation else ())).items():
+        if name not in texts:
+            yield from [Quirk("box whose name is no entity of the text (left out)", xml, name)] * n
+    if repeated := sorted(text for text, n in Counter(texts).items() if n > 1):
         kind = "tweet that names something twice (each mention gets the boxes)"
         yield Quirk(kind, f"{txt}, line {sample.line}", ", ".join(repeated))
     if annotation and annotation.filename != f"{sample.id}.jpg":

@@ -8,12 +8,7 @@ from pydantic import ValidationError
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is most like the given one; empty if none is like it.
-
-    Example:
-        >>> did_you_mean("sede", ["seed", "splits"])
-        ' (did you mean seed?)'
-    """
+    """A hint " (did you mean seed?)" at the known name that is most like this one; empty if none is."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -18,29 +18,18 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Content of one file.
+    """Content of one file."""
 
-    Args:
-        filename: the inner `filename`, which may differ from the file's own name.
-        objects: (name, box in pixels as written) in file order.
-    """
-
-    filename: str
+    filename: str  # the inner one, which may differ from the file's own name
     size_px: Size
-    objects: tuple[tuple[str, Box], ...]
+    objects: tuple[tuple[str, Box], ...]  # (name, box in pixels as written) in file order
 
 
 def read_annotation(path: str | Path) -> Annotation:
-    """Read the annotation of one image.
-
-    Raises:
-        UserError: the file is missing or not well-formed XML, declares a DTD or entities (refused: only
-            attacks use them), lacks a size, or has a box that is not four numbers, is upside down or leaves
-            the image; the message gives file and line.
-    """
+    """Read the annotation of one image; a file with a DTD or entities is refused (only attacks use them)."""
     try:
         data = Path(path).read_bytes()
-        return _annotation(fromstring(data, forbid_dtd=True), _File(path, data))
+        return _annotation(fromstring(data, forbid_dtd=True), path, data)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ParseError as error:
@@ -56,57 +45,42 @@ def read_annotation(path: str | Path) -> Annotation:
 
 def annotation_xml(annotation: Annotation) -> str:
     """Return the text of a file that `read_annotation` reads back equal."""
-    size = "".join(
-        f"\n\t\t<{tag}>{n}</{tag}>" for tag, n in zip(("width", "height"), annotation.size_px, strict=True)
-    )
-    lines = ["<annotation>", f"\t<filename>{escape(annotation.filename)}</filename>"]
-    lines.append(f"\t<size>{size}\n\t\t<depth>3</depth>\n\t</size>")
+    width, height = annotation.size_px
+    lines = [
+        "<annotation>", f"\t<filename>{escape(annotation.filename)}</filename>", "\t<size>",
+        f"\t\t<width>{width}</width>", f"\t\t<height>{height}</height>", "\t\t<depth>3</depth>", "\t</size>",
+    ]  # fmt: skip
     for name, box in annotation.objects:
-        corners = "".join(f"\n\t\t\t<{tag}>{value}</{tag}>" for tag, value in zip(_CORNERS, box, strict=True))
-        box_xml = f"\t\t<bndbox>{corners}\n\t\t</bndbox>"
-        lines.append(f"\t<object>\n\t\t<name>{escape(name)}</name>\n{box_xml}\n\t</object>")
+        corners = [f"\t\t\t<{tag}>{value}</{tag}>" for tag, value in zip(_CORNERS, box, strict=True)]
+        lines += ["\t<object>", f"\t\t<name>{escape(name)}</name>"]
+        lines += ["\t\t<bndbox>", *corners, "\t\t</bndbox>", "\t</object>"]
     return "\n".join([*lines, "</annotation>", ""])
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str | Path
-    data: bytes
-
-    def error(self, message: str, *, nth_object: int | None = None) -> UserError:
-        """Return an error that names the file and the line of an object (line 1 without one)."""
-        line = 1
-        if nth_object is not None:
-            starts = [match.start() for match in re.finditer(rb"<object\b", self.data)]
-            if nth_object < len(starts):  # not so in an encoding where the tag has other bytes
-                line += self.data.count(b"\n", 0, starts[nth_object])
-        return UserError(f"{self.path}, line {line}: {message}")
-
-
-def _annotation(root: Element, file: _File) -> Annotation:
+def _annotation(root: Element, path: str | Path, data: bytes) -> Annotation:
     if root.tag != "annotation":
-        raise file.error(f"expected <annotation>, found <{root.tag[:40]}>")
+        raise UserError(f"{path}, line 1: expected <annotation>, found <{root.tag[:40]}>")
     size = (_number(root.findtext("size/width")), _number(root.findtext("size/height")))
     if not all(isinstance(side, int) and side > 0 for side in size):
-        raise file.error("<size> with a <width> and a <height> in whole pixels is missing")
-    objects = tuple(_object(node, k, size, file) for k, node in enumerate(root.iter("object")))
-    return Annotation((root.findtext("filename") or "").strip(), size, objects)
-
-
-def _object(node: Element, k: int, size: Size, file: _File) -> tuple[str, Box]:
-    name = node.findtext("name") or ""
-    if not name.strip():
-        raise file.error("an <object> without a <name>", nth_object=k)
-    written = [node.findtext(f"bndbox/{tag}") for tag in _CORNERS]
-    box = tuple(_number(text) for text in written)
-    problem = _box_problem(box, size, ", ".join(str(text)[:20] for text in written))
-    if problem is not None:
-        raise file.error(f"the box of {name!r} {problem}", nth_object=k)
-    return name, box
+        raise UserError(f"{path}, line 1: <size> with a <width> and a <height> in whole pixels is missing")
+    objects = []
+    for k, node in enumerate(root.iter("object")):
+        name = node.findtext("name") or ""
+        written = [node.findtext(f"bndbox/{tag}") for tag in _CORNERS]
+        box = tuple(map(_number, written))
+        problem = _box_problem(box, size, ", ".join(str(text)[:20] for text in written))
+        if problem or not name.strip():
+            starts = [match.start() for match in re.finditer(rb"<object\b", data)]
+            end = starts[k] if k < len(starts) else 0  # not there if the encoding gives the tag other bytes
+            line = data[:end].count(b"\n") + 1
+            what = f"the box of {name!r} {problem}" if name.strip() else "an <object> without a <name>"
+            raise UserError(f"{path}, line {line}: {what}")
+        objects.append((name, box))
+    return Annotation((root.findtext("filename") or "").strip(), size, tuple(objects))
 
 
 def _box_problem(box: tuple[float | None, ...], size: Size, shown: str) -> str | None:
-    if any(value is None for value in box):
+    if None in box:
         return f"is not four numbers of 0 or more: ({shown})"
     x1, y1, x2, y2 = box
     if x1 >= x2 or y1 >= y2:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mcr_lib import bias
 from mcr_lib.data.chance import pick
-from mcr_lib.data.probes import TRIES, Edit, share_covered, shown
+from mcr_lib.data.probes import TRIES, Probe, share_covered, shown
 from mcr_lib.schema import Example, ImageOnly
 from mcr_lib.testbed.drawing import emblem
 from mcr_lib.testbed.world import BEINGS
@@ -15,7 +15,7 @@ from mcr_lib.testbed.world import BEINGS
 _SIDE_PX, _GAP_PX = (28, 44), 2
 
 
-def baited(example: Example, image: Image.Image, rng: Random) -> Edit | None:
+def baited(example: Example, image: Image.Image, rng: Random) -> Probe | None:
     """Return a tweet of the testbed with one more emblem in its picture, which it does not name.
 
     The emblem is of the type of an entity that the tweet names and the picture lacks, if possible. `None` for
@@ -39,5 +39,5 @@ def baited(example: Example, image: Image.Image, rng: Random) -> Edit | None:
             new = image.copy()
             new.paste(small, (x, y), small)
             bait = ImageOnly(being.name, being.type, ((x + 1, y + 1, x + side, y + side),))
-            return Edit(replace(example, image_only=(*example.image_only, bait)), image=new)
+            return Probe(replace(example, image_only=(*example.image_only, bait)), image=new)
     return None
