@@ -1,8 +1,7 @@
-"""Arguments that several commands share, and how they print."""
+"""Arguments that several commands share, and the console that they print to."""
 
-import argparse
-import json
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ def group(commands: Any, name: str, help: str) -> Any:
     return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
 
-def add_profile(parser: argparse.ArgumentParser) -> None:
+def add_profile(parser: ArgumentParser) -> None:
     """Add --profile, --out and --set; `load` reads them."""
     names = "of notebooks/profiles, or a yaml file (default: %(default)s)"
     parser.add_argument("--profile", default="tiny", metavar="NAME", help=names)
@@ -24,12 +23,12 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     add_set(parser, "KEY=VALUE", "override a key of the profile; repeatable")
 
 
-def add_set(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+def add_set(parser: ArgumentParser, metavar: str, help: str) -> None:
     """Add --set."""
     parser.add_argument("--set", action="append", default=[], metavar=metavar, dest="pairs", help=help)
 
 
-def add_data_set(parser: argparse.ArgumentParser, split: str | None = None) -> None:
+def add_data_set(parser: ArgumentParser, split: str | None = None) -> None:
     """Add --root and --version; for commands on a split also --source and --split."""
     parser.add_argument("--root", required=True, help="the folder that holds the data set's own folder")
     parser.add_argument("--version", help="of the annotation: v1 or v2 (default: the newest)")
@@ -38,16 +37,12 @@ def add_data_set(parser: argparse.ArgumentParser, split: str | None = None) -> N
         parser.add_argument("--split", default=split, help="default: %(default)s")
 
 
-def load(arguments: argparse.Namespace) -> "Loaded":
-    """The configuration that --profile, --out (from the working folder) and --set select.
-
-    Raises:
-        UserError: see `config.load` and `config.parse_set`.
-    """
+def load(given: Namespace) -> "Loaded":
+    """The configuration that --profile, --out (from the working folder) and --set select."""
     from mcr_lib.study.runs import config
 
-    out = arguments.out and Path(arguments.out).absolute()
-    return config.load(arguments.profile, out, config.parse_set(arguments.pairs))
+    out = given.out and Path(given.out).absolute()
+    return config.load(given.profile, out, config.parse_set(given.pairs))
 
 
 def console(width: int = 132) -> Any:
@@ -55,8 +50,3 @@ def console(width: int = 132) -> Any:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else width)
-
-
-def print_json(value: Any, *, ascii: bool = True) -> None:
-    """Print one JSON object."""
-    print(json.dumps(value, indent=2, ensure_ascii=ascii))

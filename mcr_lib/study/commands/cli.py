@@ -8,7 +8,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from mcr_lib import __version__
 from mcr_lib.errors import UserError
@@ -40,28 +39,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mcr_lib {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     data.add_commands(commands)
-    _add_run(commands)
-    for module in (stages, predict, preflight, testbed, compare):
-        module.add_commands(commands)
-    return parser
-
-
-def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="run the notebooks of a profile by papermill")
     arguments.add_profile(run)
     only = "run only this notebook (01 or its name); repeatable"
     run.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help=only)
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
     run.set_defaults(run=_run)
+    for module in (stages, predict, preflight, testbed, compare):
+        module.add_commands(commands)
+    return parser
 
 
 def _run(given: argparse.Namespace) -> int:
     from mcr_lib.study.commands import runner
-    from mcr_lib.study.runs import config
+    from mcr_lib.study.runs.config import parse_set
 
-    options = {"only": tuple(given.only), "start_from": given.start_from}
-    overrides, console = config.parse_set(given.pairs), arguments.console()
-    return runner.run(given.profile, out=given.out, overrides=overrides, console=console, **options)
+    options = {"out": given.out, "only": given.only, "start_from": given.start_from}
+    overrides = parse_set(given.pairs)
+    return runner.run(given.profile, overrides=overrides, console=arguments.console(), **options)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,18 @@ data card) and OUT/checksums.txt (for sha256sum -c). The same data, styles and s
 
 import argparse
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcr_lib.chains import CHAINS_VERSION
+from mcr_lib.data import load_split, mrsi
+from mcr_lib.data.files import written_whole
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Example
-from mcr_lib.study.commands.arguments import add_data_set, console, group, print_json
+from mcr_lib.schema import checksum
+from mcr_lib.study.commands.arguments import add_data_set, console, group
+from mcr_lib.styles import STYLES
 
 _SCORE = """\
 GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and yardsticks. A row of
@@ -62,11 +66,8 @@ def add_commands(commands: Any) -> None:
     add("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
     add("--scorer", choices=scorers, default="definition", help="default: %(default)s")
     add("--parse", choices=modes, default="strict", help="how answers are read (default: %(default)s)")
-    add(
-        "--compare",
-        metavar="OTHER",
-        help="a second predictions file for the same tweets: paired test, verdict",
-    )
+    other = "a second predictions file for the same tweets: paired test, verdict"
+    add("--compare", metavar="OTHER", help=other)
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
 
@@ -85,37 +86,30 @@ def add_commands(commands: Any) -> None:
 
 def _check(given: argparse.Namespace) -> int:
     from mcr_lib.data.check import check
+    from mcr_lib.study.tables.terminal import show_check
 
     report = check(given.source, given.root, version=given.version, images_dir=given.images)
     if given.json:
-        print_json(report.to_json())
+        print(json.dumps(report.to_json(), indent=2))
     else:
-        from mcr_lib.study.tables.terminal import show_check
-
         show_check(report, console())
     return 1 if report.differences else 0
 
 
 def _score(given: argparse.Namespace) -> int:
     from mcr_lib.study.tables.scoring import score_file
+    from mcr_lib.study.tables.terminal import show_score
 
     keys = ("source", "root", "version", "split", "predictions", "scorer", "parse", "compare", "seed")
     result = score_file(**{key: getattr(given, key) for key in keys}, n_resamples=given.resamples)
     if given.json:
-        print_json(result)
+        print(json.dumps(result, indent=2))
     else:
-        from mcr_lib.study.tables.terminal import show_score
-
         show_score(result, console())
     return 0
 
 
 def _build(given: argparse.Namespace) -> int:
-    from mcr_lib.chains import CHAINS_VERSION
-    from mcr_lib.data import load_split, mrsi
-    from mcr_lib.data.files import written_whole
-    from mcr_lib.schema import checksum
-
     if not 0 <= given.d1_share <= 1:
         raise UserError(f"--d1-share is {given.d1_share}; expected a share in [0, 1]")
     wanted = [name.strip() for name in given.styles.split(",")] if given.styles else ()
@@ -130,25 +124,18 @@ def _build(given: argparse.Namespace) -> int:
         "privileged": False, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
         "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
     }  # fmt: skip
-    card = _card(facts, d1)
-    with written_whole(out / "README.md") as file:
-        file.write(card)
-    with written_whole(out / "checksums.txt") as file:
-        file.write(f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n")
+    entities = [entity for example in d1 for entity in example.entities]
+    n_shown = sum(bool(entity.is_groundable) for entity in entities)
+    rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in styles.items())
+    card = _CARD.format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
+    sums = f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n"
+    for name, text in (("README.md", card), ("checksums.txt", sums)):
+        with written_whole(out / name) as file:
+            file.write(text)
     if given.json:
-        print_json({**facts, "folder": str(out)})
+        print(json.dumps({**facts, "folder": str(out)}, indent=2))
         return 0
     counts = ", ".join(f"{n:,} {name}" for name, n in styles.items())
     print(f"{facts['source']}, {given.split}: {len(d1):,} tweets in D1, {len(d2):,} in D2")
-    print(f"{len(built.chains):,} chains, all verified: {counts}")
-    print(f"sha256 {digest}\nread {out}/README.md")
+    print(f"{len(built.chains):,} chains, all verified: {counts}\nsha256 {digest}\nread {out}/README.md")
     return 0
-
-
-def _card(facts: Mapping[str, Any], d1: Sequence[Example]) -> str:
-    from mcr_lib.styles import STYLES
-
-    entities = [entity for example in d1 for entity in example.entities]
-    n_shown = sum(bool(entity.is_groundable) for entity in entities)
-    rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in facts["styles"].items())
-    return _CARD.format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
