@@ -1,4 +1,6 @@
-"""`mcr compare RUN [RUN ...]`: run folders merged over seeds into evidence, scores, figures and a verdict."""
+"""Merges run folders of one profile, one seed each (or several settings of a seed), and writes
+evidence.json.gz, scores.json and two figures. What is missing in a run is reported and left out.
+"""
 
 import argparse
 import json
@@ -6,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.errors import UserError
-from mcr_lib.statistics import MAX_RESAMPLES
-
-_ABOUT = """\
-Merges run folders of one profile, one seed each (or several settings of a seed), and writes evidence.json.gz,
-scores.json and two figures. What is missing in a run is reported and left out.
-"""
 
 
 def add_commands(commands: Any) -> None:
     """Add the command to the parser of `mcr`."""
     about = "settings over several seeds, one pair of them tested"
-    parser = commands.add_parser("compare", help=about, description=_ABOUT)
+    parser = commands.add_parser("compare", help=about, description=__doc__)
     add, pair = parser.add_argument, ("mcr", "sft")
     add("runs", nargs="+", metavar="RUN", help="a run folder")
     add("--out", metavar="DIR", help="where the files go (default: outputs/compared/PROFILE)")
@@ -32,6 +28,7 @@ def _compare(given: argparse.Namespace) -> int:
 
     mpl.use("Agg")
     from mcr_lib.data.files import write_json
+    from mcr_lib.statistics import MAX_RESAMPLES
     from mcr_lib.study.compare import tables
     from mcr_lib.study.compare.evidence import summary
     from mcr_lib.study.compare.merge import merge

@@ -11,13 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mcr_lib.chains import CHAINS_VERSION
-from mcr_lib.data import load_split, mrsi
-from mcr_lib.data.files import written_whole
 from mcr_lib.errors import UserError
-from mcr_lib.schema import checksum
 from mcr_lib.study.commands.arguments import add_data_set, console, group
-from mcr_lib.styles import STYLES
 
 _SCORE = """\
 GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and yardsticks. A row of
@@ -25,30 +20,7 @@ the file is a JSON object with "id" and either "entities" (boxes in original pix
 text) with "coordinate_space".
 """
 
-_CARD = """\
-# Reasoning chains for {source}, {split}
-
-{chains:,} chains about {d1:,} tweets ({n_entities:,} entities, {n_shown:,} of them in the image).
-Each says of one tweet, in one style, what its gold annotation claims (span, type, groundable, box); \
-written from templates.
-
-- D1, which these are about: a share of {d1_share:g} of the split by a hash of (seed, id). D2: {d2:,} tweets.
-- Seed {seed}, chains_version {chains_version}, gold of D1 {gold_of_d1}.
-- Every chain passes the verifier: of each name it states the type, the groundability and the box, \
-and nothing else.
-- Privileged (names what only the image shows): no.
-
-| style | form | chains |
-|---|---|---|{rows}
-
-A row has id, style, source, text (the reasoning), answer, boxes_xyxy_px and image_size_px. `[[box 1]]` \
-in text and answer stands
-for the first box, in pixels of the original image; `mcr_lib.chains.render` writes it for a family of models \
-and an image size.
-
-The rows hold names and boxes of the data set, not its texts or images; \
-the data set's own terms hold for them.
-"""
+_CARD = Path(__file__).with_name("chains_card.md")
 
 
 def add_commands(commands: Any) -> None:
@@ -110,6 +82,12 @@ def _score(given: argparse.Namespace) -> int:
 
 
 def _build(given: argparse.Namespace) -> int:
+    from mcr_lib.chains import CHAINS_VERSION
+    from mcr_lib.data import load_split, mrsi
+    from mcr_lib.data.files import read_text, written_whole
+    from mcr_lib.schema import checksum
+    from mcr_lib.styles import STYLES
+
     if not 0 <= given.d1_share <= 1:
         raise UserError(f"--d1-share is {given.d1_share}; expected a share in [0, 1]")
     wanted = [name.strip() for name in given.styles.split(",")] if given.styles else ()
@@ -127,7 +105,7 @@ def _build(given: argparse.Namespace) -> int:
     entities = [entity for example in d1 for entity in example.entities]
     n_shown = sum(bool(entity.is_groundable) for entity in entities)
     rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in styles.items())
-    card = _CARD.format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
+    card = read_text(_CARD).format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
     sums = f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n"
     for name, text in (("README.md", card), ("checksums.txt", sums)):
         with written_whole(out / name) as file:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.boxes import MAX_RATIO, Box
-from mcr_lib.data.predictions import Prediction, parse_prediction
-from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import KINDS, Kind, messages
 from mcr_lib.schema import Example
@@ -50,6 +48,8 @@ def predict(
     the one that the model was trained on; `base` is where the base of an adapter is now, if it has moved.
     """
     from mcr_lib.data.images import open_image
+    from mcr_lib.data.predictions import Prediction, parse_prediction
+    from mcr_lib.data.twitter_gmner import LABELS
     from mcr_lib.study.runs.config import Config
     from mcr_lib.training import backbones
     from mcr_lib.training.generate import answer_batch

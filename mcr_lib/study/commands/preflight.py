@@ -2,7 +2,6 @@
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,10 @@ if TYPE_CHECKING:  # the command line starts without what the checks load
     from mcr_lib.study.runs.config import Loaded
     from mcr_lib.study.runs.preflight import Line
 
-_COLOURS = {"✓": "green", "✗": "bold red", "–": "yellow"}
-_MEANINGS = {"✓": "as it should be", "✗": "to be mended", "–": "that cannot be checked here"}
+_MARKS = {
+    "✓": ("green", "as it should be"), "✗": ("bold red", "to be mended"),
+    "–": ("yellow", "that cannot be checked here"),
+}  # fmt: skip
 
 
 def add_commands(commands: Any) -> None:
@@ -38,20 +39,13 @@ def rows(loaded: "Loaded") -> list[dict[str, str]]:
     checks = lines(loaded)
     worst = max((line.mark for line in checks), key="✓–✗".index)
     values = [(line.check, line.mark, line.result, line.todo) for line in checks]
-    values.append(("in all", worst, verdict(checks), ""))
+    values.append(("in all", worst, _verdict(checks), ""))
     return [dict(zip(("check", "", "found", "what to do"), row, strict=True)) for row in values]
 
 
-def verdict(checks: "Sequence[Line]") -> str:
-    """The number of checks per mark, in a sentence.
-
-    Example:
-        >>> from mcr_lib.study.runs.preflight import Line
-        >>> verdict([Line("✓", "GPU", "none is needed"), Line("–", "memory", "no GPU here")])
-        '1 as it should be, 1 that cannot be checked here'
-    """
-    n = {mark: sum(line.mark == mark for line in checks) for mark in _MEANINGS}
-    return ", ".join(f"{n[mark]} {meaning}" for mark, meaning in _MEANINGS.items() if n[mark])
+def _verdict(checks: "list[Line]") -> str:
+    n = {mark: sum(line.mark == mark for line in checks) for mark in _MARKS}
+    return ", ".join(f"{n[mark]} {meaning}" for mark, (_, meaning) in _MARKS.items() if n[mark])
 
 
 def _preflight(given: argparse.Namespace) -> int:
@@ -59,12 +53,11 @@ def _preflight(given: argparse.Namespace) -> int:
 
     from mcr_lib.study.tables import render
 
-    checks = lines(load(given))
-    cells = []
+    checks, out = lines(load(given)), console(width=160)
+    columns, cells = ("", "check", "found", "what to do"), []
     for line in checks:
-        mark = f"[{_COLOURS[line.mark]}]{line.mark}[/]"
+        mark = f"[{_MARKS[line.mark][0]}]{line.mark}[/]"
         cells.append((mark, line.check, escape(line.result), escape(line.todo)))
-    columns, out = ("", "check", "found", "what to do"), console(width=160)
     out.print(render.terminal(f"profile {given.profile}", columns, cells, is_text=True))
-    out.print(verdict(checks), highlight=False)
+    out.print(_verdict(checks), highlight=False)
     return 2 if any(line.mark == "✗" for line in checks) else 0

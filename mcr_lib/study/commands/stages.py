@@ -33,8 +33,8 @@ def add_commands(commands: Any) -> None:
     generate = commands.add_parser("generate", help="answers of a setting to the tweets of a split")
     add_profile(generate)
     generate.add_argument("--setting", metavar="NAME", help="of the profile (default: each)")
-    add = generate.add_argument
-    add("--split", action="append", default=[], help="repeatable (default: the profile's eval_split)")
+    splits = "repeatable (default: the profile's eval_split)"
+    generate.add_argument("--split", action="append", default=[], help=splits)
     generate.set_defaults(run=_generate)
 
     about = "write an adapter merged into its base, as a whole model"
@@ -49,38 +49,50 @@ def add_commands(commands: Any) -> None:
 
 def _train(given: argparse.Namespace) -> int:
     with _study(given) as study:
-        of_stage = [name for name in study.settings if study[name].stage == given.stage]
-        for name in _settings(given, study, of_stage):
+        for name in _settings(given, study):
             if study[name].stage != given.stage:
                 raise UserError(f"setting {name} has stage {study[name].stage}, not {given.stage}")
-            was_done = study.is_done(name)
-            record = study.train(name)
+            was_done, record = study.is_done(name), study.train(name)
             if launch.rank() == 0:
-                cost = "is there already"
-                if not was_done:
-                    cost = f"{record['n_steps']} updates in {record['seconds']:.0f} s"
-                print(f"{name}: {cost}; {study.run.setting(name)}")
+                cost = f"{record['n_steps']} updates in {record['seconds']:.0f} s"
+                print(f"{name}: {'is there already' if was_done else cost}; {study.run.setting(name)}")
     return 0
 
 
 def _generate(given: argparse.Namespace) -> int:
     with _study(given) as study:
         splits = given.split or [study.config.eval_split]
-        for name, split in product(_settings(given, study, [*study.settings]), splits):
+        for name, split in product(_settings(given, study), splits):
             path = study.answer(name, split)
             if launch.rank() == 0:
                 print(path)
     return 0
 
 
-def _settings(given: argparse.Namespace, study: Any, default: list[str]) -> list[str]:
+def _settings(given: argparse.Namespace, study: Any) -> list[str]:
+    """The setting of the command line, or else those of the profile, of the command's stage if it has one."""
     if given.setting is not None:
         return [given.setting]
-    if not default:
-        stage = f" of stage {given.stage}" if "stage" in given else ""
-        names = ", ".join(study.settings) or "none at all"
-        raise UserError(f"profile {given.profile} has no setting{stage}; it has {names}")
-    return default
+    stage = getattr(given, "stage", None)
+    names = [name for name in study.settings if stage in (None, study[name].stage)]
+    if not names:
+        of_stage = f" of stage {stage}" if stage else ""
+        known = ", ".join(study.settings) or "none at all"
+        raise UserError(f"profile {given.profile} has no setting{of_stage}; it has {known}")
+    return names
+
+
+@contextmanager
+def _study(given: argparse.Namespace) -> Iterator[Any]:
+    """The study of a command; the first of several processes locks the run folder and reports progress."""
+    require("trl")
+    from mcr_lib.study.runs.progress import teller
+    from mcr_lib.study.runs.settings import Study
+
+    is_main = launch.rank() == 0
+    study = Study(load(given), teller(sys.stderr) if is_main else None)
+    with study.run.locked() if is_main else nullcontext():
+        yield study
 
 
 def _merge(given: argparse.Namespace) -> int:
@@ -103,26 +115,8 @@ def _merge(given: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _study(given: argparse.Namespace) -> Iterator[Any]:
-    """The study of a command. The first of several processes locks the run folder and reports progress."""
-    require("trl")
-    from mcr_lib.study.runs.progress import teller
-    from mcr_lib.study.runs.settings import Study
-
-    is_main = launch.rank() == 0
-    study = Study(load(given), teller(sys.stderr) if is_main else None)
-    with study.run.locked() if is_main else nullcontext():
-        yield study
-
-
 def require(package: str) -> None:
-    """Check that a package of the extra `train` is installed.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Check that a package of the extra `train` is installed."""
     if find_spec(package) is None:
-        raise UserError(
-            f"{package} is not installed; pip install '.[train]' in the clone brings what models need"
-        )
+        remedy = "pip install '.[train]' in the clone brings what models need"
+        raise UserError(f"{package} is not installed; {remedy}")

@@ -50,8 +50,7 @@ def _make(given: argparse.Namespace) -> int:
         task = bar.add_task(name, total=given.n)
         options = {"seed": given.seed, "knobs": knobs, "progress": lambda n: bar.update(task, completed=n)}
         examples = folder.write(given.out, name, given.n, **options)
-    n_entities = sum(len(example.entities) for example in examples)
-    counts = f"{len(examples):,} tweets with {n_entities:,} entities"
+    counts = f"{len(examples):,} tweets with {sum(len(e.entities) for e in examples):,} entities"
     print(f"{name}: {counts} in {given.out}; read it as source testbed, split {name}")
     return 0
 
@@ -61,12 +60,11 @@ def _gallery(given: argparse.Namespace) -> int:
     from mcr_lib.study.runs.config import parse_set
     from mcr_lib.testbed import DISTRIBUTIONS
 
-    out = Path(given.out)
+    out, names = Path(given.out), given.distribution or tuple(DISTRIBUTIONS)
     if out.suffix != ".png":
         raise UserError(f"--out {out}: expected the name of a .png file")
     palette.use_style()
     options = {"split": given.split, "seed": given.seed, "knobs": parse_set(given.pairs)}
-    names = given.distribution or tuple(DISTRIBUTIONS)
     figure, rows = boxes.gallery_of_testbed(given.n, distributions=names, **options)
     print(f"{palette.save(figure, out.parent, out.stem, rows)}: {len(rows)} tweets")
     return 0
