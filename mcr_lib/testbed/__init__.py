@@ -55,12 +55,9 @@ class Generated:
 def make(
     distribution: str, split: str, index: int, *, seed: int = 0, knobs: Knobs | None = None
 ) -> Generated:
-    """Make one example: equal for equal arguments, on every machine.
+    """Make one example of the world of a seed: equal for equal arguments, on every machine.
 
-    Args:
-        index: 0 or more, without limit.
-        seed: of the world.
-        knobs: instead of those of the distribution.
+    Indices have no limit; `knobs` replace those of the distribution.
     """
     knobs = knobs or find(distribution)
     if split not in SPLITS:

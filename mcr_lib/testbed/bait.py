@@ -10,9 +10,10 @@ from mcr_lib.data.chance import pick
 from mcr_lib.data.probes import TRIES, Edit, share_covered, shown
 from mcr_lib.schema import Example, ImageOnly
 from mcr_lib.testbed.drawing import scaled
+from mcr_lib.testbed.knobs import GAP_PX
 from mcr_lib.testbed.world import BEINGS
 
-_SMALLEST_PX, _LARGEST_PX, _GAP_PX = 28, 44, 2
+_SMALLEST_PX, _SPREAD_PX = 28, 17  # sides of 28 to 44 pixels
 
 
 def baited(example: Example, image: Image.Image, rng: Random) -> Edit | None:
@@ -29,10 +30,9 @@ def baited(example: Example, image: Image.Image, rng: Random) -> Edit | None:
     being = pick(rng, [b for b in free if b.type in absent] or free)
     taken = [box for thing in things for box in thing.boxes_xyxy_px]
     for attempt in range(TRIES):
-        spread = (_LARGEST_PX - _SMALLEST_PX + 1) * (attempt < TRIES // 2)
-        side = _SMALLEST_PX + int(rng.random() * spread)
+        side = _SMALLEST_PX + int(rng.random() * _SPREAD_PX * (attempt < TRIES // 2))
         x, y = (int(rng.random() * (length - side + 1)) for length in image.size)
-        around = (x + 1 - _GAP_PX, y + 1 - _GAP_PX, x + side + _GAP_PX, y + side + _GAP_PX)
+        around = (x + 1 - GAP_PX, y + 1 - GAP_PX, x + side + GAP_PX, y + side + GAP_PX)
         if min(image.size) >= side and not any(share_covered(box, around) for box in taken):
             small, new = scaled(being, (side, side)), image.copy()
             new.paste(small, (x, y), small)

@@ -53,12 +53,7 @@ def write(
 ) -> list[Example]:  # fmt: skip
     """Make and write the first n examples of a set; an old set of that name is replaced.
 
-    The sidecar is written last, so an interrupted set has none.
-
-    Args:
-        root: folder of all sets.
-        knobs: instead of those of the distribution.
-        progress: called after each example with the number done.
+    The sidecar is written last, so an interrupted set has none. `progress` takes the number of examples done.
     """
     distribution, split = set_parts(name)
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
