@@ -1,35 +1,28 @@
 """`mcr predict`: the entities of one tweet, with boxes in pixels of its image, and a picture of them."""
 
-import argparse
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from mcr_lib.boxes import MAX_RATIO, Box
+from mcr_lib.data.files import written_whole
+from mcr_lib.data.images import open_image
+from mcr_lib.data.predictions import Prediction, parse_prediction
+from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
-from mcr_lib.prompts import KINDS, Kind, messages
+from mcr_lib.prompts import Kind, messages
 from mcr_lib.schema import Example
-from mcr_lib.study.commands.stages import require
+from mcr_lib.study.figures import boxes, palette
+from mcr_lib.study.runs.config import Config
+from mcr_lib.training import backbones, generate
 
 
-def add_commands(commands: Any) -> None:
-    """Add the command to the parser of `mcr`."""
-    parser = commands.add_parser("predict", help="the entities of one tweet and where its image shows them")
-    add, kinds = parser.add_argument, [kind for kind in KINDS if kind != "cot-3shot"]
-    model = "a backbone, a model of the hub, or the model folder of a setting (default: %(default)s)"
-    add("--model", default="tiny-base", metavar="DIR", help=model)
-    add("--base", metavar="DIR", help="of an adapter: where the base model is now, if it has moved")
-    add("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
-    add("--text", required=True, help="the tweet")
-    add("--prompt", choices=kinds, help="default: the prompt format it was trained on")
-    add("--max-new-tokens", type=int, default=512, metavar="N", help="of the answer (default: %(default)s)")
-    add("--draw", metavar="OUT.png", help="write the image with the boxes")
-    add("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=_predict)
-
-
-def _predict(given: argparse.Namespace) -> int:
-    require("transformers")
+def command(given: Namespace) -> int:
+    """`mcr predict`."""
     options = {key: getattr(given, key) for key in ("image", "prompt", "max_new_tokens", "base")}
     result = predict(given.model, given.text, **options)
     if given.draw:
@@ -47,13 +40,6 @@ def predict(
     Boxes are in whole pixels of the image, turned upright as its EXIF data say. Without a prompt format it is
     the one that the model was trained on; `base` is where the base of an adapter is now, if it has moved.
     """
-    from mcr_lib.data.images import open_image
-    from mcr_lib.data.predictions import Prediction, parse_prediction
-    from mcr_lib.data.twitter_gmner import LABELS
-    from mcr_lib.study.runs.config import Config
-    from mcr_lib.training import backbones
-    from mcr_lib.training.generate import answer_batch
-
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
     if not (words := tuple(text.split())):
@@ -69,7 +55,7 @@ def predict(
     example = Example("tweet", "given", "given", words, (), LABELS, images=paths, image_size_px=size)
     prompt = prompt or backbone.prompt
     chat = messages(example, prompt, wording=backbone.wording)
-    (answer,), (sizes,) = answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
+    (answer,), (sizes,) = generate.answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
     space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
     parsed, predicted = parse_prediction(prediction, example, "lenient")
@@ -89,13 +75,6 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
     """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from mcr_lib.data.files import written_whole
-    from mcr_lib.data.images import open_image
-    from mcr_lib.study.figures import boxes, palette
-
     picture = open_image(image, upright=True)
     width, height = picture.size
     with mpl.rc_context():

@@ -1,15 +1,15 @@
 """`mcr preflight`, also the first table of notebooks 03 and 04: would a run succeed on this machine?"""
 
-import argparse
 import tempfile
+from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mcr_lib.study.commands.arguments import add_profile, console, load
+from rich.markup import escape
 
-if TYPE_CHECKING:  # the command line starts without what the checks load
-    from mcr_lib.study.runs.config import Loaded
-    from mcr_lib.study.runs.preflight import Line
+from mcr_lib.study.commands.arguments import console, load
+from mcr_lib.study.runs.config import Loaded
+from mcr_lib.study.runs.preflight import Context, Line, run
+from mcr_lib.study.tables import render
 
 _MARKS = {
     "✓": ("green", "as it should be"), "✗": ("bold red", "to be mended"),
@@ -17,24 +17,13 @@ _MARKS = {
 }  # fmt: skip
 
 
-def add_commands(commands: Any) -> None:
-    """Add the command to the parser of `mcr`."""
-    about = "would a profile run on this machine? a table, exit 2 on any ✗"
-    marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"
-    preflight = commands.add_parser("preflight", help=about, description=marks)
-    add_profile(preflight)
-    preflight.set_defaults(run=_preflight)
-
-
-def lines(loaded: "Loaded") -> "list[Line]":
+def lines(loaded: Loaded) -> list[Line]:
     """The checks of a configuration."""
-    from mcr_lib.study.runs.preflight import Context, run
-
     with tempfile.TemporaryDirectory() as scratch:
         return run(Context(loaded, Path(scratch) / "run"))
 
 
-def rows(loaded: "Loaded") -> list[dict[str, str]]:
+def rows(loaded: Loaded) -> list[dict[str, str]]:
     """The checks as rows of a table, with a summary as the last one."""
     checks = lines(loaded)
     worst = max((line.mark for line in checks), key="✓–✗".index)
@@ -43,16 +32,13 @@ def rows(loaded: "Loaded") -> list[dict[str, str]]:
     return [dict(zip(("check", "", "found", "what to do"), row, strict=True)) for row in values]
 
 
-def _verdict(checks: "list[Line]") -> str:
+def _verdict(checks: list[Line]) -> str:
     n = {mark: sum(line.mark == mark for line in checks) for mark in _MARKS}
     return ", ".join(f"{n[mark]} {meaning}" for mark, (_, meaning) in _MARKS.items() if n[mark])
 
 
-def _preflight(given: argparse.Namespace) -> int:
-    from rich.markup import escape
-
-    from mcr_lib.study.tables import render
-
+def command(given: Namespace) -> int:
+    """`mcr preflight`."""
     checks, out = lines(load(given)), console(width=160)
     columns, cells = ("", "check", "found", "what to do"), []
     for line in checks:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from rich.console import Console
 import mcr_lib
 from mcr_lib.data.files import read_text, write_json, written_whole
 from mcr_lib.errors import UserError
-from mcr_lib.study.commands import report
+from mcr_lib.study.commands import arguments, report
 from mcr_lib.study.runs import artifacts, config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import RANDOM, Loaded
@@ -28,6 +29,12 @@ from mcr_lib.study.runs.setting import BACKBONE
 from mcr_lib.training import cards
 
 HEARTBEAT_S = 30  # without a terminal, a line of progress at least this often
+
+
+def command(given: Namespace) -> int:
+    """`mcr run`."""
+    options = {"only": given.only, "start_from": given.start_from, "overrides": config.parse_set(given.pairs)}
+    return run(given.profile, console=arguments.console(), out=given.out, **options)
 
 
 def run(
