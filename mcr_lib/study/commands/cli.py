@@ -31,7 +31,7 @@ _COMPARE = """\
 Merges run folders of one profile, one seed each (or several settings of a seed), and writes evidence.json.gz,
 scores.json and two figures. What is missing in a run is reported and left out.
 """
-_STAGES = {"sft": "fine-tune the model of a setting", "cvo": "train the model of a setting by GRPO"}
+_PAIRS = {"action": "append", "default": [], "dest": "pairs"}
 _COMMANDS = {"title": "commands", "required": True, "metavar": "COMMAND"}
 
 
@@ -85,44 +85,33 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any,
-    name: str,
-    run: str,
-    about: str,
-    *,
-    needs: str | None = None,
-    description: str | None = None,
-) -> ArgumentParser:
-    """Add a command that calls `run` (module.function), and that needs a package of the extra `train`."""
-    parser = commands.add_parser(name, help=about, description=description)
+def _command(commands: Any, name: str, run: str, about: str, needs: str = "", **more: str) -> ArgumentParser:
+    """Add a command that calls `run` (module.function) and needs a package of the extra `train`."""
+    parser = commands.add_parser(name, help=about, **more)
     parser.set_defaults(run=run, needs=needs)
     return parser
 
 
-def _group(commands: Any, name: str, about: str) -> Any:
-    """Add a command that has commands of its own; returns the object that takes them."""
-    return commands.add_parser(name, help=about).add_subparsers(**_COMMANDS)
-
-
-def _add_profile(parser: ArgumentParser) -> None:
+def _add_profile(parser: ArgumentParser, default_setting: str = "") -> None:
     names = "of notebooks/profiles, or a yaml file (default: %(default)s)"
     parser.add_argument("--profile", default="tiny", metavar="NAME", help=names)
     parser.add_argument("--out", metavar="DIR", help="run folder (default: outputs/NAME)")
-    _add_set(parser, "KEY=VALUE", "override a key of the profile; repeatable")
-
-
-def _add_set(parser: ArgumentParser, metavar: str, about: str) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar=metavar, dest="pairs", help=about)
+    about = "override a key of the profile; repeatable"
+    parser.add_argument("--set", metavar="KEY=VALUE", help=about, **_PAIRS)
+    if default_setting:
+        about = f"of the profile (default: {default_setting})"
+        parser.add_argument("--setting", metavar="NAME", help=about)
 
 
 def _add_data(commands: Any) -> None:
     about = "statistics beside the expected ones, images, quirks; exit 1 on any difference"
-    check = _command(_group(commands, "data", "look at a data set"), "check", "data.check", about)
+    group = commands.add_parser("data", help="look at a data set").add_subparsers(**_COMMANDS)
+    check = _command(group, "check", "data.check", about)
     check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")
     score = _command(commands, "score", "data.score", "score a predictions file", description=_SCORE)
     about = "write verified chains of D1 with a data card and checksums"
-    build = _command(_group(commands, "chains", "reasoning chains"), "build", "data.build", about)
+    group = commands.add_parser("chains", help="reasoning chains").add_subparsers(**_COMMANDS)
+    build = _command(group, "build", "data.build", about)
     for parser, split in ((check, None), (score, "test"), (build, "train")):
         add = parser.add_argument
         add("--root", required=True, help="the folder that holds the data set's own folder")
@@ -130,7 +119,6 @@ def _add_data(commands: Any) -> None:
         if split:
             add("--source", default="twitter-gmner", help="data set (default: %(default)s)")
             add("--split", default=split, help="default: %(default)s")
-
     images = "where the images are, at any depth (default: below --root)"
     check.add_argument("--images", metavar="DIR", help=images)
     add, scorers, modes = score.add_argument, ("definition", "e2e", "unco-legacy"), ("strict", "lenient")
@@ -151,22 +139,21 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    for stage, about in _STAGES.items():
+    stages = {"sft": "fine-tune the model of a setting", "cvo": "train the model of a setting by GRPO"}
+    for stage, about in stages.items():
         order = f"{about}; its start is trained first if need be; a trained model is not trained again"
         train = _command(commands, stage, "stages.train", about, needs="trl", description=order)
         train.set_defaults(stage=stage)
-        _add_profile(train)
-        settings = f"of the profile (default: each whose stage is {stage})"
-        train.add_argument("--setting", metavar="NAME", help=settings)
+        _add_profile(train, f"each whose stage is {stage}")
     about = "answers of a setting to the tweets of a split"
     generate = _command(commands, "generate", "stages.generate", about, needs="trl")
-    _add_profile(generate)
-    generate.add_argument("--setting", metavar="NAME", help="of the profile (default: each)")
+    _add_profile(generate, "each")
     splits = "repeatable (default: the profile's eval_split)"
     generate.add_argument("--split", action="append", default=[], help=splits)
 
     about = "write an adapter merged into its base, as a whole model"
-    group, types = _group(commands, "adapters", "LoRA adapters"), ("float32", "bfloat16", "float16")
+    group = commands.add_parser("adapters", help="LoRA adapters").add_subparsers(**_COMMANDS)
+    types = ("float32", "bfloat16", "float16")
     add = _command(group, "merge", "stages.merge", about, needs="transformers").add_argument
     add("adapter", metavar="DIR", help="folder of an adapter, such as settings/NAME/model of a run")
     add("out", metavar="OUT", help="folder to write; must not exist")
@@ -188,7 +175,7 @@ def _add_models(commands: Any) -> None:
 
 
 def _add_testbed(commands: Any) -> None:
-    group = _group(commands, "testbed", "the controlled world")
+    group = commands.add_parser("testbed", help="the controlled world").add_subparsers(**_COMMANDS)
     about = "write a set: pictures, Twitter-GMNER's own files, and a sidecar"
     make = _command(group, "make", "testbed.make", about, description=_MAKE)
     add, kinds = make.add_argument, "caption, gmner, adversarial or unseen (default: %(default)s)"
@@ -202,9 +189,5 @@ def _add_testbed(commands: Any) -> None:
     add("--out", required=True, metavar="FILE.png", help="the picture; a CSV of its tweets goes beside it")
     for parser in (make, gallery):
         parser.add_argument("--split", default="test", help="train, dev or test (default: %(default)s)")
-        _add_set(parser, "KNOB=VALUE", "turn a knob; repeatable")
+        parser.add_argument("--set", metavar="KNOB=VALUE", help="turn a knob; repeatable", **_PAIRS)
         parser.add_argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
