@@ -60,6 +60,7 @@ _AGAIN = (
 )  # fmt: skip
 _LINKS = (";", "and", ". Meanwhile", "while", "- also", "| then")
 _FRAMES = (_NOBODY, _ONE, _TWO, _THREE)
+Spans = list[tuple[int, int] | None]  # half-open, in tokens; `None` = a mention that is left out
 _HELD_OUT_EVERY, _PAIRS_HELD_OUT_EVERY = 6, 8
 
 
@@ -71,22 +72,18 @@ class Mention:
     words: tuple[str, ...]
 
 
-def write(
-    rng: Random, mentions: Sequence[Mention], *, held_out: bool
-) -> tuple[tuple[str, ...], list[tuple[int, int] | None]]:
-    """Write a tweet with these mentions in this order; two mentions of one entity have frames of their own.
+def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> tuple[tuple[str, ...], Spans]:
+    """Write a tweet with these mentions in this order; return its tokens and the spans of the mentions.
 
-    Returns its tokens, and the half-open token span of each mention (`None` if it is left out).
-
-    Args:
-        held_out: use the frames, openings and endings reserved for `unseen`, else only the others.
+    Two mentions of one entity have frames of their own; `held_out` takes frames, openings and endings that
+    are reserved for `unseen`, else only the others are taken.
     """
     frames = _frames(rng, mentions, held_out)
     code = "".join(pick(rng, "abcdefghkmnpqrstuvwxyz23456789") for _ in range(6))
     opening = pick(rng, _share(_OPENINGS, held_out))
     ending = pick(rng, _share(_ENDINGS, held_out)).format(code=code)
     tokens: list[str] = []
-    spans: list[tuple[int, int] | None] = []
+    spans: Spans = []
     for word in " ".join((opening, *frames, ending)).split():
         if word != "{}":
             tokens.append(word)

@@ -3,8 +3,7 @@
 Names have one to three words. Some share a word (Mira Solano, Mira Falk, Solano Bay); some are handles or
 hashtags, preceded in a tweet by a separate token `@` or `#`; two are the beginning of another one of another
 type (Osprey and Osprey X, Harrow and Harrow Prize). An emblem is an outline (one per type), a colour and a
-mark. 44 of the 48 have one or two look-alikes: same outline and colour, another mark. Bait that should look
-like one of the other four (Arbo Valley, Harrow, Harrow Prize, Song of Imber) is of its type.
+mark. 44 of the 48 have one or two look-alikes: same outline and colour, another mark.
 """
 
 from dataclasses import dataclass

@@ -33,8 +33,8 @@ HEARTBEAT_S = 30  # without a terminal, a line of progress at least this often
 
 def command(given: Namespace) -> int:
     """`mcr run`."""
-    options = {"only": given.only, "start_from": given.start_from, "overrides": config.parse_set(given.pairs)}
-    return run(given.profile, console=arguments.console(), out=given.out, **options)
+    options = {key: getattr(given, key) for key in ("profile", "out", "only", "start_from")}
+    return run(**options, overrides=config.parse_set(given.pairs), console=arguments.console())
 
 
 def run(
@@ -118,12 +118,9 @@ def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, dict[str, Any]]:
 def find_notebooks(
     names: Sequence[str] | None = None, only: Sequence[str] = (), start_from: str | None = None
 ) -> list[Path]:
-    """The notebooks of the repository in the order in which they run, numbered ones first.
+    """The notebooks of the repository in order, those of `names` (`None` = all), by name or number.
 
-    Args:
-        names: by name or number, as in `only` and `start_from`; `None` = all.
-        only: those of `names` to keep, each or several separated by commas; empty = all.
-        start_from: the first one.
+    Of these `only` some (an item may be several, separated by commas; empty = all), from `start_from` on.
     """
     folder = config.repository() / "notebooks"
     notebooks = sorted(folder.glob("[0-9A]*_*.ipynb"))
