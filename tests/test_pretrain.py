@@ -91,11 +91,8 @@ def test_a_chain_of_two_entities_in_the_terse_style_fits_64_tokens(fresh):
     from mcr_lib import chains
 
     tokenizer = fresh.processor.tokenizer
-    two = [
-        m.example
-        for m in itertools.islice(testbed.stream("gmner", "train"), 300)
-        if len(m.example.entities) == 2
-    ]
+    made = (testbed.make("gmner", "train", k).example for k in range(300))
+    two = [example for example in made if len(example.entities) == 2]
     for example in two:
         chain = chains.build(example, "terse", np.random.default_rng(0))
         think = chains.render(chain, "qwen2.5-vl", tasks.TARGET.size(example)).split("\n<answer>")[0]
@@ -122,7 +119,7 @@ def test_forms_of_a_word_start_alike_and_near_numbers_too(fresh):
 
 
 def test_the_processor_resizes_as_boxes_say(fresh):
-    for made in itertools.islice(testbed.stream("gmner", "dev"), 12):
+    for made in (testbed.make("gmner", "dev", k) for k in range(12)):
         grid = fresh.processor.image_processor([drawing.draw(made.scene)], return_tensors="pt")[
             "image_grid_thw"
         ][0].tolist()

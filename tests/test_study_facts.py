@@ -54,8 +54,8 @@ def test_a_command_is_taken_by_the_command_line_and_the_profile(command, tmp_pat
     given = cli._parser().parse_args(arguments)
     loaded = config.load(given.profile, tmp_path, config.parse_set(given.pairs))
     assert loaded.config.settings
-    notebooks = runner.find_notebooks(loaded.config.notebooks)
-    assert len(runner._chosen(notebooks, given.only, given.start_from)) == (len(given.only) or 6)
+    notebooks = runner.find_notebooks(loaded.config.notebooks, given.only, given.start_from)
+    assert len(notebooks) == (len(given.only) or 6)
 
 
 DOCUMENTS = [

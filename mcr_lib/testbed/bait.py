@@ -9,17 +9,17 @@ from mcr_lib import bias
 from mcr_lib.data.chance import pick
 from mcr_lib.data.probes import TRIES, Probe, share_covered, shown
 from mcr_lib.schema import Example, ImageOnly
-from mcr_lib.testbed.drawing import emblem
+from mcr_lib.testbed.drawing import scaled
+from mcr_lib.testbed.knobs import GAP_PX
 from mcr_lib.testbed.world import BEINGS
 
-_SIDE_PX, _GAP_PX = (28, 44), 2
+_SMALLEST_PX, _SPREAD_PX = 28, 17  # sides of 28 to 44 pixels
 
 
 def baited(example: Example, image: Image.Image, rng: Random) -> Probe | None:
     """Return a tweet of the testbed with one more emblem in its picture, which it does not name.
 
-    The emblem is of the type of an entity that the tweet names and the picture lacks, if possible. `None` for
-    other data sets, and if there is no room.
+    If possible it has the type of an entity that is named and not shown. `None`: no testbed, or no room.
     """
     if example.image_only is None:
         return None
@@ -29,14 +29,12 @@ def baited(example: Example, image: Image.Image, rng: Random) -> Probe | None:
     free = [b for b in BEINGS if b.name not in names and bias.wording(b.name, example.tokens) == "invented"]
     being = pick(rng, [b for b in free if b.type in absent] or free)
     taken = [box for thing in things for box in thing.boxes_xyxy_px]
-    smallest, largest = _SIDE_PX
     for attempt in range(TRIES):
-        side = smallest + int(rng.random() * (largest - smallest + 1) * (attempt < TRIES // 2))
+        side = _SMALLEST_PX + int(rng.random() * _SPREAD_PX * (attempt < TRIES // 2))
         x, y = (int(rng.random() * (length - side + 1)) for length in image.size)
-        around = (x + 1 - _GAP_PX, y + 1 - _GAP_PX, x + side + _GAP_PX, y + side + _GAP_PX)
+        around = (x + 1 - GAP_PX, y + 1 - GAP_PX, x + side + GAP_PX, y + side + GAP_PX)
         if min(image.size) >= side and not any(share_covered(box, around) for box in taken):
-            small = emblem(being).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            new = image.copy()
+            small, new = scaled(being, (side, side)), image.copy()
             new.paste(small, (x, y), small)
             bait = ImageOnly(being.name, being.type, ((x + 1, y + 1, x + side, y + side),))
             return Probe(replace(example, image_only=(*example.image_only, bait)), image=new)

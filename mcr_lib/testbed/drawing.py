@@ -6,17 +6,16 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from mcr_lib.boxes import Box
+from mcr_lib.boxes import Box, Size
 from mcr_lib.data.chance import pick
+from mcr_lib.testbed.knobs import GAP_PX, Knobs
 from mcr_lib.testbed.world import BY_NAME, COLOURS, Being
 
-_FINE = 128  # side of an emblem's master copy in pixels; scaling it down smooths the edges
-_TRIES = 60
+_FINE, _TRIES = 128, 60  # side of an emblem's master copy in pixels: scaling it down smooths the edges
 _GROUNDS = ("#e8e4da", "#d9e6ef", "#dfe9d8", "#efe0dd", "#e4def0", "#cfd4da", "#f4f1e6", "#bfc9bd")
 _INK = ("#9a9488", "#8d99a6", "#a7a29a", "#7f8c83", "#b3a6a0")
 _DARK = "#1d1d1f"
-
-_POLYGONS = {
+_POLYGONS = {  # outline -> corners as shares of the side; a disc has none
     "house": ((0.5, 0), (1, 0.38), (1, 1), (0, 1), (0, 0.38)),
     "shield": ((0, 0), (1, 0), (1, 0.62), (0.5, 1), (0, 0.62)),
     "star": (
@@ -24,25 +23,19 @@ _POLYGONS = {
         (0, 0.3), (0.34, 0.3),
     ),
 }  # fmt: skip
-"""Outline -> corners as shares of the side; a disc has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An emblem in a picture, in pixels from 0.
-
-    Args:
-        cover: share of the height that a strip hides, in [0, 0.4]; 0 = no strip.
-        cover_at: start of the strip, as a share of the height.
-    """
+    """An emblem in a picture, in pixels from 0; a strip hides the share `cover` of its height."""
 
     name: str
     x: int
     y: int
     width: int
     height: int
-    cover: float = 0.0
-    cover_at: float = 0.0
+    cover: float = 0.0  # in [0, 0.4]; 0 = no strip
+    cover_at: float = 0.0  # start of the strip, as a share of the height
 
     @property
     def box_xyxy_px(self) -> Box:
@@ -52,18 +45,12 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Content of a picture.
+    """Content of a picture; its emblems in the order they are drawn."""
 
-    Args:
-        shown: emblems in the order they are drawn.
-        ground: background colour.
-        clutter: seed of the `n_clutter` lines and blobs behind the emblems.
-    """
-
-    size_px: tuple[int, int]
+    size_px: Size
     shown: tuple[Shown, ...]
-    ground: str
-    clutter: str
+    ground: str  # background colour
+    clutter: str  # seed of the `n_clutter` lines and blobs behind the emblems
     n_clutter: int
 
     def boxes_of(self, name: str) -> tuple[Box, ...]:
@@ -72,22 +59,17 @@ class Scene:
         return tuple(box for _, box in sorted(boxes, reverse=True))
 
 
-def compose(
-    rng: Random, names: list[str], *, size_px: tuple[int, int], scale_px: tuple[int, int], occlusion: float,
-    n_clutter: int,
-) -> Scene | None:  # fmt: skip
+def compose(rng: Random, names: list[str], size_px: Size, n_clutter: int, knobs: Knobs) -> Scene | None:
     """Place an emblem per name at random without overlap; `None` if they do not fit.
 
-    Args:
-        scale_px: smallest and largest side of an emblem; the largest is lowered from try to try.
-        occlusion: share of emblems with a hidden strip, in [0, 1].
+    The largest side of an emblem is lowered from try to try.
     """
-    smallest, largest = scale_px
+    smallest, largest = knobs.scale_px
     for attempt in range(_TRIES):
         upper = max(smallest, largest - (largest - smallest) * attempt // (_TRIES // 2))
         placed: list[Shown] = []
         for name in names:
-            if (one := _place(rng, name, placed, size_px, (smallest, upper), occlusion)) is None:
+            if (one := _place(rng, name, placed, size_px, upper, knobs)) is None:
                 break
             placed.append(one)
         else:
@@ -95,12 +77,33 @@ def compose(
     return None
 
 
+def _place(
+    rng: Random, name: str, placed: list[Shown], size_px: Size, largest: int, knobs: Knobs
+) -> Shown | None:
+    smallest, occlusion = knobs.scale_px[0], knobs.occlusion
+    for _ in range(8):
+        side, aspect = smallest + rng.random() * (largest - smallest), 0.85 + 0.35 * rng.random()
+        width, height = max(smallest, round(side * aspect)), max(smallest, round(side / aspect))
+        if width > size_px[0] or height > size_px[1]:
+            continue
+        x, y = int(rng.random() * (size_px[0] - width + 1)), int(rng.random() * (size_px[1] - height + 1))
+        level = [o for o in placed if x < o.x + o.width + GAP_PX and o.x < x + width + GAP_PX]
+        if any(y < o.y + o.height + GAP_PX and o.y < y + height + GAP_PX for o in level):
+            continue
+        cover = 0.15 + 0.2 * rng.random() if rng.random() < occlusion else 0.0
+        return Shown(name, x, y, width, height, cover, rng.random() * (1 - cover) if cover else 0.0)
+    return None
+
+
+def scaled(being: Being, size_px: Size) -> Image.Image:
+    """Return an emblem of this size."""
+    return emblem(being).resize(size_px, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
 def draw(scene: Scene) -> Image.Image:
     """Draw a scene as an RGB image of its size."""
-    image = Image.new("RGB", scene.size_px, scene.ground)
-    pen = ImageDraw.Draw(image)
-    rng = Random(scene.clutter)
-    width, height = scene.size_px
+    image, rng = Image.new("RGB", scene.size_px, scene.ground), Random(scene.clutter)
+    pen, (width, height) = ImageDraw.Draw(image), scene.size_px
     for _ in range(scene.n_clutter):
         x, y, w, h = rng.random() * width, rng.random() * height, 4 + rng.random() * 30, 2 + rng.random() * 18
         ink = pick(rng, _INK)
@@ -109,8 +112,7 @@ def draw(scene: Scene) -> Image.Image:
         else:
             pen.ellipse((x, y, x + w, y + h), outline=ink, width=2)
     for shown in scene.shown:
-        size = (shown.width, shown.height)
-        small = emblem(BY_NAME[shown.name]).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        small = scaled(BY_NAME[shown.name], (shown.width, shown.height))
         image.paste(small, (shown.x, shown.y), small)
         if shown.cover:
             top = shown.y + shown.cover_at * shown.height
@@ -138,26 +140,3 @@ def emblem(being: Being) -> Image.Image:
     elif being.mark == "bar":
         pen.rectangle((c - 0.28 * big, m - 0.1 * big, c + 0.28 * big, m + 0.1 * big), fill=_DARK)
     return image.resize((_FINE, _FINE), Image.Resampling.LANCZOS)
-
-
-def _is_close(o: Shown, x: int, y: int, width: int, height: int) -> bool:
-    is_level = x < o.x + o.width + 2 and o.x < x + width + 2
-    return is_level and y < o.y + o.height + 2 and o.y < y + height + 2
-
-
-def _place(
-    rng: Random, name: str, placed: list[Shown], size_px: tuple[int, int], scale_px: tuple[int, int],
-    occlusion: float,
-) -> Shown | None:  # fmt: skip
-    smallest, largest = scale_px
-    for _ in range(8):
-        side, aspect = smallest + rng.random() * (largest - smallest), 0.85 + 0.35 * rng.random()
-        width, height = max(smallest, round(side * aspect)), max(smallest, round(side / aspect))
-        if width > size_px[0] or height > size_px[1]:
-            continue
-        x, y = int(rng.random() * (size_px[0] - width + 1)), int(rng.random() * (size_px[1] - height + 1))
-        if any(_is_close(other, x, y, width, height) for other in placed):
-            continue
-        cover = 0.15 + 0.2 * rng.random() if rng.random() < occlusion else 0.0
-        return Shown(name, x, y, width, height, cover, rng.random() * (1 - cover) if cover else 0.0)
-    return None

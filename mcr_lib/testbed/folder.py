@@ -26,11 +26,10 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.testbed import SOURCE, Knobs, drawing, find, make
 
-VERSION = SOURCE.rpartition("-")[2]
-MAIN = "gmner"
+VERSION, MAIN = SOURCE.rpartition("-")[2], "gmner"
 MAX_EXAMPLES = 1_000_000
+# upper bounds of a PNG (measured: 0.16 on average), and of text, boxes and half-filled disk blocks
 _BYTES_PER_PIXEL, _BYTES_BESIDE = 0.35, 8_000
-"""Upper bounds of a PNG (measured: 0.16 on average), and of text, boxes and half-filled disk blocks."""
 
 
 def set_name(distribution: str, split: str) -> str:
@@ -39,11 +38,7 @@ def set_name(distribution: str, split: str) -> str:
 
 
 def set_parts(name: str) -> tuple[str, str]:
-    """Return (distribution, split) of a set's name.
-
-    Raises:
-        UserError: an unknown split or distribution.
-    """
+    """Return (distribution, split) of a set's name."""
     split, _, distribution = name.partition("_")
     if split not in SPLITS:
         expected = f"{', '.join(SPLITS)}, or one of these with a distribution (test_unseen)"
@@ -58,70 +53,53 @@ def write(
 ) -> list[Example]:  # fmt: skip
     """Make and write the first n examples of a set; an old set of that name is replaced.
 
-    The sidecar is written last, so an interrupted set has none.
-
-    Args:
-        root: folder of all sets.
-        knobs: instead of those of the distribution.
-        progress: called after each example with the number done.
-
-    Raises:
-        UserError: an unknown set, a number out of range, knobs that cannot be met, or a folder that cannot be
-            written or has no room.
+    The sidecar is written last, so an interrupted set has none. `progress` takes the number of examples done.
     """
     distribution, split = set_parts(name)
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
         expected = f"expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more"
         raise UserError(f"testbed: n is {n} and the seed {seed}; {expected}")
-    root = Path(root)
-    largest_px = (knobs or find(distribution)).side_px[1] ** 2
-    _check_room(root, n * int(_BYTES_BESIDE + _BYTES_PER_PIXEL * largest_px))
+    root, largest_px = Path(root), (knobs or find(distribution)).side_px[1] ** 2
+    n_bytes = n * int(_BYTES_BESIDE + _BYTES_PER_PIXEL * largest_px)
+    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    if (free := shutil.disk_usage(existing).free) < n_bytes:
+        needed, left = (f"{value / 2**20:,.0f} MB" for value in (n_bytes, free))
+        hint = "make fewer examples, or choose another disk"
+        raise UserError(f"no room in {root}: about {needed} needed, {left} free; {hint}")
     _remove(root, name)
     examples = []
-    for index in range(n):
+    for index, path in enumerate(_images(root, name, n)):
         item = make(distribution, split, index, seed=seed, knobs=knobs)
-        with written_whole(_image_path(root, item.example.id), "wb") as file:
+        with written_whole(path, "wb") as file:
             drawing.draw(item.scene).save(file, format="png", compress_level=3)
         examples.append(replace(item.example, split=name))
         progress(index + 1)
     write_split(root, name, examples, version=VERSION)
-    write_sidecar(root, name, examples, version=VERSION, recipe=recipe(name, n, seed=seed, knobs=knobs))
+    write_sidecar(root, name, examples, version=VERSION, recipe=_recipe(name, n, seed, knobs))
     return examples
 
 
 def write_missing(root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None) -> bool:
-    """Write a set unless the same code wrote it from the same arguments; return whether it was written.
-
-    Raises:
-        UserError: as `write`.
-    """
-    root = Path(root)
-    wanted = recipe(name, n, seed=seed, knobs=knobs)
+    """Write a set unless the same code wrote it from the same arguments; return whether it was written."""
     header = read_header(root, name, version=VERSION) or {}
-    is_complete = all(_image_path(root, id).is_file() for id in _ids(name, n))
-    if header.get("recipe") == wanted and is_complete:
+    is_complete = all(path.is_file() for path in _images(Path(root), name, n))
+    if is_complete and header.get("recipe") == _recipe(name, n, seed, knobs):
         return False
     write(root, name, n, seed=seed, knobs=knobs)
     return True
 
 
-def recipe(name: str, n: int, *, seed: int, knobs: Knobs | None) -> dict[str, Any]:
+def _recipe(name: str, n: int, seed: int, knobs: Knobs | None) -> dict[str, Any]:
     """Return everything a set depends on, JSON-ready."""
     distribution, split = set_parts(name)
     values = json.loads(json.dumps((knobs or find(distribution)).to_json()))
-    return {
-        "source": SOURCE, "distribution": distribution, "split": split, "n": n, "seed": seed, "knobs": values,
-        "code": _code(),
-    }  # fmt: skip
+    what = {"source": SOURCE, "distribution": distribution, "split": split}
+    return {**what, "n": n, "seed": seed, "knobs": values, "code": _code()}
 
 
-def _ids(name: str, n: int) -> list[str]:
+def _images(root: Path, name: str, n: int) -> list[Path]:
     distribution, split = set_parts(name)
-    return [f"{distribution}_{split}_{index}" for index in range(n)]
-
-
-def _image_path(root: Path, id: str) -> Path:
-    return root / "images" / f"{id}.png"
+    return [root / "images" / f"{distribution}_{split}_{index}.png" for index in range(n)]
 
 
 def _remove(root: Path, name: str) -> None:
@@ -131,22 +109,13 @@ def _remove(root: Path, name: str) -> None:
     n = old["n"] if isinstance(old, dict) and type(old.get("n")) is int else 0
     try:
         sidecar_path(root, name, VERSION).unlink(missing_ok=True)
-        for id in _ids(name, min(n, MAX_EXAMPLES)):
-            (xml / f"{id}.xml").unlink(missing_ok=True)
-            _image_path(root, id).unlink(missing_ok=True)
+        for image in _images(root, name, min(n, MAX_EXAMPLES)):
+            (xml / f"{image.stem}.xml").unlink(missing_ok=True)
+            image.unlink(missing_ok=True)
         xml.mkdir(parents=True, exist_ok=True)  # readers expect it, even if nothing is shown
     except OSError as error:
         hint = "choose a folder with room that you may write to"
         raise UserError(f"cannot write {root}: {error.strerror or error}; {hint}") from error
-
-
-def _check_room(root: Path, n_bytes: int) -> None:
-    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < n_bytes:
-        needed, left = (f"{value / 2**20:,.0f} MB" for value in (n_bytes, free))
-        hint = "make fewer examples, or choose another disk"
-        raise UserError(f"no room in {root}: about {needed} needed, {left} free; {hint}")
 
 
 @cache

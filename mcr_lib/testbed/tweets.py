@@ -60,6 +60,7 @@ _AGAIN = (
 )  # fmt: skip
 _LINKS = (";", "and", ". Meanwhile", "while", "- also", "| then")
 _FRAMES = (_NOBODY, _ONE, _TWO, _THREE)
+Spans = list[tuple[int, int] | None]  # half-open, in tokens; `None` = a mention that is left out
 _HELD_OUT_EVERY, _PAIRS_HELD_OUT_EVERY = 6, 8
 
 
@@ -71,28 +72,19 @@ class Mention:
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Tokens of a tweet, and the half-open token span of each mention (`None` if it is left out)."""
+def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> tuple[tuple[str, ...], Spans]:
+    """Write a tweet with these mentions in this order; return its tokens and the spans of the mentions.
 
-    tokens: tuple[str, ...]
-    spans: tuple[tuple[int, int] | None, ...]
-
-
-def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> Text:
-    """Write a tweet with these mentions in this order; two mentions of one entity have frames of their own.
-
-    Args:
-        held_out: use the frames, openings and endings reserved for `unseen`, else only the others.
+    Two mentions of one entity have frames of their own; `held_out` takes frames, openings and endings that
+    are reserved for `unseen`, else only the others are taken.
     """
     frames = _frames(rng, mentions, held_out)
     code = "".join(pick(rng, "abcdefghkmnpqrstuvwxyz23456789") for _ in range(6))
     opening = pick(rng, _share(_OPENINGS, held_out))
     ending = pick(rng, _share(_ENDINGS, held_out)).format(code=code)
-    words = " ".join(part for part in (opening, *frames, ending) if part).split()
     tokens: list[str] = []
-    spans: list[tuple[int, int] | None] = []
-    for word in words:
+    spans: Spans = []
+    for word in " ".join((opening, *frames, ending)).split():
         if word != "{}":
             tokens.append(word)
             continue
@@ -101,7 +93,7 @@ def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> Text:
             tokens.append(mention.being.sigil)
         spans.append((len(tokens), len(tokens) + len(mention.words)) if mention.words else None)
         tokens += mention.words
-    return Text(tuple(tokens), tuple(spans))
+    return tuple(tokens), spans
 
 
 def is_held_out_pair(a: Being, b: Being) -> bool:
@@ -116,25 +108,17 @@ def corpus() -> list[str]:
 
 
 def _frames(rng: Random, mentions: Sequence[Mention], held_out: bool) -> list[str]:
+    """Draw frames with a slot per mention: ones, twos and threes with links between, mostly few of them."""
     if not mentions:
         return [pick(rng, _share(_NOBODY, held_out))]
     if len(mentions) == 2 and mentions[0].being == mentions[1].being:
         return [pick(rng, _AGAIN)]
-    frames = [pick(rng, _share(_FRAMES[size], held_out)) for size in _sizes(rng, len(mentions))]
-    linked = frames[:1]
-    for frame in frames[1:]:
-        linked += [pick(rng, _LINKS), frame]
-    return linked
-
-
-def _sizes(rng: Random, n: int) -> list[int]:
-    """Split n into ones, twos and threes, mostly few parts."""
-    sizes = []
-    while n:
-        size = min(n, 3) if rng.random() < 0.75 else 1 + int(rng.random() * min(n, 3))
-        sizes.append(size)
-        n -= size
-    return sizes
+    left, sizes = len(mentions), []
+    while left:
+        sizes.append(min(left, 3) if rng.random() < 0.75 else 1 + int(rng.random() * min(left, 3)))
+        left -= sizes[-1]
+    first, *others = [pick(rng, _share(_FRAMES[size], held_out)) for size in sizes]
+    return [first, *(part for frame in others for part in (pick(rng, _LINKS), frame))]
 
 
 def _share(texts: Sequence[str], held_out: bool) -> list[str]:

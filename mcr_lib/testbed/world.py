@@ -3,26 +3,21 @@
 Names have one to three words. Some share a word (Mira Solano, Mira Falk, Solano Bay); some are handles or
 hashtags, preceded in a tweet by a separate token `@` or `#`; two are the beginning of another one of another
 type (Osprey and Osprey X, Harrow and Harrow Prize). An emblem is an outline (one per type), a colour and a
-mark. 44 of the 48 have one or two look-alikes: same outline and colour, another mark. Bait that should look
-like one of the other four (Arbo Valley, Harrow, Harrow Prize, Song of Imber) is of its type.
+mark. 44 of the 48 have one or two look-alikes: same outline and colour, another mark.
 """
 
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from mcr_lib.data.chance import pick
 from mcr_lib.data.twitter_gmner import LABELS
-
-Outline = Literal["disc", "house", "shield", "star"]
-Mark = Literal["dot", "bar", "plain"]
 
 COLOURS = {
     "red": "#d7263d", "amber": "#f5a300", "green": "#1f9d55", "blue": "#1c6dd0", "violet": "#8b3fc7",
     "teal": "#0fb5ae",
 }  # fmt: skip
-MARKS: tuple[Mark, ...] = ("dot", "bar", "plain")
-OUTLINES: dict[str, Outline] = {"PER": "disc", "LOC": "house", "ORG": "shield", "OTHER": "star"}
+_MARKS = ("dot", "bar", "plain")
+_OUTLINES = {"PER": "disc", "LOC": "house", "ORG": "shield", "OTHER": "star"}
 
 _NAMES = {
     "PER": (
@@ -47,19 +42,14 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Being:
-    """An invented entity and the form of its emblem.
+    """An invented entity and the form of its emblem."""
 
-    Args:
-        name: as in a tweet, words joined by one space.
-        sigil: "@" for a handle, "#" for a hashtag, else "".
-    """
-
-    name: str
+    name: str  # as in a tweet, words joined by one space
     type: str
-    sigil: str
-    outline: Outline
+    sigil: str  # "@" for a handle, "#" for a hashtag, else ""
+    outline: str
     colour: str
-    mark: Mark
+    mark: str
 
     def is_look_alike(self, other: "Being") -> bool:
         """Return whether the two emblems differ in the mark alone."""
@@ -68,8 +58,9 @@ class Being:
 
 def _being(type_: str, k: int, name: str) -> Being:
     sigil, _, rest = name.partition(" ") if name[0] in "@#" else ("", "", name)
-    colour, mark = list(COLOURS)[k % len(COLOURS)], MARKS[k // len(COLOURS)]
-    return Being(rest, type_, sigil, OUTLINES[type_], colour, mark)
+    return Being(
+        rest, type_, sigil, _OUTLINES[type_], [*COLOURS][k % len(COLOURS)], _MARKS[k // len(COLOURS)]
+    )
 
 
 BEINGS = tuple(_being(type_, k, name) for type_ in LABELS for k, name in enumerate(_NAMES[type_]))

@@ -105,10 +105,10 @@ def _names(rng: Random, seed: int, index: int) -> Row:
         names = list(dict.fromkeys(chance_name(rng) for _ in range(n)))
         beings = [Being(name, "PER", pick(rng, ("", "", "@", "#")), "disc", "red", "dot") for name in names]
         mentions = [Mention(being, tuple(being.name.split())) for being in beings]
-        text = tweets.write(rng, mentions, held_out=False)
-        entities = tuple(Entity(name, *span, None) for name, span in zip(names, text.spans, strict=True))
+        tokens, spans = tweets.write(rng, mentions, held_out=False)
+        entities = tuple(Entity(name, *span, None) for name, span in zip(names, spans, strict=True))
         id = f"names_{index}"
-        example = Example(id, "chance", "train", text.tokens, entities, LABELS, constraints=("span",))
+        example = Example(id, "chance", "train", tokens, entities, LABELS, constraints=("span",))
     answer = write_answer(_without_boxes(example), constraints=example.constraints)
     return Row("names", prompts.messages(example, wording="brief"), answer)
 

@@ -1,19 +1,38 @@
-"""The `mcr` command. Each command imports its own heavy libraries when it runs.
+"""The `mcr` command: its arguments. The module of a command is imported when it runs.
 
 Exit codes: 0 done; 1 a check differs, a notebook failed, or a bug (with its traceback); 2 a mistake of the
 user, in one sentence; 130 interrupted.
 """
 
-import argparse
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from mcr_lib import __version__
 from mcr_lib.errors import UserError
-from mcr_lib.study.commands import arguments, compare, data, predict, preflight, stages, testbed
+from mcr_lib.prompts import KINDS
 from mcr_lib.training import launch
+
+_SCORE = """\
+GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and yardsticks. A row of
+the file is a JSON object with "id" and either "entities" (boxes in original pixels) or "answer" (raw model
+text) with "coordinate_space".
+"""
+_MAKE = """\
+The set is named after its split, and after its distribution if that is not gmner (test_unseen). Read it with
+mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root DIR --split
+NAME.
+"""
+_COMPARE = """\
+Merges run folders of one profile, one seed each (or several settings of a seed), and writes evidence.json.gz,
+scores.json and two figures. What is missing in a run is reported and left out.
+"""
+_PAIRS = {"action": "append", "default": [], "dest": "pairs"}
+_COMMANDS = {"title": "commands", "required": True, "metavar": "COMMAND"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # print what the terminal can show rather than fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return given.run(given)
+        if given.needs and find_spec(given.needs) is None:
+            remedy = "pip install '.[train]' in the clone brings what models need"
+            raise UserError(f"{given.needs} is not installed; {remedy}")
+        module, function = given.run.split(".")
+        return getattr(import_module(f"mcr_lib.study.commands.{module}"), function)(given)
     except UserError as error:
         print(f"mcr: {launch.whose()}{error}", file=sys.stderr)
         return 2
@@ -34,35 +57,137 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> ArgumentParser:
     about = "Grounded multimodal named entity recognition: data, scores, notebooks."
-    parser = argparse.ArgumentParser(prog="mcr", description=about)
+    parser = ArgumentParser(prog="mcr", description=about)
     parser.add_argument("--version", action="version", version=f"mcr_lib {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    data.add_commands(commands)
-    _add_run(commands)
-    for module in (stages, predict, preflight, testbed, compare):
-        module.add_commands(commands)
-    return parser
-
-
-def _add_run(commands: Any) -> None:
-    run = commands.add_parser("run", help="run the notebooks of a profile by papermill")
-    arguments.add_profile(run)
+    commands = parser.add_subparsers(**_COMMANDS)
+    _add_data(commands)
+    run = _command(commands, "run", "runner.command", "run the notebooks of a profile by papermill")
+    _add_profile(run)
     only = "run only this notebook (01 or its name); repeatable"
     run.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help=only)
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
-    run.set_defaults(run=_run)
+    _add_models(commands)
+    about = "would a profile run on this machine? a table, exit 2 on any ✗"
+    marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"
+    _add_profile(_command(commands, "preflight", "preflight.command", about, description=marks))
+    _add_testbed(commands)
+
+    about = "settings over several seeds, one pair of them tested"
+    add = _command(commands, "compare", "compare.command", about, description=_COMPARE).add_argument
+    add("runs", nargs="+", metavar="RUN", help="a run folder")
+    add("--out", metavar="DIR", help="where the files go (default: outputs/compared/PROFILE)")
+    pair = {"default": ("mcr", "sft"), "metavar": ("A", "B")}
+    add("--pair", nargs=2, help="test A minus B (default: mcr sft)", **pair)
+    add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: %(default)s)")
+    add("--json", action="store_true", help="print the scores as one JSON object")
+    return parser
 
 
-def _run(given: argparse.Namespace) -> int:
-    from mcr_lib.study.commands import runner
-    from mcr_lib.study.runs import config
-
-    options = {"only": tuple(given.only), "start_from": given.start_from}
-    overrides, console = config.parse_set(given.pairs), arguments.console()
-    return runner.run(given.profile, out=given.out, overrides=overrides, console=console, **options)
+def _command(commands: Any, name: str, run: str, about: str, needs: str = "", **more: str) -> ArgumentParser:
+    """Add a command that calls `run` (module.function) and needs a package of the extra `train`."""
+    parser = commands.add_parser(name, help=about, **more)
+    parser.set_defaults(run=run, needs=needs)
+    return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _add_profile(parser: ArgumentParser, default_setting: str = "") -> None:
+    names = "of notebooks/profiles, or a yaml file (default: %(default)s)"
+    parser.add_argument("--profile", default="tiny", metavar="NAME", help=names)
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: outputs/NAME)")
+    about = "override a key of the profile; repeatable"
+    parser.add_argument("--set", metavar="KEY=VALUE", help=about, **_PAIRS)
+    if default_setting:
+        about = f"of the profile (default: {default_setting})"
+        parser.add_argument("--setting", metavar="NAME", help=about)
+
+
+def _add_data(commands: Any) -> None:
+    about = "statistics beside the expected ones, images, quirks; exit 1 on any difference"
+    group = commands.add_parser("data", help="look at a data set").add_subparsers(**_COMMANDS)
+    check = _command(group, "check", "data.check", about)
+    check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")
+    score = _command(commands, "score", "data.score", "score a predictions file", description=_SCORE)
+    about = "write verified chains of D1 with a data card and checksums"
+    group = commands.add_parser("chains", help="reasoning chains").add_subparsers(**_COMMANDS)
+    build = _command(group, "build", "data.build", about)
+    for parser, split in ((check, None), (score, "test"), (build, "train")):
+        add = parser.add_argument
+        add("--root", required=True, help="the folder that holds the data set's own folder")
+        add("--version", help="of the annotation: v1 or v2 (default: the newest)")
+        if split:
+            add("--source", default="twitter-gmner", help="data set (default: %(default)s)")
+            add("--split", default=split, help="default: %(default)s")
+    images = "where the images are, at any depth (default: below --root)"
+    check.add_argument("--images", metavar="DIR", help=images)
+    add, scorers, modes = score.add_argument, ("definition", "e2e", "unco-legacy"), ("strict", "lenient")
+    add("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
+    add("--scorer", choices=scorers, default="definition", help="default: %(default)s")
+    add("--parse", choices=modes, default="strict", help="how answers are read (default: %(default)s)")
+    other = "a second predictions file for the same tweets: paired test, verdict"
+    add("--compare", metavar="OTHER", help=other)
+    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
+    add, share = build.add_argument, "share of tweets in D1; 1 = all (default: %(default)s)"
+    add("--out", required=True, metavar="DIR", help="where chains.jsonl, README.md and checksums.txt go")
+    add("--styles", metavar="NAMES", help="separated by commas (default: all)")
+    add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
+    add("--seed", type=int, default=0, help="of D1 and of the wordings (default: %(default)s)")
+    for parser in (check, score, build):
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_models(commands: Any) -> None:
+    stages = {"sft": "fine-tune the model of a setting", "cvo": "train the model of a setting by GRPO"}
+    for stage, about in stages.items():
+        order = f"{about}; its start is trained first if need be; a trained model is not trained again"
+        train = _command(commands, stage, "stages.train", about, needs="trl", description=order)
+        train.set_defaults(stage=stage)
+        _add_profile(train, f"each whose stage is {stage}")
+    about = "answers of a setting to the tweets of a split"
+    generate = _command(commands, "generate", "stages.generate", about, needs="trl")
+    _add_profile(generate, "each")
+    splits = "repeatable (default: the profile's eval_split)"
+    generate.add_argument("--split", action="append", default=[], help=splits)
+
+    about = "write an adapter merged into its base, as a whole model"
+    group = commands.add_parser("adapters", help="LoRA adapters").add_subparsers(**_COMMANDS)
+    types = ("float32", "bfloat16", "float16")
+    add = _command(group, "merge", "stages.merge", about, needs="transformers").add_argument
+    add("adapter", metavar="DIR", help="folder of an adapter, such as settings/NAME/model of a run")
+    add("out", metavar="OUT", help="folder to write; must not exist")
+    add("--base", metavar="DIR", help="where its base model is now, if it has moved")
+    add("--dtype", choices=types, default="float32", help="of the weights (default: %(default)s)")
+
+    about = "the entities of one tweet and where its image shows them"
+    add = _command(commands, "predict", "predict.command", about, needs="transformers").add_argument
+    model = "a backbone, a model of the hub, or the model folder of a setting (default: %(default)s)"
+    add("--model", default="tiny-base", metavar="DIR", help=model)
+    add("--base", metavar="DIR", help="of an adapter: where the base model is now, if it has moved")
+    add("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
+    add("--text", required=True, help="the tweet")
+    kinds = [kind for kind in KINDS if kind != "cot-3shot"]
+    add("--prompt", choices=kinds, help="default: the prompt format it was trained on")
+    add("--max-new-tokens", type=int, default=512, metavar="N", help="of the answer (default: %(default)s)")
+    add("--draw", metavar="OUT.png", help="write the image with the boxes")
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def _add_testbed(commands: Any) -> None:
+    group = commands.add_parser("testbed", help="the controlled world").add_subparsers(**_COMMANDS)
+    about = "write a set: pictures, Twitter-GMNER's own files, and a sidecar"
+    make = _command(group, "make", "testbed.make", about, description=_MAKE)
+    add, kinds = make.add_argument, "caption, gmner, adversarial or unseen (default: %(default)s)"
+    add("--distribution", default="gmner", help=kinds)
+    add("--n", type=int, default=300, help="tweets (default: %(default)s)")
+    add("--out", required=True, metavar="DIR", help="folder of the data set; sets that are in it stay")
+    gallery = _command(group, "gallery", "testbed.gallery", "draw the first tweets of each distribution")
+    add = gallery.add_argument
+    add("--distribution", action="append", help="only this one; repeatable (default: all)")
+    add("--n", type=int, default=4, help="tweets per distribution (default: %(default)s)")
+    add("--out", required=True, metavar="FILE.png", help="the picture; a CSV of its tweets goes beside it")
+    for parser in (make, gallery):
+        parser.add_argument("--split", default="test", help="train, dev or test (default: %(default)s)")
+        parser.add_argument("--set", metavar="KNOB=VALUE", help="turn a knob; repeatable", **_PAIRS)
+        parser.add_argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")

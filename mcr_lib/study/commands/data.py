@@ -4,118 +4,49 @@
 data card) and OUT/checksums.txt (for sha256sum -c). The same data, styles and seed give the same bytes.
 """
 
-import argparse
 import hashlib
+import json
+from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from mcr_lib.chains import CHAINS_VERSION
+from mcr_lib.data import load_split, mrsi
+from mcr_lib.data.check import check as check_data
+from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Example
-from mcr_lib.study.commands.arguments import add_data_set, console, group, print_json
+from mcr_lib.schema import checksum
+from mcr_lib.study.commands.arguments import console
+from mcr_lib.study.tables.scoring import score_file
+from mcr_lib.study.tables.terminal import show_check, show_score
+from mcr_lib.styles import STYLES
 
-_SCORE = """\
-GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and yardsticks. A row of
-the file is a JSON object with "id" and either "entities" (boxes in original pixels) or "answer" (raw model
-text) with "coordinate_space".
-"""
-
-_CARD = """\
-# Reasoning chains for {source}, {split}
-
-{chains:,} chains about {d1:,} tweets ({n_entities:,} entities, {n_shown:,} of them in the image).
-Each says of one tweet, in one style, what its gold annotation claims (span, type, groundable, box); \
-written from templates.
-
-- D1, which these are about: a share of {d1_share:g} of the split by a hash of (seed, id). D2: {d2:,} tweets.
-- Seed {seed}, chains_version {chains_version}, gold of D1 {gold_of_d1}.
-- Every chain passes the verifier: of each name it states the type, the groundability and the box, \
-and nothing else.
-- Privileged (names what only the image shows): no.
-
-| style | form | chains |
-|---|---|---|{rows}
-
-A row has id, style, source, text (the reasoning), answer, boxes_xyxy_px and image_size_px. `[[box 1]]` \
-in text and answer stands
-for the first box, in pixels of the original image; `mcr_lib.chains.render` writes it for a family of models \
-and an image size.
-
-The rows hold names and boxes of the data set, not its texts or images; \
-the data set's own terms hold for them.
-"""
+_CARD = Path(__file__).with_name("chains_card.md")
 
 
-def add_commands(commands: Any) -> None:
-    """Add `data check`, `score` and `chains build` to the parser of `mcr`."""
-    about = "statistics beside the expected ones, images, quirks; exit 1 on any difference"
-    check = group(commands, "data", "look at a data set").add_parser("check", help=about)
-    check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")
-    add_data_set(check)
-    images = "where the images are, at any depth (default: below --root)"
-    check.add_argument("--images", metavar="DIR", help=images)
-
-    score = commands.add_parser("score", help="score a predictions file", description=_SCORE)
-    add_data_set(score, "test")
-    add, scorers, modes = score.add_argument, ("definition", "e2e", "unco-legacy"), ("strict", "lenient")
-    add("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
-    add("--scorer", choices=scorers, default="definition", help="default: %(default)s")
-    add("--parse", choices=modes, default="strict", help="how answers are read (default: %(default)s)")
-    add(
-        "--compare",
-        metavar="OTHER",
-        help="a second predictions file for the same tweets: paired test, verdict",
-    )
-    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
-
-    about = "write verified chains of D1 with a data card and checksums"
-    build = group(commands, "chains", "reasoning chains").add_parser("build", help=about)
-    add_data_set(build, "train")
-    add, share = build.add_argument, "share of tweets in D1; 1 = all (default: %(default)s)"
-    add("--out", required=True, metavar="DIR", help="where chains.jsonl, README.md and checksums.txt go")
-    add("--styles", metavar="NAMES", help="separated by commas (default: all)")
-    add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
-    add("--seed", type=int, default=0, help="of D1 and of the wordings (default: %(default)s)")
-    for parser, run in ((check, _check), (score, _score), (build, _build)):
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.set_defaults(run=run)
-
-
-def _check(given: argparse.Namespace) -> int:
-    from mcr_lib.data.check import check
-
-    report = check(given.source, given.root, version=given.version, images_dir=given.images)
+def check(given: Namespace) -> int:
+    """`mcr data check`."""
+    report = check_data(given.source, given.root, version=given.version, images_dir=given.images)
     if given.json:
-        print_json(report.to_json())
+        print(json.dumps(report.to_json(), indent=2))
     else:
-        from mcr_lib.study.tables.terminal import show_check
-
         show_check(report, console())
     return 1 if report.differences else 0
 
 
-def _score(given: argparse.Namespace) -> int:
-    from mcr_lib.study.tables.scoring import score_file
-
+def score(given: Namespace) -> int:
+    """`mcr score`."""
     keys = ("source", "root", "version", "split", "predictions", "scorer", "parse", "compare", "seed")
     result = score_file(**{key: getattr(given, key) for key in keys}, n_resamples=given.resamples)
     if given.json:
-        print_json(result)
+        print(json.dumps(result, indent=2))
     else:
-        from mcr_lib.study.tables.terminal import show_score
-
         show_score(result, console())
     return 0
 
 
-def _build(given: argparse.Namespace) -> int:
-    from mcr_lib.chains import CHAINS_VERSION
-    from mcr_lib.data import load_split, mrsi
-    from mcr_lib.data.files import written_whole
-    from mcr_lib.schema import checksum
-
+def build(given: Namespace) -> int:
+    """`mcr chains build`."""
     if not 0 <= given.d1_share <= 1:
         raise UserError(f"--d1-share is {given.d1_share}; expected a share in [0, 1]")
     wanted = [name.strip() for name in given.styles.split(",")] if given.styles else ()
@@ -130,25 +61,18 @@ def _build(given: argparse.Namespace) -> int:
         "privileged": False, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
         "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
     }  # fmt: skip
-    card = _card(facts, d1)
-    with written_whole(out / "README.md") as file:
-        file.write(card)
-    with written_whole(out / "checksums.txt") as file:
-        file.write(f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n")
+    entities = [entity for example in d1 for entity in example.entities]
+    n_shown = sum(bool(entity.is_groundable) for entity in entities)
+    rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in styles.items())
+    card = read_text(_CARD).format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
+    sums = f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n"
+    for name, text in (("README.md", card), ("checksums.txt", sums)):
+        with written_whole(out / name) as file:
+            file.write(text)
     if given.json:
-        print_json({**facts, "folder": str(out)})
+        print(json.dumps({**facts, "folder": str(out)}, indent=2))
         return 0
     counts = ", ".join(f"{n:,} {name}" for name, n in styles.items())
     print(f"{facts['source']}, {given.split}: {len(d1):,} tweets in D1, {len(d2):,} in D2")
-    print(f"{len(built.chains):,} chains, all verified: {counts}")
-    print(f"sha256 {digest}\nread {out}/README.md")
+    print(f"{len(built.chains):,} chains, all verified: {counts}\nsha256 {digest}\nread {out}/README.md")
     return 0
-
-
-def _card(facts: Mapping[str, Any], d1: Sequence[Example]) -> str:
-    from mcr_lib.styles import STYLES
-
-    entities = [entity for example in d1 for entity in example.entities]
-    n_shown = sum(bool(entity.is_groundable) for entity in entities)
-    rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in facts["styles"].items())
-    return _CARD.format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)

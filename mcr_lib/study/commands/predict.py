@@ -1,43 +1,33 @@
 """`mcr predict`: the entities of one tweet, with boxes in pixels of its image, and a picture of them."""
 
-import argparse
-from collections.abc import Mapping, Sequence
+import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mcr_lib.boxes import MAX_RATIO, Box
+from mcr_lib.data.files import written_whole
+from mcr_lib.data.images import open_image
+from mcr_lib.data.predictions import Prediction, parse_prediction
+from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
-from mcr_lib.prompts import KINDS, Kind, messages
-from mcr_lib.study.commands.arguments import print_json
-from mcr_lib.study.commands.stages import require
+from mcr_lib.prompts import Kind, messages
+from mcr_lib.schema import Example
+from mcr_lib.study.figures import boxes, palette
+from mcr_lib.study.runs.config import Config
+from mcr_lib.training import backbones, generate
 
 
-def add_commands(commands: Any) -> None:
-    """Add the command to the parser of `mcr`."""
-    about = "the entities of one tweet and where its image shows them"
-    parser = commands.add_parser("predict", help=about)
-    add, kinds = parser.add_argument, [kind for kind in KINDS if kind != "cot-3shot"]
-    model = "a backbone, a model of the hub, or the model folder of a setting (default: %(default)s)"
-    add("--model", default="tiny-base", metavar="DIR", help=model)
-    add("--base", metavar="DIR", help="of an adapter: where the base model is now, if it has moved")
-    add("--image", metavar="FILE", help="of any size; turned upright as its EXIF data say (default: none)")
-    add("--text", required=True, help="the tweet")
-    add("--prompt", choices=kinds, help="default: the prompt format it was trained on")
-    add("--max-new-tokens", type=int, default=512, metavar="N", help="of the answer (default: %(default)s)")
-    add("--draw", metavar="OUT.png", help="write the image with the boxes")
-    add("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=_predict)
-
-
-def _predict(given: argparse.Namespace) -> int:
-    require("transformers")
+def command(given: Namespace) -> int:
+    """`mcr predict`."""
     options = {key: getattr(given, key) for key in ("image", "prompt", "max_new_tokens", "base")}
     result = predict(given.model, given.text, **options)
     if given.draw:
         draw(result, given.image, given.draw)
-    if given.json:
-        print_json(result, ascii=False)
-    else:
-        print(summary(result))
+    print(json.dumps(result, indent=2, ensure_ascii=False) if given.json else _summary(result))
     return 0
 
 
@@ -45,34 +35,14 @@ def predict(
     model: str, text: str, *, image: str | None = None, prompt: Kind | None = None, max_new_tokens: int = 512,
     device: str | None = None, base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The entities that a model finds in a tweet, decoded greedily.
+    """The entities that a backbone or an adapter finds in a tweet, decoded greedily, and its answer as text.
 
-    Args:
-        model: a backbone or an adapter, by name or folder.
-        image: a file; turned upright as its EXIF data say.
-        prompt: `None` = the prompt format it was trained on.
-        base: of an adapter: where the base model is now, if it has moved.
-
-    Returns:
-        `entities` (entity, type, bbox_2d in whole pixels of the upright image or `None`), the raw `answer`,
-        its `reasoning`, `parse` (why it could not be parsed, repairs), `image_size_px`, `prompt`.
-
-    Raises:
-        UserError: an empty text, an image that cannot be read or is too thin, or a model that cannot be
-            loaded.
+    Boxes are in whole pixels of the image, turned upright as its EXIF data say. Without a prompt format it is
+    the one that the model was trained on; `base` is where the base of an adapter is now, if it has moved.
     """
-    from mcr_lib.boxes import MAX_RATIO
-    from mcr_lib.data.images import open_image
-    from mcr_lib.data.predictions import Prediction, parse_prediction
-    from mcr_lib.data.twitter_gmner import LABELS
-    from mcr_lib.schema import Example
-    from mcr_lib.study.runs.config import Config
-    from mcr_lib.training import backbones
-    from mcr_lib.training.generate import answer_batch
-
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
-    if not text.split():
+    if not (words := tuple(text.split())):
         raise UserError("the tweet is empty; --text takes its words")
     pictures = [] if image is None else [open_image(image, upright=True)]
     paths, size = ((str(image),), pictures[0].size) if pictures else ((), None)
@@ -80,37 +50,31 @@ def predict(
         dimensions = f"{size[0]} x {size[1]} pixels"
         raise UserError(f"{image}: {dimensions} is too thin; models take sides up to {MAX_RATIO} : 1")
     pixels = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
-    dtype = backbones.usual_dtype(model, device)
-    backbone = backbones.load(model, device=device, base=base, dtype=dtype, pixels=pixels)
-    words = tuple(text.split())
+    how = {"device": device, "base": base, "dtype": backbones.usual_dtype(model, device), "pixels": pixels}
+    backbone = backbones.load(model, **how)
     example = Example("tweet", "given", "given", words, (), LABELS, images=paths, image_size_px=size)
     prompt = prompt or backbone.prompt
     chat = messages(example, prompt, wording=backbone.wording)
-    (answer,), (sizes,) = answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
+    (answer,), (sizes,) = generate.answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
     space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
-    parsed, found = parse_prediction(prediction, example, "lenient")
-    entities = [{"entity": e.text, "type": e.type, "bbox_2d": _whole(e.box_xyxy, size)} for e in found]
-    parse = {"reason": parsed.reason, "repairs": list(parsed.repairs)}
-    result = {"entities": entities, "answer": answer, "reasoning": parsed.think, "parse": parse}
-    return {**result, "image_size_px": size and list(size), "prompt": prompt}
+    parsed, predicted = parse_prediction(prediction, example, "lenient")
+
+    def whole(box: Box | None) -> list[int] | None:
+        return box and size and [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]
+
+    return {
+        "entities": [{"entity": e.text, "type": e.type, "bbox_2d": whole(e.box_xyxy)} for e in predicted],
+        "answer": answer, "reasoning": parsed.think,
+        "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
+        "image_size_px": size and list(size), "prompt": prompt,
+    }  # fmt: skip
 
 
-def draw(result: Mapping[str, Any], image: str | None, out: str | Path) -> None:
-    """Write the image with the boxes of a result of `predict`, in the colour of their type, with their names.
-
-    Raises:
-        UserError: there is no image, or the file cannot be written.
-    """
+def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
+    """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from mcr_lib.data.files import written_whole
-    from mcr_lib.data.images import open_image
-    from mcr_lib.study.figures import boxes, palette
-
     picture = open_image(image, upright=True)
     width, height = picture.size
     with mpl.rc_context():
@@ -129,22 +93,13 @@ def draw(result: Mapping[str, Any], image: str | None, out: str | Path) -> None:
             figure.savefig(file, format="png")
 
 
-def summary(result: Mapping[str, Any]) -> str:
-    """The result of `predict`, a line per entity."""
-    parse = result["parse"]
+def _summary(result: dict[str, Any]) -> str:
+    """A line per entity, or why there is none."""
+    parse, lines = result["parse"], []
     if parse["reason"]:
         return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"
-    lines = []
     for entity in result["entities"]:
-        box = entity["bbox_2d"]
-        where = f"at {box[0]}, {box[1]} to {box[2]}, {box[3]}" if box else "not in the image"
+        where = "at {}, {} to {}, {}".format(*entity["bbox_2d"]) if entity["bbox_2d"] else "not in the image"
         lines.append(f"{entity['type'] or '–':6} {entity['entity']}: {where}")
     repairs = [f"(mended: {', '.join(parse['repairs'])})"] if parse["repairs"] else []
     return "\n".join([*(lines or ["no entity"]), *repairs])
-
-
-def _whole(box: Sequence[float] | None, size: tuple[int, int] | None) -> list[int] | None:
-    """A box in whole pixels within the image."""
-    if box is None or size is None:
-        return None
-    return [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]

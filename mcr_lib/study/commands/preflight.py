@@ -1,70 +1,49 @@
 """`mcr preflight`, also the first table of notebooks 03 and 04: would a run succeed on this machine?"""
 
-import argparse
 import tempfile
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mcr_lib.study.commands.arguments import add_profile, console, load
+from rich.markup import escape
 
-if TYPE_CHECKING:  # the command line starts without what the checks load
-    from mcr_lib.study.runs.config import Loaded
-    from mcr_lib.study.runs.preflight import Line
+from mcr_lib.study.commands.arguments import console, load
+from mcr_lib.study.runs.config import Loaded
+from mcr_lib.study.runs.preflight import Context, Line, run
+from mcr_lib.study.tables import render
 
-_COLOURS = {"✓": "green", "✗": "bold red", "–": "yellow"}
-_MEANINGS = {"✓": "as it should be", "✗": "to be mended", "–": "that cannot be checked here"}
-
-
-def add_commands(commands: Any) -> None:
-    """Add the command to the parser of `mcr`."""
-    about = "would a profile run on this machine? a table, exit 2 on any ✗"
-    marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"
-    preflight = commands.add_parser("preflight", help=about, description=marks)
-    add_profile(preflight)
-    preflight.set_defaults(run=_preflight)
+_MARKS = {
+    "✓": ("green", "as it should be"), "✗": ("bold red", "to be mended"),
+    "–": ("yellow", "that cannot be checked here"),
+}  # fmt: skip
 
 
-def lines(loaded: "Loaded") -> "list[Line]":
+def lines(loaded: Loaded) -> list[Line]:
     """The checks of a configuration."""
-    from mcr_lib.study.runs.preflight import Context, run
-
     with tempfile.TemporaryDirectory() as scratch:
         return run(Context(loaded, Path(scratch) / "run"))
 
 
-def rows(loaded: "Loaded") -> list[dict[str, str]]:
+def rows(loaded: Loaded) -> list[dict[str, str]]:
     """The checks as rows of a table, with a summary as the last one."""
     checks = lines(loaded)
     worst = max((line.mark for line in checks), key="✓–✗".index)
     values = [(line.check, line.mark, line.result, line.todo) for line in checks]
-    values.append(("in all", worst, verdict(checks), ""))
+    values.append(("in all", worst, _verdict(checks), ""))
     return [dict(zip(("check", "", "found", "what to do"), row, strict=True)) for row in values]
 
 
-def verdict(checks: "Sequence[Line]") -> str:
-    """The number of checks per mark, in a sentence.
-
-    Example:
-        >>> from mcr_lib.study.runs.preflight import Line
-        >>> verdict([Line("✓", "GPU", "none is needed"), Line("–", "memory", "no GPU here")])
-        '1 as it should be, 1 that cannot be checked here'
-    """
-    n = {mark: sum(line.mark == mark for line in checks) for mark in _MEANINGS}
-    return ", ".join(f"{n[mark]} {meaning}" for mark, meaning in _MEANINGS.items() if n[mark])
+def _verdict(checks: list[Line]) -> str:
+    n = {mark: sum(line.mark == mark for line in checks) for mark in _MARKS}
+    return ", ".join(f"{n[mark]} {meaning}" for mark, (_, meaning) in _MARKS.items() if n[mark])
 
 
-def _preflight(given: argparse.Namespace) -> int:
-    from rich.markup import escape
-
-    from mcr_lib.study.tables import render
-
-    checks = lines(load(given))
-    cells = []
+def command(given: Namespace) -> int:
+    """`mcr preflight`."""
+    checks, out = lines(load(given)), console(width=160)
+    columns, cells = ("", "check", "found", "what to do"), []
     for line in checks:
-        mark = f"[{_COLOURS[line.mark]}]{line.mark}[/]"
+        mark = f"[{_MARKS[line.mark][0]}]{line.mark}[/]"
         cells.append((mark, line.check, escape(line.result), escape(line.todo)))
-    columns, out = ("", "check", "found", "what to do"), console(width=160)
     out.print(render.terminal(f"profile {given.profile}", columns, cells, is_text=True))
-    out.print(verdict(checks), highlight=False)
+    out.print(_verdict(checks), highlight=False)
     return 2 if any(line.mark == "✗" for line in checks) else 0

@@ -7,7 +7,6 @@ is in `report.html.j2`, the captions of figures are in `report.yaml`.
 import base64
 import csv
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,18 @@ from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
 from mcr_lib.study.tables import render
 
-TEMPLATE = "report.html.j2"
 _FIGURES = yaml.safe_load(read_text(Path(__file__).with_name("report.yaml")))
-
-CAPTIONS: dict[str, str] = _FIGURES["captions"]
-"""Figure -> the sentence below it; other figures are named by their file."""
-
-SECTIONS: dict[str, list[str]] = _FIGURES["sections"]
-"""Section -> its figures; other figures are folded at the end, by notebook."""
+CAPTIONS: dict[str, str] = _FIGURES["captions"]  # figure -> the sentence below it
+SECTIONS: dict[str, list[str]] = _FIGURES["sections"]  # section -> its figures
+_MACHINE = ("python", "platform", "n_cpus", "memory_gb", "gpu", "threads", "commit", "uncommitted_changes")
+_TRAINING = {
+    "rows": "n_rows", "updates": "n_steps", "seconds": "seconds", "peak memory, MB": "peak_memory_mb",
+    "fingerprint": "fingerprint",
+}  # fmt: skip
 
 
 def write(loaded: Loaded) -> Path:
-    """Write the report of a run, whole or not at all; returns its path.
-
-    Raises:
-        UserError: the folder cannot be written, or its manifest is of another version.
-    """
+    """Write the report of a run, whole or not at all; returns its path."""
     folder = RunFolder(loaded.folder)
     text = page(folder, loaded)
     with written_whole(folder.report) as file:
@@ -55,56 +50,41 @@ def page(folder: RunFolder, loaded: Loaded) -> str:
     for name, figure in figures.items():
         others.setdefault(name.split("_")[0], []).append(figure)
     notebooks, columns = manifest["notebooks"].items(), ("status", "started", "seconds")
+    seconds = [entry["seconds"] for _, entry in notebooks if entry.get("status") == "done"]
+    commit = (manifest.get("commit") or "unknown")[:12]
+    changes = " with changes" if manifest.get("uncommitted_changes") else ""
+    summary = f"profile {loaded.profile} · {len(seconds)} notebooks in {sum(seconds):,.0f} s"
+    machine = {key: manifest[key] for key in _MACHINE if manifest.get(key) is not None}
+    machine |= manifest.get("packages", {})
     values = {
         "name": folder.path.name,
-        "summary": _summary(manifest, loaded),
+        "summary": f"{summary} · {manifest.get('n_cpus')} CPUs · commit {commit}{changes}",
         "note": scores.get("note", ""),
         "sections": sections,
         "others": others,
         "scores": scores if scores.get("scores") else None,
         "signatures": list(dict.fromkeys(row["signature"] for row in csv.DictReader(results))),
-        "training": _training_rows(folder, scores),
+        "training": _training(folder, [row["setting"] for row in scores.get("scores", ())]),
         "notebooks": [{"notebook": name} | {c: e.get(c, "") for c in columns} for name, e in notebooks],
         "configuration": loaded.rows(),
-        "machine": _machine_rows(manifest),
+        "machine": [{"what": key, "value": value} for key, value in machine.items()],
         "table": lambda rows: Markup(render.html(rows)),
     }
     source, how = FileSystemLoader(Path(__file__).parent), {"trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=source, autoescape=True, **how).get_template(TEMPLATE).render(values)
+    template = Environment(loader=source, autoescape=True, **how).get_template("report.html.j2")
+    return template.render(values)
 
 
-def _training_rows(folder: RunFolder, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _training(folder: RunFolder, settings: list[str]) -> list[dict[str, Any]]:
     """Time and memory of each training, from the records of settings."""
-    names = {
-        "rows": "n_rows",
-        "updates": "n_steps",
-        "seconds": "seconds",
-        "peak memory, MB": "peak_memory_mb",
-    }
     rows = []
-    for name in (row["setting"] for row in scores.get("scores", ())):
+    for name in settings:
         record = _json(folder.setting(name) / cache.FINGERPRINT)
         if record.get("status") == "done":
             one = record["setting"]
             row = {"setting": name, "starts from": one.get("start", "the backbone"), "stage": one["stage"]}
-            row |= {column: record[key] for column, key in names.items()}
-            rows.append(row | {"fingerprint": record["fingerprint"]})
+            rows.append(row | {column: record[key] for column, key in _TRAINING.items()})
     return rows
-
-
-def _summary(manifest: Mapping[str, Any], loaded: Loaded) -> str:
-    done = [entry for entry in manifest["notebooks"].values() if entry.get("status") == "done"]
-    seconds, n_cpus = sum(entry["seconds"] for entry in done), manifest.get("n_cpus")
-    commit = (manifest.get("commit") or "unknown")[:12]
-    changes = " with changes" if manifest.get("uncommitted_changes") else ""
-    what = f"profile {loaded.profile} · {len(done)} notebooks in {seconds:,.0f} s"
-    return f"{what} · {n_cpus} CPUs · commit {commit}{changes}"
-
-
-def _machine_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    keys = ("python", "platform", "n_cpus", "memory_gb", "gpu", "threads", "commit", "uncommitted_changes")
-    values = {key: manifest[key] for key in keys if manifest.get(key) is not None}
-    return [{"what": key, "value": value} for key, value in (values | manifest.get("packages", {})).items()]
 
 
 def _figure(path: Path) -> dict[str, Any]:
