@@ -410,7 +410,7 @@ def shard(folder, number):
 
 HARMS = {
     "missing": (lambda f: shard(f, 2).unlink(), "1 of 5 files of weights are missing, the first is"),
-    "cut": (lambda f: cut(shard(f, 3)), "00003-of-00005.safetensors is no whole safetensors file, its download was cut off"),
+    "cut": (lambda f: cut(shard(f, 3)), "00003-of-00005.safetensors is no whole safetensors file"),
     "a page": (lambda f: shard(f, 1).write_text("<html>"), "is no whole safetensors file"),
     "index": (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "no index of shards"),
     "config": (lambda f: (f / "config.json").write_text("["), "no configuration of a model"),
