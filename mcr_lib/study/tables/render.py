@@ -60,7 +60,7 @@ def terminal(
 
 
 def notebook(rows: Rows, index: str | None = None) -> "Styler | None":
-    """A styled table: whole cells, left-aligned, floats as `:g`, tags of model text shown as written. Its rows
+    """A styled table: whole cells, left-aligned, floats as `:g`, tags of model text shown as written. Rows
     are named by `index`, or by their first key; without it no rows give `None` instead of a table.
     """
     import pandas as pd
