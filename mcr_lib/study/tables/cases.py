@@ -2,6 +2,7 @@
 
 import os.path
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mcr_lib import metrics
@@ -44,21 +45,19 @@ _BOX, _FAR, _THIRD = (0, 0, 100, 100), (300, 300, 400, 400), (200, 0, 300, 100)
 _HIT, _MISS, _HALF = ((_predicted("Ada", "PER", box),) for box in (_BOX, _FAR, (0, 0, 100, 50)))
 
 
-def _tweet(id: str, word: str, *entities: Entity) -> Example:
-    return Example(id, "hand-made", "test", (word,), entities, LABELS, image_size_px=(400, 400))
-
-
 def _ada(id: str, *gold_boxes: Box) -> Example:
-    return _tweet(id, "Ada", Entity("Ada", 0, 1, "PER", gold_boxes))
+    ada = Entity("Ada", 0, 1, "PER", gold_boxes)
+    return Example(id, "hand-made", "test", ("Ada",), (ada,), LABELS, image_size_px=(400, 400))
 
 
+_NOBODY = replace(_ada("nobody"), tokens=("rain",), entities=())
 SCORER_CASES: dict[str, list[tuple[Example, Answer]]] = {  # where the scorers disagree
     "not in the image, but boxed": [(_ada("a"), _MISS)],
     "box misses": [(_ada("a", _BOX), _MISS)],
     "two tweets: one perfect, one empty answer": [(_ada("a", _BOX), _HIT), (_ada("b", _BOX), ())],
     "two tweets: one perfect, one invents a name": [
         (_ada("a", _BOX), _HIT),
-        (_tweet("nobody", "rain"), _HIT),
+        (_NOBODY, _HIT),
     ],
     "three gold boxes, one hit": [(_ada("a", _BOX, _FAR, _THIRD), _HIT)],
     "IoU of exactly 0.5": [(_ada("a", _BOX), _HALF)],
@@ -68,22 +67,16 @@ SCORER_CASES: dict[str, list[tuple[Example, Answer]]] = {  # where the scorers d
 def answer_rows() -> Rows:
     """F1 in percent of each task for each of `ANSWERS`, by the definition."""
     judged = {name: [metrics.judge(TWEET, answer)] for name, answer in ANSWERS.items()}
-    return [
-        {"answer": name} | {task.upper(): _f1(one, task, "definition") for task in metrics.TASKS}
-        for name, one in judged.items()
-    ]
+    return [{"answer": name} | {t.upper(): _f1(j, t) for t in metrics.TASKS} for name, j in judged.items()]
 
 
 def scorer_rows() -> Rows:
     """GMNER F1 in percent of each of `SCORER_CASES` under each scorer."""
     judged = {name: [metrics.judge(*pair) for pair in pairs] for name, pairs in SCORER_CASES.items()}
-    return [
-        {"case": name} | {scorer: _f1(some, "gmner", scorer) for scorer in metrics.SCORERS}
-        for name, some in judged.items()
-    ]
+    return [{"case": name} | {s: _f1(j, "gmner", s) for s in metrics.SCORERS} for name, j in judged.items()]
 
 
-def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str) -> float:
+def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str = "definition") -> float:
     return round(scoring.f1_ratios(judged, scorer)[task].percent or 0.0, 2)
 
 

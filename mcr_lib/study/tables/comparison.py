@@ -31,9 +31,7 @@ EXTRA_KINDS = ("no entity", "name not in the text")
 
 
 def splits(config: Config) -> list[str]:
-    """The splits whose answers are compared: those that the profile names, or dev, on which choices are made;
-    last the one that is scored.
-    """
+    """The splits whose answers are compared: those that the profile names, or dev; last the scored one."""
     others = [split for split in config.answer_splits or ("dev",) if split != config.eval_split]
     return [split for split in dict.fromkeys([*others, config.eval_split]) if split in config.splits]
 
@@ -74,9 +72,7 @@ def _cell(number: Number | None) -> str:
 
 
 def score_rows(by_split: Mapping[str, Reports]) -> Rows:
-    """Per setting of the last split GMNER F1 on every split, MNER and EEG F1 on the last one, each with its
-    95 % interval, and the share of answers that could not be parsed.
-    """
+    """Per setting of the last split GMNER F1 on every split, MNER and EEG F1, and the share not parsed."""
     *_, last = by_split
     rows = []
     for name, report in by_split[last].items():
@@ -109,15 +105,9 @@ def bias_rows(of_split: Reports) -> Rows:
         row = {label: _cell(values.get(key)) for key, label in columns.items()}
         rows.append({"setting": name, **row, columns["n_count"]: values["n_count"][0]})
     empty = dict.fromkeys(rows[0], "") if rows else {}
-    for name, scores in _blind(of_split).items():
-        rows.append(empty | {"setting": f"({name})", columns["n_f1"]: f"{scores['n_f1']:.1f}"})
+    for row in blind_rows(of_split, ["n_f1"]):
+        rows.append(empty | {"setting": f"({row['rule']})", columns["n_f1"]: f"{row['n_f1']:.1f}"})
     return rows
-
-
-def _blind(of_split: Reports) -> dict[str, Mapping[str, float]]:
-    """Blind rule -> its scores, if the reports have them."""
-    scores = next(iter(of_split.values()), {}).get("yardsticks", {})
-    return {name: scores[name] for name in yardsticks.BLIND if name in scores}
 
 
 def type_rows(of_split: Reports) -> Rows:
@@ -144,10 +134,11 @@ def grounding_rows(of_split: Reports) -> Rows:
     return rows
 
 
-def blind_rows(of_split: Reports) -> Rows:
-    """False and missed grounding of blind rules with perfect text, if the reports have them."""
-    rules = _blind(of_split).items()
-    return [{"rule": name, **{key: scores[key] for key in GROUNDING}} for name, scores in rules]
+def blind_rows(of_split: Reports, keys: Iterable[str] = GROUNDING) -> Rows:
+    """Scores of blind rules with perfect text, if the reports have them."""
+    scores = next(iter(of_split.values()), {}).get("yardsticks", {})
+    rules = {name: scores[name] for name in yardsticks.BLIND if name in scores}
+    return [{"rule": name, **{key: of_rule[key] for key in keys}} for name, of_rule in rules.items()]
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
@@ -182,14 +173,12 @@ def error_rows(by_setting: Answers) -> Rows:
 
 
 def is_consistent(of_split: Reports, rows: Sequence[Mapping[str, Any]], n: int) -> bool:
-    """Whether errors by kind agree with the scores in the number of tweets and, under the definition, in the
-    recall of GMNER.
-    """
+    """Whether error kinds and scores agree in the number of tweets and in GMNER recall by the definition."""
     for row in rows:
         report = of_split[row["setting"]]
         recall = 100 * row["right"] / max(sum(row[kind] for kind in GOLD_KINDS), 1)
-        is_same = report["scorer"] != "definition" or abs(report["gmner"]["r"] - recall) < 0.01
-        if report["n_examples"] != n or not is_same:
+        is_recall = report["scorer"] != "definition" or abs(report["gmner"]["r"] - recall) < 0.01
+        if report["n_examples"] != n or not is_recall:
             return False
     return True
 
@@ -199,7 +188,7 @@ def pair_rows(by_setting: Answers, config: Config) -> Rows:
     f1 = {name: scoring.f1_ratios(answers, config.scorer)["gmner"] for name, answers in by_setting.items()}
     rows = []
     for a, b in combinations(f1, 2):
-        test = scoring.f1_test(f1[b], f1[a], "gmner", (b, a), config.n_resamples, config.seed)
+        test = scoring.f1_test(f1[b], f1[a], "gmner", [b, a], config.n_resamples, config.seed)
         low, high = test["ci95"]
         row = {"pair": f"{b} − {a}", "difference": test["difference"], "ci_low": low, "ci_high": high}
         rows.append(row | {"p": test["p_value"], "verdict": test["verdict"]})
@@ -227,9 +216,7 @@ def drawn_rows(by_setting: Answers) -> Rows:
     ]  # fmt: skip
 
 
-def write(
-    folder: RunFolder, by_split: Mapping[str, Reports], tables: Mapping[str, Any], seed: int
-) -> list[str]:
+def write(folder: RunFolder, by_split: Mapping[str, Reports], tables: dict[str, Any], seed: int) -> list[str]:
     """Write `scores/<setting>.<split>.json`, `scores/settings.json` (the tables) and `results.csv` (a row per
     setting, split and metric of `numbers`); returns a line per file.
     """

@@ -18,9 +18,7 @@ _NAN = float("nan")
 
 
 def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row per gold entity. `coarse` is the type under `coarse_of`, or the type itself; `box_share` is the
-    area of the largest gold box over the area of the image, NaN without a box or a known size.
-    """
+    """One row per gold entity; `box_share`: its largest box over that of the image, NaN if unknown."""
     rows, coarse_of = [], coarse_of or {}
     for example in examples:
         width, height = example.image_size_px or (_NAN, _NAN)
@@ -33,9 +31,7 @@ def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | 
 
 
 def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
-    """One row per tweet. `is_mixed_within_type`: it has a groundable and a not-groundable entity of one type
-    (`bias.is_hard` is the same of an entity); width and height of its image are NaN if unknown.
-    """
+    """One row per tweet, "mixed" if it has a groundable and a not-groundable entity of one type."""
     rows = []
     for example in examples:
         shown = [entity.type for entity in example.entities if entity.is_groundable]
@@ -72,15 +68,12 @@ def share_rows(
 
 def statistics_rows(report: CheckReport) -> Rows:
     """One row per statistic of a data check: its name and, per split, its value and the expected one."""
-    rows = []
-    for name in dict.fromkeys(name for statistics in report.found.values() for name in statistics):
-        row = {"statistic": name}
-        for column, statistics in report.found.items():
-            row[column] = statistics.get(name, "")
-            if report.expected:
-                row[f"{column}, expected"] = report.expected.get(column, {}).get(name, "")
-        rows.append(row)
-    return rows
+    columns = {}
+    for column, statistics in report.found.items():
+        expected = {f"{column}, expected": report.expected.get(column, {})} if report.expected else {}
+        columns |= {column: statistics, **expected}
+    names = dict.fromkeys(name for statistics in report.found.values() for name in statistics)
+    return [{"statistic": name} | {c: v.get(name, "") for c, v in columns.items()} for name in names]
 
 
 def quirk_rows(report: CheckReport) -> Rows:

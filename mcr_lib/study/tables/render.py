@@ -2,36 +2,22 @@
 
 import html as _html
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-    from rich.table import Table
+from rich.table import Table
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def markdown(rows: Rows, columns: Sequence[str]) -> str:
-    """A Markdown table with these columns, one line per row, without a newline at its end.
-
-    Example:
-        >>> print(markdown([{"setting": "sft", "F1": "91.9"}], ["setting", "F1"]))
-        | setting | F1 |
-        |---|---|
-        | sft | 91.9 |
-    """
+    """A Markdown table with these columns, one line per row, without a newline at its end."""
     lines = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
     head, *body = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([head, "|---" * len(columns) + "|", *body])
 
 
 def html(rows: Rows) -> str:
-    """An HTML table in a scrolling frame; `None` is a dash.
-
-    Example:
-        >>> html([{"a": "<x>"}])
-        "<div class='wide'><table><tr><th>a</th></tr><tr><td>&lt;x&gt;</td></tr></table></div>"
-    """
+    """An HTML table in a scrolling frame; `None` is a dash."""
 
     def line(tag: str, values: Iterable[Any]) -> str:
         texts = (_html.escape("–" if value is None else str(value)) for value in values)
@@ -44,12 +30,10 @@ def html(rows: Rows) -> str:
 
 def terminal(
     title: str, columns: Sequence[str], lines: Iterable[Sequence[str]], *, is_text: bool = False
-) -> "Table":
+) -> Table:
     """A table of the terminal, cells in rich's markup: the first column to the left, the others to the right,
     or all columns to the left and long cells in several lines (`is_text`).
     """
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for k, column in enumerate(columns):
         overflow = "fold" if is_text else "ellipsis"
@@ -59,9 +43,9 @@ def terminal(
     return table
 
 
-def notebook(rows: Rows, index: str | None = None) -> "Styler | None":
-    """A styled table: whole cells, left-aligned, floats as `:g`, tags of model text shown as written. Rows
-    are named by `index`, or by their first key; without it no rows give `None` instead of a table.
+def notebook(rows: Rows, index: str | None = None) -> Any:
+    """A styled table of pandas: whole cells to the left, floats as `:g`, tags of model text as written. Its
+    rows are named by `index`, or by their first key; without it no rows give `None` instead of a table.
     """
     import pandas as pd
 

@@ -1,6 +1,4 @@
-"""From a predictions file to a report: scores with intervals, bias, how answers were parsed, yardsticks, and
-a comparison with a second file.
-"""
+"""From a predictions file to a report: scores, bias, parsing, yardsticks and a comparison with another."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +22,7 @@ from mcr_lib.study.runs.config import Config, Loaded
 from mcr_lib.study.tables import catalogue
 
 Report = dict[str, Any]
+Examples = Sequence[Example]
 Answers = Sequence[Judged]
 
 
@@ -42,7 +41,7 @@ class ScoredFile:
         return {kind: {"count": len(ids), "first": ids[:5]} for kind, ids in self.ids.items()}
 
 
-def join(examples: Sequence[Example], predictions: Sequence[files.Prediction], *, parse: Mode) -> ScoredFile:
+def join(examples: Examples, predictions: Sequence[files.Prediction], *, parse: Mode) -> ScoredFile:
     """Parse every answer, place it in its tweet and pair it with gold ("lenient" also places leniently)."""
     n_rows = Counter(prediction.id for prediction in predictions)
     row_of = {prediction.id: prediction for prediction in predictions}
@@ -63,7 +62,7 @@ def join(examples: Sequence[Example], predictions: Sequence[files.Prediction], *
     return ScoredFile(judged, parsed, ids, n_other_size)
 
 
-def read_answers(examples: Sequence[Example], path: str | Path, parse: Mode) -> ScoredFile:
+def read_answers(examples: Examples, path: str | Path, parse: Mode) -> ScoredFile:
     """`join` of a predictions file, at least one of whose ids must be in the split."""
     _, rows = files.read_predictions(path)
     answers = join(examples, rows, parse=parse)
@@ -136,7 +135,7 @@ def _percent(ratio: Ratio) -> float | None:
     return None if ratio.percent is None else round(ratio.percent, 2)
 
 
-def yardstick_scores(examples: Sequence[Example], scorer: str) -> dict[str, dict[str, float | None]]:
+def yardstick_scores(examples: Examples, scorer: str) -> dict[str, dict[str, float | None]]:
     """GMNER F1, N-F1, false and missed grounding in percent of every yardstick on these tweets."""
     rows = {}
     for name, rule in yardsticks.YARDSTICKS.items():
@@ -147,7 +146,7 @@ def yardstick_scores(examples: Sequence[Example], scorer: str) -> dict[str, dict
     return rows
 
 
-def yardstick_table(examples: Sequence[Example]) -> Report:
+def yardstick_table(examples: Examples) -> Report:
     """GMNER F1 of every yardstick under every scorer, its N-F1, and the data they were computed on."""
     by_scorer = {scorer: yardstick_scores(examples, scorer) for scorer in metrics.SCORERS}
     rows = {name: {s: of[name]["gmner_f1"] for s, of in by_scorer.items()} for name in yardsticks.YARDSTICKS}
@@ -171,7 +170,7 @@ def score_file(
 
 
 def score_examples(
-    examples: Sequence[Example], predictions: str | Path, *, scorer: str = "definition",
+    examples: Examples, predictions: str | Path, *, scorer: str = "definition",
     parse: Mode = "strict", n_resamples: int = 1000, seed: int = 0, compare: str | Path | None = None,
 ) -> Report:  # fmt: skip
     """The report, ready for JSON, of a predictions file for all tweets of a split. `compare`, a second file
@@ -202,16 +201,14 @@ def score_examples(
     if compare is not None:
         rival = read_answers(examples, compare, parse)
         a, b = Path(predictions), Path(compare)
-        names = (str(a), str(b)) if a.name == b.name else (a.name, b.name)
+        names = [str(a), str(b)] if a.name == b.name else [a.name, b.name]
         f1, rival_f1 = f1_ratios(answers.judged, scorer), f1_ratios(rival.judged, scorer)
         tests = {task: f1_test(f1[task], rival_f1[task], task, names, n_resamples, seed) for task in f1}
         result["compare"] = {"with": names[1], "ids": rival.id_counts, **tests}
     return result
 
 
-def f1_test(
-    first: Ratio, second: Ratio, task: str, names: tuple[str, str], n_resamples: int, seed: int
-) -> Report:
+def f1_test(first: Ratio, second: Ratio, task: str, names: list[str], n_resamples: int, seed: int) -> Report:
     """The paired test of two F1 scores of a task: difference in points, 95 % interval, p and a verdict."""
     test = statistics.paired_test(first, second, n_resamples=n_resamples, rng=np.random.default_rng(seed))
     metric = catalogue.label(f"{task}_f1")
@@ -223,7 +220,7 @@ def f1_test(
     }
 
 
-def configured_file(loaded: Loaded, examples: Sequence[Example]) -> Path | None:
+def configured_file(loaded: Loaded, examples: Examples) -> Path | None:
     """The predictions file that a configuration says to score, `None` without one. `stand_in` writes one:
     gold with each decision right at that rate, which is no model's answers, but something to score.
     """
@@ -261,13 +258,12 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
 
 
 def _parsing(parsed: Sequence[ParsedAnswer]) -> Report:
-    """How many answers were parsed as they are (`ok`), after repairs or losses (`lenient`), or not at all."""
     failed = Counter(p.reason for p in parsed if p.reason is not None)
     n_lenient = sum(p.reason is None and bool(p.repairs or p.lost) for p in parsed)
     return {
         "n_answers": len(parsed),
         "ok": len(parsed) - failed.total() - n_lenient,
-        "lenient": n_lenient,
+        "lenient": n_lenient,  # after repairs, or with entities lost
         "failed_by_reason": dict(failed.most_common()),
         "repairs": dict(Counter(name for p in parsed for name in p.repairs).most_common()),
         "lost_entities": dict(Counter(name for p in parsed for name in p.lost).most_common()),
