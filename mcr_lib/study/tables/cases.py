@@ -81,9 +81,7 @@ def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str = "definition")
 
 
 def defect_rows(labels: Sequence[str]) -> Rows:
-    """One row per defect of `answer.DEFECTS`: its name, its example from a little before the defect on, what
-    lenient parsing does, and the entities that it gets.
-    """
+    """One row per defect of `answer.DEFECTS`: name, example from a little before it on, lenient parsing."""
     rows = []
     for defect in DEFECTS:
         text = defect.example

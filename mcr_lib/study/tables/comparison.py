@@ -142,7 +142,7 @@ def blind_rows(of_split: Reports, keys: Iterable[str] = GROUNDING) -> Rows:
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """Each gold entity under one of `GOLD_KINDS`, each prediction that explains none under `EXTRA_KINDS`.
+    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`.
 
     "right" are the true positives of GMNER under the definition. A wrong region counts before a wrong type.
     "wrong boundary" shares a word with the entity. Of repeated predictions the last one counts.
@@ -217,9 +217,7 @@ def drawn_rows(by_setting: Answers) -> Rows:
 
 
 def write(folder: RunFolder, by_split: Mapping[str, Reports], tables: dict[str, Any], seed: int) -> list[str]:
-    """Write `scores/<setting>.<split>.json`, `scores/settings.json` (the tables) and `results.csv` (a row per
-    setting, split and metric of `numbers`); returns a line per file.
-    """
+    """Write the scores of each setting and split, the tables and `results.csv`; returns a line per file."""
     stems, rows = {}, []
     for split, of_split in by_split.items():
         for name, report in of_split.items():

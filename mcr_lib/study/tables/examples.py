@@ -54,11 +54,9 @@ def mixture(tweets: pd.DataFrame) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def share_rows(
-    examples_by_split: Mapping[str, Sequence[Example]], *, coarse_of: Mapping[str, str] | None = None
-) -> Rows:
+def share_rows(by_split: Mapping[str, Sequence[Example]], coarse_of: Mapping[str, str] | None = None) -> Rows:
     """One row per share of `data.shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
-    columns = {split: shares(examples, coarse_of=coarse_of) for split, examples in examples_by_split.items()}
+    columns = {split: shares(examples, coarse_of=coarse_of) for split, examples in by_split.items()}
     columns["Twitter-GMNER v2"] = V2_SHARES
     return [
         {"share, %": name, **{c: round(100 * v[name], 1) if name in v else "" for c, v in columns.items()}}

@@ -28,16 +28,12 @@ def html(rows: Rows) -> str:
     return f"<div class='wide'><table>{line('th', columns)}{body}</table></div>"
 
 
-def terminal(
-    title: str, columns: Sequence[str], lines: Iterable[Sequence[str]], *, is_text: bool = False
-) -> Table:
-    """A table of the terminal, cells in rich's markup: the first column to the left, the others to the right,
-    or all columns to the left and long cells in several lines (`is_text`).
-    """
+def terminal(title: str, columns: Sequence[str], lines: Iterable[Any], *, is_text: bool = False) -> Table:
+    """A table of the terminal, cells with markup; `is_text`: to the left, long cells in several lines."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for k, column in enumerate(columns):
-        overflow = "fold" if is_text else "ellipsis"
-        table.add_column(column, justify="right" if k and not is_text else "left", overflow=overflow)
+    overflow, side = ("fold", "left") if is_text else ("ellipsis", "right")
+    for column in columns:
+        table.add_column(column, justify=side if table.columns else "left", overflow=overflow)
     for line in lines:
         table.add_row(*line)
     return table

@@ -1,6 +1,4 @@
-"""What a GMNER F1 can mean: perfect answers in which one decision is wrong at a stated rate, scored on real
-annotation (ours).
-"""
+"""What a GMNER F1 can mean (ours): perfect answers to real tweets, one decision wrong at a stated rate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +13,7 @@ ALL = "all four"
 
 
 def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) -> list[dict[str, Any]]:
-    """GMNER F1 in percent by the definition when the accuracy of one decision, or of all four, is lowered to
-    each level; each of `n_repeats` draws anew.
-    """
+    """GMNER F1 in percent when the accuracy of one decision, or of all four, falls to each of `LEVELS`."""
     tweets = [example for example in examples if example.entities]
     rows = []
     for number, name in enumerate((*CONSTRAINTS, ALL)):
@@ -33,8 +29,7 @@ def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) 
 
 
 def accuracy_for(rows: Sequence[Mapping[str, Any]], f1: float) -> dict[str, float | None]:
-    """The accuracy in percent at which the mean curve of each decision, linear between levels, crosses an F1;
-    `None` if it does not.
+    """The accuracy in percent at which the mean curve of each decision crosses an F1; `None` if it does not.
 
     Example:
         >>> accuracy_for([{"accuracy": "box", "level": x, "f1": 100 * x} for x in (1.0, 0.5)], 75.0)
