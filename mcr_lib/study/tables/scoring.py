@@ -100,10 +100,9 @@ def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Repo
     }
     if "box" in example.constraints:
         n_hard = sum(any(bias.is_hard(j.example, e) for e in j.example.entities) for j in judged)
-        hard = _textual_bias(judged, weights, only_hard=True)
         result["textual_bias"] = {
             **_textual_bias(judged, weights, only_hard=False),
-            "hard": {"n_tweets": n_hard, **hard},
+            "hard": {"n_tweets": n_hard, **_textual_bias(judged, weights, only_hard=True)},
             "box_sharing": dict(zip(("pairs", "gold_pairs"), bias.box_sharing(judged), strict=True)),
             "wrong_boxes": bias.wrong_boxes(judged),
         }
