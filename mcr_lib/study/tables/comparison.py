@@ -17,13 +17,12 @@ from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import catalogue, scoring
 
 Rows = list[dict[str, Any]]
-Reports = Mapping[str, Mapping[str, Any]]
-"""Setting -> its report (`scoring.score_examples`)."""
+Reports = Mapping[str, Mapping[str, Any]]  # setting -> its report (`scoring.score_examples`)
+Answers = Mapping[str, Sequence[Judged]]  # setting -> its judged answers
+Number = tuple[Any, Any, Any]  # value and the ends of its 95 % interval, `None` without one
 
 GROUNDING = ("false_grounding", "missed_grounding")
-
 RESULT_COLUMNS = ("setting", "split", "seed", "metric", "value", "ci_low", "ci_high", "n", "signature")
-
 GOLD_KINDS = (
     "right", "wrong type", "boxed, not in the image", "box left out", "box misses", "wrong boundary",
     "left out",
@@ -32,51 +31,40 @@ EXTRA_KINDS = ("no entity", "name not in the text")
 
 
 def splits(config: Config) -> list[str]:
-    """The splits whose answers are compared: those that the profile names, or dev, on which choices are made;
-    last the one that is scored.
-    """
+    """The splits whose answers are compared: those that the profile names, or dev; last the scored one."""
     others = [split for split in config.answer_splits or ("dev",) if split != config.eval_split]
     return [split for split in dict.fromkeys([*others, config.eval_split]) if split in config.splits]
 
 
 def judged(study: Study, names: Iterable[str], split: str) -> dict[str, list[Judged]]:
     """Setting -> its judged answers to a split, generated unless they are there."""
-    parse = study.config.parse
-    return {
-        name: scoring.read_answers(study.examples(split), study.answer(name, split), parse).judged
-        for name in names
-    }
+    parse, files = study.config.parse, ((name, study.answer(name, split)) for name in names)
+    return {name: scoring.read_answers(study.examples(split), file, parse).judged for name, file in files}
 
 
 def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[str, Any]]:
     """Setting -> the report of its answers to a split, generated unless they are there."""
-    options = scoring.options(study.config)
-    return {
-        name: scoring.score_examples(study.examples(split), study.answer(name, split), **options)
-        for name in names
-    }
+    options, files = scoring.options(study.config), ((name, study.answer(name, split)) for name in names)
+    return {name: scoring.score_examples(study.examples(split), file, **options) for name, file in files}
 
 
-def numbers(report: Mapping[str, Any]) -> dict[str, tuple[Any, Any, Any]]:
-    """Metric of `results.csv` -> its value and the ends of its 95 % interval (`None` without one).
-
-    Percent, but counts for n_count and altered.
-    """
+def numbers(report: Mapping[str, Any]) -> dict[str, Number]:
+    """The metrics of `results.csv` from a report: percent, but counts for n_count and altered."""
     values: dict[str, tuple[Any, Any]] = {}
     for task in metrics.TASKS:
-        if (score := report.get(task)) is not None:
+        if score := report.get(task):
             for key, interval in (("f1", "ci95"), ("p", "ci95_p"), ("r", "ci95_r")):
                 values[f"{task}_{key}"] = score[key], score[interval]
-    for group in ("textual_bias", "visual_bias"):
-        for key, value in report.get(group, {}).items():
+    for group in (report.get("textual_bias", {}), report["visual_bias"]):
+        for key, value in group.items():
             if key != "n_predictions" and not isinstance(value, Mapping):
-                values[key] = value, report[group]["ci95"].get(key)
+                values[key] = value, group["ci95"].get(key)
     n, n_unread = report["parse"]["n_answers"], sum(report["parse"]["failed_by_reason"].values())
     values["unread"] = (round(100 * n_unread / n, 2) if n else 0.0), None
     return {key: (value, *(interval or (None, None))) for key, (value, interval) in values.items()}
 
 
-def _cell(number: tuple[Any, Any, Any] | None) -> str:
+def _cell(number: Number | None) -> str:
     value, low, high = number or (None, None, None)
     if value is None:
         return "–"
@@ -84,36 +72,27 @@ def _cell(number: tuple[Any, Any, Any] | None) -> str:
 
 
 def score_rows(by_split: Mapping[str, Reports]) -> Rows:
-    """Per setting of the last split GMNER F1 on every split, MNER and EEG F1 on the last one, each with its
-    95 % interval, and the share of answers that could not be parsed.
-    """
+    """Per setting of the last split GMNER F1 on every split, MNER and EEG F1, and the share not parsed."""
     *_, last = by_split
     rows = []
     for name, report in by_split[last].items():
-        row, of_last = {"setting": name}, numbers(report)
-        for split, of_split in by_split.items():
-            gmner = numbers(of_split[name]).get("gmner_f1") if name in of_split else None
-            row[f"GMNER, {split}"] = _cell(gmner)
+        of_last = numbers(report)
+        of_split = {split: numbers(some[name]) if name in some else {} for split, some in by_split.items()}
+        row = {f"GMNER, {split}": _cell(values.get("gmner_f1")) for split, values in of_split.items()}
         row |= {f"{task.upper()}, {last}": _cell(of_last.get(f"{task}_f1")) for task in ("mner", "eeg")}
-        rows.append(row | {catalogue.label("unread"): _cell(of_last["unread"])})
+        rows.append({"setting": name, **row, catalogue.label("unread"): _cell(of_last["unread"])})
     return rows
 
 
 def task_rows(reports: Reports) -> Rows:
-    """Per report and task: name, task, P, R, F1 and the ends of its interval, in percent; tasks that a source
-    lacks are left out.
-
-    Example:
-        >>> task_rows({"a": {"gmner": {"p": 50.0, "r": 25.0, "f1": 33.33, "ci95": [20.0, 45.0]}}})
-        [{'name': 'a', 'task': 'GMNER', 'p': 50.0, 'r': 25.0, 'f1': 33.33, 'ci_low': 20.0, 'ci_high': 45.0}]
-    """
+    """Per report and scored task: name, task, p, r, f1, and ci_low and ci_high of f1, in percent."""
     rows = []
     for name, report in reports.items():
         for task in metrics.TASKS:
-            if (score := report.get(task)) is not None:
+            if score := report.get(task):
                 low, high = score["ci95"] or (score["f1"], score["f1"])
-                row = {"name": name, "task": task.upper(), **{key: score[key] for key in ("p", "r", "f1")}}
-                rows.append(row | {"ci_low": low, "ci_high": high})
+                values = {"p": score["p"], "r": score["r"], "f1": score["f1"], "ci_low": low, "ci_high": high}
+                rows.append({"name": name, "task": task.upper(), **values})
     return rows
 
 
@@ -123,28 +102,25 @@ def bias_rows(of_split: Reports) -> Rows:
     rows = []
     for name, report in of_split.items():
         values = numbers(report)
-        row = {"setting": name} | {label: _cell(values.get(key)) for key, label in columns.items()}
-        rows.append(row | {columns["n_count"]: values["n_count"][0]})
+        row = {label: _cell(values.get(key)) for key, label in columns.items()}
+        rows.append({"setting": name, **row, columns["n_count"]: values["n_count"][0]})
     empty = dict.fromkeys(rows[0], "") if rows else {}
-    for name, scores in _blind(of_split).items():
-        rows.append(empty | {"setting": f"({name})", columns["n_f1"]: f"{scores['n_f1']:.1f}"})
+    for row in blind_rows(of_split, ["n_f1"]):
+        rows.append(empty | {"setting": f"({row['rule']})", columns["n_f1"]: f"{row['n_f1']:.1f}"})
     return rows
-
-
-def _blind(of_split: Reports) -> dict[str, Mapping[str, float]]:
-    """Blind rule -> its scores, if the reports have them."""
-    scores = next(iter(of_split.values()), {}).get("yardsticks", {})
-    return {name: scores[name] for name in yardsticks.BLIND if name in scores}
 
 
 def type_rows(of_split: Reports) -> Rows:
     """GMNER F1 by entity type, a row per setting; `None` for a type without gold entities."""
-    rows = []
-    for name, report in of_split.items():
-        if (by_type := report["by_type"].get("gmner")) is not None:
-            f1 = {label: score["f1"] if score["n_gold"] else None for label, score in by_type.items()}
-            rows.append({"setting": name, **f1})
-    return rows
+    by_setting = {name: report["by_type"].get("gmner") for name, report in of_split.items()}
+    return [
+        {
+            "setting": name,
+            **{label: score["f1"] if score["n_gold"] else None for label, score in some.items()},
+        }
+        for name, some in by_setting.items()
+        if some is not None
+    ]
 
 
 def grounding_rows(of_split: Reports) -> Rows:
@@ -158,25 +134,18 @@ def grounding_rows(of_split: Reports) -> Rows:
     return rows
 
 
-def blind_rows(of_split: Reports) -> Rows:
-    """False and missed grounding of blind rules with perfect text, if the reports have them."""
-    rules = _blind(of_split).items()
-    return [{"rule": name, **{key: scores[key] for key in GROUNDING}} for name, scores in rules]
+def blind_rows(of_split: Reports, keys: Iterable[str] = GROUNDING) -> Rows:
+    """Scores of blind rules with perfect text, if the reports have them."""
+    scores = next(iter(of_split.values()), {}).get("yardsticks", {})
+    rules = {name: scores[name] for name in yardsticks.BLIND if name in scores}
+    return [{"rule": name, **{key: of_rule[key] for key in keys}} for name, of_rule in rules.items()]
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """Each gold entity under one of `GOLD_KINDS`, each prediction that no gold entity explains under one of
-    `EXTRA_KINDS`.
+    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`.
 
-    A matched entity whose region is wrong counts under its region whatever its type. "wrong boundary" shares
-    a word with the entity but has another span. "right" are the true positives of GMNER under the definition.
-    Of repeated predictions the last one counts.
-
-    Example:
-        >>> from mcr_lib.study.tables import cases
-        >>> answer = cases.ANSWERS["name not in the text (visual bias)"]
-        >>> {kind: n for kind, n in error_kinds([metrics.judge(cases.TWEET, answer)]).items() if n}
-        {'right': 2, 'name not in the text': 1}
+    "right" are the true positives of GMNER under the definition. A wrong region counts before a wrong type.
+    "wrong boundary" shares a word with the entity. Of repeated predictions the last one counts.
     """
     counts = Counter(dict.fromkeys((*GOLD_KINDS, *EXTRA_KINDS), 0))
     for j in answers:
@@ -190,46 +159,43 @@ def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
 
 
 def _kind(pred: PredictedEntity, gold: Entity, example: Example) -> str:
-    first_box, gold_boxes = pred.boxes_xyxy[:1], gold.boxes_xyxy_px
-    has_boxes = "box" in example.constraints
-    if has_boxes and not metrics.is_region_right(first_box, gold_boxes, inclusive=False):
+    first_box, gold_boxes, known = pred.boxes_xyxy[:1], gold.boxes_xyxy_px, example.constraints
+    if "box" in known and not metrics.is_region_right(first_box, gold_boxes, inclusive=False):
         if not first_box:
             return "box left out"
         return "box misses" if gold_boxes else "boxed, not in the image"
-    return "wrong type" if "type" in example.constraints and pred.type != gold.type else "right"
+    return "wrong type" if "type" in known and pred.type != gold.type else "right"
 
 
-def error_rows(by_setting: Mapping[str, Sequence[Judged]]) -> Rows:
+def error_rows(by_setting: Answers) -> Rows:
     """`error_kinds` of each setting, a row each."""
     return [{"setting": name, **error_kinds(answers)} for name, answers in by_setting.items()]
 
 
 def is_consistent(of_split: Reports, rows: Sequence[Mapping[str, Any]], n: int) -> bool:
-    """Whether errors by kind agree with the scores: the same number of tweets and, under the definition, the
-    same recall of GMNER.
-    """
+    """Whether error kinds and scores agree in the number of tweets and in GMNER recall by the definition."""
     for row in rows:
         report = of_split[row["setting"]]
         recall = 100 * row["right"] / max(sum(row[kind] for kind in GOLD_KINDS), 1)
-        reported = report["gmner"]["r"] if report["scorer"] == "definition" else None
-        if report["n_examples"] != n or (reported is not None and abs(reported - recall) >= 0.01):
+        is_recall = report["scorer"] != "definition" or abs(report["gmner"]["r"] - recall) < 0.01
+        if report["n_examples"] != n or not is_recall:
             return False
     return True
 
 
-def pair_rows(by_setting: Mapping[str, Sequence[Judged]], config: Config) -> Rows:
+def pair_rows(by_setting: Answers, config: Config) -> Rows:
     """A paired test of GMNER F1 for every two settings, the later one of the profile minus the earlier."""
     f1 = {name: scoring.f1_ratios(answers, config.scorer)["gmner"] for name, answers in by_setting.items()}
     rows = []
     for a, b in combinations(f1, 2):
-        test = scoring.f1_test(f1[b], f1[a], "gmner", (b, a), config.n_resamples, config.seed)
+        test = scoring.f1_test(f1[b], f1[a], "gmner", [b, a], config.n_resamples, config.seed)
         low, high = test["ci95"]
         row = {"pair": f"{b} − {a}", "difference": test["difference"], "ci_low": low, "ci_high": high}
         rows.append(row | {"p": test["p_value"], "verdict": test["verdict"]})
     return rows
 
 
-def most_different(by_setting: Mapping[str, Sequence[Judged]], n: int) -> dict[str, list[Judged]]:
+def most_different(by_setting: Answers, n: int) -> dict[str, list[Judged]]:
     """The answers to up to n tweets on which settings differ most in mistakes, those with an image first."""
 
     def key(answers: Sequence[Judged]) -> tuple[bool, int]:
@@ -240,54 +206,42 @@ def most_different(by_setting: Mapping[str, Sequence[Judged]], n: int) -> dict[s
     return {name: [answers[k] for answers in chosen] for k, name in enumerate(by_setting)}
 
 
-def drawn_rows(by_setting: Mapping[str, Sequence[Judged]]) -> Rows:
+def drawn_rows(by_setting: Answers) -> Rows:
     """The values of a picture of answers: setting, tweet, text, predictions."""
-    rows = []
-    for name, answers in by_setting.items():
-        for j in answers:
-            predicted = [(p.text, p.type, p.box_xyxy) for p in j.predictions]
-            rows.append({"setting": name, "id": j.example.id, "text": j.example.text, "predicted": predicted})
-    return rows
+    return [
+        {"setting": name, "id": j.example.id, "text": j.example.text,
+         "predicted": [(p.text, p.type, p.box_xyxy) for p in j.predictions]}
+        for name, answers in by_setting.items()
+        for j in answers
+    ]  # fmt: skip
 
 
-def result_rows(by_split: Mapping[str, Reports], seed: int) -> Rows:
-    """`results.csv`: one row per setting, split and metric (`numbers`)."""
-    rows = []
+def write(folder: RunFolder, by_split: Mapping[str, Reports], tables: dict[str, Any], seed: int) -> list[str]:
+    """Write the scores of each setting and split, the tables and `results.csv`; returns a line per file."""
+    stems, rows = {}, []
     for split, of_split in by_split.items():
         for name, report in of_split.items():
+            stems[f"{name}.{split}"] = report
             tail = {"n": report["n_examples"], "signature": report["signature"]}
             for metric, (value, low, high) in numbers(report).items():
                 row = {"setting": name, "split": split, "seed": seed, "metric": metric, "value": value}
-                rows.append(row | {"ci_low": low, "ci_high": high, **tail})
-    return rows
-
-
-def write(
-    folder: RunFolder, by_split: Mapping[str, Reports], tables: Mapping[str, Any], seed: int
-) -> list[str]:
-    """Write `scores/<setting>.<split>.json`, `scores/settings.json` and `results.csv`; a line per file.
-
-    Args:
-        tables: for settings.json: rows of `score_rows`, `bias_rows`, `pair_rows`, `error_rows`.
-    """
-    stems = {f"{name}.{split}": r for split, of_split in by_split.items() for name, r in of_split.items()}
+                rows.append({**row, "ci_low": low, "ci_high": high, **tail})
     lines = scoring.write_scores(folder, stems)
     write_json(folder.score("settings"), {"format_version": FORMAT_VERSION, **tables})
-    _write_results(folder, result_rows(by_split, seed))
-    return [*lines, "scores/settings.json", "results.csv"]
+    return [*lines, "scores/settings.json", *_write_results(folder, rows)]
 
 
 def add_results(folder: RunFolder, rows: Rows) -> list[str]:
     """Add rows to `results.csv`, in place of the rows of the same metrics; returns a line per file."""
     metrics_added = {row["metric"] for row in rows}
     old = csv.DictReader(read_text(folder.results).splitlines()) if folder.results.is_file() else ()
-    _write_results(folder, [*(row for row in old if row["metric"] not in metrics_added), *rows])
-    return ["results.csv"]
+    return _write_results(folder, [*(row for row in old if row["metric"] not in metrics_added), *rows])
 
 
-def _write_results(folder: RunFolder, rows: Rows) -> None:
+def _write_results(folder: RunFolder, rows: Rows) -> list[str]:
     with written_whole(folder.results) as file:
         writer = csv.DictWriter(file, RESULT_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     model_card.add_scores(folder)
+    return ["results.csv"]

@@ -15,16 +15,6 @@ def all_facts() -> dict[str, Any]:
     return yaml.safe_load(read_text(repository() / "data" / "paper_facts.yaml"))
 
 
-@cache
 def reproduction() -> list[dict[str, Any]]:
     """How each table and figure of the paper is reproduced, and its status: `data/reproduction.yaml`."""
     return yaml.safe_load(read_text(repository() / "data" / "reproduction.yaml"))["rows"]
-
-
-def value(name: str) -> Any:
-    """The value of a fact.
-
-    Raises:
-        KeyError: there is no such fact, or the public sources do not state it.
-    """
-    return all_facts()["facts"][name]["value"]

@@ -1,6 +1,4 @@
-"""What a GMNER F1 can mean: perfect answers in which one decision is wrong at a stated rate, scored on real
-annotation (ours).
-"""
+"""What a GMNER F1 can mean (ours): perfect answers to real tweets, one decision wrong at a stated rate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +13,7 @@ ALL = "all four"
 
 
 def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) -> list[dict[str, Any]]:
-    """GMNER F1 by the definition when the accuracy of one decision, or of all four, is lowered to each level.
-
-    Args:
-        n_repeats: random draws per level.
-
-    Returns:
-        Rows with `accuracy` (a constraint or "all four"), `level`, `repeat` and `f1` in percent.
-    """
+    """GMNER F1 in percent when the accuracy of one decision, or of all four, falls to each of `LEVELS`."""
     tweets = [example for example in examples if example.entities]
     rows = []
     for number, name in enumerate((*CONSTRAINTS, ALL)):
@@ -40,21 +31,14 @@ def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) 
 def accuracy_for(rows: Sequence[Mapping[str, Any]], f1: float) -> dict[str, float | None]:
     """The accuracy in percent at which the mean curve of each decision crosses an F1; `None` if it does not.
 
-    Linear interpolation between levels.
-
     Example:
-        >>> rows = [{"accuracy": "box", "level": level, "f1": 100 * level} for level in (1.0, 0.5)]
-        >>> accuracy_for(rows, 75.0)
+        >>> accuracy_for([{"accuracy": "box", "level": x, "f1": 100 * x} for x in (1.0, 0.5)], 75.0)
         {'box': 75.0}
     """
-    crossings = {}
+    levels, crossings = sorted({row["level"] for row in rows}), {}
     for name in dict.fromkeys(row["accuracy"] for row in rows):
-        f1_of: dict[float, list[float]] = {}
-        for row in rows:
-            if row["accuracy"] == name:
-                f1_of.setdefault(row["level"], []).append(row["f1"])
-        levels = sorted(f1_of)
-        means = [np.mean(f1_of[level]) for level in levels]
+        f1_at = [[r["f1"] for r in rows if (r["accuracy"], r["level"]) == (name, level)] for level in levels]
+        means = [np.mean(values) for values in f1_at]
         is_inside = min(means) <= f1 <= max(means)
         crossings[name] = round(100 * float(np.interp(f1, means, levels)), 1) if is_inside else None
     return crossings
