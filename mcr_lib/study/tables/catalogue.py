@@ -10,11 +10,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Label, sign of an improvement and unit of one metric."""
+    """Label, sign of an improvement, unit, and what a metric needs: an annotation, or more answers."""
 
     label: str
     better: Literal[-1, 1] = 1
     unit: Literal["%", "count"] = "%"
+    needs: Literal["span", "type", "groundable", "box", "probes", "reasoning"] = "span"
 
     @property
     def axis(self) -> str:
@@ -24,26 +25,26 @@ class Metric:
 
 
 CATALOGUE = {  # key in `results.csv` and in reports -> metric, in the order of tables
-    "gmner_f1": Metric("GMNER F1"),
-    "mner_f1": Metric("MNER F1"),
-    "eeg_f1": Metric("EEG F1"),
-    "n_pre": Metric("N-Pre"),
-    "n_rec": Metric("N-Rec"),
-    "n_f1": Metric("N-F1"),
-    "false_grounding": Metric("false grounding", -1),
-    "missed_grounding": Metric("missed grounding", -1),
-    "balanced_accuracy": Metric("balanced accuracy"),
+    "gmner_f1": Metric("GMNER F1", needs="box"),
+    "mner_f1": Metric("MNER F1", needs="type"),
+    "eeg_f1": Metric("EEG F1", needs="box"),
+    "n_pre": Metric("N-Pre", needs="groundable"),
+    "n_rec": Metric("N-Rec", needs="groundable"),
+    "n_f1": Metric("N-F1", needs="groundable"),
+    "false_grounding": Metric("false grounding", -1, needs="groundable"),
+    "missed_grounding": Metric("missed grounding", -1, needs="groundable"),
+    "balanced_accuracy": Metric("balanced accuracy", needs="groundable"),
     "n_count": Metric("N-Count", -1, "count"),
     "n_rate": Metric("N-Rate", -1),
     "altered_rate": Metric("altered names", -1),
     "unread": Metric("not read", -1),
-    "image_caused_n_rate": Metric("image-caused N-Rate", -1),
-    "image_caused_n_rate_muted": Metric("image-caused N-Rate, names muted", -1),
-    "consistency": Metric("consistency"),
-    "faithful": Metric("faithful reasoning"),
+    "image_caused_n_rate": Metric("image-caused N-Rate", -1, needs="probes"),
+    "image_caused_n_rate_muted": Metric("image-caused N-Rate, names muted", -1, needs="probes"),
+    "consistency": Metric("consistency", needs="probes"),
+    "faithful": Metric("faithful reasoning", needs="reasoning"),
 }
 
-TEXTUAL_BIAS = ("n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding", "balanced_accuracy")
+TEXTUAL_BIAS = tuple(key for key, metric in CATALOGUE.items() if metric.needs == "groundable")
 
 
 def label(key: str) -> str:
