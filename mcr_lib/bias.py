@@ -36,9 +36,7 @@ from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import PairedTest, Ratio, paired_test
 
 SHARED_IOU = 0.9  # two boxes of one tweet above this IoU count as shared
-ATTRIBUTED_IOU = (
-    0.25  # a wrong box belongs to what it overlaps most above this IoU, else to the background (ours)
-)
+ATTRIBUTED_IOU = 0.25  # a wrong box shows what it overlaps most above this IoU, else the background (ours)
 INVENTED = ("image only", "trained on", "neither")  # origins of a name of which no word is in the text
 WRONG_BOXES = ("own entity, inexact", "another entity", "image only", "background")
 FAULTS = (  # what keeps an answer from being clean, in the order in which it is checked
