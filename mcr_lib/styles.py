@@ -31,9 +31,7 @@ TYPE_REASONS = {
     "OTHER": "it is a work, an event, a product or the like",
     "MIS": "it is a work, an event, a product or the like",
 }
-Part = tuple[
-    str, dict[str, str]
-]  # heading (may be empty) and the pieces said of each name under it, in order
+Part = tuple[str, dict[str, str]]  # heading (may be empty) and pieces said of each name under it, in order
 
 _CONSTRAINT_OF = {
     "span": "span", "type": "type",

@@ -80,7 +80,7 @@ def verify(
 ) -> str | None:
     """The first flaw of a chain, a key of `FLAWS`; `None` if it says exactly the statements.
 
-    Bare names: also take names without quotes as mentions (for a model not trained on our chains); added
+    `bare_names`: also take names without quotes as mentions (for a model not trained on our chains); added
     names are then noticed only by the claims that they bring.
 
     Example:
