@@ -30,20 +30,14 @@ _TAG_START = re.compile(r"<(?=/?(?:think|answer)>)")
 class ParsedAnswer:
     """A parsed model text.
 
-    Args:
-        entities: in output order, boxes as written. Empty if `reason` is set.
-        reason: the defect that makes the answer unreadable, else `None`. Strict: the first defect; lenient:
-            the one that left nothing to read.
-        repairs: lenient only: each repaired defect, in the order of first appearance.
-        lost: lenient only: the defect of each dropped entity, in output order.
-        think: the reasoning without its tags, also for a defective answer; `None` if there is none.
+    `reason` is the defect that makes it unreadable: strict, the first; lenient, what left nothing to read.
     """
 
-    entities: tuple[PredictedEntity, ...] = ()
+    entities: tuple[PredictedEntity, ...] = ()  # in output order, boxes as written; empty if `reason` is set
     reason: str | None = None
-    repairs: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    think: str | None = None
+    repairs: tuple[str, ...] = ()  # lenient only: each repaired defect, in the order of first appearance
+    lost: tuple[str, ...] = ()  # lenient only: the defect of each dropped entity, in output order
+    think: str | None = None  # the reasoning without its tags, also for a defective answer, if there is any
 
 
 def write_answer(
@@ -52,12 +46,9 @@ def write_answer(
     think: str | None = None,
     constraints: Collection[str] = CONSTRAINTS,
 ) -> str:
-    r"""The text that a perfect model outputs; `parse_answer` restores the same entities and reasoning.
+    """The text that a perfect model outputs; `parse_answer` restores the same entities and reasoning.
 
-    Args:
-        entities: in output order; boxes of whole numbers in the model's space. Only the first box is written.
-        think: the reasoning, stripped; `None` for a direct answer.
-        constraints: the task; the keys of missing constraints are left out.
+    Of each entity the first box is written, whole numbers in the model's space.
 
     Raises:
         ValueError: the reasoning contains one of the four tags.
@@ -65,8 +56,6 @@ def write_answer(
     Example:
         >>> write_answer([PredictedEntity("Oracle Arena", "LOC")], constraints=("span", "type"))
         '<answer>[{"entity": "Oracle Arena", "type": "LOC"}]</answer>'
-        >>> write_answer([], think="Nobody is named.")
-        '<think> Nobody is named. </think>\n<answer>[]</answer>'
     """
     keys = answer_keys(constraints)
     rows = [{"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy and list(e.box_xyxy)} for e in entities]
@@ -88,10 +77,6 @@ def parse_answer(
     items, and nothing else but white space. Each item is an object with exactly the task's keys: `entity` a
     non-blank text, `type` one of `labels`, `bbox_2d` null or four whole numbers >= 0, x1 < x2 and y1 < y2.
     Lenient: see `DEFECTS`; what cannot be repaired is lost, entity by entity.
-
-    Args:
-        labels: the label set of the source.
-        constraints: the task; the keys of missing constraints must be absent.
 
     Raises:
         ValueError: an unknown mode.
@@ -115,27 +100,18 @@ def parse_answer(
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One way in which a text departs from the form of an answer.
+    """One way in which a text departs from the form of an answer."""
 
-    Args:
-        name: the `reason` that strict parsing gives.
-        example: a text with this defect, for the labels PER, LOC, ORG, OTHER.
-        lenient: "entity lost" drops that entity alone, "answer lost" all of them.
-        how: how lenient parsing repairs it, or why it does not.
-    """
-
-    name: str
-    example: str
-    lenient: Literal["repaired", "entity lost", "answer lost"]
-    how: str
+    name: str  # the `reason` that strict parsing gives
+    example: str  # a text with this defect, for the labels PER, LOC, ORG, OTHER
+    lenient: Literal["repaired", "entity lost", "answer lost"]  # that entity alone, or all of them
+    how: str  # how lenient parsing repairs it, or why it does not
 
 
 _KD = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
 _OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
 _LIST = f"[{_KD}, {_OA}]"
-PERFECT = f"<answer>{_LIST}</answer>"
-"""The answer of which every example of `DEFECTS` is a damaged copy."""
-
+PERFECT = f"<answer>{_LIST}</answer>"  # every example of `DEFECTS` is a damaged copy of this answer
 _NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
 
 
@@ -144,7 +120,7 @@ def _with(old: str, new: str) -> str:
     return f"<answer>[{_KD.replace(old, new)}, {_OA}]</answer>"
 
 
-DEFECTS: tuple[Defect, ...] = (
+DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
     # the text
     Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list"),
     Defect("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired",
@@ -225,4 +201,3 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired",
            "kept: it claims that the image shows the entity, and hits nothing"),
 )  # fmt: skip
-"""Every departure from the form of an answer, in the order in which a text is parsed."""

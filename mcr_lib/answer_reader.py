@@ -15,30 +15,21 @@ from typing import Any
 from mcr_lib.boxes import Box
 from mcr_lib.schema import PredictedEntity
 
-ALIASES = {
+ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case
     "entity": ("entity", "name", "text", "mention"),
     "type": ("type", "label", "category", "entity_type"),
     "bbox_2d": ("bbox_2d", "bbox", "box", "boxes", "bounding_box"),
 }
-"""Key of an item -> names that lenient parsing also accepts, in any case."""
-
-SYNONYMS = (
+SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the label set
     ("PER", "PERSON"),
     ("LOC", "LOCATION"),
     ("ORG", "ORGANIZATION", "ORGANISATION"),
     ("OTHER", "OTHERS", "MISC", "MISCELLANEOUS", "MIS"),
 )
-"""Names of one type; lenient parsing maps each to the one in the label set."""
-
-MAX_DEPTH = 8
-"""Nesting of lists and objects; an answer needs 3, one with several boxes 4."""
-
-MAX_ITEMS = 1_000
-"""Items read from one list; no tweet has as many tokens."""
-
-MAX_NUMBER_CHARS = 40
-MAX_NUMBER = 10**12
-"""Numbers beyond these limits are lost: no coordinate is so large, and long integers cost quadratic time."""
+MAX_DEPTH = 8  # nesting of lists and objects; an answer needs 3, one with several boxes 4
+MAX_ITEMS = 1_000  # items read from one list; no tweet has as many tokens
+MAX_NUMBER_CHARS = 40  # beyond this a number is lost, for long integers cost quadratic time
+MAX_NUMBER = 10**12  # so is one beyond this, for no coordinate is so large
 
 _TAG = re.compile(r"(</?(?:think|answer)>)")
 _FENCE = re.compile(r"```[A-Za-z]*+")
@@ -48,7 +39,7 @@ _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
 
 _STRING = r"(?:[^{q}\\]|\\.)*+"
 _NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
-_TOKEN = re.compile(
+_TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can be read
     rf"""[ \t\n\r]*+(?:
       (?P<mark>[\[\]{{}},:])
     | "(?P<text>{_STRING.format(q='"')})"
@@ -59,7 +50,6 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
-"""One token; an unclosed string is the `end` of what can be read."""
 
 _WORDS = {"null": None, "true": True, "false": False}
 _PYTHON_WORDS = {"None": None, "True": True, "False": False}
@@ -209,14 +199,12 @@ def _note_around(text: str, reading: Reading) -> None:
         reading.note("text_around")
 
 
-def _entity(
-    item: Any, labels: Sequence[str], constraints: Collection[str], reading: Reading
-) -> PredictedEntity:
+def _entity(item: Any, labels: Sequence[str], task: Collection[str], reading: Reading) -> PredictedEntity:
     if isinstance(item, Lost):
         raise item
     if not isinstance(item, dict):
         raise Lost("item_not_object")
-    keys = answer_keys(constraints)
+    keys = answer_keys(task)
     values = _values(item, keys, reading)
     text = values["entity"]
     if not isinstance(text, str):
@@ -232,17 +220,12 @@ def _values(item: dict[str, Any], keys: tuple[str, ...], reading: Reading) -> di
     if len(item) == len(keys) and all(key in item for key in keys):
         return item
     values = {key: item[key] for key in keys if key in item}
-    is_extra = False
     for key, value in item.items():
-        if key in values:
-            continue
         meant = next((k for k in keys if k not in values and key.lower() in ALIASES[k]), None)
-        if meant is None:
-            is_extra = True
-        else:
+        if key not in values and meant is not None:
             reading.note("key_alias")
             values[meant] = value
-    if is_extra:
+    if len(values) < len(item):
         reading.note("extra_key")
     if len(values) < len(keys):
         raise Lost("missing_key")
@@ -309,11 +292,6 @@ def _coordinate(value: Any, reading: Reading) -> float:
 class LooseList:
     """A list in a text that may be damaged; iterate it once.
 
-    Args:
-        start: index of the opening "[" or, for objects without a list around them, of a "{". After the
-            iteration, the index behind the list.
-        note: called with the name of every repaired defect.
-
     Example:
         >>> repairs = []
         >>> list(LooseList("[1, {'a': None,}] etc.", 0, repairs.append)), repairs
@@ -321,8 +299,8 @@ class LooseList:
     """
 
     text: str
-    start: int
-    note: Callable[[str], None]
+    start: int  # of the opening "[" or, for objects without a list, of a "{"; after the iteration, behind it
+    note: Callable[[str], None]  # called with the name of every repaired defect
     # The token at `start`: its kind (a mark is its own kind; "" if it is no token of JSON), text and end.
     _kind: str = field(init=False)
     _value: str = field(init=False)

@@ -35,22 +35,13 @@ from mcr_lib.metrics import Judged, is_region_right
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import PairedTest, Ratio, paired_test
 
-SHARED_IOU = 0.9
-"""Two boxes of one tweet above this IoU count as shared."""
-
-ATTRIBUTED_IOU = 0.25
-"""A wrong box is attributed to what it overlaps most above this IoU, else to the background (ours)."""
-
-INVENTED = ("image only", "trained on", "neither")
-"""Possible origins of a name of which no word is in the text."""
-
+SHARED_IOU = 0.9  # two boxes of one tweet above this IoU count as shared
+ATTRIBUTED_IOU = 0.25  # a wrong box shows what it overlaps most above this IoU, else the background (ours)
+INVENTED = ("image only", "trained on", "neither")  # origins of a name of which no word is in the text
 WRONG_BOXES = ("own entity, inexact", "another entity", "image only", "background")
-
-FAULTS = (
+FAULTS = (  # what keeps an answer from being clean, in the order in which it is checked
     "not read", "name not in the text", "box not wanted", "box misses", "box left out", "entity left out",
 )  # fmt: skip
-"""What keeps an answer from being clean, in the order in which it is checked."""
-
 _EDGE = string.punctuation + "“”‘’«»…"
 
 
@@ -74,9 +65,8 @@ def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[s
     none_predicted = count(lambda pred, gold: not pred.boxes_xyxy)
     absent = count(lambda pred, gold: not gold.is_groundable)
     shown = count(lambda pred, gold: bool(gold.is_groundable))
-    all_absent = _per_tweet(
-        sum(is_counted(j.example, e) and not e.is_groundable for e in j.example.entities) for j in judged
-    )
+    gold = ([e for e in j.example.entities if is_counted(j.example, e)] for j in judged)
+    all_absent = _per_tweet(sum(not e.is_groundable for e in entities) for entities in gold)
     return {
         "n_pre": Ratio(none_right, none_predicted),
         "n_rec": Ratio(none_right, all_absent),
@@ -150,10 +140,7 @@ def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None)
 
 
 def box_sharing(judged: Sequence[Judged]) -> tuple[int, int]:
-    """Pairs of predictions of one tweet that share a box (IoU > 0.9), and such pairs of gold entities.
-
-    Two mentions of one name do not count.
-    """
+    """Pairs of a tweet's predictions, and of its gold, that share a box (IoU > 0.9) but not the name."""
     n_pred = sum(_n_shared([(p.text, p.boxes_xyxy) for _, p in j.effective]) for j in judged)
     n_gold = sum(_n_shared([(e.text, e.boxes_xyxy_px or ()) for e in j.example.entities]) for j in judged)
     return n_pred, n_gold
@@ -180,11 +167,8 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
 
     Clean: every gold entity is predicted with a right region (no box if it has none, else IoU > 0.5), no
     other prediction has a box, and all words of every name are in the text. Types do not count, nor do
-    predictions of words that name nothing, as long as they have no box.
-
-    Args:
-        is_read: whether the answer could be parsed at all; if not, it is not clean even for a tweet without
-            entities.
+    predictions of words that name nothing, as long as they have no box. An answer that could not be read is
+    not clean even for a tweet without entities.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -219,11 +203,7 @@ def consistency(before: Sequence[str | None], after: Sequence[str | None]) -> Ra
 def image_caused(
     real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples: int, rng: np.random.Generator
 ) -> PairedTest:
-    """N-Rate at the real image minus N-Rate at a blank one: names that the image causes, not habit.
-
-    Raises:
-        ValueError: the answers are not to the same number of tweets, or there are none.
-    """
+    """N-Rate at the real image minus N-Rate at a blank one: names that the image causes, not habit."""
     first, second = visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"]
     return paired_test(first, second, n_resamples=n_resamples, rng=rng)
 
@@ -238,12 +218,9 @@ def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
     old_names = [_bare(entity.text) for entity in old]
     boxed = [p.box_xyxy for p, gold in judged.matched if p.box_xyxy and not gold.is_groundable]
     named = [p.text for p in judged.predictions if _bare(p.text) in old_names]
-    signs = set()
-    if any(boxes.is_hit(box, old_boxes) for box in boxed):
-        signs.add("old box")
-    if any(wording(name, judged.example.tokens) == "invented" for name in named):
-        signs.add("old name")
-    return signs
+    is_boxed = any(boxes.is_hit(box, old_boxes) for box in boxed)
+    is_named = any(wording(name, judged.example.tokens) == "invented" for name in named)
+    return {sign for sign, is_there in (("old box", is_boxed), ("old name", is_named)) if is_there}
 
 
 def _attributed(box: boxes.Box, own: Entity, example: Example) -> str:

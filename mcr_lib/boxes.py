@@ -19,49 +19,32 @@ from typing import Literal
 
 from mcr_lib.errors import UserError
 
-Box = tuple[float, float, float, float]
-"""(x1, y1, x2, y2) with x1 <= x2 and y1 <= y2."""
-
-Size = tuple[int, int]
-"""(width, height) in pixels."""
-
+Box = tuple[float, float, float, float]  # (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2
+Size = tuple[int, int]  # (width, height) in pixels
 Space = Literal["original_px", "model_px", "norm1000"]
 SPACES: tuple[Space, ...] = ("original_px", "model_px", "norm1000")
 
 
 @dataclass(frozen=True, slots=True)
 class BoxFormat:
-    """How a family of models writes boxes.
+    """How a family of models writes boxes."""
 
-    Args:
-        space: the coordinates that it was trained to write.
-        unit: image sides are resized to multiples of this, in pixels.
-        is_checked: documented by the released model; else inferred from the architecture alone.
-    """
-
-    space: Space
-    unit: int
-    is_checked: bool = True
+    space: Space  # the coordinates that it was trained to write
+    unit: int  # image sides are resized to multiples of this, in pixels
+    is_checked: bool = True  # documented by the released model; else inferred from the architecture alone
 
 
-BOX_FORMATS = {
+BOX_FORMATS = {  # by family
     "qwen2.5-vl": BoxFormat("model_px", 28),
-    "mimo-vl": BoxFormat("model_px", 28, is_checked=False),
+    "mimo-vl": BoxFormat("model_px", 28, is_checked=False),  # it has the architecture of Qwen2.5-VL
     "qwen3-vl": BoxFormat("norm1000", 32),
     "glm-4.5v": BoxFormat("norm1000", 28),
 }
-"""Family -> format. MiMo-VL has the architecture of Qwen2.5-VL; that it uses the same space is unverified."""
-
-MAX_RATIO = 200
-"""Largest ratio of an image's longer to its shorter side that the processors of these families accept."""
+MAX_RATIO = 200  # of an image's longer to its shorter side, at most, for the processors of these families
 
 
 def box_format(name: str) -> BoxFormat:
-    """The box format of a model family.
-
-    Raises:
-        UserError: an unknown family.
-    """
+    """The box format of a model family; an unknown one raises `UserError`."""
     if name not in BOX_FORMATS:
         raise UserError(f"unknown model family {name!r}; choose one of {', '.join(BOX_FORMATS)}")
     return BOX_FORMATS[name]
@@ -112,11 +95,7 @@ def largest(boxes_xyxy: Sequence[Box]) -> Box:
 
 
 def space_size(space: Space, image_size: Size, model_size: Size | None) -> Size:
-    """(width, height) of the whole image in `space`.
-
-    Raises:
-        ValueError: an unknown space, or model_px without a `model_size`.
-    """
+    """(width, height) of the image in `space`; an unknown one, or model_px without a size: `ValueError`."""
     if space == "original_px":
         return image_size
     if space == "norm1000":
@@ -147,9 +126,7 @@ def from_space(box_xyxy: Box, space: Space, *, image_size: Size, model_size: Siz
 def written_box(
     box_xyxy_px: Box, space: Space, *, image_size: Size, model_size: Size | None = None
 ) -> tuple[int, int, int, int]:
-    """A gold box of original pixels as an answer in `space` writes it.
-
-    Whole numbers inside the image, at least one unit wide and high.
+    """A gold box as an answer writes it: whole numbers inside the image, at least one unit wide and high.
 
     Example:
         >>> written_box((60, 45, 61, 450), "norm1000", image_size=(6000, 450))

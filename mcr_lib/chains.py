@@ -25,10 +25,8 @@ from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.statements import SLOT, Statement, slot
 from mcr_lib.styles import STYLES, say
 
+# Raised when a word of a style or a rule of the verifier changes; older settings are then trained again.
 CHAINS_VERSION = 1
-"""Raised when any word of a style or any rule of the verifier changes; settings trained on older chains are
-then trained again.
-"""
 
 Source = Literal["template", "llm", "mllm"]
 SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
@@ -36,23 +34,15 @@ SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The reasoning chain and answer of one tweet; boxes are slots, so that it serves every backbone.
-
-    Args:
-        source: who wrote the words.
-        text: the reasoning, with slots.
-        answer: the entities in text order.
-        boxes_xyxy_px: the gold box of each slot, in pixels of the original image.
-        image_size_px: (width, height) of the original image, or `None` if unknown (then there is no box).
-    """
+    """The reasoning chain and answer of one tweet; boxes are slots, so that it serves every backbone."""
 
     id: str
     style: str
-    source: Source
-    text: str
-    answer: tuple[Statement, ...]
-    boxes_xyxy_px: tuple[Box, ...]
-    image_size_px: Size | None
+    source: Source  # who wrote the words
+    text: str  # the reasoning, with slots
+    answer: tuple[Statement, ...]  # the entities in text order
+    boxes_xyxy_px: tuple[Box, ...]  # the gold box of each slot, in pixels of the original image
+    image_size_px: Size | None  # of the original image; `None` = unknown (then there is no box)
     task: tuple[str, ...]
 
     def to_row(self) -> dict[str, Any]:
@@ -69,11 +59,7 @@ class Chain:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Chain":
-        """The chain of a row from `to_row`, before or after JSON; `check` compares it with the gold.
-
-        Raises:
-            ValueError: a field is missing, unknown or of another kind.
-        """
+        """The chain of a row from `to_row`; `ValueError`: a field is missing, unknown or of another kind."""
         try:
             fields = dict(row)
             if fields.pop("is_privileged"):
@@ -103,21 +89,19 @@ def build(example: Example, style: str, rng: np.random.Generator, *, n_wordings:
         raise ValueError(f"unknown style {style!r}; known: {', '.join(STYLES)}")
     boxes, size, task = statements.gold_boxes(example), example.image_size_px, example.constraints
     if boxes and size is None:
-        raise ValueError(
-            f"example {example.id}: a gold box without an image size cannot be written for any backbone"
-        )
+        problem = "a gold box without an image size cannot be written for any backbone"
+        raise ValueError(f"example {example.id}: {problem}")
     answer = tuple(statements.of_example(example))
     wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
     text = say(STYLES[style], wording, answer, task)
     return Chain(example.id, style, "template", text, answer, boxes, size, task)
 
 
-ROW_FLAWS = {
+ROW_FLAWS = {  # flaws of a chain apart from its words
     "unknown_style": "a style or a source that does not exist",
     "other_gold": "id, task, boxes or image size are not those of the gold",
     "other_answer": "the answer is not the gold",
 }
-"""Flaws of a chain apart from its words."""
 
 
 def check(chain: Chain, example: Example) -> str | None:
@@ -134,21 +118,11 @@ def check(chain: Chain, example: Example) -> str | None:
 
 
 def rewrite(
-    chain: Chain,
-    example: Example,
-    ask: Callable[[str], str | None],
-    *,
-    source: Source = "llm",
-    n_tries: int = 2,
+    chain: Chain, example: Example, ask: Callable[[str], Any], *, source: Source = "llm", n_tries: int = 2
 ) -> tuple[Chain, list[str]]:
     """A chain in a language model's words if one of its tries passes `check`, else the chain itself.
 
-    Args:
-        ask: from the request to the model's text; may return anything. Its exceptions are not caught.
-        source: the source recorded in the rewritten chain.
-
-    Returns:
-        The chain, and the flaw of each rejected try.
+    With it comes the flaw of each rejected try. `ask` may return anything; its exceptions are not caught.
     """
     rejected = []
     request = rewrite_request(chain, example)
@@ -180,10 +154,8 @@ def rewrite_request(chain: Chain, example: Example) -> str:
 def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning: bool = True) -> str:
     """The training target of a backbone: chain and answer, slots filled with boxes in the family's space.
 
-    Args:
-        family: a name of `boxes.BOX_FORMATS`.
-        model_size: (width, height) that the processor resizes the image to; for families that write it.
-        with_reasoning: `False` gives the answer alone (plain supervised fine-tuning).
+    `model_size` is the (width, height) that the processor resizes the image to; for families that write it.
+    Without reasoning, the answer alone is given (plain supervised fine-tuning).
 
     Raises:
         UserError: an unknown family.
@@ -213,15 +185,9 @@ def faithfulness(
 ) -> str | None:
     """`None` if a model's own reasoning states the entities, types, groundability and boxes of its answer.
 
-    Names that the reasoning quotes but the answer leaves out count as bait: the reasoning must say that they
-    are shown but not named, and give them no type.
-
-    Args:
-        min_iou: a box of the reasoning is a box of the answer if their IoU is above this; `None` = only if
-            their numbers are the same.
-
-    Returns:
-        Otherwise a key of `verify.FLAWS`, "unread" (the answer is unreadable) or "no_reasoning".
+    Else a key of `verify.FLAWS`, "unread" (the answer is unreadable) or "no_reasoning". Names that the
+    reasoning quotes but the answer leaves out count as bait: the reasoning must say that they are shown but
+    not named, and give them no type. `min_iou`: see `with_slots`.
     """
     if parsed.reason is not None:
         return "unread"
@@ -242,8 +208,7 @@ def faithfulness(
 def with_slots(text: str, boxes_xyxy: Sequence[Box], *, min_iou: float | None = None) -> str:
     """Reasoning with slots for numbers: box k becomes slot k, any other box one slot beyond the last.
 
-    Args:
-        min_iou: a box above this IoU with box k counts as the nearest such k; `None` = equal numbers only.
+    A box above `min_iou` with box k counts as the nearest such k; `None` = equal numbers only.
 
     Example:
         >>> with_slots("at [1, 2, 3, 4], not [5, 6, 7, 8]", [(1, 2, 3, 4)])

@@ -21,26 +21,18 @@ from mcr_lib.boxes import Box, best_iou, largest
 from mcr_lib.matching import spaced
 from mcr_lib.schema import CONSTRAINTS, Entity, PredictedEntity
 
-Claim = str | bool | Box | None
-"""What a constraint says of one entity: its words, type, groundability, or box (maybe `None`)."""
+Claim = str | bool | Box | None  # of one entity: its words, type, groundability, or box (maybe `None`)
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One constraint.
-
-    Args:
-        symbol: the paper's.
-        question: what it asks, as prompts put it.
-        claim: what it says of a gold entity.
-        holds: how far a prediction about that entity satisfies it, in [0, 1].
-    """
+    """One constraint."""
 
     name: str
-    symbol: str
-    question: str
-    claim: Callable[[Entity], Claim]
-    holds: Callable[[PredictedEntity, Entity], float]
+    symbol: str  # the paper's
+    question: str  # what it asks, as prompts put it
+    claim: Callable[[Entity], Claim]  # what it says of a gold entity
+    holds: Callable[[PredictedEntity, Entity], float]  # how far a prediction satisfies it, in [0, 1]
 
 
 def _box(entity: Entity) -> Box | None:
@@ -71,9 +63,7 @@ GROUNDABLE = Constraint(
 )  # fmt: skip
 BOX = Constraint("box", "C_u", "Where in the image is it?", claim=_box, holds=_box_holds)
 
-ALL = {constraint.name: constraint for constraint in (SPAN, TYPE, GROUNDABLE, BOX)}
-"""Name -> constraint, in the order in which the paper applies them."""
-
+ALL = {constraint.name: constraint for constraint in (SPAN, TYPE, GROUNDABLE, BOX)}  # in the paper's order
 assert tuple(ALL) == CONSTRAINTS
 
 

@@ -9,26 +9,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Span = tuple[int, int]
-"""Half-open token span [start, end)."""
+Span = tuple[int, int]  # half-open token span [start, end)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where the words of one prediction are in the text.
 
-    Args:
-        kind: "placed"; "duplicate" = it repeats a placed prediction and its words have no further occurrence;
-            "unplaced" = its words do not occur, or no longer.
-        span: the token span; for a duplicate that of the prediction it repeats; `None` if unplaced.
-        repeats: index of the placed prediction that a duplicate repeats, else `None`.
-        is_lenient: whether it took the comparison without spaces.
+    "duplicate" = it repeats a placed prediction and its words have no further occurrence; "unplaced" = its
+    words do not occur, or no longer.
     """
 
     kind: Literal["placed", "duplicate", "unplaced"]
-    span: Span | None = None
-    repeats: int | None = None
-    is_lenient: bool = False
+    span: Span | None = None  # for a duplicate that of the prediction it repeats; `None` if unplaced
+    repeats: int | None = None  # index of the placed prediction that a duplicate repeats
+    is_lenient: bool = False  # whether it took the comparison without spaces
 
 
 def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False) -> list[Placement]:
@@ -36,17 +31,12 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
 
     A name takes the leftmost exact token match that overlaps no placed name and starts at or after the end of
     the name placed before it; else the leftmost that overlaps none; else, if its words equal those of a
-    placed name, it is a duplicate of that; else it is unplaced.
-
-    Args:
-        lenient: if there is no exact match, also compare without spaces (`#GoDubs` matches `# GoDubs`).
-            Evaluation only.
+    placed name, it is a duplicate of that; else it is unplaced. Lenient (evaluation only): if there is no
+    exact match, names are also compared without spaces (`#GoDubs` matches `# GoDubs`).
 
     Example:
         >>> [p.span for p in place(["Paris", "Texas", "Paris"], ["Paris", "or", "Paris", "Texas"])]
         [(0, 1), (3, 4), (2, 3)]
-        >>> [p.kind for p in place(["Paris", "Paris", "Rome"], ["Paris", "!"])]
-        ['placed', 'duplicate', 'unplaced']
     """
     occurrences: dict[tuple[bool, str], list[Span]] = {}
     taken = [False] * len(tokens)
@@ -84,23 +74,16 @@ def spaced(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """A one-to-one assignment of predictions to gold entities.
+    """A one-to-one assignment of predictions to gold entities: pairs of their indices, in text order."""
 
-    Args:
-        matches: (prediction index, gold index) with equal spans, in text order.
-        touches: (prediction index, gold index) that share a token but not the span, in text order.
-    """
-
-    matches: tuple[tuple[int, int], ...]
-    touches: tuple[tuple[int, int], ...]
+    matches: tuple[tuple[int, int], ...]  # with equal spans
+    touches: tuple[tuple[int, int], ...]  # that share a token but not the span
 
 
 def pair(pred_spans: Sequence[Span | None], gold_spans: Sequence[Span]) -> Pairing:
     """Pair predictions with gold: equal spans first, then spans that share a token, left to right.
 
-    Args:
-        pred_spans: one span per prediction, `None` for one that takes no part (duplicate, unplaced).
-        gold_spans: disjoint spans.
+    A prediction whose span is `None` takes no part (duplicate, unplaced). Gold spans are disjoint.
 
     Example:
         >>> pair([(0, 1), (2, 5), None], [(0, 1), (3, 4)])
@@ -121,15 +104,9 @@ def pair(pred_spans: Sequence[Span | None], gold_spans: Sequence[Span]) -> Pairi
     return Pairing(tuple(matches), tuple(touches))
 
 
-def largest_matching(
-    n_left: int, n_right: int, may_pair: Callable[[int, int], bool]
-) -> list[tuple[int, int]]:
-    """A one-to-one matching with as many pairs as possible (augmenting paths), as sorted (left, right) pairs.
-
-    Args:
-        may_pair: whether left node i and right node j may be matched.
-    """
-    edges = [[j for j in range(n_right) if may_pair(i, j)] for i in range(n_left)]
+def largest_matching(n_left: int, n_right: int, fits: Callable[[int, int], bool]) -> list[tuple[int, int]]:
+    """A one-to-one matching with as many (left, right) pairs as possible (augmenting paths), sorted."""
+    edges = [[j for j in range(n_right) if fits(i, j)] for i in range(n_left)]
     partner: dict[int, int] = {}
 
     def augment(i: int, visited: set[int]) -> bool:

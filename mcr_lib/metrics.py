@@ -34,32 +34,27 @@ from mcr_lib.matching import Pairing, Placement, largest_matching, pair, place, 
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import Ratio
 
-SCORER_VERSION = 1
-"""Raised whenever a result of an unchanged predictions file changes."""
+SCORER_VERSION = 1  # raised whenever a result of an unchanged predictions file changes
 
 TASKS = ("gmner", "mner", "eeg")
 SCORERS = ("definition", "e2e", "unco-legacy")
+# Constraints that a source must annotate for a task to be scored.
 NEEDS = {"gmner": ("span", "type", "box"), "mner": ("span", "type"), "eeg": ("span", "box")}
-"""Constraints that a source must annotate for a task to be scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A tweet with its answer, placed and paired with gold: the input of scorers, bias and figures.
 
-    Args:
-        predictions: the answer, boxes in pixels of the original image.
-        placements: where each prediction is in the text.
-        effective: the predictions that count, with their spans (`None` = unplaced): each repeated prediction
-            has replaced the one it repeats.
-        pairing: of effective predictions with gold entities.
+    `effective` has the predictions that count, with their spans (`None` = unplaced): each repeated prediction
+    has replaced the one it repeats.
     """
 
     example: Example
-    predictions: tuple[PredictedEntity, ...]
+    predictions: tuple[PredictedEntity, ...]  # the answer, boxes in pixels of the original image
     placements: tuple[Placement, ...]
     effective: tuple[tuple[tuple[int, int] | None, PredictedEntity], ...]
-    pairing: Pairing
+    pairing: Pairing  # of effective predictions with gold entities
 
     @property
     def matched(self) -> list[tuple[PredictedEntity, Entity]]:
@@ -69,9 +64,6 @@ class Judged:
 
 def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False) -> Judged:
     """Place and pair the answer of one tweet, boxes in pixels of the original image.
-
-    Args:
-        lenient: whether placing may also compare without spaces.
 
     Example:
         >>> rome = Entity("Rome", 1, 2, "LOC", ())
@@ -92,10 +84,7 @@ def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """True positives, false positives and false negatives of one tweet, counted by type.
-
-    True positives and false negatives count under the gold type, false positives under the predicted type.
-    """
+    """True positives and false negatives of one tweet by gold type, false positives by predicted type."""
 
     tp: Counter = field(default_factory=Counter)
     fp: Counter = field(default_factory=Counter)
@@ -169,14 +158,8 @@ def signature(
         >>> signature(scorer="e2e", source="twitter-gmner-v2", checksum="0a1b", split="test", parse="strict")
         'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=1'
     """
-    iou_rule = ">0.5" if scorer == "definition" else ">=0.5"
-    parts = {
-        "scorer": scorer,
-        "iou": iou_rule,
-        "data": f"{source}:{checksum}",
-        "split": split,
-        "parse": parse,
-    }
+    iou, data = ">0.5" if scorer == "definition" else ">=0.5", f"{source}:{checksum}"
+    parts = {"scorer": scorer, "iou": iou, "data": data, "split": split, "parse": parse}
     parts |= {**(extra or {}), "scorer_version": SCORER_VERSION}
     return "|".join(f"{key}={value}" for key, value in parts.items())
 

@@ -19,8 +19,7 @@ from mcr_lib import constraints
 from mcr_lib.answer_reader import answer_keys
 from mcr_lib.schema import Example
 
-PROMPT_VERSION = 1
-"""Raised when any word of any prompt changes, to detect models that were trained on other prompts."""
+PROMPT_VERSION = 1  # raised when any word changes, to detect models that were trained on other prompts
 
 Kind = Literal["direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction"]
 KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction")
@@ -28,43 +27,31 @@ KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruct
 Wording = Literal["full", "brief"]
 WORDINGS: tuple[Wording, ...] = ("full", "brief")
 
-Message = dict[str, Any]
-"""A chat message of Hugging Face and TRL: role and content, the content a text or a list of parts."""
+Message = dict[str, Any]  # of Hugging Face and TRL: role and content, the content a text or a list of parts
+Shots = Sequence[tuple[Example, str]]  # tweets with perfect answers, boxes in the space of the model
 
-TYPE_WORDS = {
+TYPE_WORDS = {  # meaning of coarse labels; self-explanatory ones (Twitter-FMNERG) are used as they are
     "PER": "person", "LOC": "location", "ORG": "organization",
     "OTHER": "miscellaneous name", "MIS": "miscellaneous name",
 }  # fmt: skip
-"""Meaning of the coarse labels; self-explanatory labels (Twitter-FMNERG) are used as they are."""
 
 _SYSTEM = "You analyse social media posts: what a text names, and what of it an image shows."
 
 
 def messages(
-    example: Example,
-    prompt: Kind = "direct",
-    *,
-    wording: Wording = "full",
-    shots: Sequence[tuple[Example, str]] = (),
+    example: Example, prompt: Kind = "direct", *, wording: Wording = "full", shots: Shots = ()
 ) -> list[Message]:
     """The chat that asks a model about a tweet, up to and without the model's turn.
 
-    Args:
-        example: its constraints and labels decide what is asked; gold is used only if the task gives the
-            names (no constraint "span").
-        shots: for "cot-3shot": tweets with perfect answers, boxes in the space of the model.
-
-    Returns:
-        A system message ("full" only), a user and an assistant message per shot, and the user message. A user
-        message holds `{"type": "image"}` per image and then the text.
+    A system message ("full" only), a user and an assistant message per shot, and the user message. A user
+    message holds `{"type": "image"}` per image and then the text. The constraints and labels of the example
+    decide what is asked; gold is used only if the task gives the names (no constraint "span").
 
     Raises:
         ValueError: an unknown prompt or wording; "cot-3shot" without shots, or another prompt with some.
 
     Example:
         >>> tweet = Example("1", "demo", "test", ("Go", "Ada"), (), ("PER", "LOC"), images=("1.jpg",))
-        >>> [part["type"] for part in messages(tweet, "mcr")[-1]["content"]]
-        ['image', 'text']
         >>> print(text_of(messages(tweet, wording="brief")))
         Entities of the text; type PER, LOC; box in the image or null.
         Go Ada

@@ -35,37 +35,29 @@ where each row has the columns `prompt`, `images`, `gold` (`gold_column(example)
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from mcr_lib import chains, constraints
 from mcr_lib.answer import ParsedAnswer, parse_answer
-from mcr_lib.boxes import Box, Size, Space, box_format, written_box
+from mcr_lib.boxes import Size, Space, box_format, written_box
 from mcr_lib.matching import pair, place
 from mcr_lib.schema import Example, PredictedEntity
 
-SIGMA = 0.5
-"""IoU above which a box earns its IoU (paper's σ; its value is not public, Table 10 varies it)."""
-
-NAMES = ("count", "span", "type", "grounding", "entailment")
-"""The rewards in the order of λ1..λ5."""
+SIGMA = 0.5  # IoU above which a box earns its IoU (paper's σ; its value is not public, Table 10 varies it)
+NAMES = ("count", "span", "type", "grounding", "entailment")  # the rewards in the order of λ1..λ5
 
 CountRule = Literal["touch", "ratio"]
-
+# What reasoning an answer needs to earn anything: free = none; present = some; agreeing = reasoning that
+# states the answer (`chains.faithfulness`, boxes by IoU above σ).
 Reasoning = Literal["free", "present", "agreeing"]
-"""What reasoning an answer needs to earn anything: free = none; present = some; agreeing = reasoning that
-states the answer (`chains.faithfulness`, boxes by IoU above σ).
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An answer placed and paired with gold: the input of the five rewards.
+    """An answer placed and paired with gold (`matching.Pairing`): the input of the five rewards."""
 
-    `gold` has its boxes in the answer's space; `matches` and `touches` are those of `matching.Pairing`.
-    """
-
-    gold: Example
+    gold: Example  # boxes in the answer's space
     predictions: tuple[PredictedEntity, ...]
     matches: tuple[tuple[int, int], ...]
     touches: tuple[tuple[int, int], ...]
@@ -91,9 +83,7 @@ def check(predictions: Sequence[PredictedEntity], gold: Example) -> Checked:
 def reward_count(checked: Checked, *, rule: CountRule = "touch") -> float:
     """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 if both are empty.
 
-    Args:
-        rule: "ratio" is the plain 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for invented
-            fillers; for the ablation.
+    "ratio", an ablation, is 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for invented fillers.
     """
     if not checked.n_larger:
         return 1.0
@@ -168,12 +158,9 @@ def rewards(
     count_rule: CountRule = "touch",
     reasoning: Reasoning = "free",
 ) -> Rewards:
-    """The five rewards of a parsed answer.
+    """The five rewards of a strictly parsed answer; one that is `worthless` scores 0 in everything.
 
-    Args:
-        parsed: strictly parsed; one that is `worthless` scores 0 in everything.
-        gold: boxes in the answer's space (`written_gold`).
-        sigma: IoU above which a box earns its IoU, in [0, 1).
+    The boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1).
 
     Example:
         >>> from mcr_lib.schema import Entity
@@ -200,11 +187,7 @@ def rewards(
 
 
 def written_gold(example: Example, space: Space, *, model_size: Size | None = None) -> Example:
-    """The tweet with its gold boxes as an answer in `space` would write them, in whole numbers.
-
-    Raises:
-        ValueError: there are boxes but no image size.
-    """
+    """The tweet with gold boxes as an answer in `space` writes them; `ValueError`: boxes, no image size."""
     size = example.image_size_px
     if size is None:
         if any(entity.boxes_xyxy_px for entity in example.entities):
@@ -212,14 +195,10 @@ def written_gold(example: Example, space: Space, *, model_size: Size | None = No
             raise ValueError(f"example {example.id}: {problem}")
         return example
 
-    def written(box: Box) -> Box:
-        return written_box(box, space, image_size=size, model_size=model_size)
-
-    entities = (
-        replace(e, boxes_xyxy_px=e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px)))
-        for e in example.entities
-    )
-    return replace(example, entities=tuple(entities))
+    written = partial(written_box, space=space, image_size=size, model_size=model_size)
+    boxes = [e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px)) for e in example.entities]
+    pairs = zip(example.entities, boxes, strict=True)
+    return replace(example, entities=tuple(replace(e, boxes_xyxy_px=some) for e, some in pairs))
 
 
 def gold_column(example: Example) -> str:

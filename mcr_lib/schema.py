@@ -14,32 +14,23 @@ from typing import Any
 
 from mcr_lib.boxes import Box
 
-FORMAT_VERSION = 1
-"""Version of every JSONL row and manifest that this package writes; raised when a reader of the old form
-would misread the new one.
-"""
+FORMAT_VERSION = 1  # of JSONL rows and manifests; raised when a reader of the old form would misread the new
 
+# The four constraints (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source annotates.
 CONSTRAINTS = ("span", "type", "groundable", "box")
-"""The four constraints (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source annotates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
     """A gold entity of the text.
 
-    Args:
-        text: its tokens joined by one space.
-        start: first token, counted from 0.
-        end: one past the last token (half-open); `start < end`.
-        type: a label of the source's label set, or `None` if the source annotates no types.
-        boxes_xyxy_px: `None` = not annotated, `()` = annotated as not in the image, else one or more boxes in
-            pixels of the original image.
+    Its boxes: `None` = not annotated, `()` = annotated as not in the image, else one or more.
     """
 
-    text: str
-    start: int
-    end: int
-    type: str | None
+    text: str  # its tokens joined by one space
+    start: int  # first token, counted from 0
+    end: int  # one past the last token (half-open); `start < end`
+    type: str | None  # a label of the source's label set, or `None` if the source annotates no types
     boxes_xyxy_px: tuple[Box, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -71,18 +62,6 @@ class ImageOnly:
 class Example:
     """A tweet with its image(s) and its gold entities.
 
-    Args:
-        id: unique within the source; safe as a file name.
-        source: name and version of the data, e.g. "twitter-gmner-v2".
-        split: "train", "dev" or "test"; the testbed also has other distributions, e.g. "test_unseen".
-        tokens: as split by the source.
-        entities: gold, in the order of the text, not overlapping.
-        labels: the label set of the source, in its own order.
-        constraints: which of `CONSTRAINTS` the source annotates.
-        images: paths of the image files, possibly none.
-        image_size_px: (width, height) of the first image as annotated, or `None` if unknown.
-        image_only: bait; `None` = unknown, `()` = known to be none.
-
     Raises:
         ValueError: an entity outside the tokens or overlapping the one before it, a text that is not the
             entity's tokens, a type that is not in `labels`, or an unknown constraint.
@@ -90,22 +69,20 @@ class Example:
     Example:
         >>> durant = Entity("Kevin Durant", 1, 3, "PER", ())
         >>> tweet = Example("1", "demo", "test", ("Go", "Kevin", "Durant"), (durant,), ("PER", "LOC"))
-        >>> tweet.text
-        'Go Kevin Durant'
         >>> Example.from_row(tweet.to_row()) == tweet
         True
     """
 
-    id: str
-    source: str
-    split: str
-    tokens: tuple[str, ...]
-    entities: tuple[Entity, ...]
-    labels: tuple[str, ...]
-    constraints: tuple[str, ...] = CONSTRAINTS
-    images: tuple[str, ...] = ()
-    image_size_px: tuple[int, int] | None = None
-    image_only: tuple[ImageOnly, ...] | None = None
+    id: str  # unique within the source; safe as a file name
+    source: str  # name and version of the data, e.g. "twitter-gmner-v2"
+    split: str  # "train", "dev" or "test"; the testbed also has other distributions, e.g. "test_unseen"
+    tokens: tuple[str, ...]  # as split by the source
+    entities: tuple[Entity, ...]  # gold, in the order of the text, not overlapping
+    labels: tuple[str, ...]  # the label set of the source, in its own order
+    constraints: tuple[str, ...] = CONSTRAINTS  # those that the source annotates
+    images: tuple[str, ...] = ()  # paths of the image files
+    image_size_px: tuple[int, int] | None = None  # (width, height) of the first, `None` if unknown
+    image_only: tuple[ImageOnly, ...] | None = None  # bait; `None` = unknown, `()` = known to be none
 
     def __post_init__(self) -> None:
         if problem := self._problem():
@@ -134,20 +111,14 @@ class Example:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Example":
-        """The example of a row from `to_row`, before or after JSON.
-
-        Raises:
-            ValueError: a field is missing, unknown or contradicts another.
-        """
+        """The example of a `to_row` row; `ValueError`: a field is missing, unknown or contradicts another."""
         try:
             fields = dict(row)
-            fields["entities"] = tuple(
-                Entity(**{**e, "boxes_xyxy_px": _boxes(e.get("boxes_xyxy_px"))}) for e in row["entities"]
-            )
+            gold = ({**e, "boxes_xyxy_px": _boxes(e.get("boxes_xyxy_px"))} for e in row["entities"])
+            fields["entities"] = tuple(Entity(**e) for e in gold)
             if row.get("image_only") is not None:
-                fields["image_only"] = tuple(
-                    ImageOnly(**{**b, "boxes_xyxy_px": _boxes(b["boxes_xyxy_px"])}) for b in row["image_only"]
-                )
+                bait = ({**b, "boxes_xyxy_px": _boxes(b["boxes_xyxy_px"])} for b in row["image_only"])
+                fields["image_only"] = tuple(ImageOnly(**b) for b in bait)
             for name in ("tokens", "labels", "constraints", "images", "image_size_px"):
                 if fields.get(name) is not None:
                     fields[name] = tuple(fields[name])
@@ -160,15 +131,12 @@ class Example:
 class PredictedEntity:
     """An entity in a model's answer.
 
-    Args:
-        text: the name as the model wrote it.
-        type: the type as the model wrote it, or `None` if the task has no types.
-        boxes_xyxy: `()` = "not in the image"; else boxes in the space given by the context (original pixels
-            once scored). A well-formed answer has at most one; scorers differ in how they treat more.
+    No box = "not in the image"; else boxes are in the space given by the context (original pixels once
+    scored). A well-formed answer has at most one; scorers differ in how they treat more.
     """
 
-    text: str
-    type: str | None
+    text: str  # the name as the model wrote it
+    type: str | None  # as the model wrote it, or `None` if the task has no types
     boxes_xyxy: tuple[Box, ...] = ()
 
     @property
@@ -178,11 +146,7 @@ class PredictedEntity:
 
 
 def checksum(examples: Iterable[Example]) -> str:
-    """A fingerprint of gold annotation: 12 hex digits of the SHA-256 of ids, tokens and entities.
-
-    Neither image paths nor the order of the examples count: the same annotation has the same checksum on
-    every machine.
-    """
+    """A fingerprint of gold, in any order: 12 hex digits of the SHA-256 of ids, tokens and entities."""
     digest = hashlib.sha256()
     for example in sorted(examples, key=lambda e: e.id):
         row = [example.id, example.tokens, [asdict(entity) for entity in example.entities]]

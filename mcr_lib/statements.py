@@ -15,8 +15,7 @@ from mcr_lib import constraints
 from mcr_lib.boxes import Box
 from mcr_lib.schema import Example, PredictedEntity
 
-SLOT = re.compile(r"\[\[box (\d+)\]\]")
-"""A slot in a chain; group 1 is its number, from 1."""
+SLOT = re.compile(r"\[\[box (\d+)\]\]")  # a slot in a chain; group 1 is its number, from 1
 
 
 def slot(number: int) -> str:
@@ -26,23 +25,14 @@ def slot(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a chain says about one name: the task's claims, `None` for constraints that the task lacks.
+    """What a chain says about one name: the task's claims, `None` for constraints that the task lacks."""
 
-    Args:
-        name: the words of the entity.
-        mark: distinguishes this mention from others of the same words, mostly "".
-        type: the claim of C_t.
-        is_groundable: the claim of C_e.
-        slot: the claim of C_u: the number of the slot; `None` if the image does not show the entity.
-        is_bait: whether only the image shows it: mentioned in a model's reasoning, absent from its answer.
-    """
-
-    name: str
-    mark: str = ""
-    type: str | None = None
-    is_groundable: bool | None = None
-    slot: int | None = None
-    is_bait: bool = False
+    name: str  # the words of the entity
+    mark: str = ""  # distinguishes this mention from others of the same words
+    type: str | None = None  # the claim of C_t
+    is_groundable: bool | None = None  # the claim of C_e
+    slot: int | None = None  # the claim of C_u; also `None` if the image does not show the entity
+    is_bait: bool = False  # only the image shows it: in a model's reasoning, but not in its answer
 
     @property
     def mention(self) -> str:

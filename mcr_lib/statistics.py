@@ -9,21 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_RESAMPLES = 10_000
-"""More change no reported digit and cost memory: one resample of 7,000 tweets takes 56 kB."""
-
-MIN_SEEDS = 3
-"""Fewer seeds show nothing (ours)."""
+MAX_RESAMPLES = 10_000  # more change no reported digit, and one resample of 7,000 tweets takes 56 kB
+MIN_SEEDS = 3  # fewer show nothing (ours)
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Sum of numerators over sum of denominators.
-
-    Args:
-        numerator: shape (n_tweets,).
-        denominator: shape (n_tweets,), 0 or more.
-    """
+    """Sum of numerators over sum of denominators (0 or more), both of shape (n_tweets,)."""
 
     numerator: np.ndarray
     denominator: np.ndarray
@@ -35,10 +27,9 @@ class Ratio:
         return float(100 * self.numerator.sum() / total) if total else None
 
 
+# A sum of ratios over the same tweets, each with its factor: one ratio for a measurement, a second one with
+# factor -1 for a difference (of two settings, or with and without the image).
 Terms = Sequence[tuple[float, Ratio]]
-"""A sum of ratios over the same tweets, each with its factor: one ratio for a measurement, a second one with
-factor -1 for a difference (of two settings, or with and without the image).
-"""
 
 
 def resamples(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -51,8 +42,7 @@ def resamples(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
 def interval95(ratio: Ratio, weights: np.ndarray) -> tuple[float, float] | None:
     """The 95 % percentile bootstrap interval of a ratio in percent; `None` if no resample has a denominator.
 
-    Args:
-        weights: shape (n_resamples, n_tweets), from `resamples`; one draw serves all ratios of a report.
+    One draw of weights (`resamples`) serves all ratios of a report.
     """
     return interval95_of_sum([(1, ratio)], weights)
 
@@ -64,19 +54,12 @@ def interval95_of_sum(terms: Terms, weights: np.ndarray) -> tuple[float, float] 
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """The difference of two answers to the same tweets.
+    """The difference of two answers to the same tweets."""
 
-    Args:
-        difference: first minus second, in percentage points.
-        ci95: bootstrap interval of the difference, tweets resampled in pairs.
-        p_value: two-sided, from random swaps of the two answers per tweet; at least 1 / (n_resamples + 1).
-        n: number of tweets.
-    """
-
-    difference: float
-    ci95: tuple[float, float]
-    p_value: float
-    n: int
+    difference: float  # first minus second, in percentage points
+    ci95: tuple[float, float]  # bootstrap interval of the difference, tweets resampled in pairs
+    p_value: float  # two-sided, from random swaps of the answers per tweet; at least 1 / (n_resamples + 1)
+    n: int  # number of tweets
 
 
 def paired_test(first: Ratio, second: Ratio, *, n_resamples: int, rng: np.random.Generator) -> PairedTest:
@@ -128,15 +111,10 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
 
 @dataclass(frozen=True, slots=True)
 class OverSeeds:
-    """A number from several seeds.
+    """A number from several seeds."""
 
-    Args:
-        per_seed: the number with each seed, in percent or percentage points.
-        ci95: bootstrap interval of their mean; `None` if undefined.
-    """
-
-    per_seed: tuple[float, ...]
-    ci95: tuple[float, float] | None
+    per_seed: tuple[float, ...]  # in percent or percentage points
+    ci95: tuple[float, float] | None  # bootstrap interval of their mean; `None` if undefined
 
     @property
     def mean(self) -> float:
@@ -158,11 +136,7 @@ def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Gener
     seeds covers the truth in 99 % of cases if the variance is between tweets, and in 75 % if it is between
     seeds alone, for then it reaches from the smallest of them to the largest (both tested).
 
-    Args:
-        seeds: per seed its terms; every ratio about the same tweets in the same order, defined on the tweets
-            without resampling.
-        weights: shape (n_resamples, n_tweets), from `resamples`.
-        rng: draws the seeds.
+    Every ratio is about the same tweets in the same order; `weights` are from `resamples`, `rng` draws seeds.
 
     Raises:
         ValueError: no seeds, or a ratio whose denominator is 0.
@@ -180,13 +154,7 @@ def verdict_over_seeds(result: OverSeeds, *, sign: int = 1) -> str:
     """Whether an effect counts as shown: every seed has its sign and the interval excludes 0.
 
     Without an effect, and with all variance between seeds, three of them agree in a given sign one time in 8,
-    five one time in 32.
-
-    Args:
-        sign: of the hypothesized effect: 1 = the first is larger, -1 = smaller.
-
-    Returns:
-        "shown", "the opposite is shown", "not shown", or "too few seeds".
+    five one time in 32. `sign` is that of the hypothesized effect: 1 = the first is larger, -1 = smaller.
 
     Example:
         >>> [verdict_over_seeds(OverSeeds((1.0, 2.0, 3.0), ci)) for ci in ((0.5, 3.0), (-0.1, 3.0))]

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from mcr_lib.prompts import TYPE_WORDS
 from mcr_lib.statements import Statement, slot
 
+# Why a name has a type, in general: no annotation says more. The verifier takes no word here for a claim.
 TYPE_REASONS = {
     "PER": "it names somebody",
     "LOC": "one can go there",
@@ -30,12 +31,7 @@ TYPE_REASONS = {
     "OTHER": "it is a work, an event, a product or the like",
     "MIS": "it is a work, an event, a product or the like",
 }
-"""Why a name has a type, in general: no annotation says more. The verifier takes none of these words for a
-claim.
-"""
-
-Part = tuple[str, dict[str, str]]
-"""A heading (may be empty) and the pieces said of each name under it, in order."""
+Part = tuple[str, dict[str, str]]  # heading (may be empty) and pieces said of each name under it, in order
 
 _CONSTRAINT_OF = {
     "span": "span", "type": "type",
@@ -45,19 +41,12 @@ _CONSTRAINT_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """One form of a chain.
+    """One form of a chain."""
 
-    Args:
-        form: what distinguishes it, in a few words.
-        wordings: the parts of each wording.
-        nobody: per wording, the chain of a tweet without entities.
-        joint: the separator of two lines.
-    """
-
-    form: str
+    form: str  # what distinguishes it, in a few words
     wordings: tuple[tuple[Part, ...], ...]
-    nobody: tuple[str, ...]
-    joint: str = " "
+    nobody: tuple[str, ...]  # per wording, the chain of a tweet without entities
+    joint: str = " "  # the separator of two lines
 
 
 def say(style: Style, wording: int, statements: Sequence[Statement], task: Collection[str]) -> str:
@@ -67,8 +56,6 @@ def say(style: Style, wording: int, statements: Sequence[Statement], task: Colle
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)
         >>> say(STYLES["terse"], 0, [oslo], ("span", "type", "groundable", "box"))
         '"Oslo" : LOC , not shown , no box ;'
-        >>> say(STYLES["text-first"], 0, [oslo], ("span", "type"))
-        'The text first. "Oslo" is an entity of it, a location (LOC), since one can go there.'
     """
     lines = [] if statements else [style.nobody[wording]]
     for heading, pieces in style.wordings[wording] if statements else ():
@@ -278,4 +265,3 @@ STYLES = {
         ("no name ;", "none .", "nobody ."),
     ),
 }  # fmt: skip
-"""Name -> style."""

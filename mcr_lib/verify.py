@@ -16,20 +16,18 @@ from functools import lru_cache
 from mcr_lib.prompts import TYPE_WORDS
 from mcr_lib.statements import Statement
 
+# Words that deny: alone, that there is a box; with a word of showing, that the image shows the entity.
 NEGATIONS = (
     "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot",
     "null", "absent", "missing", "lacks", "lacking", "unseen", "invisible", "unboxed", "ungrounded", "false",
     "fails",
 )  # fmt: skip
-"""Words that deny: alone, that there is a box; with a word of showing, that the image shows the entity."""
-
-SHOWING = (
+SHOWING = (  # words that say that the image shows something, unless their clause contains a negation
     "shown", "shows", "show", "showing", "depicts", "depicted", "depict", "visible", "seen", "pictured",
     "pictures", "contains", "appears", "grounded", "sighted", "yes", "true",
 )  # fmt: skip
-"""Words that say that the image shows something, unless their clause contains a negation."""
 
-FLAWS = {
+FLAWS = {  # in the order in which they are checked
     "empty": "nothing is said",
     "too_long": "more than 6,000 characters",
     "tag": "a tag of the answer stands in the reasoning",
@@ -44,16 +42,12 @@ FLAWS = {
     "wrong_negation": "something that the image shows is denied",
     "missing_negation": "what the image does not show is not denied, or is said to be shown",
 }
-"""The flaws of a chain, in the order in which they are checked."""
-
 MAX_CHARS = 6000
 
 _VALUE = r"\s*-?\d+(?:\.\d+)?\s*"
-BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")
-"""A box written in numbers."""
+BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")  # a box written in numbers
 _TAG = re.compile(r"</?(?:think|answer)>")
-Event = tuple[int, str, str]
-"""Number of the clause within its sentence, kind (a group of `_pattern`) and value."""
+Event = tuple[int, str, str]  # number of the clause within its sentence, kind (a group of `_pattern`), value
 
 
 @dataclass(slots=True)
@@ -86,13 +80,8 @@ def verify(
 ) -> str | None:
     """The first flaw of a chain, a key of `FLAWS`; `None` if it says exactly the statements.
 
-    Args:
-        text: the chain, without tags, boxes as slots.
-        statements: `statements.of_example`, or `of_answer` for a model's own chain.
-        labels: the label set of the source; their words count as type words.
-        task: the constraints that are stated.
-        bare_names: also take names without quotes as mentions (for a model not trained on our chains); added
-            names are then noticed only by the claims that they bring.
+    `bare_names`: also take names without quotes as mentions (for a model not trained on our chains); added
+    names are then noticed only by the claims that they bring.
 
     Example:
         >>> oslo = Statement("Oslo", type="LOC", is_groundable=False)
@@ -122,9 +111,7 @@ def verify(
 
 
 def _with_marks(text: str, statements: Sequence[Statement], bare_names: bool) -> str:
-    """The text with each mention replaced by the number of its statement between two control characters,
-    longer names first.
-    """
+    """The text with mentions, longer ones first, as numbers of statements between control characters."""
     text = text.replace("\x02", " ").replace("\x03", " ").replace("“", '"').replace("”", '"')
     for k in sorted(range(len(statements)), key=lambda k: -len(statements[k].mention)):
         mention = statements[k].mention.replace("“", '"').replace("”", '"')
@@ -210,13 +197,9 @@ def _sentences(events: list[tuple[str, str]]) -> Iterator[tuple[bool, list[Event
 
 def _events(text: str, labels: tuple[str, ...]) -> list[tuple[str, str]]:
     pattern, label_of = _pattern(labels)
-    events = []
-    for match in pattern.finditer(text):
-        kind, value = match.lastgroup, match.group(match.lastgroup)
-        if kind == "type":
-            value = label_of.get(value, label_of.get(value.lower(), value))
-        events.append((kind, value))
-    return events
+    found = ((match.lastgroup, match[match.lastgroup]) for match in pattern.finditer(text))
+    labelled = ((kind, v, label_of.get(v, label_of.get(v.lower(), v))) for kind, v in found)
+    return [(kind, label if kind == "type" else value) for kind, value, label in labelled]
 
 
 @lru_cache(maxsize=16)

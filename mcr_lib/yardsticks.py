@@ -14,8 +14,7 @@ from mcr_lib.boxes import Box
 from mcr_lib.schema import CONSTRAINTS, Entity, Example, PredictedEntity
 
 Answer = tuple[PredictedEntity, ...]
-INVENTED_BOX: Box = (1, 1, 2, 2)
-"""A box of one pixel, which hits nothing."""
+INVENTED_BOX: Box = (1, 1, 2, 2)  # one pixel, which hits nothing
 
 
 def perfect(example: Example) -> Answer:
@@ -52,17 +51,15 @@ def invented_boxes(example: Example) -> Answer:
     return tuple(_predicted(e, _gold_box(e) or INVENTED_BOX) for e in example.entities)
 
 
-YARDSTICKS: dict[str, Callable[[Example], Answer]] = {
+YARDSTICKS: dict[str, Callable[[Example], Answer]] = {  # all with perfect spans and types
     "never a box": never_a_box,
     "whole image iff PER": box_iff_per,
     "whole image iff first PER": box_iff_first_per,
     "gold groundability, whole image": gold_groundability,
     "gold boxes, and one for the rest": invented_boxes,
 }
-"""Name -> rule; all with perfect spans and types."""
-
+# The rules that use neither the image nor its annotation.
 BLIND = ("never a box", "whole image iff PER", "whole image iff first PER")
-"""The rules that use neither the image nor its annotation."""
 
 
 def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Generator) -> Answer:
@@ -71,9 +68,7 @@ def degrade(example: Example, accuracy: Mapping[str, float], rng: np.random.Gene
     A wrong span has one boundary off by a token (or, if that is impossible, is an invented name); a wrong
     type is another label of the set; a wrong groundability adds an invented box or drops the box; a wrong box
     is the gold box moved by its own width or, if that hits another box of the entity, an invented one.
-
-    Args:
-        accuracy: constraint -> probability in [0, 1] that the decision is right; missing ones are perfect.
+    Decisions without a given probability are perfect.
 
     Raises:
         ValueError: an unknown constraint or a probability outside of [0, 1].
