@@ -131,6 +131,17 @@ def test_examples_in_docstrings_come_true(name):
     assert failed == 0
 
 
+def test_the_library_stays_small_and_no_room_of_the_harness_outgrows_the_others():
+    """The method at the size of a library that one reads in a day; what the harness adds is bounded too."""
+    lines = dict.fromkeys(ROOMS, 0)
+    for path in MODULES:
+        lines[ROOMS[room(module_name(path))]] += len(path.read_text().splitlines())
+    total = sum(lines.values())
+    assert total <= 14_000, lines
+    assert sum(lines[name] for name in ROOMS[:3]) <= 7_800, lines  # paper floor, data, training
+    assert max(lines[name] for name in ROOMS[1:]) <= 0.2 * total, lines
+
+
 def test_public_functions_have_docstrings_that_ruff_accepts_and_files_stay_small():
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "."], cwd=REPOSITORY, capture_output=True, text=True
