@@ -1,11 +1,7 @@
-"""Pre-flight: what would stop or spoil a run on this machine. Each check yields lines of a table.
+"""Pre-flight: what would stop or spoil a run on this machine. Each check yields lines of a table: ✓ as it
+should be, ✗ would stop or spoil the run (with what to do), – cannot be checked on this machine (and why).
 
-    ✓   as it should be
-    ✗   would stop or spoil the run; the last column says what to do
-    –   cannot be checked on this machine, and why
-
-Nothing is downloaded or trained, and nothing is written but a testbed of a few tweets into a temporary
-folder. Memory and disk are estimates.
+Nothing is downloaded or trained; only a small testbed is written, into a temporary folder.
 """
 
 import importlib.metadata
@@ -33,7 +29,6 @@ from mcr_lib.training.options import CvoOptions, batch_shape
 
 N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
 INSTALL = "pip install '.[train]' in the clone"
-
 
 Line = namedtuple("Line", ("mark", "check", "result", "todo"), defaults=("",))
 Gpu = namedtuple("Gpu", ("name", "n_bytes", "has_bfloat16"))
@@ -186,8 +181,7 @@ def data(context: Context) -> Iterator[Line]:
     n = sum(map(len, splits.values()))
     if config.data_dir is None:
         sizes = ", ".join(f"{name} {size:,}" for name, size in config.testbed_sizes.items())
-        result = f"the testbed, made when it is needed ({sizes}); {n} made now, to try"
-        yield Line("✓", "data", result)
+        yield Line("✓", "data", f"the testbed, made when it is needed ({sizes}); {n} made now, to try")
         return
     yield Line("✓", "data", ", ".join(f"{name} {len(tweets):,} tweets" for name, tweets in splits.items()))
     with_image = sum(bool(example.images) for tweets in splits.values() for example in tweets)
@@ -223,9 +217,8 @@ def rows(context: Context) -> Iterator[Line]:
         prompt, completion = tokens["longest_prompt"], tokens["longest_completion"]
         context.lengths[name] = {"prompt_tokens": prompt, "completion_tokens": completion}
         fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most"
-        where = f"in prompt and completion of {len(few)} tweets"
         images = f"{tokens['images_opened']} images, as many tokens as features"
-        yield Line("✓", "rows", f"{name}: {images}; {fits}, {where}")
+        yield Line("✓", "rows", f"{name}: {images}; {fits}, in prompt and completion of {len(few)} tweets")
 
 
 def pixels(context: Context) -> Iterator[Line]:
@@ -254,8 +247,7 @@ def batches(context: Context) -> Iterator[Line]:
         factors = f"{n} process{'es' * (n > 1)} × {per_device} × {accumulation}"
         result, rest = f"{name}: {factors} = {n * per_device * accumulation} rows per update", 0
         if isinstance(options, CvoOptions):
-            n_generations = options.num_generations
-            n_prompts, rest = divmod(options.batch_size, n_generations)
+            n_prompts, rest = divmod(options.batch_size, n_generations := options.num_generations)
             todo = f"--set cvo.batch_size={max(n_prompts, 1) * n_generations}"
             groups = f": {n_prompts} prompts × {n_generations} generations"
             result += f", which num_generations {n_generations} does not divide" if rest else groups
@@ -268,14 +260,12 @@ def room(context: Context) -> Iterator[Line]:
     if shape is None:
         yield Line("–", "memory", f"the shape of {config.backbone} is not known here")
         return
-    # estimated where rows were not tried: images as large as the budget, and a token per three letters of
-    # prompt (1,500) and a long tweet (250)
+    # where rows were not tried: largest images, a token per three letters of prompt (1,500) and tweet (250)
     prompt_tokens = config.max_pixels // BOX_FORMATS[config.family].unit ** 2 + (1500 + 250) // 3
     todo = "too little: quantization=4bit, gradient_checkpointing, or lower per_device_batch_size, max_pixels"
     for name, options in context.trained.items():
         completion = options.max_completion_length if isinstance(options, CvoOptions) else 400
-        guess = {"prompt_tokens": prompt_tokens, "completion_tokens": completion}
-        lengths = context.lengths.get(name, guess)
+        lengths = context.lengths.get(name, {"prompt_tokens": prompt_tokens, "completion_tokens": completion})
         estimate = memory.of_stage(shape, options, n_processes=context.n_processes, **lengths)
         needed.append((name, estimate, f"{todo}, max_completion_length"))
     if settings:
