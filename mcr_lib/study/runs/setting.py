@@ -1,5 +1,4 @@
-"""What a setting is: a model trained from another one in one stage, and the prompt it is evaluated with. An
-ablation is a longer list of settings.
+"""What a setting is: a model trained from another one in one stage, and the prompt it is evaluated with.
 
 base: {prompt: direct}                                            the backbone as it is
 sft:  {stage: sft, rows: answers, prompt: direct}                 plain fine-tuning, on all training tweets
