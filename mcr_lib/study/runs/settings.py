@@ -1,11 +1,9 @@
-"""Trains and evaluates each setting of a run once; results are cached by fingerprint.
+"""Trains and evaluates each setting of a run once; results are cached by fingerprint, and training that was
+interrupted resumes if its fingerprint is still the same.
 
-    settings/<name>/fingerprint.json   the record: setting, options with their origins, time, memory; status
-                                       "done" once the model is complete
+    settings/<name>/fingerprint.json   the record: setting, options, origins, time, memory; "done" once complete
     settings/<name>/{model,checkpoints,log.jsonl,checks.json,rollouts.parquet}
     predictions/<name>.<split>.jsonl
-
-Training that was interrupted resumes if its fingerprint is still the same; otherwise it starts anew.
 """
 
 import os
@@ -45,7 +43,6 @@ class Study:
         self._examples: dict[str, list[Example]] = {}
 
     def __getitem__(self, name: str) -> Setting:
-        """A setting by name; `UserError` if there is none."""
         setting.lineage(self.settings, name, "this run")
         return self.settings[name]
 
@@ -92,8 +89,7 @@ class Study:
         if not (folder / cards.CARD).is_file():
             from mcr_lib.training import nano
 
-            part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-            nano.write(part, seed=self.config.seed)
+            nano.write(part := folder.with_name(f"{folder.name}.{os.getpid()}.part"), seed=self.config.seed)
             try:
                 part.rename(folder)
             except OSError:  # another process of this run was first, and wrote the same
@@ -190,17 +186,14 @@ class Study:
     def answer(
         self, name: str, split: str | None = None, *, examples: Tweets | None = None, stem: str | None = None
     ) -> Path:
-        """The file with a setting's answers to a split (`None` = eval_split), written unless it is current.
-
-        Other `examples`, such as a probe, are answered by one process; `stem` names their file.
-        """
+        """The file of answers to a split (`None` = eval_split) or to other `examples`, then named `stem`."""
         with launch.together(self._device).main_process_first() if launch.is_member() else nullcontext():
             path, is_answered, tweets, how = self._plan(name, split, examples, stem)
         if is_answered:
             return path
         from mcr_lib.training.generate import generate
 
-        if examples is None:
+        if examples is None:  # others, such as a probe, are answered by one process
             command = f"generate --setting {name} --split {how['split']} {self.loaded.command_options()}"
             launch.require_launcher(self.config.n_processes, command)
         self.train(name)
