@@ -126,10 +126,9 @@ def versions(context: Context) -> Iterator[Line]:
 
 def extras(context: Context) -> Iterator[Line]:
     """Packages that only some profiles need."""
-    is_4bit = context.config.quantization == "4bit"
     uses_vllm = any(getattr(options, "use_vllm", False) for options in context.trained.values())
     for is_needed, package, purpose, todo in (
-        (is_4bit, "bitsandbytes", "4 bits", "pip install bitsandbytes"),
+        (context.config.quantization == "4bit", "bitsandbytes", "4 bits", "pip install bitsandbytes"),
         (uses_vllm, "vllm", "use_vllm", "pip install -r requirements-vllm.lock"),
     ):
         if is_needed:
@@ -155,24 +154,22 @@ def backbone(context: Context) -> Iterator[Line]:
 def gpus(context: Context) -> Iterator[Line]:
     """There are as many GPUs as processes, and they compute in the profile's dtype."""
     config, there, n_needed = context.config, context.gpus, context.n_processes
-    mark, todo = "✗", ""
     if config.device == "cpu" or (not context.needs_gpu and not there):
-        mark, result = "✓", "none is needed"
+        yield Line("✓", "GPU", "none is needed")
     elif there is None:
-        mark, result, todo = "–", "torch is not installed, so nothing sees a GPU", INSTALL
+        yield Line("–", "GPU", "torch is not installed, so nothing sees a GPU", INSTALL)
     elif not there:
-        result = f"{n_needed} needed, none that torch sees"
         todo = "run it where there is one; profile tiny needs none"
+        yield Line("✗", "GPU", f"{n_needed} needed, none that torch sees", todo)
     elif len(there) < n_needed:
-        result = f"{n_needed} needed, {len(there)} visible"
         todo = f"--set n_processes={len(there)}: the batch stays, in more parts"
+        yield Line("✗", "GPU", f"{n_needed} needed, {len(there)} visible", todo)
     elif config.dtype == "bfloat16" and not all(gpu.has_bfloat16 for gpu in there):
-        result = f"{there[0].name} does not compute in bfloat16"
         switches = (f"--set {stage}.bf16=false --set {stage}.fp16=true" for stage in ("sft", "cvo"))
         todo = f"--set dtype=float16 {' '.join(switches)}"
+        yield Line("✗", "GPU", f"{there[0].name} does not compute in bfloat16", todo)
     else:
-        mark, result = "✓", f"{len(there)} × {there[0].name}, {there[0].n_bytes / 1e9:.0f} GB"
-    yield Line(mark, "GPU", result, todo)
+        yield Line("✓", "GPU", f"{len(there)} × {there[0].name}, {there[0].n_bytes / 1e9:.0f} GB")
 
 
 def data(context: Context) -> Iterator[Line]:
@@ -299,9 +296,8 @@ def disk(context: Context) -> Iterator[Line]:
     for options in context.trained.values():
         weights = shape.n_parameters * memory.BYTES[options.weights]
         trained = 4.0 * shape.n_lora(options.lora_rank) if options.lora_rank else weights
-        is_adapter = options.lora_rank and options.save == "adapter"
         # three checkpoints, each with two moments per weight, and the finished model
-        needed += 3 * 3 * trained + (trained if is_adapter else weights)
+        needed += 3 * 3 * trained + (trained if options.lora_rank and options.save == "adapter" else weights)
     places = [("checkpoints and models", needed, context.loaded.folder, "--out DIR on another disk")]
     known = families.PUBLISHED.get(name)
     with suppress(UserError):  # of a model that has not been downloaded
