@@ -24,10 +24,7 @@ except ImportError:  # Windows
 
     fcntl = None
 
-PACKAGES = (
-    "numpy", "pydantic", "pillow", "papermill", "matplotlib", "pandas", "torch", "transformers", "trl",
-    "peft", "datasets",
-)  # fmt: skip
+PACKAGES = "numpy pydantic pillow papermill matplotlib pandas torch transformers trl peft datasets"
 
 
 class RunFolder:
@@ -84,8 +81,7 @@ class RunFolder:
                 holder = f"{self.path} is in use by process {file.read().strip() or 'unknown'}"
                 raise UserError(f"{holder}; wait for it, or choose another folder with --out") from error
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            print(os.getpid(), file=file, flush=True)
             yield
 
 
@@ -115,23 +111,18 @@ def environment() -> dict[str, Any]:
     """Versions, commit and hardware of this process, for a manifest."""
     torch, n_bytes = sys.modules.get("torch"), memory()
     return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "mcr_lib": mcr_lib.__version__,
-        "packages": {name: version for name in PACKAGES if (version := installed_version(name))},
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
-        "n_cpus": os.cpu_count(),
-        "memory_gb": round(n_bytes / 2**30, 1) if n_bytes else None,
+        "python": platform.python_version(), "platform": platform.platform(), "mcr_lib": mcr_lib.__version__,
+        "packages": {name: version for name in PACKAGES.split() if (version := installed_version(name))},
+        "commit": _git("rev-parse", "HEAD"), "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "n_cpus": os.cpu_count(), "memory_gb": round(n_bytes / 2**30, 1) if n_bytes else None,
         "gpu": torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else None,
         "threads": os.environ.get("OMP_NUM_THREADS"),
-    }
+    }  # fmt: skip
 
 
 def memory() -> int | None:
     """The machine's memory in bytes; `None` if the system does not report it."""
-    has_it = hasattr(os, "sysconf")
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_it else None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def installed_version(package: str) -> str | None:

@@ -25,9 +25,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def is_done(folder: Path, expected: str) -> bool:
     """Whether a setting's folder holds a finished model with the expected fingerprint."""
-    record = read_record(folder)
-    is_current = record.get("fingerprint") == expected and record.get("status") == "done"
-    return is_current and (folder / "model").is_dir()
+    record, model = read_record(folder), folder / "model"
+    return record.get("fingerprint") == expected and record.get("status") == "done" and model.is_dir()
 
 
 def link(twin: Path, folder: Path) -> None:
@@ -40,5 +39,4 @@ def link(twin: Path, folder: Path) -> None:
             shutil.copy2(source, target)
 
     shutil.rmtree(folder, ignore_errors=True)
-    ignored = shutil.ignore_patterns("checkpoints")
-    shutil.copytree(twin, folder, copy_function=link_or_copy, ignore=ignored)
+    shutil.copytree(twin, folder, copy_function=link_or_copy, ignore=shutil.ignore_patterns("checkpoints"))

@@ -1,8 +1,4 @@
-"""Fingerprints of code: a stage depends on every module that it imports, directly or not.
-
-The imports are read from the code, since a list kept by hand would go out of date unnoticed. Comments,
-docstrings and layout do not count.
-"""
+"""Fingerprints of code: of every module that a stage imports, directly or not, as the code itself tells."""
 
 import ast
 from collections.abc import Iterator
@@ -14,10 +10,8 @@ from mcr_lib.data.files import read_text
 from mcr_lib.study.runs.artifacts import fingerprint
 
 PACKAGE = Path(mcr_lib.__file__).parent
-ENTRIES = {  # stage -> the modules that run it and make its rows
-    stage: (f"mcr_lib.training.{stage}", "mcr_lib.data.mrsi", "mcr_lib.data.modality")
-    for stage in ("sft", "cvo", "generate")
-}
+MAKE_ROWS = ("mcr_lib.data.mrsi", "mcr_lib.data.modality")
+ENTRIES = {stage: (f"mcr_lib.training.{stage}", *MAKE_ROWS) for stage in ("sft", "cvo", "generate")}
 
 
 def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
@@ -51,7 +45,7 @@ def _file(name: str, package: Path) -> Path | None:
     first, *rest = name.split(".")
     base = package.joinpath(*rest)
     files = (base.with_suffix(".py"), base / "__init__.py") if first == package.name else ()
-    return next((path for path in files if path.is_file()), None)
+    return next(filter(Path.is_file, files), None)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:

@@ -23,10 +23,10 @@ from mcr_lib.study.runs import setting
 from mcr_lib.training import cards
 
 RANDOM = "random"  # a backbone with random weights, written into the run folder
+SIZES = {"train": 1200, "dev": 300, "test": 300}
 PATHS = ("data_dir", "images_dir", "predictions", "compare", "backbone")  # keys whose values are paths
 
-# a split, or on the testbed a split of another distribution than its main one, such as test_unseen
-Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]
+Split = Annotated[str, Field(pattern="^(train|dev|test)(_[a-z]+)?$")]  # test_unseen: another distribution
 Probe = Literal[tuple(dict.fromkeys((*PROBES, *VARIANTS)))]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,9 +45,7 @@ class Config(BaseModel):
     version: Literal["v1", "v2"] | None = _key(None, "version of its annotation; null = the newest")
     data_dir: str | None = _key(None, "folder that holds the data set's own folder; null = the testbed")
     images_dir: str | None = _key(None, "folder of the images, at any depth; null = below data_dir")
-    testbed_sizes: dict[Split, Count] = _key(
-        {"train": 1200, "dev": 300, "test": 300}, "tweets per split; test_unseen has as many as test"
-    )
+    testbed_sizes: dict[Split, Count] = _key(SIZES, "tweets per split; test_unseen has as many as test")
     testbed_knobs: dict[str, Any] = _key({}, "testbed knobs that differ from those of each distribution")
     testbed_seed: int = _key(0, "of the testbed's world", ge=0)
     bad_images: Literal["error", "skip"] = _key("error", "what to do about missing or unusable images")
@@ -102,11 +100,8 @@ class Loaded:
 
     def rows(self) -> list[dict[str, str]]:
         """One row per key: key, value, origin, meaning."""
-        origins, fields = self.origins, Config.model_fields
-        return [
-            {"key": key, "value": _text(value), "origin": origins[key], "meaning": fields[key].description}
-            for key, value in self.config
-        ]
+        rows = ((k, _text(v), self.origins[k], Config.model_fields[k].description) for k, v in self.config)
+        return [dict(zip(("key", "value", "origin", "meaning"), row, strict=True)) for row in rows]
 
     def command_options(self) -> str:
         """The options of a command of `mcr` that give the same configuration and run folder."""
@@ -152,8 +147,7 @@ def backbone_name(config: Config) -> str | None:
     name = config.backbone
     if name == RANDOM:
         return None
-    is_hub_name = cards.is_hub_name(name) and not (repository() / name).is_dir()
-    is_name = name in cards.SHIPPED or is_hub_name
+    is_name = name in cards.SHIPPED or (cards.is_hub_name(name) and not (repository() / name).is_dir())
     return name if is_name else str(repository() / Path(name).expanduser())
 
 
@@ -163,13 +157,10 @@ def is_released(config: Config) -> bool:
 
 
 def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """The configuration of a run in the folder `run`; `None` = outputs/<profile> of the repository.
-
-    An override of `cvo.beta` replaces one option of the profile's `cvo`, one of `cvo` all of them.
-    """
+    """The configuration of a run in the folder `run`; `None` = outputs/<profile> of the repository."""
     path = profile_path(profile)
     departures, whole = _read_profile(path), {}
-    for key, value in (overrides or {}).items():
+    for key, value in (overrides or {}).items():  # of `cvo` all its options, of `cvo.beta` one of them
         head, *inner = str(key).split(".")
         whole[head] = _replaced(whole.get(head, departures.get(head)), inner, value)
     origins = dict.fromkeys(Config.model_fields, "default")
@@ -221,7 +212,6 @@ def as_yaml(loaded: Loaded) -> str:
 
 
 def _replaced(before: Any, keys: Sequence[str], value: Any) -> Any:
-    """A value with what the keys lead to replaced: of `cvo` the option `beta`."""
     if not keys:
         return value
     inside = before if isinstance(before, Mapping) else {}

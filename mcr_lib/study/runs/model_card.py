@@ -1,6 +1,4 @@
-"""README.md of a setting's model, written after training; scores are filled in between markers once
-`results.csv` has them.
-"""
+"""README.md of a setting's model, written after training; `results.csv` fills in scores between markers."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +11,9 @@ from mcr_lib.training import cards
 
 NAME = "README.md"
 SCORES, END = "<!-- scores -->", "<!-- end -->"
-METRICS = {
-    "gmner_f1": "GMNER F1", "mner_f1": "MNER F1", "eeg_f1": "EEG F1", "false_grounding": "false grounding",
-    "n_rate": "N-Rate",
-}  # fmt: skip
+METRICS = {"gmner_f1": "GMNER F1", "mner_f1": "MNER F1", "eeg_f1": "EEG F1"}
+METRICS |= {"false_grounding": "false grounding", "n_rate": "N-Rate"}
 NOT_SCORED = "Not scored yet in the run that made it."
-# shown beside every number of the testbed
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 
 TEMPLATE = """---
@@ -65,16 +60,14 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
     facts = {
         "what": f"{'LoRA adapter' if is_adapter else 'whole model'} of the family {card['family']}",
         "base": f"{base}, weights {card['base']['weights']}" if is_adapter else base,
-        "backbone": backbone,
-        "stage": f"{stage}{of_sft}, from {setting.get('start', 'the base')}",
+        "backbone": backbone, "stage": f"{stage}{of_sft}, from {setting.get('start', 'the base')}",
         "data": f"{source}: {record['n_rows']:,} rows",
         "updates": "{n_steps:,} in {n_processes} process(es), {seconds:,.0f} s".format(**record),
         "boxes in": card.get("coordinate_space", "the space of the family"),
         "asked": "prompt {prompt} in wording {wording}, version {prompt_version}".format(**card),
-        "scored by": f"`{card.get('score_signature', 'not told')}`",
-        "made from": record["fingerprint"],
+        "scored by": f"`{card.get('score_signature', 'not told')}`", "made from": record["fingerprint"],
         "made with": ", ".join(f"{key} {packages[key]}" for key in made_with),
-    }
+    }  # fmt: skip
     own = [row for row in record["options"] if row["origin"].split()[0] in ("profile", "run", "setting")]
     options = [(row["option"], row["value"], row["origin"]) for row in own]
     text = TEMPLATE.format(

@@ -1,11 +1,7 @@
-"""Pre-flight: what would stop or spoil a run on this machine. Each check yields lines of a table.
+"""Pre-flight: what would stop or spoil a run on this machine. Each check yields lines of a table: ✓ as it
+should be, ✗ would stop or spoil the run (with what to do), – cannot be checked on this machine (and why).
 
-    ✓   as it should be
-    ✗   would stop or spoil the run; the last column says what to do
-    –   cannot be checked on this machine, and why
-
-Nothing is downloaded or trained, and nothing is written but a testbed of a few tweets into a temporary
-folder. Memory and disk are estimates.
+Nothing is downloaded or trained; only a small testbed is written, into a temporary folder.
 """
 
 import importlib.metadata
@@ -33,7 +29,6 @@ from mcr_lib.training.options import CvoOptions, batch_shape
 
 N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
 INSTALL = "pip install '.[train]' in the clone"
-
 
 Line = namedtuple("Line", ("mark", "check", "result", "todo"), defaults=("",))
 Gpu = namedtuple("Gpu", ("name", "n_bytes", "has_bfloat16"))
@@ -131,10 +126,9 @@ def versions(context: Context) -> Iterator[Line]:
 
 def extras(context: Context) -> Iterator[Line]:
     """Packages that only some profiles need."""
-    is_4bit = context.config.quantization == "4bit"
     uses_vllm = any(getattr(options, "use_vllm", False) for options in context.trained.values())
     for is_needed, package, purpose, todo in (
-        (is_4bit, "bitsandbytes", "4 bits", "pip install bitsandbytes"),
+        (context.config.quantization == "4bit", "bitsandbytes", "4 bits", "pip install bitsandbytes"),
         (uses_vllm, "vllm", "use_vllm", "pip install -r requirements-vllm.lock"),
     ):
         if is_needed:
@@ -160,24 +154,22 @@ def backbone(context: Context) -> Iterator[Line]:
 def gpus(context: Context) -> Iterator[Line]:
     """There are as many GPUs as processes, and they compute in the profile's dtype."""
     config, there, n_needed = context.config, context.gpus, context.n_processes
-    mark, todo = "✗", ""
     if config.device == "cpu" or (not context.needs_gpu and not there):
-        mark, result = "✓", "none is needed"
+        yield Line("✓", "GPU", "none is needed")
     elif there is None:
-        mark, result, todo = "–", "torch is not installed, so nothing sees a GPU", INSTALL
+        yield Line("–", "GPU", "torch is not installed, so nothing sees a GPU", INSTALL)
     elif not there:
-        result = f"{n_needed} needed, none that torch sees"
         todo = "run it where there is one; profile tiny needs none"
+        yield Line("✗", "GPU", f"{n_needed} needed, none that torch sees", todo)
     elif len(there) < n_needed:
-        result = f"{n_needed} needed, {len(there)} visible"
         todo = f"--set n_processes={len(there)}: the batch stays, in more parts"
+        yield Line("✗", "GPU", f"{n_needed} needed, {len(there)} visible", todo)
     elif config.dtype == "bfloat16" and not all(gpu.has_bfloat16 for gpu in there):
-        result = f"{there[0].name} does not compute in bfloat16"
         switches = (f"--set {stage}.bf16=false --set {stage}.fp16=true" for stage in ("sft", "cvo"))
         todo = f"--set dtype=float16 {' '.join(switches)}"
+        yield Line("✗", "GPU", f"{there[0].name} does not compute in bfloat16", todo)
     else:
-        mark, result = "✓", f"{len(there)} × {there[0].name}, {there[0].n_bytes / 1e9:.0f} GB"
-    yield Line(mark, "GPU", result, todo)
+        yield Line("✓", "GPU", f"{len(there)} × {there[0].name}, {there[0].n_bytes / 1e9:.0f} GB")
 
 
 def data(context: Context) -> Iterator[Line]:
@@ -186,8 +178,7 @@ def data(context: Context) -> Iterator[Line]:
     n = sum(map(len, splits.values()))
     if config.data_dir is None:
         sizes = ", ".join(f"{name} {size:,}" for name, size in config.testbed_sizes.items())
-        result = f"the testbed, made when it is needed ({sizes}); {n} made now, to try"
-        yield Line("✓", "data", result)
+        yield Line("✓", "data", f"the testbed, made when it is needed ({sizes}); {n} made now, to try")
         return
     yield Line("✓", "data", ", ".join(f"{name} {len(tweets):,} tweets" for name, tweets in splits.items()))
     with_image = sum(bool(example.images) for tweets in splits.values() for example in tweets)
@@ -223,9 +214,8 @@ def rows(context: Context) -> Iterator[Line]:
         prompt, completion = tokens["longest_prompt"], tokens["longest_completion"]
         context.lengths[name] = {"prompt_tokens": prompt, "completion_tokens": completion}
         fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most"
-        where = f"in prompt and completion of {len(few)} tweets"
         images = f"{tokens['images_opened']} images, as many tokens as features"
-        yield Line("✓", "rows", f"{name}: {images}; {fits}, {where}")
+        yield Line("✓", "rows", f"{name}: {images}; {fits}, in prompt and completion of {len(few)} tweets")
 
 
 def pixels(context: Context) -> Iterator[Line]:
@@ -254,8 +244,7 @@ def batches(context: Context) -> Iterator[Line]:
         factors = f"{n} process{'es' * (n > 1)} × {per_device} × {accumulation}"
         result, rest = f"{name}: {factors} = {n * per_device * accumulation} rows per update", 0
         if isinstance(options, CvoOptions):
-            n_generations = options.num_generations
-            n_prompts, rest = divmod(options.batch_size, n_generations)
+            n_prompts, rest = divmod(options.batch_size, n_generations := options.num_generations)
             todo = f"--set cvo.batch_size={max(n_prompts, 1) * n_generations}"
             groups = f": {n_prompts} prompts × {n_generations} generations"
             result += f", which num_generations {n_generations} does not divide" if rest else groups
@@ -268,14 +257,12 @@ def room(context: Context) -> Iterator[Line]:
     if shape is None:
         yield Line("–", "memory", f"the shape of {config.backbone} is not known here")
         return
-    # estimated where rows were not tried: images as large as the budget, and a token per three letters of
-    # prompt (1,500) and a long tweet (250)
+    # where rows were not tried: largest images, a token per three letters of prompt (1,500) and tweet (250)
     prompt_tokens = config.max_pixels // BOX_FORMATS[config.family].unit ** 2 + (1500 + 250) // 3
     todo = "too little: quantization=4bit, gradient_checkpointing, or lower per_device_batch_size, max_pixels"
     for name, options in context.trained.items():
         completion = options.max_completion_length if isinstance(options, CvoOptions) else 400
-        guess = {"prompt_tokens": prompt_tokens, "completion_tokens": completion}
-        lengths = context.lengths.get(name, guess)
+        lengths = context.lengths.get(name, {"prompt_tokens": prompt_tokens, "completion_tokens": completion})
         estimate = memory.of_stage(shape, options, n_processes=context.n_processes, **lengths)
         needed.append((name, estimate, f"{todo}, max_completion_length"))
     if settings:
@@ -309,9 +296,8 @@ def disk(context: Context) -> Iterator[Line]:
     for options in context.trained.values():
         weights = shape.n_parameters * memory.BYTES[options.weights]
         trained = 4.0 * shape.n_lora(options.lora_rank) if options.lora_rank else weights
-        is_adapter = options.lora_rank and options.save == "adapter"
         # three checkpoints, each with two moments per weight, and the finished model
-        needed += 3 * 3 * trained + (trained if is_adapter else weights)
+        needed += 3 * 3 * trained + (trained if options.lora_rank and options.save == "adapter" else weights)
     places = [("checkpoints and models", needed, context.loaded.folder, "--out DIR on another disk")]
     known = families.PUBLISHED.get(name)
     with suppress(UserError):  # of a model that has not been downloaded

@@ -1,5 +1,4 @@
-"""What a setting is: a model trained from another one in one stage, and the prompt it is evaluated with. An
-ablation is a longer list of settings.
+"""What a setting is: a model trained from another one in one stage, and the prompt it is evaluated with.
 
 base: {prompt: direct}                                            the backbone as it is
 sft:  {stage: sft, rows: answers, prompt: direct}                 plain fine-tuning, on all training tweets
@@ -63,11 +62,10 @@ def check(
         if one.stage != "none":
             given = of_profile.get(one.stage, {})
             options[name] = stage_options(one, given, name=name, of_run=of_run or {}, where=where)
-            if one.prompt == "cot-3shot":
-                problem = "is trained with cot-3shot, which is a prompt for models as they are"
-                raise UserError(f"{label} {problem}")
         elif one.options:
             raise UserError(f"{label} has options and no stage that would take them")
+        if one.stage != "none" and one.prompt == "cot-3shot":
+            raise UserError(f"{label} is trained with cot-3shot, which is a prompt for models as they are")
         known_styles(one.styles)
         lineage(settings, name, where)
     return options

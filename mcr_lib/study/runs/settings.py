@@ -1,11 +1,9 @@
-"""Trains and evaluates each setting of a run once; results are cached by fingerprint.
+"""Trains and evaluates each setting of a run once; results are cached by fingerprint, and training that was
+interrupted resumes if its fingerprint is still the same.
 
-    settings/<name>/fingerprint.json   the record: setting, options with their origins, time, memory; status
-                                       "done" once the model is complete
+    settings/<name>/fingerprint.json   the record: setting, options, time, memory; status "done" once complete
     settings/<name>/{model,checkpoints,log.jsonl,checks.json,rollouts.parquet}
     predictions/<name>.<split>.jsonl
-
-Training that was interrupted resumes if its fingerprint is still the same; otherwise it starts anew.
 """
 
 import os
@@ -24,9 +22,8 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
-from mcr_lib.study.runs import cache, config, model_card, prepare, setting
+from mcr_lib.study.runs import cache, code, config, model_card, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder, environment, fingerprint
-from mcr_lib.study.runs.code import code_fingerprint
 from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.prepare import Tweets
 from mcr_lib.study.runs.progress import Progress
@@ -45,7 +42,6 @@ class Study:
         self._examples: dict[str, list[Example]] = {}
 
     def __getitem__(self, name: str) -> Setting:
-        """A setting by name; `UserError` if there is none."""
         setting.lineage(self.settings, name, "this run")
         return self.settings[name]
 
@@ -92,8 +88,7 @@ class Study:
         if not (folder / cards.CARD).is_file():
             from mcr_lib.training import nano
 
-            part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-            nano.write(part, seed=self.config.seed)
+            nano.write(part := folder.with_name(f"{folder.name}.{os.getpid()}.part"), seed=self.config.seed)
             try:
                 part.rename(folder)
             except OSError:  # another process of this run was first, and wrote the same
@@ -121,7 +116,7 @@ class Study:
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
         own = one.model_dump(mode="json", exclude={"start", "options"}), options
         data = prepare.sources(one, self.tweets(name), self.loaded)
-        return fingerprint(own, self.fingerprint(one.start), data, code_fingerprint(one.stage))
+        return fingerprint(own, self.fingerprint(one.start), data, code.code_fingerprint(one.stage))
 
     def is_done(self, name: str) -> bool:
         """Whether a setting's model is there and current: made from what it would be made from now."""
@@ -190,17 +185,14 @@ class Study:
     def answer(
         self, name: str, split: str | None = None, *, examples: Tweets | None = None, stem: str | None = None
     ) -> Path:
-        """The file with a setting's answers to a split (`None` = eval_split), written unless it is current.
-
-        Other `examples`, such as a probe, are answered by one process; `stem` names their file.
-        """
+        """The file of answers to a split (`None` = eval_split) or to other `examples`, then named `stem`."""
         with launch.together(self._device).main_process_first() if launch.is_member() else nullcontext():
             path, is_answered, tweets, how = self._plan(name, split, examples, stem)
         if is_answered:
             return path
         from mcr_lib.training.generate import generate
 
-        if examples is None:
+        if examples is None:  # others, such as a probe, are answered by one process
             command = f"generate --setting {name} --split {how['split']} {self.loaded.command_options()}"
             launch.require_launcher(self.config.n_processes, command)
         self.train(name)
@@ -230,7 +222,7 @@ class Study:
         tweets, model = prepare.as_shown(one, given, self.loaded), self.fingerprint(name)
         how = {"prompt": one.prompt, "max_new_tokens": c.max_new_tokens, "temperature": c.answer_temperature}
         data = prompts.PROMPT_VERSION, cache.of_images(tweets), checksum(tweets)
-        expected = fingerprint(model, how, c.seed, *data, code_fingerprint("generate"))
+        expected = fingerprint(model, how, c.seed, *data, code.code_fingerprint("generate"))
         source = f"{given[0].source}:{checksum(given)}" if given else None
         how |= {"split": split, "modality": one.modality, "data": source, "model": model}
         path = self.run.predictions(stem or f"{name}.{split}")
@@ -238,7 +230,6 @@ class Study:
         return path, is_answered, tweets, how | {"fingerprint": expected}
 
     def _model(self, name: str) -> str:
-        """Name or folder of a setting's model, for `backbones.load`; of its start if it is not trained."""
         if name == BACKBONE:
             return self.backbone
         one = self[name]
