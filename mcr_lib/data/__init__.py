@@ -52,14 +52,9 @@ def load_split(
 ) -> list[Example]:  # fmt: skip
     """Load the tweets of one split in file order; whatever is unknown or broken is a `UserError`.
 
-    Args:
-        root: parent of the data set's own folder.
-        split: "train", "dev", "test", or the name of another file in the folder.
-        version: `None` = the default of the source.
-        images_dir: searched for images by id, at any depth; `None` = no images.
+    `root` is the parent of the data set's own folder; `split` may name any file in it; `images_dir` is
+    searched for images by id, at any depth; `None` = no images.
     """
     examples, _ = read_split(source, root, split=split, version=version)
-    if images_dir is None:
-        return examples
-    paths = find_images(images_dir, {example.id for example in examples})
+    paths = {} if images_dir is None else find_images(images_dir, {example.id for example in examples})
     return [replace(e, images=(str(paths[e.id]),)) if e.id in paths else e for e in examples]

@@ -1,7 +1,6 @@
 """Token-per-line files with BIO tags, the usual format of named entity recognition data.
 
-A sample is a line `IMGID:<id>`, one line per token with tab-separated columns, and an empty line. Files are
-UTF-8; a byte-order mark and CRLF are accepted.
+A sample: a line `IMGID:<id>`, tab-separated columns per token, an empty line. UTF-8; BOM and CRLF accepted.
 """
 
 from collections.abc import Sequence
@@ -76,12 +75,11 @@ def chunks(tags: list[str], labels: Sequence[str], path: str | Path = "tags", li
         [(0, 2, 'PER'), (3, 4, 'LOC')]
     """
     result: list[Chunk] = []
-    known = set(labels)
     for k, tag in enumerate(tags):
         if tag == "O":
             continue
         head, _, label = tag.partition("-")
-        if head not in ("B", "I") or label not in known:
+        if head not in ("B", "I") or label not in labels:
             expected = f"is not O, nor B- or I- with one of {', '.join(labels)}"
             raise UserError(f"{path}, line {line + k}: tag {tag!r} {expected}")
         if head == "I" and result and result[-1].end == k and result[-1].label == label:

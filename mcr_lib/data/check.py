@@ -21,10 +21,8 @@ from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 
 Columns = dict[str, dict[str, int | str]]  # split or "all" -> statistic -> value
 
-_ROWS = (
-    "tweets", "entities", "PER", "LOC", "ORG", "OTHER", "groundable", "not groundable", "boxes",
-    "entities with several boxes", "tweets with xml", "tweets without entity", "checksum",
-)  # fmt: skip
+_ROWS = ("tweets", "entities", "PER", "LOC", "ORG", "OTHER", "groundable", "not groundable", "boxes",
+    "entities with several boxes", "tweets with xml", "tweets without entity", "checksum")  # fmt: skip
 _V1 = (
     (7000, 11782, 5019, 1919, 3035, 1809, 4694, 7088, 5680, 419, 3926, 358, "da4a256d6706"),
     (1500, 2453, 1072, 408, 595, 378, 986, 1467, 1166, 85, 832, 87, "53428f6f82ec"),
@@ -42,10 +40,7 @@ _FINE_V2 = [(*v2[:12], *fine) for v2, fine in zip(_V2, _FINE_CHECKSUMS, strict=T
 _RELEASES = {"twitter-gmner-v1": _V1, "twitter-gmner-v2": _V2, "twitter-fmnerg-v2": _FINE_V2}
 # the totals of v1 equal the task paper's table (16,778 / 6,716 / 8,090); the rest was counted in the release
 EXPECTED: dict[str, Columns] = {
-    name: {
-        split: dict(zip(_ROWS, column, strict=False))
-        for split, column in zip((*SPLITS, "all"), columns, strict=True)
-    }
+    name: dict(zip((*SPLITS, "all"), [dict(zip(_ROWS, c, strict=False)) for c in columns], strict=True))
     for name, columns in _RELEASES.items()
 }
 
@@ -58,8 +53,7 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
         >>> [quirk.kind for quirk in leakage({"train": [replace(tweet, id="2")], "dev": [tweet]})]
         ['text that occurs in more than one split']
     """
-    places: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    splits_of: dict[str, list[str]] = defaultdict(list)
+    places, splits_of = defaultdict(list), defaultdict(list)
     for split, examples in examples_by_split.items():
         for example in examples:
             places[example.text].append((split, example.id))
@@ -106,11 +100,9 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as one JSON object; quirks are counted, with up to three places each."""
+        expected = defaultdict(dict, self.expected)
         statistics = {
-            column: {
-                name: {"found": value, "expected": self.expected.get(column, {}).get(name)}
-                for name, value in values.items()
-            }
+            column: {name: {"found": v, "expected": expected[column].get(name)} for name, v in values.items()}
             for column, values in self.found.items()
         }
         quirks = [
@@ -136,16 +128,13 @@ def check(
 ) -> CheckReport:  # fmt: skip
     """Read a source and compare it with the expected statistics.
 
-    Args:
-        images_dir: searched for images at any depth; `None` = `root`.
-        splits: which to read; `None` = train, dev and test where statistics are expected of the source, else
-            every split in the folder.
+    `images_dir` is searched for images at any depth; `None` = `root`. `splits`: `None` = train, dev and test
+    where statistics are expected of the source, else every split in the folder.
     """
     known, version = find_source(source, version)
     name = f"{source}-{version}"
     expected = _expected(Path(root), name)
-    xml_ids = xml_files(root, version)
-    present = split_names(root, version, known.layout)
+    xml_ids, present = xml_files(root, version), split_names(root, version, known.layout)
     splits = splits or (SPLITS if expected else present)
     by_split, quirks = {}, []
     for split in splits:
@@ -162,10 +151,9 @@ def check(
     quirks += leakage(by_split)
     paths = find_images(images_dir or root, {e.id for e in everyone})
     with_images = [replace(e, images=(str(paths[e.id]),)) if e.id in paths else e for e in everyone]
-    images, _ = inspect_images(with_images)
     n_types = Counter(entity.type for example in everyone for entity in example.entities)
     types = {label: n_types[label] for label in known.layout.labels}
-    return CheckReport(name, found, expected, images, tuple(quirks), types)
+    return CheckReport(name, found, expected, inspect_images(with_images)[0], tuple(quirks), types)
 
 
 def _statistics(examples: Sequence[Example], coarse_of: dict[str, str], xml_ids: set[str]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, and JSONL files with a version.
 
-Every JSONL file of this project starts with a header line `{"format_version": 1, "kind": "..."}`, followed by
-one JSON object per line.
+JSONL files start with a header line `{"format_version": 1, "kind": "..."}`, then one JSON object per line.
 """
 
 import json
@@ -16,12 +15,12 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 
 Row = dict[str, Any]
-_SAFE_ID = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@+-]{0,127}")
+NumberedRows = list[tuple[int, Row]]
 
 
 def is_safe_id(id: str) -> bool:
     """Return whether an id may be a file name: letters, digits, `_ . @ + -`, no leading dot, at most 128."""
-    return bool(_SAFE_ID.fullmatch(id))
+    return bool(re.fullmatch(r"[0-9A-Za-z_][0-9A-Za-z_.@+-]{0,127}", id))
 
 
 @contextmanager
@@ -58,9 +57,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, **header: A
             file.write(json.dumps(row) + "\n")
 
 
-def read_jsonl(
-    path: str | Path, *, kind: str, needs_header: bool = True
-) -> tuple[Row, list[tuple[int, Row]]]:
+def read_jsonl(path: str | Path, *, kind: str, needs_header: bool = True) -> tuple[Row, NumberedRows]:
     """Read the header and the (line number, row) pairs of a JSONL file; empty lines are skipped.
 
     A header of another version or kind is refused. One that is missing is `{}` if it is not needed.

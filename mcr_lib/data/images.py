@@ -21,6 +21,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
 MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
 OnBadImage = Literal["error", "skip"]
+Usable = tuple[list[Example], "ImageReport"]
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
 _REFUSED = {
     FileNotFoundError: "the image does not exist",
@@ -38,8 +39,7 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
     best: dict[str, tuple[int, Path]] = {}
     visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
+        if (real := os.path.realpath(folder)) in visited:
             folders.clear()
             continue
         visited.add(real)
@@ -58,8 +58,7 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
         with _opened(path) as image:
             width, height = image.size
             if max(image.size) > MAX_RATIO * min(image.size):
-                limit = f"models take sides up to {MAX_RATIO} : 1"
-                return None, f"{width} x {height} pixels is too thin; {limit}"
+                return None, f"{width} x {height} pixels is too thin; models take sides up to {MAX_RATIO} : 1"
             image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
             image.load()
         return (width, height), None
@@ -72,8 +71,7 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
 def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
     """Open an image as RGB, on white where it is transparent; of an animation the first frame.
 
-    Args:
-        upright: rotate by EXIF; not for images with boxes, which are in pixels as stored.
+    `upright` rotates by EXIF; not for images with boxes, which are in pixels as stored.
     """
     try:
         with _opened(path) as opened:
@@ -124,13 +122,10 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
     return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
 
 
-def usable_images(
-    examples: Sequence[Example], *, on_bad_image: OnBadImage = "error"
-) -> tuple[list[Example], ImageReport]:
+def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "error") -> Usable:
     """Return the examples with a usable image, each with its image size, and a report on all.
 
-    Args:
-        on_bad_image: an image is missing, unreadable or of another size than annotated: stop, or skip it.
+    `on_bad_image`: an image is missing, unreadable or of another size than annotated: stop, or skip it.
     """
     report, sizes = inspect_images(examples)
     fitting = [e for e in examples if e.id in sizes and e.image_size_px in (None, sizes[e.id])]
@@ -144,8 +139,7 @@ def usable_images(
 
 
 def _opened(path: str | Path) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         try:
             image = Image.open(path, formats=FORMATS)
         except tuple(_REFUSED) as error:

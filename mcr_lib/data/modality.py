@@ -18,15 +18,11 @@ from mcr_lib.data.files import written_whole
 from mcr_lib.schema import Example
 
 Modality = Literal["full", "text", "image"]
-
 GREY = (127, 127, 127)
 
 
 def masked(example: Example, modality: Modality, folder: str | Path) -> Example:
-    """Return a tweet as the input of a model; not to be scored, since its gold may be removed with its text.
-
-    Grey images, one per size, are written to the folder.
-    """
+    """Return a tweet as a model's input, not to be scored (gold may be gone); `folder` gets grey images."""
     if modality == "image":
         return replace(example, tokens=(), entities=())
     if modality == "full" or not example.images:

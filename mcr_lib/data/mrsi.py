@@ -30,6 +30,8 @@ from mcr_lib.styles import STYLES
 KIND = "chains"
 D1_SHARE = 0.5  # of training tweets (paper silent; ours)
 Rows = Iterator[dict[str, Any]]
+Halves = tuple[list[Example], list[Example]]
+Shots = list[tuple[Example, str]]
 Ask = Callable[[Example, str], str | None]  # sends a request about a tweet and its image to a language model
 
 
@@ -43,14 +45,9 @@ class Built:
     rejects: Counter[str]  # flaw -> rejected tries
 
 
-def split_d1_d2(
-    examples: Iterable[Example], *, d1_share: float, seed: int
-) -> tuple[list[Example], list[Example]]:
-    """Split tweets into D1 (schema injection) and D2 (CVO), each in the order of the input.
-
-    A tweet is in D1 if a hash of (seed, id), as a number in [0, 1), is below the share.
-    """
-    halves: tuple[list[Example], list[Example]] = ([], [])
+def split_d1_d2(examples: Iterable[Example], *, d1_share: float, seed: int) -> Halves:
+    """Split tweets, in their order, into D1 (a hash of (seed, id), in [0, 1), is below the share) and D2."""
+    halves: Halves = ([], [])
     for example in examples:
         halves[_number(seed, example.id) / 2**64 >= d1_share].append(example)
     return halves
@@ -65,13 +62,9 @@ def build_chains(
     examples: Iterable[Example], styles: Sequence[str] = (), *, seed: int, n_wordings: int | None = None,
     ask: Ask | None = None, source: chains.Source = "llm",
 ) -> Built:  # fmt: skip
-    """Build and verify the chains of some tweets in some styles.
+    """Build and verify the chains of some tweets in these styles (empty = all), in n wordings (`None` = all).
 
-    Args:
-        styles: names of `styles.STYLES`; empty = all.
-        n_wordings: how many wordings of each style are used; `None` = all.
-        ask: rewrites every chain by a language model where the verifier accepts it; `None` = templates.
-        source: mark of rewritten chains, "llm" or "mllm".
+    `ask` rewrites each by a language model if the verifier accepts it (mark: `source`); `None` = templates.
     """
     styles, built, rejects = known_styles(styles), [], Counter()
     for example in examples:
@@ -148,26 +141,20 @@ class Target:
 
     def size(self, example: Example) -> Size | None:
         """Return the (width, height) of the resized image; `None` if its original size is unknown."""
-        if example.image_size_px is None:
-            return None
-        limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        return resized_size(example.image_size_px, unit=box_format(self.family).unit, **limits)
+        size, limits = example.image_size_px, {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        return size and resized_size(size, unit=box_format(self.family).unit, **limits)
 
 
 def sft_rows(
     built: Iterable[Chain], examples: Mapping[str, Example], target: Target, *, prompt: prompts.Kind,
     with_reasoning: bool = True,
 ) -> Rows:  # fmt: skip
-    """Yield a row per verified chain for TRL's SFTTrainer; `examples` is id -> tweet.
-
-    Without reasoning (plain SFT) the completion is the answer alone, so one style per tweet is enough.
-    """
+    """Yield a row per verified chain for TRL's SFTTrainer; without reasoning (plain SFT), answers alone."""
     for chain in built:
         example = examples[chain.id]
         completion = chains.render(chain, target.family, target.size(example), with_reasoning=with_reasoning)
         yield {
-            "prompt": prompts.messages(example, prompt, wording=target.wording),
-            "images": list(example.images),
+            "prompt": prompts.messages(example, prompt, wording=target.wording), "images": [*example.images],
             "completion": [{"role": "assistant", "content": [{"type": "text", "text": completion}]}],
             "style": chain.style, "source": chain.source, "id": chain.id,
         }  # fmt: skip
@@ -178,20 +165,16 @@ def grpo_rows(examples: Iterable[Example], target: Target, *, prompt: prompts.Ki
     for example in examples:
         size = target.size(example)
         yield {
-            "prompt": prompts.messages(example, prompt, wording=target.wording),
-            "images": list(example.images), "gold": gold_column(example),
-            "image_size": example.image_size_px and list(example.image_size_px),
+            "prompt": prompts.messages(example, prompt, wording=target.wording), "images": [*example.images],
+            "gold": gold_column(example), "image_size": example.image_size_px and [*example.image_size_px],
             "model_size": size and list(size), "family": target.family, "id": example.id,
         }  # fmt: skip
 
 
-def worked_examples(
-    examples: Sequence[Example], target: Target, *, n: int = 3, seed: int = 0
-) -> list[tuple[Example, str]]:
-    """Return n tweets with perfect answers, the shots of the prompt "cot-3shot".
+def worked_examples(examples: Sequence[Example], target: Target, *, n: int = 3, seed: int = 0) -> Shots:
+    """Return n tweets with perfect answers, the shots of "cot-3shot": the first by a hash of (seed, id).
 
-    They are the first by a hash of (seed, id) of those with both a groundable entity and one that is not; of
-    all with an entity, if fewer than n are mixed (or the source has no boxes).
+    They have both a groundable entity and one that is not; if fewer than n do (or no boxes), any entity.
     """
     mixed = [e for e in examples if {entity.is_groundable for entity in e.entities} >= {True, False}]
     usable = mixed if len(mixed) >= n else [e for e in examples if e.entities]

@@ -27,6 +27,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, PredictedEntity
 
 KIND = "predictions"
+Parsed = tuple[ParsedAnswer, tuple[PredictedEntity, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,11 @@ def finished_row(example: Example, entities: Iterable[PredictedEntity]) -> dict[
     return {"id": example.id, "entities": listed, "image_size_px": example.image_size_px}
 
 
-def parse_prediction(
-    prediction: Prediction, example: Example, mode: Mode
-) -> tuple[ParsedAnswer, tuple[PredictedEntity, ...]]:
+def parse_prediction(prediction: Prediction, example: Example, mode: Mode) -> Parsed:
     """Parse an answer; return it as written, and its entities with boxes in pixels of the original image.
 
-    Finished entities are always parsed leniently: strictness is about a model's text. Boxes are scaled as
-    shares of the image, so a model that got a copy of another size is scored correctly. If no size is known,
-    there is no gold box to hit and the image is taken as 1000 x 1000.
+    Finished entities are parsed leniently. Boxes are scaled as shares of the image, so it may be a copy of
+    another size; if no size is known, there is no gold box to hit and the image is taken as 1000 x 1000.
     """
     is_finished, labels, constraints = prediction.is_finished, example.labels, example.constraints
     mode = "lenient" if is_finished else mode
@@ -84,8 +82,7 @@ def parse_prediction(
 
 
 def _prediction(row: Mapping[str, Any], where: str) -> Prediction:
-    id = row.get("id")
-    id = str(id) if type(id) is int else id
+    id = str(row["id"]) if type(row.get("id")) is int else row.get("id")
     if not isinstance(id, str) or not id:
         raise UserError(f'{where}: a prediction needs an "id" as text')
     id = whole_characters(id, lambda _: None)
@@ -109,8 +106,7 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction:
 
 
 def _size(row: Mapping[str, Any], key: str, where: str) -> boxes.Size | None:
-    value = row.get(key)
-    if value is None:
+    if (value := row.get(key)) is None:
         return None
     is_pair = isinstance(value, list) and len(value) == 2
     if not is_pair or not all(type(side) is int and 0 < side < 10**6 for side in value):

@@ -2,7 +2,7 @@
 follow (design ours; paper silent).
 
     blank_mean, blank_noise, blank_blur   the image shows nothing: no entity has a box (the worst is reported)
-    swap_hard, swap_easy    image of another tweet, without these entities; hard = with others of their type
+    swap_hard, swap_easy    image of another tweet, without these entities; hard = it has some of their types
     mute          names of what the image shows are replaced by a pronoun or common noun
     mute_blank    the same with a blank image: whatever is still named comes from the text alone
     erase         the boxes of one entity are painted over: it has none, the others keep theirs
@@ -95,24 +95,19 @@ def make(
 ) -> list[Probe]:  # fmt: skip
     """Apply one variant to some tweets; those it does not apply to are left out.
 
-    Args:
-        folder: new images are written to `<folder>/<variant>/<id>.png`.
-        pool: tweets whose images `swap` may take.
-        names: for `rename` (`training_names`).
-        bait: edit of `add_bait` (`testbed.bait.baited`); `None` = it applies to no tweet.
+    New images are written to `<folder>/<variant>/<id>.png`. `swap` takes images of `pool`, `rename` `names`
+    (`training_names`), `add_bait` the edit `bait` (`testbed.bait.baited`; `None` = it applies to no tweet).
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown probe {variant!r}; known: {', '.join(VARIANTS)}")
     probes = []
     for example in filter(applies, examples):
-        rng = Random(f"{seed}|{variant}|{example.id}")
         if variant in PROBES["swap"]:
             order = sorted(pool, key=lambda donor: (_hash(seed, f"{example.id}|{donor.id}"), donor.id))
-            is_hard = variant == "swap_hard"
-            donor = next((donor for donor in order if may_swap(example, donor, is_hard=is_hard)), None)
+            donor = next((d for d in order if may_swap(example, d, is_hard=variant == "swap_hard")), None)
             probe = donor and Probe(swapped(example, donor))
         else:
-            probe = _edited(variant, example, rng, names or {}, bait)
+            probe = _edited(variant, example, Random(f"{seed}|{variant}|{example.id}"), names or {}, bait)
         if probe is None:
             continue
         if (image := probe.image) is not None:
@@ -150,11 +145,10 @@ def blanked(example: Example) -> Example:
 
 
 def blank_image(image: Image.Image, kind: str, rng: Random) -> Image.Image:
-    """Return an image of the same size that shows nothing.
+    """Return an image of the same size that shows nothing: "mean" (its mean colour), "noise" or "blur".
 
-    Args:
-        kind: "mean" (its mean colour), "noise" (cells of 8 pixels with its mean and standard deviation of
-            colour) or "blur" (radius = a fifth of the shorter side: patches of colour remain, no shapes).
+    Noise = cells of 8 pixels with its mean and standard deviation of colour; blur = radius of a fifth of the
+    shorter side: patches of colour remain, no shapes.
     """
     pixels = np.asarray(image).reshape(-1, 3)
     if kind == "mean":
@@ -176,10 +170,7 @@ def swapped(example: Example, donor: Example) -> Example:
 
 
 def may_swap(example: Example, donor: Example, *, is_hard: bool) -> bool:
-    """Return whether an image may replace another: it shows something, no word of which is in the text.
-
-    Hard = it shows something of the type of a groundable entity; easy = nothing of these types.
-    """
+    """Return whether an image may replace another: it shows something, no word of which is in the text."""
     things = shown(donor)
     if not donor.images or not things or donor.id == example.id:
         return False
@@ -207,8 +198,7 @@ def muted(example: Example) -> Probe | None:
 def renamed(example: Example, names: Names, rng: Random) -> Probe | None:
     """Return a tweet in which one groundable entity has another name of its type, which the image lacks.
 
-    `None` if a word of the old name is left in the new text, or each of 200 draws has a word in the old text
-    or in what is shown.
+    `None` if a word of the old name is left, or each of 200 draws has a word in the old text or in the image.
     """
     used = [*example.tokens, *(word for thing in shown(example) for word in thing.text.split())]
     for old in _groundable_names(example, rng):
@@ -222,10 +212,7 @@ def renamed(example: Example, names: Names, rng: Random) -> Probe | None:
 
 
 def erased(example: Example, image: Image.Image, rng: Random) -> Probe | None:
-    """Return a tweet with the boxes of one name painted over in the mean colour of the rest of the image.
-
-    `None` if every choice would cover more than a tenth of another entity's box.
-    """
+    """Return a tweet, a name's boxes painted over (mean colour of the rest); `None` if it covers others."""
     for name in _groundable_names(example, rng):
         gone = tuple(e for e in example.entities if e.text == name)
         painted = [box for e in gone for box in e.boxes_xyxy_px or ()]
@@ -238,8 +225,7 @@ def erased(example: Example, image: Image.Image, rng: Random) -> Probe | None:
 
 def shown(example: Example) -> tuple[ImageOnly, ...]:
     """Return what the image is annotated to show, named by the text or not."""
-    named = [entity for entity in example.entities if entity.is_groundable]
-    return (*_as_image_only(named), *(example.image_only or ()))
+    return (*_as_image_only(e for e in example.entities if e.is_groundable), *(example.image_only or ()))
 
 
 def share_covered(box: Box, by: Box) -> float:
@@ -257,15 +243,11 @@ def _has_word_of(name: str, tokens: Sequence[str]) -> bool:
 
 
 def _as_image_only(entities: Iterable[Entity]) -> Iterable[ImageOnly]:
-    """Return one thing per name."""
     return {e.text: ImageOnly(e.text, e.type, e.boxes_xyxy_px) for e in entities}.values()
 
 
 def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named: bool) -> Probe | None:
-    """Replace entities (index -> words) with their signs of handles and hashtags; they become image only.
-
-    `is_named`: the new words are an entity, which the image does not show.
-    """
+    """Replace entities (index -> words) and their signs; `is_named`: by entities the image does not show."""
     tokens, entities, at = [], [], 0
     for k, entity in enumerate(example.entities):
         before = example.tokens[at : entity.start]
@@ -278,14 +260,12 @@ def _reworded(example: Example, words: Mapping[int, Sequence[str]], *, is_named:
             entities.append(Entity(" ".join(words[k]), start, len(tokens), entity.type, ()))
         at = entity.end
     tokens += example.tokens[at:]
-    gone, image_only = tuple(example.entities[k] for k in words), example.image_only
+    gone = tuple(example.entities[k] for k in words)
     if any(_has_word_of(entity.text, tokens) for entity in gone):
         return None
-    if image_only is not None:
-        image_only = (*image_only, *_as_image_only(gone))
-    return Probe(
-        replace(example, tokens=tuple(tokens), entities=tuple(entities), image_only=image_only), gone
-    )
+    image_only = None if example.image_only is None else (*example.image_only, *_as_image_only(gone))
+    new = replace(example, tokens=tuple(tokens), entities=tuple(entities), image_only=image_only)
+    return Probe(new, gone)
 
 
 def _painted_over(image: Image.Image, painted: Sequence[Box]) -> Image.Image:
@@ -303,6 +283,5 @@ def _mean_colour(pixels: np.ndarray) -> tuple[int, ...]:
 
 
 def _groundable_names(example: Example, rng: Random) -> list[str]:
-    """Return each name that the image shows, in random order."""
     names = dict.fromkeys(e.text for e in example.entities if e.is_groundable)
     return [name for _, name in sorted((rng.random(), name) for name in names)]

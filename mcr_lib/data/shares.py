@@ -19,10 +19,7 @@ V2_SHARES = {  # `shares` of the 10,000 tweets of Twitter-GMNER v2, counted in t
 
 
 def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None) -> dict[str, float]:
-    """Return shares in [0, 1] by the names of `V2_SHARES`, plus that of pictures with bait where it is known.
-
-    `coarse_of` is type -> the type it is counted as; other types count as themselves.
-    """
+    """Return shares by the names of `V2_SHARES`, and of bait if known; `coarse_of`: type -> counted as."""
     coarse = {label: (coarse_of or {}).get(label, label) for e in examples[:1] for label in e.labels}
     entities = [entity for example in examples for entity in example.entities]
     shown = [entity for entity in entities if entity.is_groundable]
@@ -30,23 +27,20 @@ def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None =
     labels = dict.fromkeys(coarse.values())
     result = {f"entities: {label}": _share(n_of[label], len(entities)) for label in labels}
     result |= {f"groundable: {label}": _share(n_shown_of[label], n_of[label]) for label in labels}
-    n_several = sum(len(entity.boxes_xyxy_px) > 1 for entity in shown)
     result["groundable"] = _share(len(shown), len(entities))
-    result["groundable with several boxes"] = _share(n_several, len(shown))
+    result["groundable with several boxes"] = _share(sum(len(e.boxes_xyxy_px) > 1 for e in shown), len(shown))
     sizes = Counter(min(MOST, len(example.entities)) for example in examples)
     for k in range(MOST + 1):
         name = f"{k}{' or more' * (k == MOST)} {'entity' if k == 1 else 'entities'}"
         result[f"tweets with {name}"] = _share(sizes[k], len(examples))
-    kinds = []  # of each tweet: types with a box, types without one, whether something is named twice
-    for example in examples:
-        present = {coarse[e.type] for e in example.entities if e.is_groundable}
-        absent = {coarse[e.type] for e in example.entities if not e.is_groundable}
-        kinds.append((present, absent, len({e.text for e in example.entities}) < len(example.entities)))
+    present = [{coarse[e.type] for e in x.entities if e.is_groundable} for x in examples]  # types with a box
+    absent = [{coarse[e.type] for e in x.entities if not e.is_groundable} for x in examples]
+    both = list(zip(present, absent, strict=True))
     counts = {
-        "show nothing they name": sum(not present for present, _, _ in kinds),
-        "show some and lack some": sum(bool(present and absent) for present, absent, _ in kinds),
-        "do so within one type": sum(bool(present & absent) for present, absent, _ in kinds),
-        "name something twice": sum(is_repeated for _, _, is_repeated in kinds),
+        "show nothing they name": sum(not types for types in present),
+        "show some and lack some": sum(bool(with_box and without) for with_box, without in both),
+        "do so within one type": sum(bool(with_box & without) for with_box, without in both),
+        "name something twice": sum(len({e.text for e in x.entities}) < len(x.entities) for x in examples),
     }
     result |= {f"tweets that {name}": _share(n, len(examples)) for name, n in counts.items()}
     if examples and all(example.image_only is not None for example in examples):

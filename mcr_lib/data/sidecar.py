@@ -15,6 +15,7 @@ from mcr_lib.schema import Example
 
 KIND = "sidecar"
 KEYS = ("image_size_px", "image_only")
+Examples = Sequence[Example]
 
 
 def sidecar_path(root: str | Path, split: str, version: str) -> Path:
@@ -22,9 +23,7 @@ def sidecar_path(root: str | Path, split: str, version: str) -> Path:
     return Path(root) / FOLDERS[version] / KIND / f"{split}.jsonl"
 
 
-def write_sidecar(
-    root: str | Path, split: str, examples: Sequence[Example], *, version: str, **header: Any
-) -> None:
+def write_sidecar(root: str | Path, split: str, examples: Examples, *, version: str, **header: Any) -> None:
     """Write the sidecar of a split with JSON-ready values in its header."""
     rows = ({key: row[key] for key in ("id", *KEYS)} for row in map(Example.to_row, examples))
     write_jsonl(sidecar_path(root, split, version), rows, kind=KIND, **header)
@@ -38,7 +37,7 @@ def read_header(root: str | Path, split: str, *, version: str) -> dict[str, Any]
         return {}
 
 
-def completed(root: str | Path, split: str, examples: Sequence[Example], *, version: str) -> list[Example]:
+def completed(root: str | Path, split: str, examples: Examples, *, version: str) -> list[Example]:
     """Return the examples with the values of their sidecar; unchanged if there is none."""
     path = version_folder(root, version) / KIND / f"{split}.jsonl"
     if not path.is_file():

@@ -27,7 +27,7 @@ SPLITS = ("train", "dev", "test")
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 FOLDERS = {"v1": "Twitter10000", "v2": "Twitter10000_v2.0"}
 
-_FINE = {
+_FINE = {  # type of Twitter-GMNER -> its fine types of FMNERG; holds for every entity of the release
     "PER": "actor artist athlete author businessman character coach director intellectual journalist"
     " musician person_other politician",
     "LOC": "building_other cultural_place entertainment_place sports_facility city continent country"
@@ -38,7 +38,6 @@ _FINE = {
     " sports_event animal award medical_thing ordinance website brand_name_products game product_other"
     " software",
 }
-# fine type of FMNERG -> type of Twitter-GMNER; holds for every entity of the release
 COARSE_OF = {fine: coarse for coarse, names in _FINE.items() for fine in names.split()}
 
 
@@ -70,10 +69,7 @@ TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
 def read_split(root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER) -> ReadSplit:
-    """Read the tweets of one split in file order, without images, and the quirks of its files.
-
-    `root` is the version's folder (`Twitter10000_v2.0`) or its parent.
-    """
+    """Read a split in file order, and its quirks, no images; `root` = the version's folder or its parent."""
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
     if not path.is_file():
@@ -103,10 +99,8 @@ def read_split(root: str | Path, *, split: str, version: str = "v2", layout: Txt
 def write_split(root: str | Path, split: str, examples: Sequence[Example], *, version: str = "v2") -> None:
     """Write tweets in the format of Twitter-GMNER; `read_split` reads all but `source` and images back equal.
 
-    Raises:
-        ValueError: the format cannot express it: an id unsafe as a file name, a token with white space, a
-            type outside `LABELS`, boxes without an image size, two mentions of one name with different boxes,
-            or boxes not annotated.
+    A `ValueError` names what the format cannot express: an id unsafe as a file name, a token with white
+    space, a type outside `LABELS`, boxes without image size, not annotated, or unequal for one name.
     """
     folder = Path(root) / FOLDERS[version]
     blocks = [_txt_block(example) for example in examples]
@@ -126,12 +120,9 @@ def version_folder(root: str | Path, version: str) -> Path:
     for folder in (root / name, root):
         if folder.name == name and folder.is_dir():
             return folder
-    others = ", ".join(f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir())
-    hint = (
-        f"found {others} there; choose it with --version"
-        if others
-        else "data/README.md tells where it comes from"
-    )
+    hint = "data/README.md tells where it comes from"
+    if others := ", ".join(f"{v} ({n})" for v, n in FOLDERS.items() if (root / n).is_dir()):
+        hint = f"found {others} there; choose it with --version"
     raise UserError(f"{root} holds no folder {name} (version {version}); {hint}")
 
 

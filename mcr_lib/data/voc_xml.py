@@ -12,7 +12,6 @@ from defusedxml.ElementTree import fromstring
 from mcr_lib.boxes import Box, Size
 from mcr_lib.errors import UserError
 
-_NUMBER = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -92,6 +91,6 @@ def _box_problem(box: tuple[float | None, ...], size: Size, shown: str) -> str |
 
 def _number(text: str | None) -> float | None:
     text = (text or "").strip()
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", text):
         return None
     return float(text) if "." in text else int(text)

@@ -35,19 +35,15 @@ __all__ = ["DISTRIBUTIONS", "SOURCE", "Knobs", "Generated", "altered", "find", "
 _TYPE_SHARES = {"PER": 0.43, "LOC": 0.16, "ORG": 0.26, "OTHER": 0.15}
 _TRIES = 1000
 _SPLIT_OF_HASH = ("train",) * 8 + ("dev", "test")
-_GENERAL = {
-    "PER": ("someone", "this one"), "LOC": ("this place", "that spot"), "ORG": ("the team", "this crew"),
-    "OTHER": ("the thing", "that one"),
-}  # fmt: skip
+_GENERAL = {"PER": ("someone", "this one"), "LOC": ("this place", "that spot"),
+    "ORG": ("the team", "this crew"), "OTHER": ("the thing", "that one")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
     """An example of the testbed with its scene."""
 
-    example: (
-        Example  # without image paths; `image_only` is bait and, in captions, the one with a damaged name
-    )
+    example: Example  # without image paths; `image_only` is bait and, in captions, the damaged name's
     scene: Scene  # of the picture; `drawing.draw` draws it
     named: tuple[Being, ...]  # in reading order, including the one with a damaged name
 
@@ -55,10 +51,7 @@ class Generated:
 def make(
     distribution: str, split: str, index: int, *, seed: int = 0, knobs: Knobs | None = None
 ) -> Generated:
-    """Make one example of the world of a seed: equal for equal arguments, on every machine.
-
-    Indices have no limit; `knobs` replace those of the distribution.
-    """
+    """Make an example, equal for equal arguments on every machine; `knobs` replace the distribution's."""
     knobs = knobs or find(distribution)
     if split not in SPLITS:
         raise UserError(f"the testbed has no split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -81,8 +74,7 @@ def make(
             for k, (m, span) in enumerate(zip(mentions, spans, strict=True))
             if k != hidden
         )
-        texts = {entity.text for entity in entities}
-        if hidden is not None and mentions[hidden].being.name not in texts:
+        if hidden is not None and mentions[hidden].being.name not in {entity.text for entity in entities}:
             bait.append(mentions[hidden].being)
         image_only = tuple(ImageOnly(b.name, b.type, scene.boxes_of(b.name)) for b in bait)
         id, picture = f"{distribution}_{split}_{index}", {"image_size_px": scene.size_px}
@@ -94,7 +86,6 @@ def make(
 
 
 def _index(rng: Random, shares: Sequence[float]) -> int:
-    """Draw an index with these probabilities."""
     at = rng.random()
     for k, share in enumerate(shares):
         at -= share
@@ -112,13 +103,11 @@ def _cast(rng: Random, knobs: Knobs) -> list[Being]:
             being = pick(rng, BY_TYPE[types[_index(rng, shares)]])
             if being not in cast:
                 cast.append(being)
-        held_out = any(tweets.is_held_out_pair(a, b) for a, b in combinations(cast, 2))
-        if n < 2 or held_out == knobs.held_out:
+        if n < 2 or any(tweets.is_held_out_pair(a, b) for a, b in combinations(cast, 2)) == knobs.held_out:
             return cast * 2 if n == 1 and rng.random() < knobs.repeated else cast
 
 
 def _damaged(rng: Random, mention: Mention) -> Mention:
-    """Return a mention with letters lost or masked, a general word, or nothing."""
     kind, words = int(rng.random() * 4), ()
     if kind == 0:
         words = [word[0] + "".join(c for c in word[1:] if c not in "aeiou") + "~" for word in mention.words]

@@ -18,10 +18,8 @@ _DARK = "#1d1d1f"
 _POLYGONS = {  # outline -> corners as shares of the side; a disc has none
     "house": ((0.5, 0), (1, 0.38), (1, 1), (0, 1), (0, 0.38)),
     "shield": ((0, 0), (1, 0), (1, 0.62), (0.5, 1), (0, 0.62)),
-    "star": (
-        (0.5, 0), (0.66, 0.3), (1, 0.3), (0.78, 0.56), (0.9, 1), (0.5, 0.78), (0.1, 1), (0.22, 0.56),
-        (0, 0.3), (0.34, 0.3),
-    ),
+    "star": ((0.5, 0), (0.66, 0.3), (1, 0.3), (0.78, 0.56), (0.9, 1), (0.5, 0.78), (0.1, 1), (0.22, 0.56),
+        (0, 0.3), (0.34, 0.3)),
 }  # fmt: skip
 
 
@@ -60,10 +58,7 @@ class Scene:
 
 
 def compose(rng: Random, names: list[str], size_px: Size, n_clutter: int, knobs: Knobs) -> Scene | None:
-    """Place an emblem per name at random without overlap; `None` if they do not fit.
-
-    The largest side of an emblem is lowered from try to try.
-    """
+    """Place an emblem per name at random without overlap, smaller with each try; `None` = they do not fit."""
     smallest, largest = knobs.scale_px
     for attempt in range(_TRIES):
         upper = max(smallest, largest - (largest - smallest) * attempt // (_TRIES // 2))
@@ -77,16 +72,14 @@ def compose(rng: Random, names: list[str], size_px: Size, n_clutter: int, knobs:
     return None
 
 
-def _place(
-    rng: Random, name: str, placed: list[Shown], size_px: Size, largest: int, knobs: Knobs
-) -> Shown | None:
+def _place(rng: Random, name: str, placed: list[Shown], size: Size, upper: int, knobs: Knobs) -> Shown | None:
     smallest, occlusion = knobs.scale_px[0], knobs.occlusion
     for _ in range(8):
-        side, aspect = smallest + rng.random() * (largest - smallest), 0.85 + 0.35 * rng.random()
+        side, aspect = smallest + rng.random() * (upper - smallest), 0.85 + 0.35 * rng.random()
         width, height = max(smallest, round(side * aspect)), max(smallest, round(side / aspect))
-        if width > size_px[0] or height > size_px[1]:
+        if width > size[0] or height > size[1]:
             continue
-        x, y = int(rng.random() * (size_px[0] - width + 1)), int(rng.random() * (size_px[1] - height + 1))
+        x, y = int(rng.random() * (size[0] - width + 1)), int(rng.random() * (size[1] - height + 1))
         level = [o for o in placed if x < o.x + o.width + GAP_PX and o.x < x + width + GAP_PX]
         if any(y < o.y + o.height + GAP_PX and o.y < y + height + GAP_PX for o in level):
             continue

@@ -51,10 +51,7 @@ def write(
     root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Example]:  # fmt: skip
-    """Make and write the first n examples of a set; an old set of that name is replaced.
-
-    The sidecar is written last, so an interrupted set has none. `progress` takes the number of examples done.
-    """
+    """Write the first n examples of a set in place of an old one; the sidecar last: it marks a whole set."""
     distribution, split = set_parts(name)
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
         expected = f"expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more"
@@ -81,7 +78,7 @@ def write(
 
 def write_missing(root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None) -> bool:
     """Write a set unless the same code wrote it from the same arguments; return whether it was written."""
-    header = read_header(root, name, version=VERSION) or {}
+    header = read_header(root, name, version=VERSION)
     is_complete = all(path.is_file() for path in _images(Path(root), name, n))
     if is_complete and header.get("recipe") == _recipe(name, n, seed, knobs):
         return False
@@ -90,7 +87,6 @@ def write_missing(root: str | Path, name: str, n: int, *, seed: int = 0, knobs: 
 
 
 def _recipe(name: str, n: int, seed: int, knobs: Knobs | None) -> dict[str, Any]:
-    """Return everything a set depends on, JSON-ready."""
     distribution, split = set_parts(name)
     values = json.loads(json.dumps((knobs or find(distribution)).to_json()))
     what = {"source": SOURCE, "distribution": distribution, "split": split}
@@ -105,7 +101,7 @@ def _images(root: Path, name: str, n: int) -> list[Path]:
 def _remove(root: Path, name: str) -> None:
     """Remove a set: first its sidecar, then the files that a smaller set would leave behind."""
     xml = root / FOLDERS[VERSION] / "xml"
-    old = (read_header(root, name, version=VERSION) or {}).get("recipe")
+    old = read_header(root, name, version=VERSION).get("recipe")
     n = old["n"] if isinstance(old, dict) and type(old.get("n")) is int else 0
     try:
         sidecar_path(root, name, VERSION).unlink(missing_ok=True)

@@ -69,7 +69,6 @@ class Knobs:
         return {**asdict(self), "groundable": dict(self.groundable)}
 
 
-_ADAPTER = TypeAdapter(Knobs)
 _ALWAYS = tuple((label, 1.0) for label in LABELS)
 _MANY = (0.0, 0.45, 0.37, 0.14, 0.04)
 DISTRIBUTIONS = {
@@ -89,9 +88,7 @@ def find(distribution: str) -> Knobs:
 
 
 def altered(knobs: Knobs, departures: Mapping[str, Any]) -> Knobs:
-    """Return the knobs with some values replaced, as a profile or a command line gives them.
-
-    Of `groundable` (type -> share), types that are not given keep their share.
+    """Return the knobs with some values replaced; of `groundable`, types that are not given keep their share.
 
     Example:
         >>> altered(Knobs(), {"bait": [1], "groundable": {"PER": 0.5}}).groundable[0]
@@ -109,7 +106,7 @@ def altered(knobs: Knobs, departures: Mapping[str, Any]) -> Knobs:
     shares = dict(knobs.groundable) | groundable
     values = {**knobs.to_json(), **departures, "groundable": tuple(shares.items())}
     try:
-        return _ADAPTER.validate_python(values)
+        return TypeAdapter(Knobs).validate_python(values)
     except ValidationError as error:
         (name, *_), _, reason = first_error(error)
         raise UserError(f"testbed: {name} is {departures[name]!r:.60}: {reason}") from error

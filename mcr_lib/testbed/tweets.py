@@ -13,51 +13,38 @@ from random import Random
 from mcr_lib.data.chance import pick
 from mcr_lib.testbed.world import Being
 
-_OPENINGS = (
-    "", "", "", "RT @ gadgetgull :", "RT @ owlpost :", "Breaking :", "Honestly ,", "Wow !", "This morning :",
-    "Photo of the day :", "OMG", "Good morning ,", "Well ,", "So ,", "Update :", "Just in :", "Friday mood :",
-    "Look at this :", "Hey @ mothfan ,", "No joke :", "Sunday again .", "Finally !", "Reminder :",
-    "Happy Monday .", "😂", "Still here .", "Listen ,", "Quick one :", "Via @ dailymoth :", "&lt ; 3",
-)  # fmt: skip
-_ENDINGS = (
-    "", "", "", "# mondaymood", "# latepost", "!", "! !", ".", "...", "who is with me ?", "😂", "😍 😍", "🔥",
-    "# tbt", "see you there !", "what a time", "http://t. co/{code}", "https://t. co/{code}",
+_OPENINGS = ("", "", "", "RT @ gadgetgull :", "RT @ owlpost :", "Breaking :", "Honestly ,", "Wow !",
+    "This morning :", "Photo of the day :", "OMG", "Good morning ,", "Well ,", "So ,", "Update :",
+    "Just in :", "Friday mood :", "Look at this :", "Hey @ mothfan ,", "No joke :", "Sunday again .",
+    "Finally !", "Reminder :", "Happy Monday .", "😂", "Still here .", "Listen ,", "Quick one :",
+    "Via @ dailymoth :", "&lt ; 3")  # fmt: skip
+_ENDINGS = ("", "", "", "# mondaymood", "# latepost", "!", "! !", ".", "...", "who is with me ?", "😂",
+    "😍 😍", "🔥", "# tbt", "see you there !", "what a time", "http://t. co/{code}", "https://t. co/{code}",
     "( via @ owlpost )", "# nofilter", "please share", "lol", "tbh", "and it is only Tuesday",
-    "thank you all", "&amp ; more soon", "in the rain", "as always", "# {code}", "💙",
-)  # fmt: skip
-_NOBODY = (
-    "need coffee before anything else today", "the bus is late and so am I",
+    "thank you all", "&amp ; more soon", "in the rain", "as always", "# {code}", "💙")  # fmt: skip
+_NOBODY = ("need coffee before anything else today", "the bus is late and so am I",
     "Nobody slept . Not even the cat", "what a sunset over the hill", "my phone died in the middle of it",
     "best soup I ever had", "The Monday Meeting that should be an email", "rain again , socks wet",
     "who stole my umbrella", "early train , Cold hands , warm tea", "New Shoes and nowhere to go",
-    "can we talk about this weather",
-)  # fmt: skip
-_ONE = (
-    "{} is all over my feed", "what a day for {}", "still thinking about {}", "never change , {}",
+    "can we talk about this weather")  # fmt: skip
+_ONE = ("{} is all over my feed", "what a day for {}", "still thinking about {}", "never change , {}",
     "my cousin loves {}", "Big news from {}", "we waited two hours for {}", "{} was better than expected",
     "I had a dream about {} again", "say what you want about {}", "{} at its very best",
     "they told us {} is over", "Happy Birthday {}", "someone explain {} to me", "all eyes on {} tonight",
     "first time seeing {}", "nothing beats {} in June", "the Story of {} is not finished", "{} made my week",
     "is it me or is {} everywhere", "The New Season of {} starts today", "thanks to {} for the early alarm",
-    "good old {}", "I will always defend {}",
-)  # fmt: skip
-_TWO = (
-    "{} meets {}", "from {} to {} in one day", "{} and {} again", "never thought {} would beat {}",
+    "good old {}", "I will always defend {}")  # fmt: skip
+_TWO = ("{} meets {}", "from {} to {} in one day", "{} and {} again", "never thought {} would beat {}",
     "{} thanks {} for everything", "first {} , then {}", "a picture of {} next to {}",
     "{} leaves {} after ten years", "{} {} tonight", "{} vs {} : who wins", "more {} , less {}",
     "{} without {} is not the same", "my week : {} , {} and sleep", "{} said no to {}", "ask {} about {}",
-    "Not {} but {}", "{} loves {} ... or not", "the Day when {} found {}",
-)  # fmt: skip
-_THREE = (
-    "{} , {} and {} in one week", "{} told {} about {}", "{} with {} at {}", "only {} could bring {} to {}",
-    "{} / {} / {}", "between {} and {} there is {}", "{} {} and {}", "rank them : {} , {} , {}",
-    "{} left {} for {} last year", "{} or {} or even {}", "The Long Road from {} via {} to {}",
-    "{} plus {} equals {}",
-)  # fmt: skip
-_AGAIN = (
-    "{} said what ? {} again !", "{} , {} , always the same", "only {} can replace {}",
-    "{} today , {} tomorrow",
-)  # fmt: skip
+    "Not {} but {}", "{} loves {} ... or not", "the Day when {} found {}")  # fmt: skip
+_THREE = ("{} , {} and {} in one week", "{} told {} about {}", "{} with {} at {}",
+    "only {} could bring {} to {}", "{} / {} / {}", "between {} and {} there is {}", "{} {} and {}",
+    "rank them : {} , {} , {}", "{} left {} for {} last year", "{} or {} or even {}",
+    "The Long Road from {} via {} to {}", "{} plus {} equals {}")  # fmt: skip
+_AGAIN = ("{} said what ? {} again !", "{} , {} , always the same", "only {} can replace {}",
+    "{} today , {} tomorrow")  # fmt: skip
 _LINKS = (";", "and", ". Meanwhile", "while", "- also", "| then")
 _FRAMES = (_NOBODY, _ONE, _TWO, _THREE)
 Spans = list[tuple[int, int] | None]  # half-open, in tokens; `None` = a mention that is left out
@@ -75,8 +62,7 @@ class Mention:
 def write(rng: Random, mentions: Sequence[Mention], *, held_out: bool) -> tuple[tuple[str, ...], Spans]:
     """Write a tweet with these mentions in this order; return its tokens and the spans of the mentions.
 
-    Two mentions of one entity have frames of their own; `held_out` takes frames, openings and endings that
-    are reserved for `unseen`, else only the others are taken.
+    `held_out` takes frames, openings and endings reserved for `unseen`, else only the others are taken.
     """
     frames = _frames(rng, mentions, held_out)
     code = "".join(pick(rng, "abcdefghkmnpqrstuvwxyz23456789") for _ in range(6))

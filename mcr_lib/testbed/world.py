@@ -12,32 +12,21 @@ from random import Random
 from mcr_lib.data.chance import pick
 from mcr_lib.data.twitter_gmner import LABELS
 
-COLOURS = {
-    "red": "#d7263d", "amber": "#f5a300", "green": "#1f9d55", "blue": "#1c6dd0", "violet": "#8b3fc7",
-    "teal": "#0fb5ae",
-}  # fmt: skip
+COLOURS = {"red": "#d7263d", "amber": "#f5a300", "green": "#1f9d55", "blue": "#1c6dd0", "violet": "#8b3fc7",
+    "teal": "#0fb5ae"}  # fmt: skip
 _MARKS = ("dot", "bar", "plain")
 _OUTLINES = {"PER": "disc", "LOC": "house", "ORG": "shield", "OTHER": "star"}
 
 _NAMES = {
-    "PER": (
-        "Mira Solano", "Mira Falk", "Tobin Hale", "Lio Hale", "Ines Karr", "Odo Brandt", "Juno Vale",
-        "Sera Quint", "Anka Veyra", "Bo Tamsin Ray", "Kesh", "Nils Arbo", "Pell van Ostrow", "Zuri Okan",
-        "@ miradraws", "@ odolive",
-    ),
-    "LOC": (
-        "Quill Tower", "Port Aldis", "Mount Veyra", "Solano Bay", "Arbo Valley", "Harrow", "Lake Imber",
-        "Old Mill Square", "Kestrel Point", "# VisitImber",
-    ),
-    "ORG": (
-        "Norvik United", "Norvik Museum", "Halden Labs", "Finch Radio", "Aldis Rovers", "Imber Air",
-        "Quint Motors", "Osprey", "Blue Kettle Cafe", "Marrow Bank", "# GoNorvik", "@ finchradio",
-    ),
-    "OTHER": (
-        "Comet Cup", "Lumen 7", "Paper Moons", "Kettle Fest", "Harrow Prize", "Song of Imber", "Falk Trophy",
-        "Vela", "Osprey X", "# NightOwls",
-    ),
-}  # fmt: skip
+    "PER": "Mira Solano, Mira Falk, Tobin Hale, Lio Hale, Ines Karr, Odo Brandt, Juno Vale, Sera Quint, Anka"
+    " Veyra, Bo Tamsin Ray, Kesh, Nils Arbo, Pell van Ostrow, Zuri Okan, @ miradraws, @ odolive",
+    "LOC": "Quill Tower, Port Aldis, Mount Veyra, Solano Bay, Arbo Valley, Harrow, Lake Imber, Old Mill"
+    " Square, Kestrel Point, # VisitImber",
+    "ORG": "Norvik United, Norvik Museum, Halden Labs, Finch Radio, Aldis Rovers, Imber Air, Quint Motors,"
+    " Osprey, Blue Kettle Cafe, Marrow Bank, # GoNorvik, @ finchradio",
+    "OTHER": "Comet Cup, Lumen 7, Paper Moons, Kettle Fest, Harrow Prize, Song of Imber, Falk Trophy, Vela,"
+    " Osprey X, # NightOwls",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +47,11 @@ class Being:
 
 def _being(type_: str, k: int, name: str) -> Being:
     sigil, _, rest = name.partition(" ") if name[0] in "@#" else ("", "", name)
-    return Being(
-        rest, type_, sigil, _OUTLINES[type_], [*COLOURS][k % len(COLOURS)], _MARKS[k // len(COLOURS)]
-    )
+    colour, mark = [*COLOURS][k % len(COLOURS)], _MARKS[k // len(COLOURS)]
+    return Being(rest, type_, sigil, _OUTLINES[type_], colour, mark)
 
 
-BEINGS = tuple(_being(type_, k, name) for type_ in LABELS for k, name in enumerate(_NAMES[type_]))
+BEINGS = tuple(_being(type_, k, name) for type_ in LABELS for k, name in enumerate(_NAMES[type_].split(", ")))
 BY_NAME = {being.name: being for being in BEINGS}
 BY_TYPE = {type_: tuple(being for being in BEINGS if being.type == type_) for type_ in LABELS}
 
@@ -76,8 +64,7 @@ def chance_name(rng: Random) -> str:
     """Draw a name of one or two words made of syllables, so that names cannot be learned by heart."""
 
     def word() -> str:
-        n = 1 + int(rng.random() * 2)
-        syllables = [pick(rng, _ONSETS) + pick(rng, _VOWELS) for _ in range(n)]
+        syllables = [pick(rng, _ONSETS) + pick(rng, _VOWELS) for _ in range(1 + int(rng.random() * 2))]
         return ("".join(syllables) + pick(rng, _ENDS)).capitalize()
 
     return word() if rng.random() < 0.4 else f"{word()} {word()}"
