@@ -86,7 +86,6 @@ def spots_of(backbone: Backbone, example: Example, row: Prediction, prompt: prom
         return []
     in_answer = dict(zip(boxed, written, strict=True))
     reasoned = _boxes_by_name(row.answer[:begin], [entity.text for entity in parsed.entities])
-
     chat = prompts.messages(example, prompt, wording=backbone.wording)
     before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     text, user_text = before + row.answer, prompts.text_of(chat)
@@ -151,7 +150,6 @@ class _Batch:
             self.is_excluded[k, : int(is_padding.sum()) + 1] = True
 
     def looks(self) -> list[list[Look]]:
-        """Per spot its looks, one per part."""
         layers: list[dict[Key, tuple]] = []
         with ExitStack() as hooks:  # reduced in a hook, so that at most one layer's map is in memory
             for module in self.modules:
@@ -165,9 +163,8 @@ class _Batch:
             mass = {group: np.array([each[group] for each in masses]) for group in masses[0]}
             heat = torch.stack(heats).nanmean(0).reshape(self.shapes[k]).cpu().numpy()
             cuts = {kind: change.get((k, part)) for kind, change in changes.items()}
-            looks[k].append(
-                Look(spot.example, spot.gold, part, mass, heat, float(np.mean(sinks)), log_p, cuts)
-            )
+            n_sinks = float(np.mean(sinks))
+            looks[k].append(Look(spot.example, spot.gold, part, mass, heat, n_sinks, log_p, cuts))
         return looks
 
     def _changes(self, kind: str, whole: Mapping[Key, float]) -> dict[Key, float]:
@@ -216,8 +213,7 @@ class _Batch:
             for part, digits in spot.digits.items():
                 positions = torch.tensor(digits, device=self.device)
                 log_p = logits[k, n_logits - positions - 1].float().log_softmax(-1)
-                ids = self.ids[k, self.length - positions]
-                values[k, part] = float(log_p.gather(1, ids[:, None]).sum())
+                values[k, part] = float(log_p.gather(1, self.ids[k, self.length - positions, None]).sum())
         return values
 
     def _cut(self, k: int, kind: str) -> torch.Tensor:
