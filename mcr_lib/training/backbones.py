@@ -70,27 +70,16 @@ class Outline:
 
 
 def load(
-    name: str,
-    *,
-    device: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    weights: str | Path | None = None,
-    quantization: Quantization = "none",
-    pixels: Pixels | None = None,
-    base: str | None = None,
-    train_as: LoraConfig | None = None,
-) -> Backbone:
+    name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32,
+    weights: str | Path | None = None, quantization: Quantization = "none", pixels: Pixels | None = None,
+    base: str | None = None, train_as: LoraConfig | None = None,
+) -> Backbone:  # fmt: skip
     """A backbone by folder or name: shipped, or of a downloaded model of the hub, whose own code is not run.
 
     An adapter is merged into its base, unless that has 4 bits or the adapter is trained further (`train_as`).
-
-    Args:
-        device: `None` = a GPU where there is one.
-        dtype: of the weights; with 4 bits, of the computation.
-        weights: a checkpoint whose weights are loaded instead of its own.
-        quantization: "4bit" is of the language model's linear layers (NF4, quantised twice: QLoRA).
-        pixels: of a released model, which sets no limit; a folder that `save` wrote has its own.
-        base: where the base of an adapter is now, if it has moved.
+    `device`: `None` = a GPU where there is one. `dtype` is of the weights; with "4bit", which is of the
+    language model's linear layers (NF4, quantised twice: QLoRA), of the computation. `weights`: a checkpoint
+    to load them from. `pixels`: of a released model; a folder of `save` has its own. `base`: if it has moved.
     """
     launch.free()
     folder, entries = folder_of(name), card(name)
@@ -171,7 +160,6 @@ def _write_card(backbone: Backbone, folder: Path, *, kind: str, **entries: Any) 
 def _model(
     name: str, source: Path, family: str, device: str, dtype: torch.dtype, quantization: Quantization
 ) -> PreTrainedModel:
-    """The model of a folder on its device, with every weight in its place."""
     options = {"dtype": dtype, "use_safetensors": True, **_LOCAL, **_placement(device, dtype, quantization)}
     kind = getattr(transformers, families.FAMILIES[family].model_class)
     _silence()
