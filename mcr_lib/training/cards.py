@@ -1,7 +1,6 @@
 """The card of a backbone: family, wording, and checksums by which its files are checked. Needs no torch.
 
-A folder that `backbones.save` wrote has a card, `backbone.json`; a released model gets one from its
-`config.json`. Nothing is ever downloaded here.
+`backbones.save` writes it to `backbone.json`; a released model's is made from its `config.json`.
 """
 
 import hashlib
@@ -41,11 +40,10 @@ def folder_of(name: str) -> Path:
     except (OSError, ValueError) as error:
         known = families.PUBLISHED.get(name)
         size = f" ({2 * known.n_parameters / 1e9:.0f} GB)" if known else ""
-        raise UserError(
-            f"{name} is no folder, and no model of that name has been downloaded: hf download {name}{size} "
-            "brings it, given a network (HF_HOME chooses the disk); a copy elsewhere is taken by --set "
-            "backbone=FOLDER"
-        ) from error
+        problem = f"{name} is no folder, and no model of that name has been downloaded"
+        elsewhere = "(HF_HOME chooses the disk); a copy elsewhere is taken by --set backbone=FOLDER"
+        remedy = f"hf download {name}{size} brings it, given a network {elsewhere}"
+        raise UserError(f"{problem}: {remedy}") from error
 
 
 def card(name: str) -> dict[str, Any]:
