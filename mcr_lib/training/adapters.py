@@ -91,6 +91,5 @@ def write(model: PeftModel, folder: Path, base: Mapping[str, str]) -> None:
 
 
 def _weights(card: Mapping[str, Any]) -> str:
-    """Fingerprint of a backbone's weights, from the checksums in its card."""
     shards = sorted((name, value) for name, value in card["sha256"].items() if name.endswith(".safetensors"))
     return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:12]
