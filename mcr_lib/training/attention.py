@@ -134,8 +134,7 @@ class _Batch:
         inputs = processor(text=[spot.text for spot in spots], images=images, **padding)
         self.inputs = inputs.to(self.model.device, self.model.dtype)
         self.ids, self.device = self.inputs["input_ids"], self.model.device
-        self.length = self.ids.shape[1]
-        is_image = self.ids == self.model.config.image_token_id
+        self.length, is_image = self.ids.shape[1], self.ids == self.model.config.image_token_id
         merge, patch = processor.image_processor.merge_size, processor.image_processor.patch_size
         first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
         grids = [self.inputs["image_grid_thw"][k, 1:].tolist() for k in first_image]
@@ -168,7 +167,6 @@ class _Batch:
         return looks
 
     def _changes(self, kind: str, whole: Mapping[Key, float]) -> dict[Key, float]:
-        """The effect of a cut, without spots that have nothing to cut."""
         columns = [self._cut(k, kind) for k in range(len(self.spots))]
 
         def hide(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
@@ -205,7 +203,6 @@ class _Batch:
         return reduced
 
     def _log_probabilities(self) -> dict[Key, float]:
-        """The log-probability of the digits, in nats."""
         n_logits = max(spot.n_answer for spot in self.spots) + 1
         logits = self.model(**self.inputs, logits_to_keep=n_logits, use_cache=False).logits
         values = {}
