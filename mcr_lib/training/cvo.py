@@ -121,12 +121,11 @@ class _ByEpoch(Sampler):
 def _noting(rewarding: Mapping[str, Any]) -> list[Callable[..., list[float | None]]]:
     """The reward functions; the first one also logs columns of `rollouts.parquet` beside the rewards."""
     first, *others = grpo_reward_functions(**rewarding)
-    sigma, reasoning = rewarding["sigma"], rewarding["reasoning"]
 
     def why_worthless(completion: Any, gold: str) -> str:
         example, text = Example.from_row(json.loads(gold)), completion_text(completion)
         parsed = parse_answer(text, labels=example.labels, constraints=example.constraints)
-        return worthless(parsed, example, sigma=sigma, reasoning=reasoning) or ""
+        return worthless(parsed, example, sigma=rewarding["sigma"], reasoning=rewarding["reasoning"]) or ""
 
     def noting(*, completions, completion_ids, id, log_extra, **columns: Any) -> list[float | None]:
         log_extra("id", list(id))
@@ -149,8 +148,7 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
     for path in sorted((folder / "checkpoints" / "completions").glob("completions_*.parquet")):
         table = pq.read_table(path)
         sampled = table.drop_columns(["step"])
-        # once sampled, a batch serves num_iterations updates
-        if before is None or not sampled.equals(before):
+        if before is None or not sampled.equals(before):  # a batch serves num_iterations updates
             rows += [_rollout(row, k, options) for k, row in enumerate(table.to_pylist())]
         before = sampled
     with written_whole(folder / "rollouts.parquet", "wb") as file:
@@ -159,9 +157,7 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
 
 def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, Any]:
     rewards = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
-    return {
-        "step": row["step"], "group": k // options.num_generations, "id": row["id"],
-        "answer": completion_text(row["completion"]), "worthless": row["worthless"],
-        "n_tokens": row["n_tokens"], **rewards, "reward": Rewards(**rewards).total(options.reward_weights),
-        "advantage": row["advantage"],
-    }  # fmt: skip
+    found = {"step": row["step"], "group": k // options.num_generations, "id": row["id"]}
+    found |= {"answer": completion_text(row["completion"]), "worthless": row["worthless"]}
+    total = Rewards(**rewards).total(options.reward_weights)
+    return {**found, "n_tokens": row["n_tokens"], **rewards, "reward": total, "advantage": row["advantage"]}
