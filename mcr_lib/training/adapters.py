@@ -53,21 +53,16 @@ def base_of(name: str, folder: Path) -> dict[str, str]:
 
 
 def locate_base(folder: Path, card: Mapping[str, Any], given: str | None = None) -> str:
-    """Name or folder of an adapter's base, after checking that it is the base it was trained on.
-
-    Args:
-        given: where the base is now; `None` = where the card of the adapter says.
-    """
+    """The base of an adapter, after checking it; `given`: where it is now, `None` = where the card says."""
     wanted = card["base"]
     name = given or wanted.get("name") or str((folder / wanted["folder"]).resolve())
     if "folder" in wanted and not given and not Path(name).is_dir():
         raise UserError(f"adapter {folder}: its base {name} is not there; tell with --base where it is")
     base = cards.card(name)
-    family, weights = base["family"], _weights(base)
-    if family != wanted["family"]:
-        other = f"{name} is of another architecture, {family}"
+    if base["family"] != wanted["family"]:
+        other = f"{name} is of another architecture, {base['family']}"
         raise UserError(f"adapter {folder} is of a {wanted['family']} model, and {other}")
-    if weights != wanted["weights"]:
+    if (weights := _weights(base)) != wanted["weights"]:
         differ = f"its weights are {weights}, not {wanted['weights']}"
         raise UserError(f"adapter {folder} is of another base than {name}: {differ}")
     return name
@@ -78,10 +73,9 @@ def attached(model: PreTrainedModel, folder: Path, train_as: LoraConfig | None =
     config = json.loads(read_text(folder / "adapter_config.json"))
     rank, alpha, is_trained = config["r"], config["lora_alpha"], train_as is not None
     if is_trained and (train_as.r, train_as.lora_alpha) != (rank, alpha):
-        raise UserError(
-            f"training goes on with an adapter of lora_rank {rank} and lora_alpha {alpha}, and the options "
-            f"say {train_as.r} and {train_as.lora_alpha}; say the same, or give the start save: merged"
-        )
+        start = f"training goes on with an adapter of lora_rank {rank} and lora_alpha {alpha}"
+        say = f"the options say {train_as.r} and {train_as.lora_alpha}"
+        raise UserError(f"{start}, and {say}; say the same, or give the start save: merged")
     try:
         with quiet():
             return PeftModel.from_pretrained(model, folder, config=train_as, is_trainable=is_trained)
@@ -97,6 +91,5 @@ def write(model: PeftModel, folder: Path, base: Mapping[str, str]) -> None:
 
 
 def _weights(card: Mapping[str, Any]) -> str:
-    """Fingerprint of a backbone's weights, from the checksums in its card."""
     shards = sorted((name, value) for name, value in card["sha256"].items() if name.endswith(".safetensors"))
     return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:12]

@@ -86,7 +86,6 @@ def spots_of(backbone: Backbone, example: Example, row: Prediction, prompt: prom
         return []
     in_answer = dict(zip(boxed, written, strict=True))
     reasoned = _boxes_by_name(row.answer[:begin], [entity.text for entity in parsed.entities])
-
     chat = prompts.messages(example, prompt, wording=backbone.wording)
     before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     text, user_text = before + row.answer, prompts.text_of(chat)
@@ -135,8 +134,7 @@ class _Batch:
         inputs = processor(text=[spot.text for spot in spots], images=images, **padding)
         self.inputs = inputs.to(self.model.device, self.model.dtype)
         self.ids, self.device = self.inputs["input_ids"], self.model.device
-        self.length = self.ids.shape[1]
-        is_image = self.ids == self.model.config.image_token_id
+        self.length, is_image = self.ids.shape[1], self.ids == self.model.config.image_token_id
         merge, patch = processor.image_processor.merge_size, processor.image_processor.patch_size
         first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
         grids = [self.inputs["image_grid_thw"][k, 1:].tolist() for k in first_image]
@@ -151,7 +149,6 @@ class _Batch:
             self.is_excluded[k, : int(is_padding.sum()) + 1] = True
 
     def looks(self) -> list[list[Look]]:
-        """Per spot its looks, one per part."""
         layers: list[dict[Key, tuple]] = []
         with ExitStack() as hooks:  # reduced in a hook, so that at most one layer's map is in memory
             for module in self.modules:
@@ -165,13 +162,11 @@ class _Batch:
             mass = {group: np.array([each[group] for each in masses]) for group in masses[0]}
             heat = torch.stack(heats).nanmean(0).reshape(self.shapes[k]).cpu().numpy()
             cuts = {kind: change.get((k, part)) for kind, change in changes.items()}
-            looks[k].append(
-                Look(spot.example, spot.gold, part, mass, heat, float(np.mean(sinks)), log_p, cuts)
-            )
+            n_sinks = float(np.mean(sinks))
+            looks[k].append(Look(spot.example, spot.gold, part, mass, heat, n_sinks, log_p, cuts))
         return looks
 
     def _changes(self, kind: str, whole: Mapping[Key, float]) -> dict[Key, float]:
-        """The effect of a cut, without spots that have nothing to cut."""
         columns = [self._cut(k, kind) for k in range(len(self.spots))]
 
         def hide(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
@@ -208,7 +203,6 @@ class _Batch:
         return reduced
 
     def _log_probabilities(self) -> dict[Key, float]:
-        """The log-probability of the digits, in nats."""
         n_logits = max(spot.n_answer for spot in self.spots) + 1
         logits = self.model(**self.inputs, logits_to_keep=n_logits, use_cache=False).logits
         values = {}
@@ -216,8 +210,7 @@ class _Batch:
             for part, digits in spot.digits.items():
                 positions = torch.tensor(digits, device=self.device)
                 log_p = logits[k, n_logits - positions - 1].float().log_softmax(-1)
-                ids = self.ids[k, self.length - positions]
-                values[k, part] = float(log_p.gather(1, ids[:, None]).sum())
+                values[k, part] = float(log_p.gather(1, self.ids[k, self.length - positions, None]).sum())
         return values
 
     def _cut(self, k: int, kind: str) -> torch.Tensor:

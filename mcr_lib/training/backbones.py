@@ -28,7 +28,6 @@ from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
 Pixels = tuple[int, int]  # fewest and most of an image as the processor resizes it
-
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -70,27 +69,16 @@ class Outline:
 
 
 def load(
-    name: str,
-    *,
-    device: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    weights: str | Path | None = None,
-    quantization: Quantization = "none",
-    pixels: Pixels | None = None,
-    base: str | None = None,
-    train_as: LoraConfig | None = None,
-) -> Backbone:
+    name: str, *, device: str | None = None, dtype: torch.dtype = torch.float32,
+    weights: str | Path | None = None, quantization: Quantization = "none", pixels: Pixels | None = None,
+    base: str | None = None, train_as: LoraConfig | None = None,
+) -> Backbone:  # fmt: skip
     """A backbone by folder or name: shipped, or of a downloaded model of the hub, whose own code is not run.
 
     An adapter is merged into its base, unless that has 4 bits or the adapter is trained further (`train_as`).
-
-    Args:
-        device: `None` = a GPU where there is one.
-        dtype: of the weights; with 4 bits, of the computation.
-        weights: a checkpoint whose weights are loaded instead of its own.
-        quantization: "4bit" is of the language model's linear layers (NF4, quantised twice: QLoRA).
-        pixels: of a released model, which sets no limit; a folder that `save` wrote has its own.
-        base: where the base of an adapter is now, if it has moved.
+    `device`: `None` = a GPU where there is one. `dtype` is of the weights; with "4bit", which is of the
+    language model's linear layers (NF4, quantised twice: QLoRA), of the computation. `weights`: a checkpoint
+    to load them from. `pixels`: of a released model; a folder of `save` has its own. `base`: if it has moved.
     """
     launch.free()
     folder, entries = folder_of(name), card(name)
@@ -171,7 +159,6 @@ def _write_card(backbone: Backbone, folder: Path, *, kind: str, **entries: Any) 
 def _model(
     name: str, source: Path, family: str, device: str, dtype: torch.dtype, quantization: Quantization
 ) -> PreTrainedModel:
-    """The model of a folder on its device, with every weight in its place."""
     options = {"dtype": dtype, "use_safetensors": True, **_LOCAL, **_placement(device, dtype, quantization)}
     kind = getattr(transformers, families.FAMILIES[family].model_class)
     _silence()
@@ -190,13 +177,10 @@ def _model(
 
 
 def _placement(device: str, dtype: torch.dtype, quantization: Quantization) -> dict[str, Any]:
-    """The arguments of `from_pretrained` that depend on the device."""
-    is_gpu = device.startswith("cuda")
-    if is_gpu and not torch.cuda.is_available():
+    if (is_gpu := device.startswith("cuda")) and not torch.cuda.is_available():
         reason = "no GPU that torch can use was found, and this profile (device=cuda) is made for one"
         raise UserError(f"{reason}; profile tiny needs none")
-    # on a CPU eager is a quarter faster for few short rows
-    attention = {"attn_implementation": "sdpa" if is_gpu else "eager"}
+    attention = {"attn_implementation": "sdpa" if is_gpu else "eager"}  # a quarter faster on a CPU
     if quantization == "none":
         return attention
     if not is_gpu:
@@ -204,16 +188,13 @@ def _placement(device: str, dtype: torch.dtype, quantization: Quantization) -> d
     if find_spec("bitsandbytes") is None:
         remedy = "pip install bitsandbytes, or quantization=none"
         raise UserError(f"quantization=4bit needs bitsandbytes, which is not installed; {remedy}")
-    four_bits = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=["visual", "lm_head"],
-    )  # fmt: skip
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    four_bits = BitsAndBytesConfig(load_in_4bit=True, **nf4, llm_int8_skip_modules=["visual", "lm_head"])
     return {**attention, "quantization_config": four_bits, "device_map": {"": device}}
 
 
 def _processor(folder: Path, entries: dict[str, Any], pixels: Pixels | None) -> ProcessorMixin:
-    family = entries["family"]
-    if family not in families.FAMILIES:
+    if (family := entries["family"]) not in families.FAMILIES:
         reason = f"family {family!r} is of an architecture that cannot be loaded"
         raise UserError(f"{folder}: {reason}; known: {', '.join(families.FAMILIES)}")
     try:

@@ -1,8 +1,4 @@
-"""The card of a backbone: family, wording, and checksums by which its files are checked. Needs no torch.
-
-A folder that `backbones.save` wrote has a card, `backbone.json`; a released model gets one from its
-`config.json`. Nothing is ever downloaded here.
-"""
+"""The card of a backbone: family, wording, and checksums of its files. Needs no torch, downloads nothing."""
 
 import hashlib
 import json
@@ -18,7 +14,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.training import families
 
-CARD = "backbone.json"
+CARD = "backbone.json"  # in a folder of `backbones.save`; a released model's is made from its `config.json`
 SHIPPED = {"tiny-base": "data/tiny-base"}  # name -> folder below the repository root
 ENDS = 2**20  # bytes at either end of a shard that its fingerprint covers; all of 16 GB would take a minute
 
@@ -39,13 +35,11 @@ def folder_of(name: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (OSError, ValueError) as error:
-        known = families.PUBLISHED.get(name)
-        size = f" ({2 * known.n_parameters / 1e9:.0f} GB)" if known else ""
-        raise UserError(
-            f"{name} is no folder, and no model of that name has been downloaded: hf download {name}{size} "
-            "brings it, given a network (HF_HOME chooses the disk); a copy elsewhere is taken by --set "
-            "backbone=FOLDER"
-        ) from error
+        size = f" ({2 * known.n_parameters / 1e9:.0f} GB)" if (known := families.PUBLISHED.get(name)) else ""
+        problem = f"{name} is no folder, and no model of that name has been downloaded"
+        elsewhere = "(HF_HOME chooses the disk); a copy elsewhere is taken by --set backbone=FOLDER"
+        remedy = f"hf download {name}{size} brings it, given a network {elsewhere}"
+        raise UserError(f"{problem}: {remedy}") from error
 
 
 def card(name: str) -> dict[str, Any]:
@@ -77,8 +71,7 @@ def _own_card(folder: Path) -> dict[str, Any]:
     if family not in BOX_FORMATS:
         raise UserError(f"{path}: unknown family {family!r}; known: {', '.join(BOX_FORMATS)}")
     for name, expected in sums.items():
-        is_there = (folder / name).is_file()
-        if not is_there or checksum(folder / name) != expected:
+        if not (is_there := (folder / name).is_file()) or checksum(folder / name) != expected:
             defect = "is not the file that was saved (cut or changed)" if is_there else "is missing"
             raise UserError(f"backbone {folder}: {name} {defect}; get the folder again")
     return card
@@ -87,8 +80,7 @@ def _own_card(folder: Path) -> dict[str, Any]:
 def _released_card(folder: Path, name: str) -> dict[str, Any]:
     """The card that a released model would have; `sha256` of a shard is of its size and its two ends."""
     path, values = folder / "config.json", config(folder)
-    family = families.family_of(values, name)
-    if family is None:
+    if (family := families.family_of(values, name)) is None:
         types = ", ".join(sorted({known.model_type for known in families.FAMILIES.values()}))
         loadable = f"types that can be loaded: {types} (docs/families.md: how to add one)"
         raise UserError(f"{name} is a {values.get('model_type')!r}; {loadable}")

@@ -14,33 +14,24 @@ import pyarrow.parquet as pq
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
-from mcr_lib import prompts
 from mcr_lib.answer import parse_answer
 from mcr_lib.data.files import written_whole
 from mcr_lib.errors import UserError
+from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
 from mcr_lib.training import adapters, cards, loop, preflight
 from mcr_lib.training.backbones import Backbone
+from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
 
 
 @adapters.quiet()
 def train(
-    start: str,
-    rows: loop.Rows,
-    folder: Path,
-    options: CvoOptions,
-    *,
-    prompt: prompts.Kind,
-    device: str | None = None,
-    progress: loop.Progress = None,
-    card: loop.Map | None = None,
-) -> dict[str, Any]:
-    """Trains a backbone by GRPO on rows of `mrsi.grpo_rows`; arguments and report as of `sft.train`.
-
-    `start` is also the reference model of KL. The folder also gets `rollouts.parquet`.
-    """
+    start: str, rows: Rows, folder: Path, options: CvoOptions, *, prompt: Kind, device: str | None = None,
+    progress: loop.Progress = None, card: loop.Map | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """As `sft.train`, by GRPO on rows of `mrsi.grpo_rows`; `start` is also the reference model of KL."""
     check_server(start, options)
     backbone, checkpoint = loop.started(start, folder, options, device)
     checks = preflight.check_rows(backbone, rows, max_completion_length=options.max_completion_length)
@@ -70,24 +61,21 @@ def check_server(start: str, options: CvoOptions) -> None:
         served = start
         if adapters.is_adapter(start):  # the server gets the adapter's weights before its first sample
             served = adapters.locate_base(cards.folder_of(start), cards.card(start))
-        problem = f"no vLLM server answers at {options.vllm_url} ({error})"
         remedy = f"start one on GPUs of its own: {server_command(served, options)}"
-        raise UserError(f"{problem}; {remedy}") from error
+        raise UserError(f"no vLLM server answers at {options.vllm_url} ({error}); {remedy}") from error
 
 
 def server_command(start: str, options: CvoOptions) -> str:
     """The command that starts a vLLM server as TRL 1.16 needs it, with the image sizes of training."""
     pixels = dict(zip(("min_pixels", "max_pixels"), options.pixels, strict=True)) if options.pixels else {}
     processor = f" --mm-processor-kwargs '{json.dumps(pixels)}'" if pixels else ""
-    return (
-        f"VLLM_SERVER_DEV_MODE=1 vllm serve {start} --port {options.vllm_server_port} "
-        '--weight-transfer-config \'{"backend": "nccl"}\' '
-        f"--logprobs-mode processed_logprobs --max-logprobs -1{processor}"
-    )
+    serve = f"VLLM_SERVER_DEV_MODE=1 vllm serve {start} --port {options.vllm_server_port}"
+    serve += ' --weight-transfer-config \'{"backend": "nccl"}\''
+    return f"{serve} --logprobs-mode processed_logprobs --max-logprobs -1{processor}"
 
 
 def make_trainer(
-    backbone: Backbone, rows: loop.Rows, folder: Path, options: CvoOptions, *, prompt: prompts.Kind
+    backbone: Backbone, rows: Rows, folder: Path, options: CvoOptions, *, prompt: Kind
 ) -> GRPOTrainer:
     """The trainer, set up."""
     n_per_update, rest = divmod(options.batch_size, options.num_generations)
@@ -95,19 +83,15 @@ def make_trainer(
         sizes = f"batch_size {options.batch_size} with num_generations {options.num_generations}"
         rule = "an update takes a whole number of groups, and no more than there are prompts"
         raise UserError(f"{sizes} and {len(rows)} prompts: {rule}")
-    arguments = loop.arguments(options, folder, backbone.model.device)
-    n = options.num_iterations
+    n, arguments = options.num_iterations, loop.arguments(options, folder, backbone.model.device)
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
     return _Trainer(
-        model=backbone.model,
-        args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
-        reward_funcs=_noting(options.rewarding(prompt)),
-        train_dataset=loop.dataset(rows),
-        processing_class=backbone.processor,
-        peft_config=loop.lora(options, backbone),
-    )
+        model=backbone.model, args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
+        reward_funcs=_noting(options.rewarding(prompt)), train_dataset=loop.dataset(rows),
+        processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
+    )  # fmt: skip
 
 
 class _Trainer(GRPOTrainer):
@@ -137,12 +121,11 @@ class _ByEpoch(Sampler):
 def _noting(rewarding: Mapping[str, Any]) -> list[Callable[..., list[float | None]]]:
     """The reward functions; the first one also logs columns of `rollouts.parquet` beside the rewards."""
     first, *others = grpo_reward_functions(**rewarding)
-    sigma, reasoning = rewarding["sigma"], rewarding["reasoning"]
 
     def why_worthless(completion: Any, gold: str) -> str:
         example, text = Example.from_row(json.loads(gold)), completion_text(completion)
         parsed = parse_answer(text, labels=example.labels, constraints=example.constraints)
-        return worthless(parsed, example, sigma=sigma, reasoning=reasoning) or ""
+        return worthless(parsed, example, sigma=rewarding["sigma"], reasoning=rewarding["reasoning"]) or ""
 
     def noting(*, completions, completion_ids, id, log_extra, **columns: Any) -> list[float | None]:
         log_extra("id", list(id))
@@ -165,9 +148,7 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
     for path in sorted((folder / "checkpoints" / "completions").glob("completions_*.parquet")):
         table = pq.read_table(path)
         sampled = table.drop_columns(["step"])
-        if before is None or not sampled.equals(
-            before
-        ):  # once sampled, a batch serves num_iterations updates
+        if before is None or not sampled.equals(before):  # a batch serves num_iterations updates
             rows += [_rollout(row, k, options) for k, row in enumerate(table.to_pylist())]
         before = sampled
     with written_whole(folder / "rollouts.parquet", "wb") as file:
@@ -176,9 +157,7 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
 
 def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, Any]:
     rewards = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
-    return {
-        "step": row["step"], "group": k // options.num_generations, "id": row["id"],
-        "answer": completion_text(row["completion"]), "worthless": row["worthless"],
-        "n_tokens": row["n_tokens"], **rewards, "reward": Rewards(**rewards).total(options.reward_weights),
-        "advantage": row["advantage"],
-    }  # fmt: skip
+    found = {"step": row["step"], "group": k // options.num_generations, "id": row["id"]}
+    found |= {"answer": completion_text(row["completion"]), "worthless": row["worthless"]}
+    total = Rewards(**rewards).total(options.reward_weights)
+    return {**found, "n_tokens": row["n_tokens"], **rewards, "reward": total, "advantage": row["advantage"]}

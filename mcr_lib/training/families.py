@@ -1,8 +1,4 @@
-"""Families of backbones and the published models of each, as data: what must be known of a model unloaded.
-
-Classes are named, not imported: this file needs no torch. Shapes are typed in from the models' `config.json`.
-The coordinate space of boxes is in `boxes.BOX_FORMATS`. How to add a family: docs/families.md.
-"""
+"""Families of backbones and their published models, as data, without torch. To add one: docs/families.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,11 +25,11 @@ class Family:
     lora_per_layer: int = 7  # number of them per layer of the language model
 
 
-_QWEN2_5 = (
-    "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor", "Qwen2VLImageProcessor",
-    "Qwen2VLVideoProcessor", "qwen2_5_vl", 14, 2,
-)  # fmt: skip
-
+_TOKEN_IDS = {"image_token_id": 151655, "video_token_id": 151656}
+_TOKEN_IDS |= {"vision_start_token_id": 151652, "vision_end_token_id": 151653}
+_MEDIA_2 = ("Qwen2VLImageProcessor", "Qwen2VLVideoProcessor")
+_MEDIA_3 = ("Qwen2VLImageProcessor", "Qwen3VLVideoProcessor")
+_QWEN2_5 = ("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor", *_MEDIA_2, "qwen2_5_vl", 14, 2)
 FAMILIES: dict[str, Family] = {
     # generation_config.json asks for a penalty on repeated tokens, which would distort the digits of boxes;
     # `generate` overrides it. Without a system message the chat template adds its own.
@@ -43,15 +39,8 @@ FAMILIES: dict[str, Family] = {
     "mimo-vl": Family(*_QWEN2_5, thinks="always"),
     # Image features also enter the first layers of the language model (deepstack). The chat templates of its
     # Thinking models end a prompt with <think>; `backbones` removes it, since our answers begin with it.
-    "qwen3-vl": Family(
-        "Qwen3VLForConditionalGeneration", "Qwen3VLProcessor", "Qwen2VLImageProcessor",
-        "Qwen3VLVideoProcessor", "qwen3_vl", 16, 2),
-}  # fmt: skip
-
-_TOKEN_IDS = {
-    "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652,
-    "vision_end_token_id": 151653,
-}  # fmt: skip
+    "qwen3-vl": Family("Qwen3VLForConditionalGeneration", "Qwen3VLProcessor", *_MEDIA_3, "qwen3_vl", 16, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ _TEXT_KEYS = (
 _ROPE_2_5 = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [16, 24, 24]}
 _ROPE_3 = {**_ROPE_2_5, "rope_theta": 5_000_000.0, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
 _TEXT_2_5 = {"rms_norm_eps": 1e-6, "max_position_embeddings": 128_000, "rope_parameters": _ROPE_2_5}
-_TEXT_MIMO = {**_TEXT_2_5, "rms_norm_eps": 1e-5, "rope_parameters": {**_ROPE_2_5, "rope_theta": 640_000.0}}
+_MIMO = {**_TEXT_2_5, "rms_norm_eps": 1e-5, "rope_parameters": {**_ROPE_2_5, "rope_theta": 640_000.0}}
 _TEXT_3 = {**_TEXT_2_5, "max_position_embeddings": 262_144, "rope_parameters": _ROPE_3, "head_dim": 128}
 _VISION_KEYS = ("out_hidden_size", "depth", "hidden_size", "intermediate_size")
 _VISION = {"num_heads": 16, "spatial_merge_size": 2, "temporal_patch_size": 2}
@@ -90,7 +79,7 @@ _VISION_3 = {**_VISION, "patch_size": 16, "num_position_embeddings": 2304}
 _PIXELS_2_5, _PIXELS_3 = (56 * 56, 16_384 * 28 * 28), (256 * 256, 4096 * 4096)
 
 
-def _text(*sizes: int, like: dict[str, Any]) -> dict[str, Any]:
+def _text(like: dict[str, Any], *sizes: int) -> dict[str, Any]:
     return dict(zip(_TEXT_KEYS, sizes, strict=True)) | like
 
 
@@ -98,24 +87,21 @@ def _vision(*sizes: int, like: dict[str, Any], **more: Any) -> dict[str, Any]:
     return dict(zip(_VISION_KEYS, sizes, strict=True)) | like | more
 
 
-# From config.json and preprocessor_config.json of the hub's repositories; those of MiMo-VL as a public
-# description of its architecture quotes them.
+# From config.json and preprocessor_config.json on the hub; MiMo-VL's as a public description quotes them.
 PUBLISHED: dict[str, Published] = {model.hub: model for model in (
     Published("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2.5-vl",
-        _text(2048, 11_008, 36, 16, 2, 151_936, True, like=_TEXT_2_5),
+        _text(_TEXT_2_5, 2048, 11_008, 36, 16, 2, 151_936, True),
         _vision(2048, 32, 1280, 3420, like=_VISION_2_5), 3_754_622_976, 29_933_568, *_PIXELS_2_5),
     Published("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl",
-        _text(3584, 18_944, 28, 28, 4, 152_064, False, like=_TEXT_2_5),
+        _text(_TEXT_2_5, 3584, 18_944, 28, 28, 4, 152_064, False),
         _vision(3584, 32, 1280, 3420, like=_VISION_2_5), 8_292_166_656, 40_370_176, *_PIXELS_2_5),
-    Published("XiaomiMiMo/MiMo-VL-7B-RL", "mimo-vl",
-        _text(4096, 11_008, 36, 32, 8, 151_680, False, like=_TEXT_MIMO),
+    Published("XiaomiMiMo/MiMo-VL-7B-RL", "mimo-vl", _text(_MIMO, 4096, 11_008, 36, 32, 8, 151_680, False),
         _vision(4096, 32, 1280, 3456, like=_VISION_2_5), 8_306_217_216, 41_435_136, *_PIXELS_2_5),
-    Published("Qwen/Qwen3-VL-4B-Instruct", "qwen3-vl",
-        _text(2560, 9728, 36, 32, 8, 151_936, True, like=_TEXT_3),
+    Published("Qwen/Qwen3-VL-4B-Instruct", "qwen3-vl", _text(_TEXT_3, 2560, 9728, 36, 32, 8, 151_936, True),
         _vision(2560, 24, 1024, 4096, like=_VISION_3, deepstack_visual_indexes=[5, 11, 17]),
         4_437_815_808, 33_030_144, *_PIXELS_3),
     Published("Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl",
-        _text(4096, 12_288, 36, 32, 8, 151_936, False, like=_TEXT_3),
+        _text(_TEXT_3, 4096, 12_288, 36, 32, 8, 151_936, False),
         _vision(4096, 27, 1152, 4304, like=_VISION_3, deepstack_visual_indexes=[8, 16, 24]),
         8_767_123_696, 43_646_976, *_PIXELS_3),
 )}  # fmt: skip
@@ -136,19 +122,16 @@ def family_of(config: Mapping[str, Any], name: str) -> str | None:
 
 def lora_modules(model_type: str, n_layers: int) -> int:
     """Number of modules that LoRA adapts in a model of this type."""
-    family = next(family for family in FAMILIES.values() if family.model_type == model_type)
-    return n_layers * family.lora_per_layer
+    return n_layers * next(f.lora_per_layer for f in FAMILIES.values() if f.model_type == model_type)
 
 
 def shrunk(model: Published, vocabulary: int) -> dict[str, Any]:
     """The `config` of a published shape reduced to a few ten thousand parameters."""
     rope = model.text["rope_parameters"]
-    text = {
-        **model.text, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": vocabulary,
-        "rope_parameters": {**rope, "mrope_section": [section // 4 for section in rope["mrope_section"]]},
-        "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
-    }  # fmt: skip
+    rope = {**rope, "mrope_section": [section // 4 for section in rope["mrope_section"]]}
+    text = {**model.text, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": vocabulary}
+    text |= {"rope_parameters": rope, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     text |= {"head_dim": 32} if "head_dim" in text else {}
     sizes = {"depth": 4, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64}
     few = {"fullatt_block_indexes": [1, 3], "deepstack_visual_indexes": [0, 1, 2]}

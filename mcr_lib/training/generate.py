@@ -1,9 +1,8 @@
 """Answers from a model by transformers: batched by length, resumable, shared by several processes.
 
-Rows of a predictions file are appended to `<file>.part` batch by batch, by further processes to
-`<file>.<rank>.part`. A killed run continues from there with any number of processes, and the finished file is
-written whole in the order of the examples. Batches and their random seeds do not depend on the number of
-processes, so neither does the file. Greedy answers do not depend on their batch (except for rounding).
+Rows are appended to `<file>.part` batch by batch, by further processes to `<file>.<rank>.part`. A killed run
+of the same header continues from there; the file is written whole in the order of the examples. It does not
+depend on the number of processes, and greedy answers not on their batch (except for rounding).
 """
 
 import glob
@@ -24,25 +23,15 @@ from mcr_lib.schema import Example
 from mcr_lib.training import launch
 from mcr_lib.training.backbones import Backbone
 
-# the last three have no effect without sampling; transformers warns of other values
-_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}  # others raise warnings
 
 
 @torch.no_grad()
 def answer_batch(
-    backbone: Backbone,
-    chats: Sequence[Sequence[prompts.Message]],
-    images: Sequence[Sequence[Image.Image]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-) -> tuple[list[str], list[list[Size]]]:
-    """The model's answer to each chat, and the sizes in pixels of its images as the model's input.
-
-    The images of a chat are in the order of its image parts; temperature 0 is greedy. Defaults of a released
-    model (Qwen2.5-VL: a penalty on repeated tokens, which distorts the digits of boxes) do not apply.
-    """
+    backbone: Backbone, chats: Sequence[Sequence[prompts.Message]], images: Sequence[Sequence[Image.Image]],
+    *, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0,
+) -> tuple[list[str], list[list[Size]]]:  # fmt: skip
+    """Answers, greedy at temperature 0, and the sizes in pixels of each chat's images as model input."""
     model, processor = backbone.model, backbone.processor
     as_text = {"tokenize": False, "add_generation_prompt": True}
     texts = [processor.apply_chat_template(list(chat), **as_text) for chat in chats]
@@ -50,12 +39,11 @@ def answer_batch(
     padding = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
     inputs = processor(text=texts, images=flat or None, **padding).to(model.device, model.dtype)
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    how = {"max_new_tokens": max_new_tokens, "num_beams": 1, "repetition_penalty": 1.0, "use_cache": True}
+    how |= sampling if temperature else _GREEDY
     was_training = model.training
     model.eval()
-    out = model.generate(
-        **inputs, **(sampling if temperature else _GREEDY), max_new_tokens=max_new_tokens, num_beams=1,
-        repetition_penalty=1.0, use_cache=True, suppress_tokens=[model.config.image_token_id],
-    )  # fmt: skip
+    out = model.generate(**inputs, **how, suppress_tokens=[model.config.image_token_id])
     model.train(was_training)
     new_tokens = out[:, inputs["input_ids"].shape[1] :]
     answers = processor.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
@@ -66,38 +54,18 @@ def answer_batch(
 
 
 def generate(
-    backbone: Backbone,
-    examples: Sequence[Example],
-    path: str | Path,
-    *,
-    prompt: prompts.Kind = "direct",
-    shots: Sequence[tuple[Example, str]] = (),
-    max_new_tokens: int,
-    batch_size: int = 128,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    setting: str = "base",
-    progress: Callable[[int, int], None] | None = None,
-    **entries: Any,
-) -> None:
-    """Writes a predictions file with the model's answer to every example.
-
-    Args:
-        path: of the finished file; answers of a killed run are reused when its header is the same.
-        shots: for the prompt "cot-3shot": tweets with their worked answers (`mrsi.worked_examples`).
-        seed: of sampling; each batch is seeded by (seed, number of the batch).
-        progress: called with (answers so far, answers in all).
-        entries: further entries of the file's header.
-    """
+    backbone: Backbone, examples: Sequence[Example], path: str | Path, *, prompt: prompts.Kind = "direct",
+    shots: Sequence[tuple[Example, str]] = (), max_new_tokens: int, batch_size: int = 128,
+    temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, setting: str = "base",
+    progress: Callable[[int, int], None] | None = None, **entries: Any,
+) -> None:  # fmt: skip
+    """Writes a predictions file; `shots`: `mrsi.worked_examples`; `progress` gets answers so far, in all."""
     path = Path(path)
     options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    header = {
-        "setting": setting, "seed": seed, "prompt": prompt, "prompt_version": prompts.PROMPT_VERSION,
-        "wording": backbone.wording, **options, "batch_size": batch_size, "backbone": backbone.name,
-        "coordinate_space": backbone.space, "shots": [example.id for example, _ in shots], **entries,
-    }  # fmt: skip
-    shot_images = [open_image(path) for example, _ in shots for path in example.images]
+    header = {"setting": setting, "seed": seed, "prompt": prompt, "prompt_version": prompts.PROMPT_VERSION}
+    header |= {"wording": backbone.wording, **options, "batch_size": batch_size, "backbone": backbone.name}
+    header |= {"coordinate_space": backbone.space, "shots": [example.id for example, _ in shots], **entries}
+    of_shots = [open_image(path) for example, _ in shots for path in example.images]
     state = launch.together(backbone.model.device.type)
     is_main, part = state.is_main_process, _part(path, state.process_index)
     if is_main:
@@ -117,13 +85,12 @@ def generate(
             torch.manual_seed(seed * 100_003 + number)
             chats = [prompts.messages(e, prompt, wording=backbone.wording, shots=shots) for e in batch]
             images = [[open_image(path) for path in example.images] for example in batch]
-            with_shots = [[*shot_images, *own] for own in images]
-            answers, sizes = answer_batch(backbone, chats, with_shots, **options)
+            answers, sizes = answer_batch(backbone, chats, [[*of_shots, *own] for own in images], **options)
             for example, answer, own, size in zip(batch, answers, images, sizes, strict=True):
                 size_px = list(own[0].size) if own else example.image_size_px
                 row = {"id": example.id, "answer": answer, "image_size_px": size_px}
                 row["coordinate_space"] = "original_px"
-                if model_sizes := size[len(shot_images) :]:  # boxes refer to the first image
+                if model_sizes := size[len(of_shots) :]:  # boxes refer to the first image
                     row |= {"coordinate_space": backbone.space, "model_size": list(model_sizes[0])}
                 file.write(json.dumps(row) + "\n")
             file.flush()
@@ -143,7 +110,6 @@ def generate(
 
 
 def _part(path: Path, rank: int = 0) -> Path:
-    """The file of a process for its answers until all are there."""
     return path.with_name(f"{path.name}.{rank}.part" if rank else f"{path.name}.part")
 
 

@@ -35,8 +35,7 @@ def together(device: str) -> Any:
     """The processes that work together, as accelerate's PartialState; one without a launcher."""
     from accelerate import PartialState
 
-    # the longest that one process may work alone: reading images, writing a model
-    return PartialState(cpu=device == "cpu", timeout=timedelta(minutes=30))
+    return PartialState(cpu=device == "cpu", timeout=timedelta(minutes=30))  # of one that works alone
 
 
 def free() -> None:

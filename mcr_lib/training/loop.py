@@ -34,7 +34,6 @@ from mcr_lib.training.options import Options, batch_shape
 Map = Mapping[str, Any]
 Rows = Sequence[Map]  # of `mrsi.sft_rows` or `mrsi.grpo_rows`
 Progress = Callable[[int, int, Map], None] | None  # gets updates so far, updates in all, row of the log
-
 CURVES = {
     "loss": "loss", "mean_token_accuracy": "token_accuracy", "reward": "reward", "reward_std": "reward_std",
     **{f"rewards/reward_{name}/{kind}": f"{name}_{kind}" for name in NAMES for kind in ("mean", "std")},
@@ -63,22 +62,18 @@ def dataset(rows: Rows) -> Dataset:
 
 
 def started(start: str, folder: Path, options: Options, device: str | None) -> tuple[Backbone, Path | None]:
-    """The backbone to train and the checkpoint to continue from (`None` = from the beginning).
-
-    In full fine-tuning the weights are loaded from the checkpoint here: the trainer's own loader skips them
-    with a warning. An adapter to start from is trained further.
-    """
+    """The backbone to train and the checkpoint to continue from (`None` = from the beginning)."""
     folder.mkdir(parents=True, exist_ok=True)
     is_adapter = adapters.is_adapter(start)
     _check_options(is_adapter, options)
     checkpoint = newest_complete(folder / "checkpoints")
     own = str(PartialState().device)  # each process its own GPU
     place = own if device is None or own.startswith(device) else device  # `load` refuses a missing device
-    backbone = backbones.load(
-        start, device=place, dtype=getattr(torch, options.weights), quantization=options.quantization,
-        pixels=options.pixels, weights=None if options.lora_rank else checkpoint,
-        train_as=_lora_config(options, cards.card(start)["family"]) if is_adapter else None,
-    )  # fmt: skip
+    weights = None if options.lora_rank else checkpoint  # the trainer's loader skips whole weights
+    train_as = _lora_config(options, cards.card(start)["family"]) if is_adapter else None
+    how = {"dtype": getattr(torch, options.weights), "quantization": options.quantization}
+    how |= {"pixels": options.pixels, "weights": weights, "train_as": train_as}
+    backbone = backbones.load(start, device=place, **how)
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
     if not options.lora_rank:
@@ -106,10 +101,8 @@ def lora(options: Options, backbone: Backbone) -> LoraConfig | None:
 
 
 def _lora_config(options: Options, family: str) -> LoraConfig:
-    return LoraConfig(
-        r=options.lora_rank, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, bias="none",
-        target_modules=families.FAMILIES[family].lora_targets,
-    )  # fmt: skip
+    sizes = {"r": options.lora_rank, "lora_alpha": options.lora_alpha, "lora_dropout": options.lora_dropout}
+    return LoraConfig(**sizes, bias="none", target_modules=families.FAMILIES[family].lora_targets)
 
 
 def arguments(options: Options, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -142,9 +135,8 @@ def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, p
     if hasattr(trainer.model, "peft_config"):
         _check_lora(trainer.model)
     if trainer.args.fp16:  # its gradient scaler refuses bfloat16, TRL's choice for a 4-bit model's adapter
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        for parameter in (p for p in trainer.model.parameters() if p.requires_grad):
+            parameter.data = parameter.data.float()
     _check_room(folder, trainer.model, is_whole=not (options.lora_rank and options.save == "adapter"))
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Curves(folder, progress))
@@ -172,8 +164,7 @@ def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options
     """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        part = folder / "model.part"
+        model, part = trainer.accelerator.unwrap_model(trainer.model), folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
         if options.lora_rank and options.save == "adapter":
             backbones.save_adapter(replace(backbone, model=model), part, start=start, **card)
@@ -215,7 +206,6 @@ class _Curves(TrainerCallback):
         self.last = monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Map, **_: Any) -> None:
-        """Appends the row of an update."""
         if not state.is_world_process_zero or "loss" not in logs:
             return
         row = {"step": state.global_step, "n_steps": state.max_steps}
@@ -277,8 +267,7 @@ def _check_room(folder: Path, model: torch.nn.Module, *, is_whole: bool = True) 
     weights, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
     saved = trained if hasattr(model, "peft_config") else weights
     needed = 3 * (saved + 2 * trained) + (weights if is_whole else trained)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+    if (free := shutil.disk_usage(folder).free) < needed:
         problem = f"no room in {folder} for checkpoints and model"
         sizes_mb = f"about {needed / 2**20:,.0f} MB needed, {free / 2**20:,.0f} MB free"
         raise UserError(f"{problem}: {sizes_mb}; choose another disk with --out")

@@ -1,7 +1,4 @@
-"""How much memory a GPU needs, estimated from shapes; never compared with a run on a GPU.
-
-Weights and what is trained are always there; of an update and a rollout the larger counts.
-"""
+"""How much memory a GPU needs, estimated from shapes; never compared with a run on a GPU."""
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -32,16 +29,14 @@ class Shape:
         text = config.get("text_config") or config
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] // heads
-        return cls(
-            n_parameters, text["hidden_size"], text["intermediate_size"], text["num_hidden_layers"],
-            heads * size, (text.get("num_key_value_heads") or heads) * size, text["vocab_size"],
-        )  # fmt: skip
+        sizes = [text[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")]
+        n_keys = (text.get("num_key_value_heads") or heads) * size
+        return cls(n_parameters, *sizes, heads * size, n_keys, text["vocab_size"])
 
     @property
     def n_linear(self) -> int:
         """Parameters of the linear layers of the language model, without biases."""
-        attention = self.hidden * (2 * self.queries + 2 * self.keys)
-        return self.n_layers * (attention + 3 * self.hidden * self.intermediate)
+        return self.n_layers * self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.intermediate)
 
     def n_lora(self, rank: int) -> int:
         """Parameters of a LoRA on these layers: rank x (inputs + outputs) of each."""
@@ -95,10 +90,8 @@ def of_stage(
     others = shape.n_layers * shape.hidden if options.gradient_checkpointing else (shape.n_layers - 1) * layer
     logits = completion_tokens if is_cvo else tokens  # as float32, with a gradient
     update = rows * (tokens * (others + layer) * size + logits * shape.vocabulary * (size + 8))
-    rollout = 0.0
-    if is_cvo and not options.use_vllm:
-        sampled = options.batch_size // n_processes  # at once, as TRL does
-        rollout = shape.rollout(sampled, prompt_tokens, completion_tokens, options.weights)
+    sampled = options.batch_size // n_processes if is_cvo and not options.use_vllm else 0  # at once, as TRL
+    rollout = shape.rollout(sampled, prompt_tokens, completion_tokens, options.weights)
     weights = shape.weights(options.weights, options.quantization)
     if options.lora_rank:  # in float32: value, gradient, two moments of AdamW
         return Estimate(weights, 16.0 * shape.n_lora(options.lora_rank), update, rollout)

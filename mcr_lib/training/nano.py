@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from mcr_lib.training import backbones, cards, families
 
@@ -22,14 +22,11 @@ def write(folder: str | Path, *, seed: int) -> None:
     backbones.save(backbones.Backbone("random", "qwen2.5-vl", "brief", model, processor), folder)
 
 
-def write_released(
-    folder: str | Path, hub: str, tokenizer: PreTrainedTokenizerFast, *, seed: int, template: str
-) -> None:
+def write_released(folder: str | Path, hub: str, tokenizer: Tokenizer, *, seed: int, template: str) -> None:
     """Writes a model of `families.PUBLISHED` at its smallest as the hub's files: several shards, no card."""
     published = families.PUBLISHED[hub]
     family = families.FAMILIES[published.family]
-    # the tokenizer needs Qwen's special tokens
-    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}  # the tokenizer needs them
     names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
     token_ids = {key: tokenizer.convert_tokens_to_ids(name) for key, name in names.items()}
     kind = getattr(transformers, family.model_class)
@@ -39,9 +36,8 @@ def write_released(
     model.generation_config.update(**special, repetition_penalty=1.05)
     sizes = {"shortest_edge": published.min_pixels, "longest_edge": published.max_pixels}
     parts = {"patch_size": family.patch, "merge_size": family.merge, "size": sizes}
-    processor = getattr(transformers, family.processor_class)(
-        image_processor=getattr(transformers, family.image_processor_class)(**parts), tokenizer=tokenizer,
-        video_processor=getattr(transformers, family.video_processor_class)(**parts), chat_template=template,
-    )  # fmt: skip
+    image = getattr(transformers, family.image_processor_class)(**parts)
+    video = getattr(transformers, family.video_processor_class)(**parts)
+    processor = getattr(transformers, family.processor_class)(image, tokenizer, video, chat_template=template)
     model.save_pretrained(folder, max_shard_size="300KB")
     processor.save_pretrained(folder)

@@ -25,6 +25,8 @@ Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
 GrpoLoss = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 Spread = Literal["group", "batch", "none"]
 Weights = tuple[float, float, float, float, float]
+_WHY_CORRECTION = "vLLM's sampling distribution differs slightly from the policy"
+_WHY_GROUPS = "prompts sampled before training, which stops if every group is equal; 0 = no check"
 
 
 def _of(origin: str, default: Any, why: str = "", **limits: Any) -> Any:
@@ -132,15 +134,11 @@ class CvoOptions(Options):
     vllm_server_port: Port = _of("TRL", 8000)
     vllm_group_port: Port = _of("TRL", 51216, "for new weights to the server")
     vllm_server_timeout: float = _of("TRL", 240.0, "seconds", gt=0)
-    vllm_importance_sampling_correction: bool = _of(
-        "TRL", True, "vLLM's sampling distribution differs slightly from the policy"
-    )
+    vllm_importance_sampling_correction: bool = _of("TRL", True, _WHY_CORRECTION)
     vllm_importance_sampling_mode: Correction = _of("TRL", "sequence_mask")
     vllm_importance_sampling_clip_max: float | None = _of("TRL", 3.0, gt=0)
     vllm_importance_sampling_clip_min: float | None = _of("TRL", None, ge=0)
-    check_groups: int = _of(
-        "ours", 8, "prompts sampled before training, which stops if every group is equal; 0 = no check", ge=0
-    )
+    check_groups: int = _of("ours", 8, _WHY_GROUPS, ge=0)
 
     @field_validator("vllm_mode")
     @classmethod
@@ -162,15 +160,12 @@ class CvoOptions(Options):
         return (self.vllm_server_base_url or own).rstrip("/")
 
 
-# options that TRL does not have by that name
-OURS = (
+OURS = (  # options that TRL does not have by that name
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "sigma",
     "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
 )  # fmt: skip
-
-# options that do not change what is computed (except for rounding): not in a setting's fingerprint
-WITHOUT_EFFECT = (
+WITHOUT_EFFECT = (  # on results, but by rounding: not in a setting's fingerprint
     "per_device_batch_size", "gradient_checkpointing", "save_steps", "vllm_server_base_url",
     "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
 )  # fmt: skip

@@ -1,7 +1,4 @@
-"""Checks before hours are spent, for mistakes that training itself would not notice, or only late.
-
-Each check raises a `UserError` or returns entries of `checks.json`, in tokens where they are lengths.
-"""
+"""Checks before hours are spent: each raises a `UserError` or returns entries of `checks.json`, in tokens."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,28 +24,21 @@ Model = Backbone | Outline
 
 
 def check_rows(backbone: Model, rows: Rows, *, max_completion_length: int | None = None) -> dict[str, int]:
-    """Image tokens equal image features, a completion continues its prompt's ids, and the longest row fits.
-
-    `max_completion_length` is of rows without a completion. Returns `longest_prompt`, `longest_completion`,
-    `longest` (together), `limit` of the model, and `images_opened`.
-    """
+    """Image tokens equal image features, completions continue their prompts' ids, the longest row fits."""
     n_opened = min(8, len(rows))  # evenly spread; of the other rows only the sizes of images are read
     for k in range(n_opened):
         _check_image_tokens(backbone, rows[k * len(rows) // n_opened])
     prompts = [_prompt_length(backbone, row) for row in rows]
-    fixed = [max_completion_length] * len(rows)
+    fixed = [max_completion_length] * len(rows)  # of rows without a completion
     completions = fixed if max_completion_length else _completion_lengths(backbone, rows)
     lengths = [sum(pair) for pair in zip(prompts, completions, strict=True)]
     longest = lengths.index(max(lengths))
-    limit = backbone.config.get_text_config().max_position_embeddings
-    if lengths[longest] > limit:
+    if lengths[longest] > (limit := backbone.config.get_text_config().max_position_embeddings):
         sizes = f"{prompts[longest]} tokens of prompt and {completions[longest]} of completion"
         problem = f"row {rows[longest]['id']} has {sizes}, more than the {limit} of the model"
         raise UserError(f"{problem}; take fewer pixels or shorter answers")
-    return {
-        "longest_prompt": max(prompts), "longest_completion": max(completions),
-        "longest": lengths[longest], "limit": limit, "images_opened": n_opened,
-    }  # fmt: skip
+    found = {"longest_prompt": max(prompts), "longest_completion": max(completions), "longest": max(lengths)}
+    return {**found, "limit": limit, "images_opened": n_opened}
 
 
 def check_gold(backbone: Backbone, rows: Rows, options: CvoOptions) -> dict[str, int]:
@@ -65,27 +55,22 @@ def check_gold(backbone: Backbone, rows: Rows, options: CvoOptions) -> dict[str,
                 problem = f"the gold answer to tweet {row['id']} earns {value:.2f} of {reward}"
                 raise UserError(f"{problem}; its annotation is broken")
     longest = max(map(len, backbone.processor.tokenizer(texts)["input_ids"]))
-    limit = options.max_completion_length
-    if longest >= limit:
+    if longest >= (limit := options.max_completion_length):
         raise UserError(f"a gold answer has {longest} tokens, max_completion_length is {limit}; raise it")
     return {"gold_answers": len(texts), "longest_gold_answer": longest}
 
 
 def check_groups(backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt: Kind) -> dict[str, float]:
-    """Groups sampled as in training, for `check_groups` prompts spread over the rows, are not all equal.
-
-    A group is equal if all its answers earn the same, so that nothing can be learned from it.
-    """
+    """Of groups sampled as in training for `check_groups` prompts, one has answers that earn differently."""
     n, size = min(options.check_groups, len(rows)), options.num_generations
     if not n:
         return {}
     chosen = [rows[k * len(rows) // n] for k in range(n) for _ in range(size)]
     torch.manual_seed(options.seed)
     images = [[open_image(path) for path in row["images"]] for row in chosen]
-    answers, _ = answer_batch(
-        backbone, [row["prompt"] for row in chosen], images, max_new_tokens=options.max_completion_length,
-        temperature=options.temperature, top_p=options.top_p,
-    )  # fmt: skip
+    chats, most = [row["prompt"] for row in chosen], options.max_completion_length
+    sampling = {"temperature": options.temperature, "top_p": options.top_p}
+    answers, _ = answer_batch(backbone, chats, images, max_new_tokens=most, **sampling)
     values = zip(*_scores(chosen, answers, **options.rewarding(prompt)).values(), strict=True)
     totals = [rewards.Rewards(*each).total(options.reward_weights) for each in values]
     n_equal = sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size))
@@ -99,8 +84,7 @@ def check_groups(backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt:
 
 def _scores(rows: Rows, answers: list[str], **rewarding: Any) -> dict[str, list[float | None]]:
     columns = {name: [row[name] for row in rows] for name in ("gold", "model_size", "family")}
-    functions = rewards.grpo_reward_functions(**rewarding)
-    return {function.__name__: function(completions=answers, **columns) for function in functions}
+    return {f.__name__: f(completions=answers, **columns) for f in rewards.grpo_reward_functions(**rewarding)}
 
 
 def _text(backbone: Model, row: Row) -> str:
@@ -109,8 +93,7 @@ def _text(backbone: Model, row: Row) -> str:
 
 def _prompt_length(backbone: Model, row: Row) -> int:
     """Tokens of a prompt, the one token of each image replaced by as many as its size gives."""
-    images = backbone.processor.image_processor
-    sizes = map(image_size, row["images"])
+    images, sizes = backbone.processor.image_processor, map(image_size, row["images"])
     patches = [images.get_number_of_image_patches(height, width) for width, height in sizes]
     n_text = len(backbone.processor.tokenizer(_text(backbone, row))["input_ids"])
     return n_text + sum(n // images.merge_size**2 - 1 for n in patches)

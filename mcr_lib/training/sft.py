@@ -6,29 +6,19 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
-from mcr_lib import prompts
+from mcr_lib.prompts import Kind
 from mcr_lib.training import adapters, loop, preflight
 from mcr_lib.training.backbones import Backbone
+from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import SftOptions
 
 
 @adapters.quiet()
 def train(
-    start: str,
-    rows: loop.Rows,
-    folder: Path,
-    options: SftOptions,
-    *,
-    prompt: prompts.Kind,
-    device: str | None = None,
-    progress: loop.Progress = None,
-    card: loop.Map | None = None,
-) -> dict[str, Any]:
-    """Fine-tunes a backbone on rows of `mrsi.sft_rows` and returns `loop.report`.
-
-    A stopped run continues from its newest checkpoint. `prompt`, the prompt format of the rows, and `card` go
-    into the card of the model. `device`: `None` = a GPU where there is one.
-    """
+    start: str, rows: Rows, folder: Path, options: SftOptions, *, prompt: Kind, device: str | None = None,
+    progress: loop.Progress = None, card: loop.Map | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Fine-tunes a backbone on rows of `mrsi.sft_rows`; `prompt` (of the rows) and `card`: for its card."""
     backbone, checkpoint = loop.started(start, folder, options, device)
     checks = preflight.check_rows(backbone, rows)
     loop.note(folder, checks)
@@ -38,16 +28,14 @@ def train(
     return loop.report(trainer, rows, checks)
 
 
-def make_trainer(backbone: Backbone, rows: loop.Rows, folder: Path, options: SftOptions) -> SFTTrainer:
+def make_trainer(backbone: Backbone, rows: Rows, folder: Path, options: SftOptions) -> SFTTrainer:
     """The trainer, set up."""
     arguments = loop.arguments(options, folder, backbone.model.device)
+    args = loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False))
     trainer = SFTTrainer(
-        model=backbone.model,
-        args=loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False)),
-        train_dataset=loop.dataset(rows),
-        processing_class=backbone.processor,
-        peft_config=loop.lora(options, backbone),
-    )
+        model=backbone.model, args=args, train_dataset=loop.dataset(rows),
+        processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
+    )  # fmt: skip
     if options.average_over_tokens:
         trainer.model_accepts_loss_kwargs = True
     return trainer
