@@ -12,12 +12,9 @@ from mcr_lib import metrics, rewards
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data.predictions import Prediction, parse_prediction
-from mcr_lib.metrics import Judged
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
-from mcr_lib.study.tables.injection import by_column, case_rewards
-
-Rows = list[dict[str, Any]]
+from mcr_lib.study.tables.injection import Rows, by_column, case_rewards
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
 
@@ -105,7 +102,9 @@ class Group:
 
     setting: str
     step: int  # from 1
-    judged: tuple[Judged, ...]  # boxes in pixels of the original image; no entity if it cannot be parsed
+    judged: tuple[
+        metrics.Judged, ...
+    ]  # boxes in pixels of the original image; no entity if it cannot be parsed
     rows: tuple[dict[str, Any], ...]  # columns of `read`
 
 
@@ -114,18 +113,15 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     part = frame[(frame["setting"] == setting) & (frame["step"] == step) & (frame["group"] == number)]
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
-    target, judged = study.target, []
-    sizes = (box_format(target.family).space, target.size(example), example.image_size_px)
-    for row in rows:
-        prediction = Prediction(example.id, row["answer"], False, *sizes)
-        judged.append(metrics.judge(example, parse_prediction(prediction, example, "strict")[1]))
+    space, model_size = box_format(study.target.family).space, study.target.size(example)
+    rest = (False, space, model_size, example.image_size_px)
+    answers = (Prediction(example.id, row["answer"], *rest) for row in rows)
+    judged = (metrics.judge(example, parse_prediction(one, example, "strict")[1]) for one in answers)
     return Group(setting, step, tuple(judged), tuple(rows))
 
 
 def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
-    """Per setting the groups with the widest spread of R in the first and last tenth of the updates,
-    preferably of a tweet with an entity in its image.
-    """
+    """Per setting the group of widest spread of R in the first and last tenth, preferably with a gold box."""
     widest = []
     for name, part in frame.groupby("setting", sort=False):
         shown = {e.id for e in study.tweets(name) if any(entity.is_groundable for entity in e.entities)}
@@ -149,10 +145,9 @@ def groups_text(groups: Sequence[Group]) -> str:
 
 def advantages_agree(study: Study, frame: pd.DataFrame) -> bool:
     """Whether the advantages used in training are those of their groups, where options normalize by group."""
+    by_group = []
     for name, part in frame.groupby("setting", sort=False):
         options, _ = study.options(name)
         if (options.scale_rewards, options.multi_objective_aggregation) == ("group", "sum_then_normalize"):
-            for _, one in part.groupby(["step", "group"]):
-                if not np.allclose(advantages(one["reward"]), one["advantage"], atol=_ROUNDING):
-                    return False
-    return True
+            by_group += [one for _, one in part.groupby(["step", "group"])]
+    return all(np.allclose(advantages(g["reward"]), g["advantage"], atol=_ROUNDING) for g in by_group)
