@@ -14,12 +14,11 @@ from PIL.Image import Image
 
 from mcr_lib.boxes import Size
 from mcr_lib.data.files import read_jsonl, read_text
+from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import text_of
 from mcr_lib.schema import Example
-from mcr_lib.study.runs.config import Loaded
-from mcr_lib.study.runs.model_card import TESTBED_NOTE
-from mcr_lib.study.runs.progress import teller
+from mcr_lib.study.runs import config, model_card, progress
 from mcr_lib.study.runs.setting import BACKBONE, lineage
 from mcr_lib.study.runs.settings import Study
 
@@ -30,15 +29,15 @@ NO_SETTING = "no setting to score: the profile has none"
 NOTHING = "nothing to train: the profile has no setting of this stage"
 
 
-def note(loaded: Loaded) -> str:
+def note(loaded: config.Loaded) -> str:
     """The note beside the numbers of a run on the testbed; empty for real data."""
-    return TESTBED_NOTE if loaded.config.source == "testbed" else ""
+    return model_card.TESTBED_NOTE if loaded.config.source == "testbed" else ""
 
 
-def open_study(loaded: Loaded) -> Study:
+def open_study(loaded: config.Loaded) -> Study:
     """The settings of a run, with progress as lines of the notebook."""
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
-    return Study(loaded, teller(sys.stdout, every_s=30))
+    return Study(loaded, progress.teller(sys.stdout, every_s=30))
 
 
 def of_stage(study: Study, *stages: str) -> list[str]:
@@ -62,16 +61,12 @@ def row_table(study: Study, names: Sequence[str]) -> Rows:
     for name in names:
         setting, rows = study[name], study.rows(name)
         has_styles = setting.stage == "sft" and setting.rows == "chains"
-        row = {
-            "setting": name,
-            "starts from": study.config.backbone if setting.start == BACKBONE else setting.start,
-            "tweets": f"{len(study.tweets(name)):,} of {setting.tweets}",
-            "rows": len(rows),
-            "completions": "sampled" if setting.stage == "cvo" else setting.rows,
-            "styles": len({row["style"] for row in rows}) if has_styles else "",
-            "prompt": setting.prompt,
-        }
-        table.append(row)
+        start = study.config.backbone if setting.start == BACKBONE else setting.start
+        tweets = f"{len(study.tweets(name)):,} of {setting.tweets}"
+        row = {"setting": name, "starts from": start, "tweets": tweets, "rows": len(rows)}
+        row["completions"] = "sampled" if setting.stage == "cvo" else setting.rows
+        row["styles"] = len({row["style"] for row in rows}) if has_styles else ""
+        table.append(row | {"prompt": setting.prompt})
     return table
 
 
@@ -90,11 +85,9 @@ def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, 
 
 def rows_text(chosen: ExampleRows) -> str:
     """The prompt and the completion of the row of each setting, to read."""
-    lines = []
-    for name, (example, row) in chosen.items():
-        lines += [f"── {name} (tweet {example.id})", f"prompt:     {text_of(row['prompt'])}"]
-        lines += [f"completion: {text_of(row['completion'])}", ""]
-    return "\n".join(lines)
+    text = "── {} (tweet {})\nprompt:     {}\ncompletion: {}\n"
+    parts = ((name, e.id, *map(text_of, (r["prompt"], r["completion"]))) for name, (e, r) in chosen.items())
+    return "\n".join(text.format(*part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -102,9 +95,7 @@ class EncodedRow:
     """A training row as it reaches the model."""
 
     example: Example
-    pieces: tuple[
-        tuple[str, bool], ...
-    ]  # text of a token (or of all of an image); whether the loss counts it
+    pieces: tuple[tuple[str, bool], ...]  # text of a token or of all of an image; whether the loss counts it
     images: tuple[Image, ...]  # as resized
     n_learned: int
     n_tokens: int
@@ -212,10 +203,8 @@ def check_rows(study: Study, names: Sequence[str]) -> Rows:
     """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
     checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
     keys = {key: key.replace("_", " ") for values in checks.values() for key in values}
-    return [
-        {"setting": name} | {column: values.get(key, "") for key, column in keys.items()}
-        for name, values in checks.items()
-    ]
+    rows = {name: {to: values.get(key, "") for key, to in keys.items()} for name, values in checks.items()}
+    return [{"setting": name, **row} for name, row in rows.items()]
 
 
 def curve_rows(study: Study, names: Sequence[str]) -> Rows:
@@ -226,10 +215,7 @@ def curve_rows(study: Study, names: Sequence[str]) -> Rows:
 
 def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
     """The answer of each setting to one tweet, to read."""
-    from mcr_lib.data.predictions import read_predictions
-
-    example = next((example for example in study.examples(split) if example.id == id), None)
-    if example is None:
+    if (example := next((e for e in study.examples(split) if e.id == id), None)) is None:
         raise UserError(f"no tweet {id} in {split}")
     texts = [f"tweet {id}: {example.text}"]
     for name in names:
@@ -241,8 +227,6 @@ def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
 
 def files_of(study: Study, names: Sequence[str]) -> str:
     """The files of each setting in the run folder, a line each."""
-    lines = []
-    for name in names:
-        files = sorted(p.name for p in study.run.setting(name).iterdir() if p.name != "checkpoints")
-        lines.append(f"settings/{name}: {', '.join(files)}")
-    return "\n".join(lines) or NOTHING
+    paths = {name: sorted(path.name for path in study.run.setting(name).iterdir()) for name in names}
+    files = {name: ", ".join(file for file in of if file != "checkpoints") for name, of in paths.items()}
+    return "\n".join(f"settings/{name}: {of}" for name, of in files.items()) or NOTHING
