@@ -36,8 +36,7 @@ def _cases() -> list[Case]:
     meets = tweet("textual", "Mira Solano meets Tobin Hale", mira, tobin)
     week = tweet("visual", "Mira Solano made my week", mira, image_only=(club,))
     x1, y1, x2, y2 = mira_box
-    right = PredictedEntity("Mira Solano", "PER", (mira_box,))
-    unboxed = PredictedEntity("Tobin Hale", "PER")
+    right, unboxed = PredictedEntity("Mira Solano", "PER", (mira_box,)), PredictedEntity("Tobin Hale", "PER")
     boxed = PredictedEntity("Tobin Hale", "PER", ((x1 - 4, y1 - 4, x2 + 4, y2 + 4),))
     return [
         Case("right", meets, alone, (right, unboxed)),
