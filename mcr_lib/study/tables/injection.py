@@ -81,20 +81,18 @@ def repair_rows(n_most: int = 2) -> Rows:
 
     @cache
     def five(answer: tuple[PredictedEntity, ...]) -> np.ndarray:
-        earned = rewards.rewards(rewards.ParsedAnswer(answer), mistakes.WORLD)
-        return np.array([*by_column(earned).values()])
+        return np.array([*by_column(rewards.rewards(rewards.ParsedAnswer(answer), mistakes.WORLD)).values()])
 
     filler = PredictedEntity("Nobody", "PER", (mistakes.C,))  # also behind each small answer
     keys = ["repairs", *(f"raise {name}" for name in REWARD_COLUMNS), "raise the sum", "lower some reward"]
-    counts = {kind: dict.fromkeys(keys, 0) for kind in mistakes.MENDED}
+    counts = {kind: np.zeros(len(keys), dtype=int) for kind in mistakes.MENDED}
     for answer in (a + more for a in mistakes.small_answers(n_most) for more in ((), (filler,))):
         for repair in mistakes.repairs(answer, mistakes.WORLD):
             if not repair.moves_others:
                 change = five(repair.answer) - five(answer)
                 flags = [1, *(change > 1e-12), change.sum() > 1e-12, (change < -1e-12).any()]
-                for key, flag in zip(keys, flags, strict=True):
-                    counts[repair.kind][key] += int(flag)
-    return [{"mended": kind, **count} for kind, count in counts.items()]
+                counts[repair.kind] += np.array(flags, dtype=int)
+    return [{"mended": k, **dict(zip(keys, n.tolist(), strict=True))} for k, n in counts.items()]
 
 
 def chains_text(built: Iterable[chains.Chain]) -> str:
@@ -116,15 +114,13 @@ def rewrite_rows() -> Rows:
     reworded = text.replace("The text first.", "Reading along.").replace("Then the picture.", "Now look.")
     shown = text.replace("does not show", "shows").replace("so it gets no box", "at [[box 2]]")
     answers = {
-        "the same facts, other words": reworded,
-        "nothing": None,
-        "a refusal": "I cannot see images.",
+        "the same facts, other words": reworded, "nothing": None, "a refusal": "I cannot see images.",
         "another tweet's chain": text.replace(cases.TWEET.entities[0].text, "LeBron James"),
         "a changed type": text.replace("PER", "ORG"),
         "a changed slot": text.replace("[[box 1]]", "[[box 2]]"),
         "numbers for the slot": text.replace("[[box 1]]", "[40, 20, 180, 240]"),
         "a box for what is not shown": shown,
-    }
+    }  # fmt: skip
     rows = []
     for name, answer in answers.items():
         result, rejected = chains.rewrite(template, cases.TWEET, lambda _, answer=answer: answer, n_tries=1)
@@ -229,8 +225,7 @@ def target_rows(examples: Iterable[Example], target: mrsi.Target) -> Rows:
     rows, keys = [], ("entity", "gold", "written")
     for example in examples:
         head = {"id": example.id, "original, px": example.image_size_px, "resized, px": target.size(example)}
-        parts = ({key: row[key] for key in keys} for row in target_boxes(example, target))
-        rows += [head | part for part in parts]
+        rows += [head | {key: row[key] for key in keys} for row in target_boxes(example, target)]
     return rows
 
 
@@ -248,8 +243,7 @@ def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Tar
 def write_all(folder: artifacts.RunFolder, d1: Tweets, d2: Tweets, built: mrsi.Built) -> list[str]:
     """Write D1, D2, the chains and the counts of rejects into the run folder; returns a line per file."""
     lines = prepare.write_examples(folder, {name: half for name, half in (("d1", d1), ("d2", d2)) if half})
-    path = folder.chains("template")
-    digest = mrsi.write_chains(path, built.chains, d1)
+    digest = mrsi.write_chains(path := folder.chains("template"), built.chains, d1)
     lines.append(f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}")
     counts = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back}
     files.write_json(path.with_name("rejects.json"), {"template": {**counts, "rejects": dict(built.rejects)}})

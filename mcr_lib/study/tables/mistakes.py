@@ -1,7 +1,4 @@
-"""Mistakes made and repaired on purpose, to test the rewards and the verifier (ours; the paper is silent).
-
-No reward may fall after one of the `repairs` of an answer; the verifier must notice what `plant` does.
-"""
+"""Mistakes planted for the verifier, and repaired, where no reward may fall (ours; the paper is silent)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +12,7 @@ from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statements import Statement
 
 Answer = Sequence[PredictedEntity]
+# kind, the part of the answer that is replaced, by what, the span of the entity concerned
 Repairs = Iterator[tuple[str, slice, list[PredictedEntity], Span | None]]
 
 MENDED = ("missing entity added", "untouching one dropped", "boundary", "type", "groundability", "box")
@@ -61,7 +59,6 @@ def spans(answer: Answer, gold: Example) -> list[Span | None]:
 
 
 def _repairs(answer: Answer, gold: Example) -> Repairs:
-    """Kind, the part of the answer that is replaced, by what, and the span of the entity concerned."""
     checked = rewards.check(answer, gold)
     matched, pairs = dict(checked.matches), dict((*checked.touches, *checked.matches))
     for i, prediction in enumerate(answer):
@@ -97,8 +94,7 @@ def plant(kind: str, right: Sequence[Statement], example: Example, rng: Generato
         others = [label for label in example.labels if label != wrong[k].type]
         wrong[k] = replace(wrong[k], type=others[rng.integers(len(others))])
     elif kind == "swapped slots":
-        shown = [i for i, s in enumerate(wrong) if s.slot]
-        if len(shown) < 2:
+        if len(shown := [i for i, s in enumerate(wrong) if s.slot]) < 2:
             return None
         a, b = rng.choice(shown, 2, replace=False)
         wrong[a], wrong[b] = replace(wrong[a], slot=wrong[b].slot), replace(wrong[b], slot=wrong[a].slot)

@@ -49,8 +49,7 @@ def hand_made_rows(names: Sequence[str] = HAND_MADE, *, weights: Sequence[float]
 
 def reasoning_rows() -> Rows:
     """R of the perfect answer after different reasoning, by demand, and its flaw under the strictest."""
-    demands, tweet = get_args(rewards.Reasoning), cases.TWEET
-    rows = []
+    rows, demands, tweet = [], get_args(rewards.Reasoning), cases.TWEET
     for name, think in REASONING.items():
         parsed = parse_answer(write_answer(cases.ANSWERS["perfect"], think=think), labels=tweet.labels)
         totals = {demand: rewards.rewards(parsed, tweet, reasoning=demand).total() for demand in demands}
@@ -61,16 +60,14 @@ def reasoning_rows() -> Rows:
 
 def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
     """The rollouts of several settings in one table (columns: `cvo.write_rollouts`, and setting)."""
-    paths = {name: study.run.setting(name) / "rollouts.parquet" for name in names}
-    frames = [pd.read_parquet(path).assign(setting=name) for name, path in paths.items()]
+    frames = [pd.read_parquet(study.run.setting(n) / "rollouts.parquet").assign(setting=n) for n in names]
     return pd.concat(frames or [pd.DataFrame(columns=["setting", "step", "worthless"])], ignore_index=True)
 
 
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
     """Per setting and update, in percent: groups with equal rewards, answers cut off, worthless answers."""
     flags = (frame["worthless"] != "").groupby([frame["setting"], frame["step"]])
-    worthless = (100 * flags.mean()).to_dict()
-    rows = []
+    rows, worthless = [], (100 * flags.mean()).to_dict()
     for curve in curves:
         head = {"setting": curve["setting"], "step": curve["step"]}
         shares = {"equal groups": 100 * curve["equal_groups"], "cut off": 100 * curve["truncated"]}
@@ -91,9 +88,8 @@ def reason_rows(frame: pd.DataFrame) -> Rows:
 
 def _ends(frame: pd.DataFrame, share: int) -> list[pd.DataFrame]:
     """The rows of the first and of the last 1 / share of the updates, at least one update each."""
-    steps, n_steps = frame["step"], int(frame["step"].max())
-    edge = max(1, n_steps // share)
-    return [frame[steps <= edge], frame[steps > n_steps - edge]]
+    edge = max(1, (n_steps := int(frame["step"].max())) // share)
+    return [frame[frame["step"] <= edge], frame[frame["step"] > n_steps - edge]]
 
 
 @dataclass(frozen=True)

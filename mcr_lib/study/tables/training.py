@@ -18,7 +18,8 @@ from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import text_of
 from mcr_lib.schema import Example
-from mcr_lib.study.runs import config, model_card, progress
+from mcr_lib.study.runs import config, progress
+from mcr_lib.study.runs.model_card import TESTBED_NOTE
 from mcr_lib.study.runs.setting import BACKBONE, lineage
 from mcr_lib.study.runs.settings import Study
 
@@ -31,7 +32,7 @@ NOTHING = "nothing to train: the profile has no setting of this stage"
 
 def note(loaded: config.Loaded) -> str:
     """The note beside the numbers of a run on the testbed; empty for real data."""
-    return model_card.TESTBED_NOTE if loaded.config.source == "testbed" else ""
+    return TESTBED_NOTE if loaded.config.source == "testbed" else ""
 
 
 def open_study(loaded: config.Loaded) -> Study:
@@ -75,9 +76,8 @@ def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, 
     tweets = {name: study.tweets(name) for name in names}
     common = set.intersection(*({e.id for e in some} for some in tweets.values())) if names else set()
 
-    def key(example: Example) -> tuple[bool, bool, bool]:
-        kinds = {entity.is_groundable for entity in example.entities}
-        return example.id not in common, not example.images, kinds != {True, False}
+    def key(e: Example) -> tuple[bool, bool, bool]:
+        return e.id not in common, not e.images, {one.is_groundable for one in e.entities} != {True, False}
 
     chosen = {name: min(some, key=key) for name, some in tweets.items()}
     return {name: (e, next(r for r in study.rows(name) if r["id"] == e.id)) for name, e in chosen.items()}
@@ -114,11 +114,9 @@ class EncodedRow:
         return flags == sorted(flags) and not flags[0] and learned.startswith(self.completion)
 
     def _repr_html_(self) -> str:
-        spans = ""
-        for text, is_learned in self.pieces:
-            style = "background:#d6e8f5;color:#000" if is_learned else "color:#888"
-            visible = html.escape(text).replace("\n", "⏎\n")
-            spans += f"<span style='{style}'>{visible}</span>"
+        styles = {True: "background:#d6e8f5;color:#000", False: "color:#888"}
+        texts = ((styles[is_learned], html.escape(text)) for text, is_learned in self.pieces)
+        spans = "".join(f"<span style='{s}'>{text}</span>" for s, text in texts).replace("\n", "⏎\n")
         caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, on blue"
         return f"<pre style='white-space:pre-wrap;text-align:left'>{spans}</pre><p>{caption}</p>"
 
@@ -157,18 +155,15 @@ def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) 
 
 def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
     """The values of a figure of `encoded_rows`."""
-    return [
-        {"setting": name, "id": row.example.id, "size": row.size, "tokens": row.n_tokens,
-         "learned": row.n_learned, "completion": row.completion}
-        for name, row in rows.items()
-    ]  # fmt: skip
+    keys = {"size": "size", "tokens": "n_tokens", "learned": "n_learned", "completion": "completion"}
+    values = {name: {to: getattr(row, key) for to, key in keys.items()} for name, row in rows.items()}
+    return [{"setting": name, "id": rows[name].example.id, **of} for name, of in values.items()]
 
 
 def option_rows(study: Study, names: Sequence[str]) -> Rows:
     """Per option its reason, and its value and origin in each setting, or in "all" if several agree."""
     by_setting = {}
-    for name in names:
-        options, origins = study.options(name)
+    for name, (options, origins) in ((name, study.options(name)) for name in names):
         by_setting[name] = {row["option"]: row for row in options.describe(origins)}
     rows = []
     for option in dict.fromkeys(option for options in by_setting.values() for option in options):
@@ -182,9 +177,8 @@ def option_rows(study: Study, names: Sequence[str]) -> Rows:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
+    texts = map(str, value) if isinstance(value, list | tuple) else ["–" if value is None else str(value)]
+    return ", ".join(texts)
 
 
 def train(study: Study, names: Sequence[str]) -> Rows:
