@@ -33,7 +33,6 @@ ISOLATES = {  # part of the method -> settings of `tiny-seeds`; the first minus 
     "plain fine-tuning": ("sft", "base"),
 }  # fmt: skip
 ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")  # described by it, not tested
-
 Key = tuple[int, str, str, str]  # seed, setting, split, metric (also image_caused_n_rate.<variant>)
 BySeed = dict[int, Terms]
 Scores = Mapping[str, Any]  # what `summary` returns
@@ -73,7 +72,6 @@ class Evidence:
 
 def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_resamples: int = 2000) -> Scores:
     """All numbers with their intervals, and the first setting of `pair` minus the second with verdicts.
-
     The head of the evidence; `rows`: values; `comparisons`: differences, `better` = sign of an improvement;
     `primary`: that of GMNER F1 on the scored split, or `None`; `isolated`: the differences of `ISOLATES`.
     """

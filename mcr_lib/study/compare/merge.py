@@ -1,5 +1,4 @@
 """Merges run folders, each with one seed or some settings of a seed, into evidence.
-
 Refused unless, but for the seed, profiles agree in all that affects an answer, tweets of one id have the same
 gold, answers come from the models of the profile, and all start from one backbone (as far as recorded).
 """
@@ -28,7 +27,6 @@ MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be e
     "n_probe_examples", "attention_examples", "predictions", "compare", "stand_in", "n_resamples",
     "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
-
 Tweets = list[Example]
 Measured = Iterator[tuple[str, list[str], Terms]]  # metric, ids of tweets, terms over these tweets
 
@@ -64,8 +62,7 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
             if not run.data(split).is_file():
                 run.lacks(f"no tweets of {split}")
                 continue
-            tweets = prepare.read_examples(run, split)
-            for tweet in tweets:
+            for tweet in (tweets := prepare.read_examples(run, split)):
                 digest = checksum([tweet])
                 if gold[split].setdefault(tweet.id, digest) != digest:
                     where = f"{run.path}: tweet {tweet.id} of {tweet.split}"
@@ -108,8 +105,8 @@ def _check_profiles(runs: Sequence[_Run]) -> None:
 def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
     if (answers := _answers(run, name, split, tweets)) is None:
         return
-    ratios = scoring.f1_ratios(answers.judged, run.config.scorer)
-    ratios = {f"{task}_f1": ratio for task, ratio in ratios.items()}
+    tasks = scoring.f1_ratios(answers.judged, run.config.scorer)
+    ratios = {f"{task}_f1": ratio for task, ratio in tasks.items()}
     if "box" in tweets[0].constraints:
         ratios |= bias.textual_bias(answers.judged)
     ratios["n_rate"] = bias.visual_bias(answers.judged)["n_rate"]

@@ -7,7 +7,6 @@ from mcr_lib.study.compare.evidence import Scores
 from mcr_lib.study.tables.catalogue import labels
 from mcr_lib.study.tables.render import markdown
 
-# next to every number of the testbed
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 GROUNDING = ("false_grounding", "missed_grounding")
 SECONDARY = (*GROUNDING, "image_caused_n_rate", "image_caused_n_rate_muted", "consistency")

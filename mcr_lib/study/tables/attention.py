@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 Boxed = dict[tuple[str, int], dict[str, "Look"]]  # id of the tweet, first token -> setting -> look
-
 PARTS = ("answer", "reasoning")
 METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
 METRICS |= {key: key for key in ("cut_image", "cut_gold", "cut_elsewhere")}

@@ -1,5 +1,4 @@
 """Bias analysis (notebook 06): both shortcuts counted, as rows of tables, figures and `results.csv`.
-
 Read: predictions/<setting>.<split>[.<probe>].jsonl, and FILE.<probe>.jsonl beside a configured FILE.jsonl.
 """
 
@@ -32,7 +31,6 @@ Row = dict[str, Any]
 Rows = list[Row]
 Tables = Mapping[str, Rows]
 Faults = dict[str, str | None]  # id of a tweet -> the `bias.fault` of an answer to it
-
 CONTROLS = ("mute_blank",)  # only a reference for other probes: does not count for consistency
 PREDICTIONS = "predictions"  # name of the configured file, whose header need not name its data
 

@@ -23,7 +23,6 @@ from mcr_lib.yardsticks import perfect
 
 Tweets = Sequence[Example]
 Rows = list[dict[str, Any]]
-
 TEMPLATE = "nothing (template)"
 REWARD_COLUMNS = ("R_c", "R_s", "R_t", "R_u", "R_e")
 

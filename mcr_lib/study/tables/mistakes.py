@@ -14,10 +14,8 @@ from mcr_lib.statements import Statement
 Answer = Sequence[PredictedEntity]
 # kind, the part of the answer that is replaced, by what, the span of the entity concerned
 Repairs = Iterator[tuple[str, slice, list[PredictedEntity], Span | None]]
-
 MENDED = ("missing entity added", "untouching one dropped", "boundary", "type", "groundability", "box")
 PLANTED = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
-
 A, B, C = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, B) = 0.6, C misses
 _GOLD = (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ()))
 _TOKENS = ("Ada", "Byron", "in", "Rome")  # so few that all answers can be listed
@@ -41,9 +39,8 @@ def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
 
 
 def repairs(answer: Answer, gold: Example) -> Iterator[Repair]:
-    """Every way to repair one mistake: a missing entity added anywhere; a prediction that touches nothing
-    dropped; one that touches given its entity's words; one that matches given the right type, any gold box,
-    no box where none belongs, or a wrong box where one belongs and none is given.
+    """Every way to repair one mistake: a missing entity is added anywhere; a prediction is dropped where it
+    touches nothing, reworded where it touches, given type, gold box, no box or a first, wrong box on a match.
     """
     before = spans(answer, gold)
     for kind, at, repaired, target in _repairs(answer, gold):

@@ -17,10 +17,8 @@ from mcr_lib.study.tables import cases
 from mcr_lib.study.tables.injection import Rows, by_column, case_rewards
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
-
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
 _ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
-
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
 REASONING = {
     "states the answer": _ANSWER_IN_WORDS.format("shown at [52, 31, 188, 240]"),
@@ -109,8 +107,7 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     part = frame[(frame["setting"] == setting) & (frame["step"] == step) & (frame["group"] == number)]
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
-    space, model_size = box_format(study.target.family).space, study.target.size(example)
-    rest = (False, space, model_size, example.image_size_px)
+    rest = (False, box_format(study.target.family).space, study.target.size(example), example.image_size_px)
     answers = (Prediction(example.id, row["answer"], *rest) for row in rows)
     judged = (metrics.judge(example, parse_prediction(one, example, "strict")[1]) for one in answers)
     return Group(setting, step, tuple(judged), tuple(rows))

@@ -25,7 +25,6 @@ from mcr_lib.study.runs.settings import Study
 
 Rows = list[dict[str, Any]]
 ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]  # setting -> a tweet and its training row
-
 NO_SETTING = "no setting to score: the profile has none"
 NOTHING = "nothing to train: the profile has no setting of this stage"
 
@@ -168,17 +167,14 @@ def option_rows(study: Study, names: Sequence[str]) -> Rows:
     rows = []
     for option in dict.fromkeys(option for options in by_setting.values() for option in options):
         given = {name: options[option] for name, options in by_setting.items()}
-        cells = {name: f"{_short(row['value'])}  ({row['origin']})" for name, row in given.items()}
+        values = {name: "–" if row["value"] is None else row["value"] for name, row in given.items()}
+        texts = {n: ", ".join(map(str, v if isinstance(v, list | tuple) else [v])) for n, v in values.items()}
+        cells = {name: f"{texts[name]}  ({row['origin']})" for name, row in given.items()}
         if len(names) > 1 and len(set(cells.values())) == 1:
             cells = {"all": cells[names[0]]}
         rows.append({"option": option, **cells, "why": given[names[0]]["why"]})
     columns = [column for column in ("option", "all", *names, "why") if any(column in row for row in rows)]
     return [{column: row.get(column, "") for column in columns} for row in rows]
-
-
-def _short(value: Any) -> str:
-    texts = map(str, value) if isinstance(value, list | tuple) else ["–" if value is None else str(value)]
-    return ", ".join(texts)
 
 
 def train(study: Study, names: Sequence[str]) -> Rows:
@@ -197,8 +193,7 @@ def check_rows(study: Study, names: Sequence[str]) -> Rows:
     """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
     checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
     keys = {key: key.replace("_", " ") for values in checks.values() for key in values}
-    rows = {name: {to: values.get(key, "") for key, to in keys.items()} for name, values in checks.items()}
-    return [{"setting": name, **row} for name, row in rows.items()]
+    return [{"setting": n} | {to: of.get(key, "") for key, to in keys.items()} for n, of in checks.items()]
 
 
 def curve_rows(study: Study, names: Sequence[str]) -> Rows:
