@@ -1,6 +1,4 @@
-"""Evidence of a comparison over seeds (the counts per tweet behind each ratio), and its summary, for which no
-predictions are needed. (Means over seeds with intervals over seeds and tweets: ours; paper silent.)
-"""
+"""Evidence of a comparison over seeds, the counts per tweet behind each ratio, and its summary (all ours)."""
 
 import gzip
 import json
@@ -24,7 +22,7 @@ METRICS = (
     "gmner_f1", "mner_f1", "eeg_f1", "n_f1", "false_grounding", "missed_grounding", "n_rate", "unread",
     "image_caused_n_rate", "image_caused_n_rate_muted", "consistency",  # these only of probes
 )  # fmt: skip
-ISOLATES = {
+ISOLATES = {  # part of the method -> settings of `tiny-seeds`; the first minus the second isolates it
     "chains instead of answers, as many updates": ("mrsi-long", "sft"),
     "chains instead of answers, half the updates": ("mrsi-all", "sft"),
     "chains instead of answers, D1": ("mrsi", "sft-d1"), "rewards after chains": ("mcr", "mrsi"),
@@ -34,25 +32,17 @@ ISOLATES = {
     "reasoning when answering": ("mcr", "mcr-direct"), "the method": ("mcr", "base"),
     "plain fine-tuning": ("sft", "base"),
 }  # fmt: skip
-"""Part of the method -> the settings of `tiny-seeds` whose difference (first minus second) isolates it."""
 ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")  # described by it, not tested
-
-Key = tuple[
-    int, str, str, str
-]  # seed, setting, split, metric (image_caused_n_rate.<variant> of blank images)
+Key = tuple[int, str, str, str]  # seed, setting, split, metric (also image_caused_n_rate.<variant>)
 BySeed = dict[int, Terms]
 Scores = Mapping[str, Any]  # what `summary` returns
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The counts from which summaries are computed.
+    """The counts from which summaries are computed."""
 
-    `head`: profile, settings, seeds, splits, eval_split, source, signatures (by split), missing (sentences),
-    runs (seed, commit, hardware).
-    """
-
-    head: dict[str, Any]
+    head: dict[str, Any]  # profile, settings, seeds, splits, eval_split, source, signatures, missing, runs
     n_tweets: dict[str, int]  # split -> tweets of all seeds together
     terms: dict[Key, Terms]  # over these tweets, zeros where a seed has no answer
 
@@ -82,31 +72,24 @@ class Evidence:
 
 def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_resamples: int = 2000) -> Scores:
     """All numbers with their intervals, and the first setting of `pair` minus the second with verdicts.
-
-    Returns:
-        The head of the evidence; `rows`: setting, split, metric, per_seed (seed -> value), mean, ci_low,
-        ci_high, n_seeds; `comparisons`: the same of differences, with n_agreeing, `better` (the sign of an
-        improvement) and verdict; `primary`: that of GMNER F1 on the scored split, or `None`; `isolated`: the
-        differences of `ISOLATES`, without verdict.
+    The head of the evidence; `rows`: values; `comparisons`: differences, `better` = sign of an improvement;
+    `primary`: that of GMNER F1 on the scored split, or `None`; `isolated`: the differences of `ISOLATES`.
     """
     head = evidence.head
     if unknown := [name for name in pair if name not in head["settings"]]:
         raise UserError(f"no setting {unknown[0]!r} in these runs; they have {', '.join(head['settings'])}")
     rows, comparisons, isolated = [], [], []
-    for split in head["splits"]:
-        n = evidence.n_tweets[split]
+    for split, n in ((split, evidence.n_tweets[split]) for split in head["splits"]):
         weights = statistics.resamples(n, n_resamples, np.random.default_rng(0)).astype(float)
         for metric in METRICS:
             at, better = {"split": split, "metric": metric}, CATALOGUE[metric].better
-            by_setting = {name: _by_seed(evidence, name, split, metric) for name in head["settings"]}
-            rows += [
-                {"setting": name, **at, **_estimate(of, weights)} for name, of in by_setting.items() if of
-            ]
-            if terms := _difference(by_setting, *pair):
+            by_name = {name: _by_seed(evidence, name, split, metric) for name in head["settings"]}
+            rows += [{"setting": name, **at, **_estimate(of, weights)} for name, of in by_name.items() if of]
+            if terms := _difference(by_name, *pair):
                 row = {"first": pair[0], "second": pair[1], **at}
                 comparisons.append(row | _estimate(terms, weights, better))
             for part, (first, second) in ISOLATES.items() if metric in ISOLATED else ():
-                if terms := _difference(by_setting, first, second):
+                if terms := _difference(by_name, first, second):
                     row = {"isolates": part, "first": first, "second": second, **at}
                     isolated.append(row | _estimate(terms, weights))
     wanted = head["eval_split"], "gmner_f1"
@@ -137,14 +120,13 @@ def _by_seed(evidence: Evidence, name: str, split: str, metric: str) -> BySeed:
 
 
 def _estimate(by_seed: BySeed, weights: np.ndarray, better: int | None = None) -> dict[str, Any]:
-    """Values per seed, mean and interval; with `better` also the verdict."""
     rng = np.random.default_rng([0, 1])  # independent of the resampled tweets
     over = statistics.over_seeds(list(by_seed.values()), weights, rng)
     low, high = (round(end, 2) for end in over.ci95) if over.ci95 else (None, None)
     per_seed = {str(s): round(value, 2) for s, value in zip(by_seed, over.per_seed, strict=True)}
     row = {"per_seed": per_seed, "mean": round(over.mean, 2), "ci_low": low, "ci_high": high}
     row["n_seeds"] = len(by_seed)
-    if better is None:
-        return row
-    verdict = statistics.verdict_over_seeds(over, sign=better)
-    return row | {"n_agreeing": over.n_agreeing, "better": better, "verdict": verdict}
+    if better is not None:
+        verdict = statistics.verdict_over_seeds(over, sign=better)
+        row |= {"n_agreeing": over.n_agreeing, "better": better, "verdict": verdict}
+    return row

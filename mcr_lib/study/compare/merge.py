@@ -1,8 +1,6 @@
 """Merges run folders, each with one seed or some settings of a seed, into evidence.
-
-Folders belong together, and are refused otherwise, when their profiles agree in all that affects an answer
-except the seed, tweets of one id have the same gold, answers come from the models that the profile describes,
-and all models start from one backbone (as far as recorded: models need not be copied with answers).
+Refused unless, but for the seed, profiles agree in all that affects an answer, tweets of one id have the same
+gold, answers come from the models of the profile, and all start from one backbone (as far as recorded).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +17,6 @@ from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio, Terms
 from mcr_lib.study.compare.evidence import METRICS, Evidence
 from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
-from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import RANDOM
 from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.study.tables.bias import CONTROLS, AlignedAnswers, blank_pairs, first_faults, read_answers, share
@@ -30,12 +27,11 @@ MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be e
     "n_probe_examples", "attention_examples", "predictions", "compare", "stand_in", "n_resamples",
     "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
-
 Tweets = list[Example]
 Measured = Iterator[tuple[str, list[str], Terms]]  # metric, ids of tweets, terms over these tweets
 
 
-class _Run(RunFolder):
+class _Run(artifacts.RunFolder):
     """A run folder with its profile, the backbones of its settings and sentences on what is missing in it."""
 
     def __init__(self, path: Path) -> None:
@@ -43,9 +39,8 @@ class _Run(RunFolder):
             raise UserError(f"{path} is no run folder: profile.yaml is not there; mcr run writes it")
         loaded = config.load(str(path / "profile.yaml"), path.absolute())
         super().__init__(loaded.folder)
-        self.config, self.record = loaded.config, artifacts.read_manifest(RunFolder(path))
-        self.backbones: set[str] = set()
-        self.missing: list[str] = []
+        self.config, self.record = loaded.config, artifacts.read_manifest(artifacts.RunFolder(path))
+        self.backbones, self.missing = set(), []
 
     def lacks(self, what: str) -> None:
         self.missing.append(f"seed {self.config.seed}: {what}")
@@ -53,8 +48,7 @@ class _Run(RunFolder):
 
 def merge(folders: Sequence[str | Path]) -> Evidence:
     """The evidence of these run folders; what one of them lacks is listed in `head["missing"]`."""
-    runs = [_Run(Path(folder)) for folder in folders]
-    if not runs:
+    if not (runs := [_Run(Path(folder)) for folder in folders]):
         raise UserError("nothing to compare: name at least one run folder")
     _check_profiles(runs)
     splits = list(dict.fromkeys(split for run in runs for split in comparison.splits(run.config)))
@@ -62,34 +56,30 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
     gold, counted = {split: {} for split in splits}, {}  # split -> id -> checksum; key -> ids, terms
     for run in runs:
         seed, own = run.config.seed, run.config.settings
-        if absent := [name for name in settings if name not in own]:
-            run.lacks(f"{run.path.name} has no setting {', '.join(absent)}")
+        if absent := ", ".join(name for name in settings if name not in own):
+            run.lacks(f"{run.path.name} has no setting {absent}")
         for split in comparison.splits(run.config):
             if not run.data(split).is_file():
                 run.lacks(f"no tweets of {split}")
                 continue
-            tweets = prepare.read_examples(run, split)
-            for tweet in tweets:
+            for tweet in (tweets := prepare.read_examples(run, split)):
                 digest = checksum([tweet])
                 if gold[split].setdefault(tweet.id, digest) != digest:
-                    message = "has other gold than in the runs before it; make it anew"
-                    raise UserError(f"{run.path}: tweet {tweet.id} of {tweet.split} {message}")
+                    where = f"{run.path}: tweet {tweet.id} of {tweet.split}"
+                    raise UserError(f"{where} has other gold than in the runs before it; make it anew")
             for name in own:
                 for metric, *measured in _measure(run, name, split, tweets):
-                    if (key := (seed, name, split, metric)) in counted:
+                    if counted.setdefault((seed, name, split, metric), measured) is not measured:
                         where = f"in two runs, the second is {run.path}; name one of them"
                         raise UserError(f"seed {seed} of {name} is {where}")
-                    counted[key] = measured
-    known = [run for run in runs if run.backbones]
-    for run in known:
+    for run in (known := [run for run in runs if run.backbones]):
         if run.config.backbone != RANDOM and run.backbones != known[0].backbones:
             message = f"{run.path}: its settings start from other weights than those of {known[0].path}"
             raise UserError(f"{message}, though both call them {run.config.backbone}; run mcr run again")
     places = {split: {id: k for k, id in enumerate(sorted(of_split))} for split, of_split in gold.items()}
-    terms = {
-        key: [(sign, _aligned(ratio, ids, places[key[2]])) for sign, ratio in terms]
-        for key, (ids, terms) in counted.items()
-    }
+    terms = {}
+    for key, (ids, of) in counted.items():
+        terms[key] = [(sign, _aligned(ratio, ids, places[key[2]])) for sign, ratio in of]
     n_tweets = {split: len(of_split) for split, of_split in places.items()}
     return Evidence(_head(runs, settings, gold), n_tweets, terms)
 
@@ -106,16 +96,13 @@ def _check_profiles(runs: Sequence[_Run]) -> None:
         if variants != probed[0][1]:
             raise UserError(f"{path} differs from {probed[0][0]} in probes: {variants}, not {probed[0][1]}")
     known: dict[str, tuple[Path, setting.Setting]] = {}
-    for run in runs:
-        for name, own in run.config.settings.items():
-            path, other = known.setdefault(name, (run.path, own))
-            if other != own:
-                message = f"setting {name} of {run.path} is not that of {path}"
-                raise UserError(f"{message}; give one of them another name")
+    for at, name, own in ((run.path, *item) for run in runs for item in run.config.settings.items()):
+        path, other = known.setdefault(name, (at, own))
+        if other != own:
+            raise UserError(f"setting {name} of {at} is not that of {path}; give one of them another name")
 
 
 def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
-    """Every metric of one setting on a split, on the scored split also those of its probes."""
     if (answers := _answers(run, name, split, tweets)) is None:
         return
     tasks = scoring.f1_ratios(answers.judged, run.config.scorer)
@@ -131,7 +118,6 @@ def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
 
 
 def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
-    """The metrics of one setting that compare the scored split with its probes."""
     stems = {variant: f"{run.config.eval_split}.{variant}" for variant in probes.variants(run.config.probes)}
     stems = {variant: stem for variant, stem in stems.items() if run.data(stem).is_file()}
     tweets = {variant: prepare.read_examples(run, stem) for variant, stem in stems.items()}
@@ -152,8 +138,7 @@ def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
 
 def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> AlignedAnswers | None:
     """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
-    path = run.predictions(f"{name}.{stem}")
-    if not path.is_file():
+    if not (path := run.predictions(f"{name}.{stem}")).is_file():
         run.lacks(f"no answers of {name} to {stem}")
         return None
     header, rows = read_predictions(path)
@@ -169,13 +154,10 @@ def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> AlignedAnswers 
 
 
 def _backbone(run: _Run, name: str, model: str | None, path: Path) -> str | None:
-    """The fingerprint of the backbone that a setting was trained from; `None` = not recorded. `UserError` if
-    `model`, the fingerprint of the model that answered, is not that in the folder, or not as in the profile.
-    """
+    """Fingerprint of a setting's backbone, `None` = not recorded; `model`: of the model that answered."""
     c = run.config
     for start in reversed(setting.lineage(c.settings, name)):
-        own = c.settings[start]
-        if own.stage == "none":
+        if (own := c.settings[start]).stage == "none":
             continue
         if not (record := cache.read_record(run.setting(start))):
             return None

@@ -8,11 +8,8 @@ from mcr_lib.study.tables.catalogue import labels
 from mcr_lib.study.tables.render import markdown
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
-"""The caveat next to every number of the testbed."""
-
-SECONDARY = (
-    "false_grounding", "missed_grounding", "image_caused_n_rate", "image_caused_n_rate_muted", "consistency",
-)  # fmt: skip
+GROUNDING = ("false_grounding", "missed_grounding")
+SECONDARY = (*GROUNDING, "image_caused_n_rate", "image_caused_n_rate_muted", "consistency")
 LABELS = labels(("gmner_f1", *SECONDARY, "n_f1", "n_rate"))  # of the metrics in tables
 Heads = dict[str, dict[str, str]]  # heading -> name -> text
 
@@ -30,10 +27,8 @@ def settings_table(scores: Scores) -> str:
 def pair_table(scores: Scores) -> str:
     """The tested pair, a row per split and metric, the primary comparison first."""
     primary, rows = scores["primary"], []
-    columns = (
-        f"{' − '.join(scores['pair'])}, points", "difference", "with each seed", "seeds that agree",
-        "is it better?",
-    )  # fmt: skip
+    pair = f"{' − '.join(scores['pair'])}, points"
+    columns = pair, "difference", "with each seed", "seeds that agree", "is it better?"
     for row in [primary, *(row for row in scores["comparisons"] if row != primary)]:
         if row is not None and row["metric"] in LABELS:
             what = f"{LABELS[row['metric']]}, {row['split']}" + " (primary)" * (row == primary)
@@ -47,7 +42,7 @@ def isolated_table(scores: Scores) -> str:
     """What each part of the method adds: differences between settings that differ in it, without verdict."""
     split, shown = scores["eval_split"], [split for split in scores["splits"] if split != "dev"]
     columns = [(other, metric) for metric in ("gmner_f1", "n_rate") for other in shown]
-    columns += [(split, metric) for metric in ("false_grounding", "missed_grounding")]
+    columns += [(split, metric) for metric in GROUNDING]
     pairs = {row["isolates"]: f"{row['first']} − {row['second']}" for row in scores["isolated"]}
     heads = {f"points, {split} if nothing is said": {part: part for part in pairs}, "settings": pairs}
     table = _table(scores, "isolated", "isolates", heads, columns)

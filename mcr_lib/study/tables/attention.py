@@ -13,14 +13,13 @@ from mcr_lib.data.predictions import read_predictions
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables.bias import estimate
+from mcr_lib.study.tables.bias import Rows, estimate
 
 if TYPE_CHECKING:
     from mcr_lib.training.attention import Look
 
-Rows = list[dict[str, Any]]
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
-
+Boxed = dict[tuple[str, int], dict[str, "Look"]]  # id of the tweet, first token -> setting -> look
 PARTS = ("answer", "reasoning")
 METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
 METRICS |= {key: key for key in ("cut_image", "cut_gold", "cut_elsewhere")}
@@ -55,8 +54,8 @@ def describe(study: Study, looks: Looks) -> str:
     for name in study.settings:
         if name in looks:
             counts = Counter(look.part for look in looks[name])
-            boxes = [f"{counts[part]} boxes in the {part}" for part in PARTS if part in counts]
-            lines.append(f"{name}: {', '.join(boxes) or 'no box to look at'}")
+            boxes = ", ".join(f"{counts[part]} boxes in the {part}" for part in PARTS if part in counts)
+            lines.append(f"{name}: {boxes or 'no box to look at'}")
         elif study[name].modality == "full":
             lines.append(f"{name}: left out, its answers to {split} or its model are not there")
     return "\n".join(lines)
@@ -95,17 +94,13 @@ def result_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Rows:
     return [
         {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": f"{name}_{row['part']}",
          "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": row["tweets"],
-         "signature": signature}
-        for row in rows
-        for key, name in METRICS.items()
+         "signature": signature} for row in rows for key, name in METRICS.items()
     ]  # fmt: skip
 
 
-def most_boxed(looks: Looks, n: int) -> dict[tuple[str, int], dict[str, "Look"]]:
-    """Up to n entities as (id, first token), one per tweet: boxed by most settings in their answers, then the
-    smallest; each with setting -> the look at its box.
-    """
-    boxed: dict[tuple[str, int], dict[str, Look]] = {}
+def most_boxed(looks: Looks, n: int) -> Boxed:
+    """Up to n entities, one per tweet: boxed by most settings in their answers, then the smallest."""
+    boxed: Boxed = {}
     for name, of_setting in looks.items():
         for look in (look for look in of_setting if look.part == "answer"):
             boxed.setdefault((look.example.id, look.gold.start), {})[name] = look
@@ -116,17 +111,14 @@ def most_boxed(looks: Looks, n: int) -> dict[tuple[str, int], dict[str, "Look"]]
         area = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in first.gold.boxes_xyxy_px)
         return -len(boxed[key]), area / (width * height), key
 
-    best: dict[str, tuple[str, int]] = {}
-    for key in sorted(boxed, key=rank):
-        best.setdefault(key[0], key)
-    return {key: boxed[key] for key in list(best.values())[:n]}
+    best = {key[0]: key for key in sorted(boxed, key=rank, reverse=True)}  # the last of a tweet is its best
+    return {key: boxed[key] for key in sorted(best.values(), key=rank)[:n]}
 
 
 def drawn_rows(looks: Looks, n: int = 3) -> Rows:
     """The values of the figure `overlays`: setting, tweet, entity, attention to each cell, row by row."""
-    return [
-        {"setting": name, "id": look.example.id, "entity": look.gold.text,
-         "heat": np.round(look.heat.astype(float), 2).tolist()}
-        for of_entity in most_boxed(looks, n).values()
-        for name, look in of_entity.items()
-    ]  # fmt: skip
+    rows = []
+    for name, look in (pair for of_entity in most_boxed(looks, n).values() for pair in of_entity.items()):
+        row = {"setting": name, "id": look.example.id, "entity": look.gold.text}
+        rows.append(row | {"heat": np.round(look.heat.astype(float), 2).tolist()})
+    return rows

@@ -1,7 +1,5 @@
 """Bias analysis (notebook 06): both shortcuts counted, as rows of tables, figures and `results.csv`.
-
-Nothing is trained. A setting whose model exists answers what it has not answered yet; for the others,
-predictions/<setting>.<split>[.<probe>].jsonl are read, beside a configured FILE.jsonl FILE.<probe>.jsonl.
+Read: predictions/<setting>.<split>[.<probe>].jsonl, and FILE.<probe>.jsonl beside a configured FILE.jsonl.
 """
 
 from collections import Counter
@@ -14,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mcr_lib import bias, chains, metrics, statistics, yardsticks
+from mcr_lib import bias, chains, metrics, yardsticks
 from mcr_lib.answer import ParsedAnswer
-from mcr_lib.data import probes
-from mcr_lib.data.files import write_json
+from mcr_lib.data import files, probes
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.data.probes import Probe
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
+from mcr_lib.statistics import Ratio, interval95, resamples
 from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
@@ -29,10 +27,10 @@ from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.study.tables.catalogue import TEXTUAL_BIAS
 from mcr_lib.testbed.bait import baited
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 Tables = Mapping[str, Rows]
 Faults = dict[str, str | None]  # id of a tweet -> the `bias.fault` of an answer to it
-
 CONTROLS = ("mute_blank",)  # only a reference for other probes: does not count for consistency
 PREDICTIONS = "predictions"  # name of the configured file, whose header need not name its data
 
@@ -70,13 +68,13 @@ class BiasResults:
     missing: list[str] = field(default_factory=list)  # a sentence per file that is missing or was refused
 
     @cached_property
-    def reports(self) -> dict[str, dict[str, Any]]:
+    def reports(self) -> dict[str, Row]:
         """Name -> `scoring.report` of its answers to the scored split."""
         options = {key: getattr(self.config, key) for key in ("scorer", "n_resamples", "seed")}
         return {name: scoring.report(answers.judged, **options) for name, answers in self.answers.items()}
 
     @cached_property
-    def reports_by_kind(self) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    def reports_by_kind(self) -> list[tuple[dict[str, str], Row]]:
         """`reports`, then those of blind rules with perfect text (`yardsticks.BLIND`), without intervals."""
         result = [({"name": name, "kind": "setting"}, report) for name, report in self.reports.items()]
         for name in yardsticks.BLIND:
@@ -97,19 +95,25 @@ class BiasResults:
         return "\n".join([*lines, *self.missing, f"single run, seed {c.seed}"])
 
 
-def estimate(
-    ratio: statistics.Ratio, c: Config, key: str, *, ends: str = "ci", scale: int = 1, digits: int = 2
-) -> dict[str, float | None]:
+def _with_ci95(values: Row, *keys: str) -> Row:
+    """These values of a report, each followed by the ends of its interval under <key>_low and <key>_high."""
+    row = {}
+    for key in keys:
+        row[key], (row[f"{key}_low"], row[f"{key}_high"]) = values[key], values["ci95"][key] or (None, None)
+    return row
+
+
+def estimate(ratio: Ratio, c: Config, key: str, *, ends: str = "ci", scale: int = 1, digits: int = 2) -> Row:
     """A ratio in percent / `scale` under `key`, its 95 % interval over tweets under <ends>_low and _high."""
-    weights = statistics.resamples(len(ratio.numerator), c.n_resamples, np.random.default_rng(c.seed))
-    values = ratio.percent, *(statistics.interval95(ratio, weights) or (None, None))
+    weights = resamples(len(ratio.numerator), c.n_resamples, np.random.default_rng(c.seed))
+    values = ratio.percent, *(interval95(ratio, weights) or (None, None))
     named = zip((key, f"{ends}_low", f"{ends}_high"), values, strict=True)
     return {name: None if value is None else round(value / scale, digits) for name, value in named}
 
 
-def share(flags: Sequence[bool]) -> statistics.Ratio:
+def share(flags: Sequence[bool]) -> Ratio:
     """The share of true flags, one flag per tweet."""
-    return statistics.Ratio(np.array(flags, dtype=np.int64), np.ones(len(flags), dtype=np.int64))
+    return Ratio(np.array(flags, dtype=np.int64), np.ones(len(flags), dtype=np.int64))
 
 
 def collect(study: Study) -> BiasResults:
@@ -123,32 +127,30 @@ def collect(study: Study) -> BiasResults:
     tweets |= {f".{variant}": [probe.example for probe in some] for variant, some in results.probes.items()}
     for name in study.settings:
         stems = {end: f"{name}.{split}{end}" for end in tweets}
+        paths = {end: study.run.predictions(stem) for end, stem in stems.items()}
         if can_answer := study.can_answer(name):
-            files = {end: study.answer(name, examples=tweets[end], stem=stem) for end, stem in stems.items()}
-        else:
-            files = {end: study.run.predictions(stem) for end, stem in stems.items()}
-        _add(results, name, files, tweets)
+            paths = {end: study.answer(name, examples=tweets[end], stem=stem) for end, stem in stems.items()}
+        _add(results, name, paths, tweets)
         for other in comparison.splits(config)[:-1] if name in results.answers else ():
             path = study.answer(name, other) if can_answer else study.run.predictions(f"{name}.{other}")
             if (answers := _read(results, name, path, study.examples(other))) is not None:
                 results.other_splits.setdefault(other, {})[name] = answers
     if (path := scoring.configured_file(study.loaded, results.examples)) is not None:
-        files = {end: path.with_name(f"{path.stem}{end}.jsonl") if end else path for end in tweets}
-        _add(results, PREDICTIONS, files, tweets)
+        paths = {end: path.with_name(f"{path.stem}{end}.jsonl") if end else path for end in tweets}
+        _add(results, PREDICTIONS, paths, tweets)
     return results
 
 
 def make_probes(study: Study) -> dict[str, list[Probe]]:
     """Variant -> its counterfactual tweets, if it applies to any; writes them and their images to `data/`."""
-    c, variants = study.config, probes.variants(study.config.probes)
-    tweets, names = study.examples(c.eval_split), {}
+    c, variants, names = study.config, probes.variants(study.config.probes), {}
+    tweets = study.examples(c.eval_split)
     if "rename" in variants:
         names_from = "train" if "train" in c.splits else c.eval_split
         names = probes.training_names(prepare.load_examples(study.loaded, [names_from])[names_from])
-    chosen = probes.choose(tweets, c.n_probe_examples, seed=c.seed)
-    folder = study.run.path / "data" / "probes"
+    given = probes.choose(tweets, c.n_probe_examples, seed=c.seed), study.run.path / "data" / "probes"
     options = {"pool": tweets, "names": names, "bait": baited, "seed": c.seed}
-    made = {v: some for v in variants if (some := probes.make(v, chosen, folder, **options))}
+    made = {variant: some for variant in variants if (some := probes.make(variant, *given, **options))}
     stems = {f"{c.eval_split}.{variant}": [probe.example for probe in some] for variant, some in made.items()}
     prepare.write_examples(study.run, stems)
     return made
@@ -163,11 +165,11 @@ def read_answers(examples: Sequence[Example], path: Path, config: Config) -> Ali
     return AlignedAnswers(file.judged, aligned, header.get("prompt"))
 
 
-def _add(results: BiasResults, name: str, files: dict[str, Path], tweets: dict[str, list[Example]]) -> None:
-    """Add the answers of one name to the scored split (key "") and to its probes (key ".<variant>")."""
-    if (answers := _read(results, name, files[""], tweets[""])) is not None:  # else probes mean nothing
+def _add(results: BiasResults, name: str, paths: dict[str, Path], tweets: dict[str, list[Example]]) -> None:
+    """Add the answers to the scored split (key "") and to its probes (key ".<variant>")."""
+    if (answers := _read(results, name, paths[""], tweets[""])) is not None:  # else probes mean nothing
         results.answers[name] = answers
-        probed = {end[1:]: _read(results, name, files[end], tweets[end]) for end in files if end}
+        probed = {end[1:]: _read(results, name, paths[end], tweets[end]) for end in paths if end}
         results.probe_answers[name] = {variant: some for variant, some in probed.items() if some is not None}
 
 
@@ -192,13 +194,9 @@ def grounding_rows(results: BiasResults) -> Rows:
     rows = []
     for head, report in results.reports_by_kind:
         if textual := report.get("textual_bias"):
-            parts = {"all": textual | {"n_tweets": report["n_examples"]}, "hard": textual["hard"]}
-            for part, values in parts.items():
-                row = {**head, "entities": part, "tweets": values["n_tweets"]}
-                for key in TEXTUAL_BIAS:
-                    low, high = values["ci95"][key] or (None, None)
-                    row |= {key: values[key], f"{key}_low": low, f"{key}_high": high}
-                rows.append(row)
+            for part, values in (("all", textual), ("hard", textual["hard"])):
+                row = {**head, "entities": part, "tweets": values.get("n_tweets", report["n_examples"])}
+                rows.append(row | _with_ci95(values, *TEXTUAL_BIAS))
     return rows
 
 
@@ -207,9 +205,8 @@ def naming_rows(results: BiasResults) -> Rows:
     rows = []
     for head, report in results.reports_by_kind if results.reports else ():
         visual = report["visual_bias"]
-        low, high = visual["ci95"]["n_rate"] or (None, None)
-        counts = {key: visual[key] for key in ("n_count", "n_predictions", "n_rate")}
-        rows.append({**head, **counts, "n_rate_low": low, "n_rate_high": high, "altered": visual["altered"]})
+        counts = {key: visual[key] for key in ("n_count", "n_predictions")}
+        rows.append({**head, **counts, **_with_ci95(visual, "n_rate"), "altered": visual["altered"]})
     return rows
 
 
@@ -219,45 +216,39 @@ def invented_rows(results: BiasResults) -> Rows:
     for split, by_name in {results.config.eval_split: results.answers, **results.other_splits}.items():
         for name, answers in by_name.items():
             kinds = bias.invented_names(answers.judged, results.training_names)
-            n = sum(len(j.predictions) for j in answers.judged)
-            counts = {"n_count": sum(kinds.values()), "n_predictions": n, **kinds}
-            rows.append({"name": name, "split": split, **counts})
+            row = {"name": name, "split": split, "n_count": sum(kinds.values())}
+            rows.append({**row, "n_predictions": sum(len(j.predictions) for j in answers.judged), **kinds})
     return rows
 
 
 def sharing_rows(results: BiasResults) -> Rows:
     """What the wrong boxes show, and the pairs of predictions that share a box, per name."""
-    rows = []
+    rows, columns = [], {"pairs that share a box": "pairs", "gold pairs that do": "gold_pairs"}
     for name, report in results.reports.items():
         if textual := report.get("textual_bias"):
-            sharing = textual["box_sharing"]
-            pairs = {"pairs that share a box": sharing["pairs"], "gold pairs that do": sharing["gold_pairs"]}
+            pairs = {column: textual["box_sharing"][key] for column, key in columns.items()}
             rows.append({"name": name, **textual["wrong_boxes"], **pairs})
     return rows
 
 
 def consistency_rows(results: BiasResults) -> Rows:
-    """Per name and probe: tweets, those right on the original, of them those clean on the probe, faults.
-
-    "all" = clean on every probe of the tweet except controls; "blank" = the worst of the blank images. Both
-    only for a name that answered all of these probes, because fewer probes are easier to pass.
-    """
+    """Per name and probe: tweets, those right on the original, of them those clean on the probe, faults."""
     rows, counted = [], results.probes.keys() - CONTROLS
     for name, probed in results.probe_answers.items():
         before, of_name = results.answers[name].faults, []
         by_probe = {variant: answers.faults for variant, answers in probed.items() if variant in counted}
-        if by_probe and by_probe.keys() == counted:
+        if by_probe and by_probe.keys() == counted:  # else no "all": fewer probes are easier to pass
             by_probe["all"] = first_faults(by_probe)
         for probe, after in by_probe.items():
             ratio = bias.consistency([before[id] for id in after], list(after.values()))
             kinds = Counter(fault for id, fault in after.items() if before[id] is None)
             row = {"name": name, "probe": probe, "worst": "", "tweets": len(after)}
             row |= {"right": int(ratio.denominator.sum()), "clean": int(ratio.numerator.sum())}
-            row |= estimate(ratio, results.config, "consistency")
-            of_name.append(row | {kind: kinds[kind] for kind in bias.FAULTS})
+            row |= estimate(ratio, results.config, "consistency") | {k: kinds[k] for k in bias.FAULTS}
+            of_name.append(row)
         variants = counted & {*probes.PROBES["blank"]}
         blank = [row for row in of_name if row["probe"] in variants and row["consistency"] is not None]
-        if blank and len(blank) == len(variants):
+        if blank and len(blank) == len(variants):  # "blank" = the worst of the blank images
             worst = min(blank, key=lambda row: row["consistency"])
             of_name.insert(len(blank), {**worst, "probe": "blank", "worst": worst["probe"]})
         rows += of_name
@@ -285,18 +276,17 @@ def image_caused_rows(results: BiasResults) -> Rows:
     rows, c = [], results.config
     for name, probed in results.probe_answers.items():
         of_name = []
-        for text, variant, real, blank in blank_pairs(results.answers[name], probed):
+        for text, variant, *pair in blank_pairs(results.answers[name], probed):
             rng = np.random.default_rng(c.seed)
-            test = bias.image_caused(real, blank, n_resamples=c.n_resamples, rng=rng)
-            row: dict[str, Any] = {"name": name, "text": text, "blank": variant, "tweets": test.n}
-            for image, judged in (("real", real), ("blank", blank)):
+            test = bias.image_caused(*pair, n_resamples=c.n_resamples, rng=rng)
+            row: Row = {"name": name, "text": text, "blank": variant, "tweets": test.n}
+            for image, judged in zip(("real", "blank"), pair, strict=True):
                 rate = bias.visual_bias(judged)["n_rate"]
-                counts = int(rate.numerator.sum()), int(rate.denominator.sum())
-                row[f"n_count {image}"], row[f"n_predictions {image}"] = counts
+                row[f"n_count {image}"] = int(rate.numerator.sum())
+                row[f"n_predictions {image}"] = int(rate.denominator.sum())
                 row[f"n_rate {image}"] = round(rate.percent or 0, 2)
-            numbers = zip(("difference", "ci_low", "ci_high"), (test.difference, *test.ci95), strict=True)
-            row |= {key: round(value, 2) for key, value in numbers}
-            of_name.append(row | {"p": round(test.p_value, 4)})
+            row |= {"difference": round(test.difference, 2), "ci_low": round(test.ci95[0], 2)}
+            of_name.append(row | {"ci_high": round(test.ci95[1], 2), "p": round(test.p_value, 4)})
         by_text = groupby(of_name, key=lambda row: row["text"])
         rows += [max(of_text, key=lambda row: row["difference"]) for _, of_text in by_text]
     return rows
@@ -317,11 +307,9 @@ def rename_rows(results: BiasResults) -> Rows:
 
 def faithful_rows(results: BiasResults) -> Rows:
     """Per name with reasoning: answers, faithful ones (`chains.faithfulness`) and their share, flaws."""
-    rows = []
-    task = {"labels": results.examples[0].labels, "task": results.examples[0].constraints}
+    rows, task = [], {"labels": results.examples[0].labels, "task": results.examples[0].constraints}
     for name, answers in results.answers.items():
-        is_required = answers.prompt not in (None, "direct")
-        if is_required or any(parsed is not None and parsed.think for parsed in answers.parsed):
+        if answers.prompt not in (None, "direct") or any(p is not None and p.think for p in answers.parsed):
             flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
             row = {"name": name, "answers": len(flaws), "faithful": flaws.count(None)}
             row |= estimate(share([flaw is None for flaw in flaws]), results.config, "share")
@@ -333,8 +321,7 @@ def one_tweet(results: BiasResults) -> dict[str, Example]:
     """The tweet with most probes, then entities: "original" or variant -> tweet; empty without probes."""
     probed = [(variant, probe.example) for variant, some in results.probes.items() for probe in some]
     n_probes = Counter(tweet.id for _, tweet in probed)
-    originals = [tweet for tweet in results.examples if tweet.id in n_probes]
-    if not originals:
+    if not (originals := [tweet for tweet in results.examples if tweet.id in n_probes]):
         return {}
     best = max(originals, key=lambda tweet: (n_probes[tweet.id], len(tweet.entities), tweet.id))
     return {"original": best} | {variant: tweet for variant, tweet in probed if tweet.id == best.id}
@@ -351,7 +338,6 @@ def result_rows(results: BiasResults, tables: Tables) -> Rows:
     rows, c = [], results.config
 
     def add(row: Mapping[str, Any], metric: str, key: str, n: str = "", probe: str = "") -> None:
-        """Add the value under `key`; `n`: key of the number of tweets, "" = all."""
         split = row.get("split", c.eval_split)
         other = next(iter(results.other_splits.get(split, {}).values()), None)
         examples = [j.example for j in other.judged] if other else results.examples
@@ -390,5 +376,5 @@ def result_rows(results: BiasResults, tables: Tables) -> Rows:
 def write(results: BiasResults, folder: RunFolder, tables: Tables, rows: Rows, note: str) -> list[str]:
     """Write all tables to `scores/bias.json` and add the rows to `results.csv`; returns a line per file."""
     value = {"format_version": FORMAT_VERSION, **tables, "missing": results.missing, "note": note}
-    write_json(folder.score("bias"), value)
+    files.write_json(folder.score("bias"), value)
     return ["scores/bias.json", *(comparison.add_results(folder, rows) if rows else [])]

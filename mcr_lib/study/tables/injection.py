@@ -13,19 +13,16 @@ import pandas as pd
 from mcr_lib import chains, constraints, rewards, statements
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format, to_space
-from mcr_lib.chains import Chain
-from mcr_lib.data import mrsi
-from mcr_lib.data.files import write_json
+from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example, PredictedEntity
-from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.runs.prepare import write_examples
+from mcr_lib.study.runs import artifacts, prepare
 from mcr_lib.study.tables import cases, mistakes
 from mcr_lib.styles import STYLES, order, say, type_in_words
 from mcr_lib.verify import FLAWS, verify
 from mcr_lib.yardsticks import perfect
 
+Tweets = Sequence[Example]
 Rows = list[dict[str, Any]]
-
 TEMPLATE = "nothing (template)"
 REWARD_COLUMNS = ("R_c", "R_s", "R_t", "R_u", "R_e")
 
@@ -73,71 +70,61 @@ def grounding_rows() -> Rows:
     for (line, sigma, others), percent in product(lines, range(101)):
         box = (0, 0, 10, percent / 10)  # covers this share of the gold box, 10 x 10
         checked = rewards.check([PredictedEntity("Ada Byron", "PER", (box,)), *others], mistakes.WORLD)
-        r_u = rewards.reward_grounding(checked, sigma=sigma)
-        rows.append({"line": line, "iou": percent / 100, "R_u": r_u})
+        row = {"line": line, "iou": percent / 100}
+        rows.append(row | {"R_u": rewards.reward_grounding(checked, sigma=sigma)})
     return rows
 
 
 def repair_rows(n_most: int = 2) -> Rows:
-    """Per kind of repair that moves no other name: how many there are, and how often each reward rises or any
-    falls; of all small answers to `mistakes.WORLD`, each also with an invented name behind it.
-    """
+    """How often rewards rise or fall, per kind of repair that moves no other name, of all small answers."""
 
     @cache
     def five(answer: tuple[PredictedEntity, ...]) -> np.ndarray:
-        earned = rewards.rewards(rewards.ParsedAnswer(answer), mistakes.WORLD)
-        return np.array([*by_column(earned).values()])
+        return np.array([*by_column(rewards.rewards(rewards.ParsedAnswer(answer), mistakes.WORLD)).values()])
 
-    filler = PredictedEntity("Nobody", "PER", (mistakes.C,))
+    filler = PredictedEntity("Nobody", "PER", (mistakes.C,))  # also behind each small answer
     keys = ["repairs", *(f"raise {name}" for name in REWARD_COLUMNS), "raise the sum", "lower some reward"]
-    counts = {kind: dict.fromkeys(keys, 0) for kind in mistakes.MENDED}
-    for short, more in product(mistakes.small_answers(n_most), ((), (filler,))):
-        answer = (*short, *more)
+    counts = {kind: np.zeros(len(keys), dtype=int) for kind in mistakes.MENDED}
+    for answer in (a + more for a in mistakes.small_answers(n_most) for more in ((), (filler,))):
         for repair in mistakes.repairs(answer, mistakes.WORLD):
             if not repair.moves_others:
                 change = five(repair.answer) - five(answer)
                 flags = [1, *(change > 1e-12), change.sum() > 1e-12, (change < -1e-12).any()]
-                for key, flag in zip(keys, flags, strict=True):
-                    counts[repair.kind][key] += int(flag)
-    return [{"mended": kind, **count} for kind, count in counts.items()]
+                counts[repair.kind] += np.array(flags, dtype=int)
+    return [{"mended": k, **dict(zip(keys, n.tolist(), strict=True))} for k, n in counts.items()]
 
 
-def chains_text(built: Iterable[Chain]) -> str:
+def chains_text(built: Iterable[chains.Chain]) -> str:
     """Chains as text to read, each under the name and the form of its style."""
     return "\n\n".join(f"── {chain.style}: {STYLES[chain.style].form}\n{chain.text}" for chain in built)
 
 
-def chain_per_style() -> list[Chain]:
+def chain_per_style() -> list[chains.Chain]:
     """The chain of `cases.TWEET` in every style, first wording."""
-    tweet = cases.TWEET
-    claims, boxes = tuple(statements.of_example(tweet)), statements.gold_boxes(tweet)
+    tweet, claims = cases.TWEET, tuple(statements.of_example(cases.TWEET))
     texts = {name: say(style, 0, claims, tweet.constraints) for name, style in STYLES.items()}
-    rest = (claims, boxes, tweet.image_size_px, tweet.constraints)
-    return [Chain(tweet.id, name, "template", text, *rest) for name, text in texts.items()]
+    rest = (claims, statements.gold_boxes(tweet), tweet.image_size_px, tweet.constraints)
+    return [chains.Chain(tweet.id, name, "template", text, *rest) for name, text in texts.items()]
 
 
 def rewrite_rows() -> Rows:
     """What `chains.rewrite` does with a rewriter's answers: it keeps a good one, otherwise the template."""
-    template = chain_per_style()[0]
-    text = template.text
+    text = (template := chain_per_style()[0]).text
     reworded = text.replace("The text first.", "Reading along.").replace("Then the picture.", "Now look.")
     shown = text.replace("does not show", "shows").replace("so it gets no box", "at [[box 2]]")
     answers = {
-        "the same facts, other words": reworded,
-        "nothing": None,
-        "a refusal": "I cannot see images.",
+        "the same facts, other words": reworded, "nothing": None, "a refusal": "I cannot see images.",
         "another tweet's chain": text.replace(cases.TWEET.entities[0].text, "LeBron James"),
         "a changed type": text.replace("PER", "ORG"),
         "a changed slot": text.replace("[[box 1]]", "[[box 2]]"),
         "numbers for the slot": text.replace("[[box 1]]", "[40, 20, 180, 240]"),
         "a box for what is not shown": shown,
-    }
+    }  # fmt: skip
     rows = []
     for name, answer in answers.items():
         result, rejected = chains.rewrite(template, cases.TWEET, lambda _, answer=answer: answer, n_tries=1)
-        flaw = rejected[0] if rejected else ""
-        reasons = {"flaw": flaw, "meaning": FLAWS.get(flaw, "")}
-        rows.append({"a rewriter that returns": name, **reasons, "kept": result.source})
+        row = {"a rewriter that returns": name, "flaw": rejected[0] if rejected else ""}
+        rows.append(row | {"meaning": FLAWS.get(row["flaw"], ""), "kept": result.source})
     return rows
 
 
@@ -155,23 +142,21 @@ def mutation_rows(examples: Sequence[Example], *, seed: int) -> Rows:
     columns = ["passed", *(flaw for flaw in FLAWS if any(count[flaw] for count in flaws.values()))]
     rows = []
     for kind, count in flaws.items():
-        n = count.total()
-        shares = {flaw: 100 * count[flaw] / n if n else None for flaw in columns}
-        rows.append({"planted": kind, "chains": n, "passing": count["passed"], **shares})
+        row = {"planted": kind, "chains": (n := count.total()), "passing": count["passed"]}
+        rows.append(row | {flaw: 100 * count[flaw] / n if n else None for flaw in columns})
     return rows
 
 
 def order_rows() -> Rows:
     """Per style and wording the position, 1 to 4, of each constraint."""
     wordings = {f"{name} {k}": w for name, style in STYLES.items() for k, w in enumerate(style.wordings, 1)}
-    places = {name: order(wording) for name, wording in wordings.items()}
-    return [
-        {"wording": name, **{c.symbol: place.index(c.name) + 1 for c in constraints.ALL.values()}}
-        for name, place in places.items()
-    ]
+    rows = {name: {"wording": name} for name in wordings}
+    for name, one in product(rows, constraints.ALL.values()):
+        rows[name][one.symbol] = order(wordings[name]).index(one.name) + 1
+    return [*rows.values()]
 
 
-def length_rows(built: Iterable[Chain]) -> Rows:
+def length_rows(built: Iterable[chains.Chain]) -> Rows:
     """Words, numbers and punctuation marks of each chain, a slot counted as the nine of a box in numbers."""
     rows = []
     for chain in built:
@@ -180,10 +165,8 @@ def length_rows(built: Iterable[Chain]) -> Rows:
     return rows
 
 
-def common_4_grams(built: Sequence[Chain]) -> tuple[float, str, str]:
-    """The largest share of word 4-grams, values masked, that two styles have in common, and which two; in
-    percent of the 4-grams of the smaller style.
-    """
+def common_4_grams(built: Sequence[chains.Chain]) -> tuple[float, str, str]:
+    """The largest overlap of two styles in word 4-grams, values masked, in % of the smaller; which two."""
     grams: dict[str, set] = {}
     for chain in built:
         text = statements.SLOT.sub(" BOX ", chain.text)
@@ -219,13 +202,12 @@ def target_boxes(example: Example, target: mrsi.Target) -> Rows:
     """Per gold box the numbers that the backbone should write, and these in pixels of the resized image."""
     size, space = target.size(example), box_format(target.family).space
     gold = rewards.written_gold(example, space, model_size=size)
+    sizes = {"image_size": (1000, 1000), "model_size": size}
     rows = []
     for entity, to_write in zip(example.entities, gold.entities, strict=True):
         for box, written in zip(entity.boxes_xyxy_px or (), to_write.boxes_xyxy_px or (), strict=True):
             row = {"entity": entity.text, "type": entity.type, "gold": box, "written": written}
-            drawn = written
-            if space != "model_px":
-                drawn = to_space(written, "model_px", image_size=(1000, 1000), model_size=size)
+            drawn = written if space == "model_px" else to_space(written, "model_px", **sizes)
             rows.append({**row, "drawn": drawn})
     return rows
 
@@ -239,34 +221,29 @@ def oddest(examples: Sequence[Example], n: int) -> list[Example]:
 
 def target_rows(examples: Iterable[Example], target: mrsi.Target) -> Rows:
     """`target_boxes` of several tweets, with the size of each image before and after resizing."""
-    rows = []
+    rows, keys = [], ("entity", "gold", "written")
     for example in examples:
         head = {"id": example.id, "original, px": example.image_size_px, "resized, px": target.size(example)}
-        for row in target_boxes(example, target):
-            rows.append(head | {key: row[key] for key in ("entity", "gold", "written")})
+        rows += [head | {key: row[key] for key in keys} for row in target_boxes(example, target)]
     return rows
 
 
 def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Target) -> bool:
     """Whether every gold answer, written for a backbone and parsed again, earns the maximum reward."""
-    space = box_format(target.family).space
+    space, earned = box_format(target.family).space, set()
     for example in examples:
         gold = rewards.written_gold(example, space, model_size=target.size(example))
         text = write_answer(perfect(gold), constraints=gold.constraints)
         parsed = parse_answer(text, labels=gold.labels, constraints=gold.constraints)
-        if not set(by_column(rewards.rewards(parsed, gold)).values()) <= {1.0, None}:
-            return False
-    return True
+        earned |= {*by_column(rewards.rewards(parsed, gold)).values()}
+    return earned <= {1.0, None}
 
 
-def write_all(
-    folder: RunFolder, d1: Sequence[Example], d2: Sequence[Example], built: mrsi.Built
-) -> list[str]:
+def write_all(folder: artifacts.RunFolder, d1: Tweets, d2: Tweets, built: mrsi.Built) -> list[str]:
     """Write D1, D2, the chains and the counts of rejects into the run folder; returns a line per file."""
-    lines = write_examples(folder, {name: half for name, half in (("d1", d1), ("d2", d2)) if half})
-    path = folder.chains("template")
-    digest = mrsi.write_chains(path, built.chains, d1)
+    lines = prepare.write_examples(folder, {name: half for name, half in (("d1", d1), ("d2", d2)) if half})
+    digest = mrsi.write_chains(path := folder.chains("template"), built.chains, d1)
     lines.append(f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}")
     counts = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back}
-    write_json(path.with_name("rejects.json"), {"template": {**counts, "rejects": dict(built.rejects)}})
+    files.write_json(path.with_name("rejects.json"), {"template": {**counts, "rejects": dict(built.rejects)}})
     return [*lines, f"rejects.json: {built.rejects.total():,} rejected"]

@@ -1,15 +1,10 @@
-"""Mistakes made and repaired on purpose, to test the rewards and the verifier (ours; the paper is silent).
-
-`repairs` lists every way to correct one mistake of an answer: no reward may fall. `plant` puts one error into
-the statements of a chain: the verifier must notice it.
-"""
+"""Mistakes planted for the verifier, and repaired, where no reward may fall (ours; the paper is silent)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
 
-import numpy as np
+from numpy.random import Generator
 
 from mcr_lib import rewards
 from mcr_lib.matching import Span, place
@@ -17,15 +12,14 @@ from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statements import Statement
 
 Answer = Sequence[PredictedEntity]
-
+# kind, the part of the answer that is replaced, by what, the span of the entity concerned
+Repairs = Iterator[tuple[str, slice, list[PredictedEntity], Span | None]]
 MENDED = ("missing entity added", "untouching one dropped", "boundary", "type", "groundability", "box")
 PLANTED = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
-
 A, B, C = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, B) = 0.6, C misses
-_ENTITIES = (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ()))
-_TOKENS = ("Ada", "Byron", "in", "Rome")
-WORLD = Example("world", "hand-made", "train", _TOKENS, _ENTITIES, ("PER", "LOC"), image_size_px=(100, 100))
-"""A tweet so small that all its answers can be listed."""
+_GOLD = (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ()))
+_TOKENS = ("Ada", "Byron", "in", "Rome")  # so few that all answers can be listed
+WORLD = Example("world", "hand-made", "train", _TOKENS, _GOLD, ("PER", "LOC"), image_size_px=(100, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +33,19 @@ class Repair:
 
 def small_answers(n_most: int = 2) -> list[tuple[PredictedEntity, ...]]:
     """Every answer of up to `n_most` predictions to `WORLD`, out of four names, two types and four boxes."""
-    values = product(("Ada Byron", "Ada", "Rome", "Eve"), ("PER", "LOC"), ((), (A,), (B,), (C,)))
-    possible = [PredictedEntity(*value) for value in values]
+    values = ("Ada Byron", "Ada", "Rome", "Eve"), ("PER", "LOC"), ((), (A,), (B,), (C,))
+    possible = [PredictedEntity(*value) for value in product(*values)]
     return [answer for n in range(n_most + 1) for answer in product(possible, repeat=n)]
 
 
 def repairs(answer: Answer, gold: Example) -> Iterator[Repair]:
-    """Every way to repair one mistake: a missing entity is added anywhere; a prediction that touches nothing
-    is dropped; a touching one gets its entity's words; a matching one gets the right type, any gold box, no
-    box where none belongs, or a wrong box where one belongs and none is given.
+    """Every way to repair one mistake: a missing entity is added anywhere; a prediction is dropped where it
+    touches nothing, reworded where it touches, given type, gold box, no box or a first, wrong box on a match.
     """
     before = spans(answer, gold)
     for kind, at, repaired, target in _repairs(answer, gold):
         now = (*answer[: at.start], *repaired, *answer[at.stop :])
-        after = spans(now, gold)
-        end = at.start + len(repaired)
+        after, end = spans(now, gold), at.start + len(repaired)
         others_move = before[: at.start] + before[at.stop :] != after[: at.start] + after[end:]
         yield Repair(kind, now, others_move or after[at.start : end] != [target] * len(repaired))
 
@@ -63,13 +55,9 @@ def spans(answer: Answer, gold: Example) -> list[Span | None]:
     return [p.span if p.kind == "placed" else None for p in place([p.text for p in answer], gold.tokens)]
 
 
-def _repairs(
-    answer: Answer, gold: Example
-) -> Iterator[tuple[str, slice, list[PredictedEntity], Span | None]]:
-    """Kind, the part of the answer that is replaced, by what, and the span of the entity concerned."""
+def _repairs(answer: Answer, gold: Example) -> Repairs:
     checked = rewards.check(answer, gold)
-    matched = dict(checked.matches)
-    pairs = dict(checked.touches) | matched
+    matched, pairs = dict(checked.matches), dict((*checked.touches, *checked.matches))
     for i, prediction in enumerate(answer):
         if i not in pairs:
             yield "untouching one dropped", slice(i, i + 1), [], None
@@ -86,7 +74,6 @@ def _repairs(
 
 
 def _of_match(prediction: PredictedEntity, entity: Entity) -> Iterator[tuple[str, PredictedEntity]]:
-    """The repairs of a prediction with the right span."""
     yield "type", replace(prediction, type=entity.type)
     yield from (("box", replace(prediction, boxes_xyxy=(box,))) for box in entity.boxes_xyxy_px or ())
     if not entity.boxes_xyxy_px:
@@ -95,20 +82,16 @@ def _of_match(prediction: PredictedEntity, entity: Entity) -> Iterator[tuple[str
         yield "groundability", replace(prediction, boxes_xyxy=((90, 90, 99, 99),))
 
 
-def plant(
-    kind: Literal[PLANTED], statements: Sequence[Statement], example: Example, rng: np.random.Generator
-) -> list[Statement] | None:
-    """The statements about a tweet with one error; `None` if the tweet has no room for it."""
-    wrong = list(statements)
-    if not wrong:
+def plant(kind: str, right: Sequence[Statement], example: Example, rng: Generator) -> list[Statement] | None:
+    """The statements about a tweet with one error, of `PLANTED`; `None` if the tweet has no room for it."""
+    if not (wrong := list(right)):
         return None
     k = int(rng.integers(len(wrong)))
     if kind == "wrong type":
         others = [label for label in example.labels if label != wrong[k].type]
         wrong[k] = replace(wrong[k], type=others[rng.integers(len(others))])
     elif kind == "swapped slots":
-        shown = [i for i, s in enumerate(wrong) if s.slot]
-        if len(shown) < 2:
+        if len(shown := [i for i, s in enumerate(wrong) if s.slot]) < 2:
             return None
         a, b = rng.choice(shown, 2, replace=False)
         wrong[a], wrong[b] = replace(wrong[a], slot=wrong[b].slot), replace(wrong[b], slot=wrong[a].slot)
@@ -116,8 +99,7 @@ def plant(
         del wrong[k]
     elif kind == "added entity":
         used = {word for s in wrong for word in s.name.split()}
-        free = [token for token in example.tokens if token not in used]
-        if not free:
+        if not (free := [token for token in example.tokens if token not in used]):
             return None
         wrong.insert(k, replace(wrong[k], name=free[rng.integers(len(free))], mark=""))
     else:

@@ -12,18 +12,13 @@ from mcr_lib import metrics, rewards
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data.predictions import Prediction, parse_prediction
-from mcr_lib.metrics import Judged
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
-from mcr_lib.study.tables.injection import by_column, case_rewards
-
-Rows = list[dict[str, Any]]
+from mcr_lib.study.tables.injection import Rows, by_column, case_rewards
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
-
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
 _ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
-
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
 REASONING = {
     "states the answer": _ANSWER_IN_WORDS.format("shown at [52, 31, 188, 240]"),
@@ -52,8 +47,7 @@ def hand_made_rows(names: Sequence[str] = HAND_MADE, *, weights: Sequence[float]
 
 def reasoning_rows() -> Rows:
     """R of the perfect answer after different reasoning, by demand, and its flaw under the strictest."""
-    demands, tweet = get_args(rewards.Reasoning), cases.TWEET
-    rows = []
+    rows, demands, tweet = [], get_args(rewards.Reasoning), cases.TWEET
     for name, think in REASONING.items():
         parsed = parse_answer(write_answer(cases.ANSWERS["perfect"], think=think), labels=tweet.labels)
         totals = {demand: rewards.rewards(parsed, tweet, reasoning=demand).total() for demand in demands}
@@ -64,16 +58,14 @@ def reasoning_rows() -> Rows:
 
 def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
     """The rollouts of several settings in one table (columns: `cvo.write_rollouts`, and setting)."""
-    paths = {name: study.run.setting(name) / "rollouts.parquet" for name in names}
-    frames = [pd.read_parquet(path).assign(setting=name) for name, path in paths.items()]
+    frames = [pd.read_parquet(study.run.setting(n) / "rollouts.parquet").assign(setting=n) for n in names]
     return pd.concat(frames or [pd.DataFrame(columns=["setting", "step", "worthless"])], ignore_index=True)
 
 
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
     """Per setting and update, in percent: groups with equal rewards, answers cut off, worthless answers."""
     flags = (frame["worthless"] != "").groupby([frame["setting"], frame["step"]])
-    worthless = (100 * flags.mean()).to_dict()
-    rows = []
+    rows, worthless = [], (100 * flags.mean()).to_dict()
     for curve in curves:
         head = {"setting": curve["setting"], "step": curve["step"]}
         shares = {"equal groups": 100 * curve["equal_groups"], "cut off": 100 * curve["truncated"]}
@@ -94,9 +86,8 @@ def reason_rows(frame: pd.DataFrame) -> Rows:
 
 def _ends(frame: pd.DataFrame, share: int) -> list[pd.DataFrame]:
     """The rows of the first and of the last 1 / share of the updates, at least one update each."""
-    steps, n_steps = frame["step"], int(frame["step"].max())
-    edge = max(1, n_steps // share)
-    return [frame[steps <= edge], frame[steps > n_steps - edge]]
+    edge = max(1, (n_steps := int(frame["step"].max())) // share)
+    return [frame[frame["step"] <= edge], frame[frame["step"] > n_steps - edge]]
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,9 @@ class Group:
 
     setting: str
     step: int  # from 1
-    judged: tuple[Judged, ...]  # boxes in pixels of the original image; no entity if it cannot be parsed
+    judged: tuple[
+        metrics.Judged, ...
+    ]  # boxes in pixels of the original image; no entity if it cannot be parsed
     rows: tuple[dict[str, Any], ...]  # columns of `read`
 
 
@@ -114,18 +107,14 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     part = frame[(frame["setting"] == setting) & (frame["step"] == step) & (frame["group"] == number)]
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
-    target, judged = study.target, []
-    sizes = (box_format(target.family).space, target.size(example), example.image_size_px)
-    for row in rows:
-        prediction = Prediction(example.id, row["answer"], False, *sizes)
-        judged.append(metrics.judge(example, parse_prediction(prediction, example, "strict")[1]))
+    rest = (False, box_format(study.target.family).space, study.target.size(example), example.image_size_px)
+    answers = (Prediction(example.id, row["answer"], *rest) for row in rows)
+    judged = (metrics.judge(example, parse_prediction(one, example, "strict")[1]) for one in answers)
     return Group(setting, step, tuple(judged), tuple(rows))
 
 
 def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
-    """Per setting the groups with the widest spread of R in the first and last tenth of the updates,
-    preferably of a tweet with an entity in its image.
-    """
+    """Per setting the group of widest spread of R in the first and last tenth, preferably with a gold box."""
     widest = []
     for name, part in frame.groupby("setting", sort=False):
         shown = {e.id for e in study.tweets(name) if any(entity.is_groundable for entity in e.entities)}
@@ -149,10 +138,9 @@ def groups_text(groups: Sequence[Group]) -> str:
 
 def advantages_agree(study: Study, frame: pd.DataFrame) -> bool:
     """Whether the advantages used in training are those of their groups, where options normalize by group."""
+    by_group = []
     for name, part in frame.groupby("setting", sort=False):
         options, _ = study.options(name)
         if (options.scale_rewards, options.multi_objective_aggregation) == ("group", "sum_then_normalize"):
-            for _, one in part.groupby(["step", "group"]):
-                if not np.allclose(advantages(one["reward"]), one["advantage"], atol=_ROUNDING):
-                    return False
-    return True
+            by_group += [one for _, one in part.groupby(["step", "group"])]
+    return all(np.allclose(advantages(g["reward"]), g["advantage"], atol=_ROUNDING) for g in by_group)

@@ -14,31 +14,30 @@ from PIL.Image import Image
 
 from mcr_lib.boxes import Size
 from mcr_lib.data.files import read_jsonl, read_text
+from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import text_of
 from mcr_lib.schema import Example
-from mcr_lib.study.runs.config import Loaded
+from mcr_lib.study.runs import config, progress
 from mcr_lib.study.runs.model_card import TESTBED_NOTE
-from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.setting import BACKBONE, lineage
 from mcr_lib.study.runs.settings import Study
 
 Rows = list[dict[str, Any]]
 ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]  # setting -> a tweet and its training row
-
 NO_SETTING = "no setting to score: the profile has none"
 NOTHING = "nothing to train: the profile has no setting of this stage"
 
 
-def note(loaded: Loaded) -> str:
+def note(loaded: config.Loaded) -> str:
     """The note beside the numbers of a run on the testbed; empty for real data."""
     return TESTBED_NOTE if loaded.config.source == "testbed" else ""
 
 
-def open_study(loaded: Loaded) -> Study:
+def open_study(loaded: config.Loaded) -> Study:
     """The settings of a run, with progress as lines of the notebook."""
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
-    return Study(loaded, teller(sys.stdout, every_s=30))
+    return Study(loaded, progress.teller(sys.stdout, every_s=30))
 
 
 def of_stage(study: Study, *stages: str) -> list[str]:
@@ -62,16 +61,12 @@ def row_table(study: Study, names: Sequence[str]) -> Rows:
     for name in names:
         setting, rows = study[name], study.rows(name)
         has_styles = setting.stage == "sft" and setting.rows == "chains"
-        row = {
-            "setting": name,
-            "starts from": study.config.backbone if setting.start == BACKBONE else setting.start,
-            "tweets": f"{len(study.tweets(name)):,} of {setting.tweets}",
-            "rows": len(rows),
-            "completions": "sampled" if setting.stage == "cvo" else setting.rows,
-            "styles": len({row["style"] for row in rows}) if has_styles else "",
-            "prompt": setting.prompt,
-        }
-        table.append(row)
+        start = study.config.backbone if setting.start == BACKBONE else setting.start
+        tweets = f"{len(study.tweets(name)):,} of {setting.tweets}"
+        row = {"setting": name, "starts from": start, "tweets": tweets, "rows": len(rows)}
+        row["completions"] = "sampled" if setting.stage == "cvo" else setting.rows
+        row["styles"] = len({row["style"] for row in rows}) if has_styles else ""
+        table.append(row | {"prompt": setting.prompt})
     return table
 
 
@@ -80,9 +75,8 @@ def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, 
     tweets = {name: study.tweets(name) for name in names}
     common = set.intersection(*({e.id for e in some} for some in tweets.values())) if names else set()
 
-    def key(example: Example) -> tuple[bool, bool, bool]:
-        kinds = {entity.is_groundable for entity in example.entities}
-        return example.id not in common, not example.images, kinds != {True, False}
+    def key(e: Example) -> tuple[bool, bool, bool]:
+        return e.id not in common, not e.images, {one.is_groundable for one in e.entities} != {True, False}
 
     chosen = {name: min(some, key=key) for name, some in tweets.items()}
     return {name: (e, next(r for r in study.rows(name) if r["id"] == e.id)) for name, e in chosen.items()}
@@ -90,11 +84,9 @@ def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, 
 
 def rows_text(chosen: ExampleRows) -> str:
     """The prompt and the completion of the row of each setting, to read."""
-    lines = []
-    for name, (example, row) in chosen.items():
-        lines += [f"── {name} (tweet {example.id})", f"prompt:     {text_of(row['prompt'])}"]
-        lines += [f"completion: {text_of(row['completion'])}", ""]
-    return "\n".join(lines)
+    text = "── {} (tweet {})\nprompt:     {}\ncompletion: {}\n"
+    parts = ((name, e.id, *map(text_of, (r["prompt"], r["completion"]))) for name, (e, r) in chosen.items())
+    return "\n".join(text.format(*part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -102,9 +94,7 @@ class EncodedRow:
     """A training row as it reaches the model."""
 
     example: Example
-    pieces: tuple[
-        tuple[str, bool], ...
-    ]  # text of a token (or of all of an image); whether the loss counts it
+    pieces: tuple[tuple[str, bool], ...]  # text of a token or of all of an image; whether the loss counts it
     images: tuple[Image, ...]  # as resized
     n_learned: int
     n_tokens: int
@@ -123,11 +113,9 @@ class EncodedRow:
         return flags == sorted(flags) and not flags[0] and learned.startswith(self.completion)
 
     def _repr_html_(self) -> str:
-        spans = ""
-        for text, is_learned in self.pieces:
-            style = "background:#d6e8f5;color:#000" if is_learned else "color:#888"
-            visible = html.escape(text).replace("\n", "⏎\n")
-            spans += f"<span style='{style}'>{visible}</span>"
+        styles = {True: "background:#d6e8f5;color:#000", False: "color:#888"}
+        texts = ((styles[is_learned], html.escape(text)) for text, is_learned in self.pieces)
+        spans = "".join(f"<span style='{s}'>{text}</span>" for s, text in texts).replace("\n", "⏎\n")
         caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, on blue"
         return f"<pre style='white-space:pre-wrap;text-align:left'>{spans}</pre><p>{caption}</p>"
 
@@ -166,34 +154,27 @@ def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) 
 
 def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
     """The values of a figure of `encoded_rows`."""
-    return [
-        {"setting": name, "id": row.example.id, "size": row.size, "tokens": row.n_tokens,
-         "learned": row.n_learned, "completion": row.completion}
-        for name, row in rows.items()
-    ]  # fmt: skip
+    keys = {"size": "size", "tokens": "n_tokens", "learned": "n_learned", "completion": "completion"}
+    values = {name: {to: getattr(row, key) for to, key in keys.items()} for name, row in rows.items()}
+    return [{"setting": name, "id": rows[name].example.id, **of} for name, of in values.items()]
 
 
 def option_rows(study: Study, names: Sequence[str]) -> Rows:
     """Per option its reason, and its value and origin in each setting, or in "all" if several agree."""
     by_setting = {}
-    for name in names:
-        options, origins = study.options(name)
+    for name, (options, origins) in ((name, study.options(name)) for name in names):
         by_setting[name] = {row["option"]: row for row in options.describe(origins)}
     rows = []
     for option in dict.fromkeys(option for options in by_setting.values() for option in options):
         given = {name: options[option] for name, options in by_setting.items()}
-        cells = {name: f"{_short(row['value'])}  ({row['origin']})" for name, row in given.items()}
+        values = {name: "–" if row["value"] is None else row["value"] for name, row in given.items()}
+        texts = {n: ", ".join(map(str, v if isinstance(v, list | tuple) else [v])) for n, v in values.items()}
+        cells = {name: f"{texts[name]}  ({row['origin']})" for name, row in given.items()}
         if len(names) > 1 and len(set(cells.values())) == 1:
             cells = {"all": cells[names[0]]}
         rows.append({"option": option, **cells, "why": given[names[0]]["why"]})
     columns = [column for column in ("option", "all", *names, "why") if any(column in row for row in rows)]
     return [{column: row.get(column, "") for column in columns} for row in rows]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
 
 
 def train(study: Study, names: Sequence[str]) -> Rows:
@@ -212,10 +193,7 @@ def check_rows(study: Study, names: Sequence[str]) -> Rows:
     """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
     checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
     keys = {key: key.replace("_", " ") for values in checks.values() for key in values}
-    return [
-        {"setting": name} | {column: values.get(key, "") for key, column in keys.items()}
-        for name, values in checks.items()
-    ]
+    return [{"setting": n} | {to: of.get(key, "") for key, to in keys.items()} for n, of in checks.items()]
 
 
 def curve_rows(study: Study, names: Sequence[str]) -> Rows:
@@ -226,10 +204,7 @@ def curve_rows(study: Study, names: Sequence[str]) -> Rows:
 
 def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
     """The answer of each setting to one tweet, to read."""
-    from mcr_lib.data.predictions import read_predictions
-
-    example = next((example for example in study.examples(split) if example.id == id), None)
-    if example is None:
+    if (example := next((e for e in study.examples(split) if e.id == id), None)) is None:
         raise UserError(f"no tweet {id} in {split}")
     texts = [f"tweet {id}: {example.text}"]
     for name in names:
@@ -241,8 +216,6 @@ def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
 
 def files_of(study: Study, names: Sequence[str]) -> str:
     """The files of each setting in the run folder, a line each."""
-    lines = []
-    for name in names:
-        files = sorted(p.name for p in study.run.setting(name).iterdir() if p.name != "checkpoints")
-        lines.append(f"settings/{name}: {', '.join(files)}")
-    return "\n".join(lines) or NOTHING
+    paths = {name: sorted(path.name for path in study.run.setting(name).iterdir()) for name in names}
+    files = {name: ", ".join(file for file in of if file != "checkpoints") for name, of in paths.items()}
+    return "\n".join(f"settings/{name}: {of}" for name, of in files.items()) or NOTHING
