@@ -20,7 +20,6 @@ Rows = list[dict[str, Any]]
 Reports = Mapping[str, Mapping[str, Any]]  # setting -> its report (`scoring.score_examples`)
 Answers = Mapping[str, Sequence[Judged]]  # setting -> its judged answers
 Number = tuple[Any, Any, Any]  # value and the ends of its 95 % interval, `None` without one
-
 GROUNDING = ("false_grounding", "missed_grounding")
 RESULT_COLUMNS = ("setting", "split", "seed", "metric", "value", "ci_low", "ci_high", "n", "signature")
 _OF_BOX = ("boxed, not in the image", "box left out", "box misses")
@@ -120,10 +119,9 @@ def grounding_rows(of_split: Reports) -> Rows:
     """False and missed grounding of each setting in percent, each with its 95 % interval."""
     rows = []
     for name, report in of_split.items():
-        row, values = {"setting": name}, numbers(report)
+        rows.append(row := {"setting": name})
         for key in GROUNDING:
-            row[key], row[f"{key}_low"], row[f"{key}_high"] = values[key]
-        rows.append(row)
+            row[key], row[f"{key}_low"], row[f"{key}_high"] = numbers(report)[key]
     return rows
 
 

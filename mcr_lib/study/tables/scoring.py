@@ -85,8 +85,7 @@ def f1_ratios(judged: Answers, scorer: str) -> dict[str, Ratio]:
 def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Report:
     """Scores and bias in percent, with 95 % bootstrap intervals over tweets; one draw serves every number."""
     weights = statistics.resamples(len(judged), n_resamples, np.random.default_rng(seed))
-    example = judged[0].example
-    result: Report = {"n_examples": len(judged), "scorer": scorer}
+    example, result = judged[0].example, {"n_examples": len(judged), "scorer": scorer}
     for task, ratios in task_ratios(judged, scorer).items():
         values = statistics.summary(ratios, weights)
         intervals = values.pop("ci95")
