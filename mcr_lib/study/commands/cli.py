@@ -17,20 +17,14 @@ from mcr_lib.errors import UserError
 from mcr_lib.prompts import KINDS
 from mcr_lib.training import launch
 
-_SCORE = """\
-GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and yardsticks. A row of
-the file is a JSON object with "id" and either "entities" (boxes in original pixels) or "answer" (raw model
-text) with "coordinate_space".
-"""
-_MAKE = """\
-The set is named after its split, and after its distribution if that is not gmner (test_unseen). Read it with
-mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root DIR --split
-NAME.
-"""
-_COMPARE = """\
-Merges run folders of one profile, one seed each (or several settings of a seed), and writes evidence.json.gz,
-scores.json and two figures. What is missing in a run is reported and left out.
-"""
+_SCORE = """GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and
+yardsticks. A row of the file is a JSON object with "id" and either "entities" (boxes in original pixels) or
+"answer" (raw model text) with "coordinate_space"."""
+_MAKE = """The set is named after its split, and after its distribution if that is not gmner (test_unseen).
+Read it with mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root
+DIR --split NAME."""
+_COMPARE = """Merges run folders of one profile, one seed each (or several settings of a seed), and writes
+evidence.json.gz, scores.json and two figures. What is missing in a run is reported and left out."""
 _PAIRS = {"action": "append", "default": [], "dest": "pairs"}
 _COMMANDS = {"title": "commands", "required": True, "metavar": "COMMAND"}
 
@@ -73,7 +67,6 @@ def _parser() -> ArgumentParser:
     marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"
     _add_profile(_command(commands, "preflight", "preflight.command", about, description=marks))
     _add_testbed(commands)
-
     about = "settings over several seeds, one pair of them tested"
     add = _command(commands, "compare", "compare.command", about, description=_COMPARE).add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder")
@@ -99,8 +92,7 @@ def _add_profile(parser: ArgumentParser, default_setting: str = "") -> None:
     about = "override a key of the profile; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", help=about, **_PAIRS)
     if default_setting:
-        about = f"of the profile (default: {default_setting})"
-        parser.add_argument("--setting", metavar="NAME", help=about)
+        parser.add_argument("--setting", metavar="NAME", help=f"of the profile (default: {default_setting})")
 
 
 def _add_data(commands: Any) -> None:
@@ -153,12 +145,12 @@ def _add_models(commands: Any) -> None:
 
     about = "write an adapter merged into its base, as a whole model"
     group = commands.add_parser("adapters", help="LoRA adapters").add_subparsers(**_COMMANDS)
-    types = ("float32", "bfloat16", "float16")
+    types = {"choices": ("float32", "bfloat16", "float16"), "default": "float32"}
     add = _command(group, "merge", "stages.merge", about, needs="transformers").add_argument
     add("adapter", metavar="DIR", help="folder of an adapter, such as settings/NAME/model of a run")
     add("out", metavar="OUT", help="folder to write; must not exist")
     add("--base", metavar="DIR", help="where its base model is now, if it has moved")
-    add("--dtype", choices=types, default="float32", help="of the weights (default: %(default)s)")
+    add("--dtype", help="of the weights (default: %(default)s)", **types)
 
     about = "the entities of one tweet and where its image shows them"
     add = _command(commands, "predict", "predict.command", about, needs="transformers").add_argument

@@ -1,7 +1,5 @@
-"""`mcr data check`, `mcr score` and `mcr chains build`: commands on the files of a data set.
-
-`chains build` writes OUT/chains.jsonl (a chain per line, boxes as slots, after a header), OUT/README.md (a
-data card) and OUT/checksums.txt (for sha256sum -c). The same data, styles and seed give the same bytes.
+"""`mcr data check`, `mcr score` and `mcr chains build`, which writes OUT/chains.jsonl (after a header a chain
+per line, boxes as slots), OUT/README.md (a data card) and OUT/checksums.txt (for sha256sum -c).
 """
 
 import hashlib

@@ -35,10 +35,8 @@ def predict(
     model: str, text: str, *, image: str | None = None, prompt: Kind | None = None, max_new_tokens: int = 512,
     device: str | None = None, base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The entities that a backbone or an adapter finds in a tweet, decoded greedily, and its answer as text.
-
-    Boxes are in whole pixels of the image, turned upright as its EXIF data say. Without a prompt format it is
-    the one that the model was trained on; `base` is where the base of an adapter is now, if it has moved.
+    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image.
+    `prompt` is by default the format it was trained on; `base` is where the base of an adapter is now.
     """
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
@@ -85,16 +83,15 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
         ax.imshow(picture, extent=(0, width, height, 0), aspect="auto")
         ax.set(xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
-        for entity in result["entities"]:
-            if entity["bbox_2d"]:
-                colour = palette.entity_type(entity["type"])
-                boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
+        for entity in (entity for entity in result["entities"] if entity["bbox_2d"]):
+            colour = palette.entity_type(entity["type"])
+            boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
         with written_whole(out, "wb") as file:
             figure.savefig(file, format="png")
 
 
 def _summary(result: dict[str, Any]) -> str:
-    """A line per entity, or why there is none."""
+
     parse, lines = result["parse"], []
     if parse["reason"]:
         return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"

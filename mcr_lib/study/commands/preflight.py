@@ -27,8 +27,7 @@ def rows(loaded: Loaded) -> list[dict[str, str]]:
     """The checks as rows of a table, with a summary as the last one."""
     checks = lines(loaded)
     worst = max((line.mark for line in checks), key="✓–✗".index)
-    values = [(line.check, line.mark, line.result, line.todo) for line in checks]
-    values.append(("in all", worst, _verdict(checks), ""))
+    values = [*((c.check, c.mark, c.result, c.todo) for c in checks), ("in all", worst, _verdict(checks), "")]
     return [dict(zip(("check", "", "found", "what to do"), row, strict=True)) for row in values]
 
 
@@ -40,10 +39,9 @@ def _verdict(checks: list[Line]) -> str:
 def command(given: Namespace) -> int:
     """`mcr preflight`."""
     checks, out = lines(load(given)), console(width=160)
-    columns, cells = ("", "check", "found", "what to do"), []
-    for line in checks:
-        mark = f"[{_MARKS[line.mark][0]}]{line.mark}[/]"
-        cells.append((mark, line.check, escape(line.result), escape(line.todo)))
+    marks = {mark: f"[{style}]{mark}[/]" for mark, (style, _) in _MARKS.items()}
+    cells = [(marks[c.mark], c.check, escape(c.result), escape(c.todo)) for c in checks]
+    columns = ("", "check", "found", "what to do")
     out.print(render.terminal(f"profile {given.profile}", columns, cells, is_text=True))
     out.print(_verdict(checks), highlight=False)
     return 2 if any(line.mark == "✗" for line in checks) else 0

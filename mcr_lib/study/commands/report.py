@@ -1,7 +1,5 @@
-"""`report.html`: one page of a run with scores, training, figures, example answers and origins.
-
-It needs no other file, and is made from the files of the run folder alone, also from a copied one. The page
-is in `report.html.j2`, the captions of figures are in `report.yaml`.
+"""`report.html`: one page that needs no other file, made from the files of the run folder alone. Its template
+is `report.html.j2`; the captions of figures are in `report.yaml`.
 """
 
 import base64
@@ -54,29 +52,24 @@ def page(folder: RunFolder, loaded: Loaded) -> str:
     commit = (manifest.get("commit") or "unknown")[:12]
     changes = " with changes" if manifest.get("uncommitted_changes") else ""
     summary = f"profile {loaded.profile} · {len(seconds)} notebooks in {sum(seconds):,.0f} s"
-    machine = {key: manifest[key] for key in _MACHINE if manifest.get(key) is not None}
-    machine |= manifest.get("packages", {})
+    machine = {k: manifest[k] for k in _MACHINE if manifest.get(k) is not None} | manifest.get("packages", {})
     values = {
         "name": folder.path.name,
         "summary": f"{summary} · {manifest.get('n_cpus')} CPUs · commit {commit}{changes}",
-        "note": scores.get("note", ""),
-        "sections": sections,
-        "others": others,
+        "note": scores.get("note", ""), "sections": sections, "others": others,
         "scores": scores if scores.get("scores") else None,
         "signatures": list(dict.fromkeys(row["signature"] for row in csv.DictReader(results))),
         "training": _training(folder, [row["setting"] for row in scores.get("scores", ())]),
         "notebooks": [{"notebook": name} | {c: e.get(c, "") for c in columns} for name, e in notebooks],
-        "configuration": loaded.rows(),
         "machine": [{"what": key, "value": value} for key, value in machine.items()],
-        "table": lambda rows: Markup(render.html(rows)),
-    }
+        "configuration": loaded.rows(), "table": lambda rows: Markup(render.html(rows)),
+    }  # fmt: skip
     source, how = FileSystemLoader(Path(__file__).parent), {"trim_blocks": True, "lstrip_blocks": True}
-    template = Environment(loader=source, autoescape=True, **how).get_template("report.html.j2")
-    return template.render(values)
+    return Environment(loader=source, autoescape=True, **how).get_template("report.html.j2").render(values)
 
 
 def _training(folder: RunFolder, settings: list[str]) -> list[dict[str, Any]]:
-    """Time and memory of each training, from the records of settings."""
+
     rows = []
     for name in settings:
         record = _json(folder.setting(name) / cache.FINGERPRINT)

@@ -28,6 +28,8 @@ from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.setting import BACKBONE
 from mcr_lib.training import cards
 
+Values = dict[str, Any]
+Names = Sequence[str]
 HEARTBEAT_S = 30  # without a terminal, a line of progress at least this often
 
 
@@ -38,14 +40,11 @@ def command(given: Namespace) -> int:
 
 
 def run(
-    profile: str, *, console: Console, out: str | Path | None = None, only: Sequence[str] = (),
+    profile: str, *, console: Console, out: str | Path | None = None, only: Names = (),
     start_from: str | None = None, overrides: Mapping[str, Any] | None = None,
 ) -> int:  # fmt: skip
-    """Run the notebooks of a profile; returns 0, 1 (a notebook failed), 2 (a user's mistake) or 130.
-
-    A notebook always runs; models and answers that are there and current are not made again. Its entry in the
-    manifest is removed first, so that a run that was killed is never taken for a finished one. Paths among
-    `overrides` that exist relative to the working folder are taken from there.
+    """Run the notebooks of a profile; returns 0, 1 (a notebook failed), 2 (a user's mistake) or 130. Models
+    and answers that are current are kept; paths in `overrides` may be relative to the working folder.
     """
     if find_spec("papermill") is None:
         remedy = "pip install '.[notebooks]' in the clone brings it"
@@ -75,12 +74,10 @@ def run(
     return 0
 
 
-def _run_one(
-    notebook: Path, manifest: dict[str, Any], loaded: Loaded, overrides: dict[str, Any], console: Console
-) -> int:
+def _run_one(notebook: Path, manifest: Values, loaded: Loaded, overrides: Values, console: Console) -> int:
     """Run one notebook and keep the manifest up to date; returns the exit code."""
     folder, entries = RunFolder(loaded.folder), manifest["notebooks"]
-    entries.pop(notebook.stem, None)
+    entries.pop(notebook.stem, None)  # a run that is killed is never taken for a finished one
     for old in folder.figures.glob(f"{notebook.stem.split('_')[0]}_*"):
         old.unlink()  # a figure that this run does not draw again is not its own
     write_json(folder.manifest, manifest)
@@ -97,7 +94,7 @@ def _run_one(
         write_json(folder.manifest, manifest)
 
 
-def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, dict[str, Any]]:
+def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, Values]:
     """Checksums of the tweets in each file of data/, and of the weights at the start and of each setting."""
     data, card_of = {}, {}
     for path in sorted((folder.path / "data").glob("*.jsonl")):
@@ -108,19 +105,14 @@ def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, dict[str, Any]]:
             card_of[BACKBONE] = cards.card(config.backbone_name(loaded.config))
     for path in sorted(folder.path.glob(f"settings/*/model/{cards.CARD}")):
         card_of[path.parents[1].name] = json.loads(read_text(path))
-    weights = {
-        name: {file: sha256 for file, sha256 in card["sha256"].items() if file.endswith(".safetensors")}
-        for name, card in card_of.items()
-    }
+    sums = {name: card["sha256"].items() for name, card in card_of.items()}
+    weights = {name: {f: sha for f, sha in of if f.endswith(".safetensors")} for name, of in sums.items()}
     return {"data": data, "weights": weights}
 
 
-def find_notebooks(
-    names: Sequence[str] | None = None, only: Sequence[str] = (), start_from: str | None = None
-) -> list[Path]:
-    """The notebooks of the repository in order, those of `names` (`None` = all), by name or number.
-
-    Of these `only` some (an item may be several, separated by commas; empty = all), from `start_from` on.
+def find_notebooks(names: Names | None = None, only: Names = (), start_from: str | None = None) -> list[Path]:
+    """The notebooks of the repository in order, by name or number: those of `names` (`None` = all), `only`
+    some (an item may be several, separated by commas; empty = all), from `start_from` on.
     """
     folder = config.repository() / "notebooks"
     notebooks = sorted(folder.glob("[0-9A]*_*.ipynb"))
@@ -133,7 +125,7 @@ def find_notebooks(
     return [notebook for notebook in notebooks[first:] if notebook in wanted]
 
 
-def _named(notebooks: Sequence[Path], names: Sequence[str]) -> list[Path]:
+def _named(notebooks: Sequence[Path], names: Names) -> list[Path]:
     called = {key: path for path in reversed(notebooks) for key in (path.stem, path.stem.split("_")[0])}
     keys = [name.strip().removesuffix(".ipynb") for name in names]
     for unknown in (key for key in keys if key not in called):
@@ -144,7 +136,7 @@ def _named(notebooks: Sequence[Path], names: Sequence[str]) -> list[Path]:
 
 
 def _check_parameters(notebook: Path) -> None:
-    """Check that papermill can set the parameters of a notebook."""
+
     try:
         tags = [cell["metadata"].get("tags", ()) for cell in json.loads(read_text(notebook))["cells"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -153,13 +145,8 @@ def _check_parameters(notebook: Path) -> None:
         raise UserError(f"{notebook}: {n} cells are tagged parameters; papermill needs exactly one")
 
 
-def _execute(
-    notebook: Path, loaded: Loaded, overrides: dict[str, Any], console: Console
-) -> tuple[int, dict[str, Any]]:
-    """Run one notebook; returns the exit code and its entry in the manifest.
-
-    The executed copy and its HTML are in notebooks/, what a failed one has executed in <name>.failed.ipynb.
-    """
+def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console) -> tuple[int, Values]:
+    """Run one notebook (a failed one is <name>.failed.ipynb); the exit code and its entry in the manifest."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter
@@ -219,19 +206,16 @@ def _peak_memory_mb() -> float | None:
 
 def _failure(name: str, part: Path, error: Any) -> list[str]:
     """The lines on a failed notebook: its cell, the first line of that cell, and the message."""
-    # the reader of the source does not count the cells that papermill adds
-    added = {"papermill-error-cell-tag", "injected-parameters"}
+    added = {"papermill-error-cell-tag", "injected-parameters"}  # by papermill: the source has no such cells
     cells = json.loads(read_text(part))["cells"]
     cells = [cell for cell in cells if not added & {*cell["metadata"].get("tags", ())}]
     raised = [bool(cell["metadata"].get("papermill", {}).get("exception")) for cell in cells]
     position = raised.index(True) if any(raised) else 0
     first, *rest = "".join(cells[position]["source"]).strip().split("\n")
     message = str(error.evalue).strip().split("\n")[0]
-    return [
-        f"{name}: cell {position + 1} of {len(cells)} failed",
-        f"  {first}{' …' if rest else ''}",
-        f"  {message if error.ename == 'UserError' else f'{error.ename}: {message}'}",
-    ]
+    reason = message if error.ename == "UserError" else f"{error.ename}: {message}"
+    where = f"{name}: cell {position + 1} of {len(cells)} failed"
+    return [where, f"  {first}{' …' if rest else ''}", f"  {reason}"]
 
 
 @contextmanager

@@ -29,17 +29,14 @@ TWEET = Example(  # the person is in the image, the place is not
     LABELS, image_size_px=(400, 300),
 )  # fmt: skip
 ANSWERS: dict[str, Answer] = {  # name of a mistake -> an answer to `TWEET` that makes it
-    "perfect": (_KD, _OA),
-    "wrong type": (_KD, _predicted("Oracle Arena", "ORG")),
+    "perfect": (_KD, _OA), "wrong type": (_KD, _predicted("Oracle Arena", "ORG")),
     "wrong boundary": (_predicted("Durant", "PER", _DURANT), _OA),
     "box misses": (_predicted("Kevin Durant", "PER", _ELSEWHERE), _OA),
     "box not given": (_predicted("Kevin Durant", "PER"), _OA),
     "box not wanted (textual bias)": (_KD, _predicted("Oracle Arena", "LOC", _DURANT)),
     "name not in the text (visual bias)": (_KD, _OA, _predicted("Stephen Curry", "PER", _ELSEWHERE)),
-    "entity left out": (_KD,),
-    "entity twice": (_KD, _OA, _OA),
-    "empty": (),
-}
+    "entity left out": (_KD,), "entity twice": (_KD, _OA, _OA), "empty": (),
+}  # fmt: skip
 
 _BOX, _FAR, _THIRD = (0, 0, 100, 100), (300, 300, 400, 400), (200, 0, 300, 100)
 _HIT, _MISS, _HALF = ((_predicted("Ada", "PER", box),) for box in (_BOX, _FAR, (0, 0, 100, 50)))
@@ -52,16 +49,12 @@ def _ada(id: str, *gold_boxes: Box) -> Example:
 
 _NOBODY = replace(_ada("nobody"), tokens=("rain",), entities=())
 SCORER_CASES: dict[str, list[tuple[Example, Answer]]] = {  # where the scorers disagree
-    "not in the image, but boxed": [(_ada("a"), _MISS)],
-    "box misses": [(_ada("a", _BOX), _MISS)],
+    "not in the image, but boxed": [(_ada("a"), _MISS)], "box misses": [(_ada("a", _BOX), _MISS)],
     "two tweets: one perfect, one empty answer": [(_ada("a", _BOX), _HIT), (_ada("b", _BOX), ())],
-    "two tweets: one perfect, one invents a name": [
-        (_ada("a", _BOX), _HIT),
-        (_NOBODY, _HIT),
-    ],
+    "two tweets: one perfect, one invents a name": [(_ada("a", _BOX), _HIT), (_NOBODY, _HIT)],
     "three gold boxes, one hit": [(_ada("a", _BOX, _FAR, _THIRD), _HIT)],
     "IoU of exactly 0.5": [(_ada("a", _BOX), _HALF)],
-}
+}  # fmt: skip
 
 
 def answer_rows() -> Rows:
@@ -90,11 +83,8 @@ def defect_rows(labels: Sequence[str]) -> Rows:
         excerpt, end = text[start : start + 64].replace("\n", r"\n"), start + 64
         parsed = [f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities]
         more = [f"… {len(parsed):,} in all"] if len(parsed) > 3 else []
-        row = {
-            "strict reason": strict.reason or "read",
-            "example": f"{'…' * (start > 0)}{excerpt}{'…' * (end < len(text))}",
-            "lenient": f"{defect.lenient}: {defect.how}",
-            "read leniently": ", ".join(parsed[:3] + more) or "–",
-        }
-        rows.append(row)
+        example = f"{'…' * (start > 0)}{excerpt}{'…' * (end < len(text))}"
+        row = {"strict reason": strict.reason or "read", "example": example}
+        row["lenient"] = f"{defect.lenient}: {defect.how}"
+        rows.append(row | {"read leniently": ", ".join(parsed[:3] + more) or "–"})
     return rows

@@ -1,5 +1,4 @@
-"""The one catalogue of metrics: tables, figures, report and the comparison over seeds take labels, units and
-better directions from here. N-Pre, N-Rec, N-F1, N-Count and N-Rate are the paper's (App. E.3); false and
+"""The one catalogue of metrics. N-Pre, N-Rec, N-F1, N-Count and N-Rate are the paper's (App. E.3); false and
 missed grounding, balanced accuracy, consistency and the image-caused N-Rate are ours.
 """
 
@@ -25,25 +24,20 @@ class Metric:
 
 
 CATALOGUE = {  # key in `results.csv` and in reports -> metric, in the order of tables
-    "gmner_f1": Metric("GMNER F1", needs="box"),
-    "mner_f1": Metric("MNER F1", needs="type"),
+    "gmner_f1": Metric("GMNER F1", needs="box"), "mner_f1": Metric("MNER F1", needs="type"),
     "eeg_f1": Metric("EEG F1", needs="box"),
-    "n_pre": Metric("N-Pre", needs="groundable"),
-    "n_rec": Metric("N-Rec", needs="groundable"),
+    "n_pre": Metric("N-Pre", needs="groundable"), "n_rec": Metric("N-Rec", needs="groundable"),
     "n_f1": Metric("N-F1", needs="groundable"),
     "false_grounding": Metric("false grounding", -1, needs="groundable"),
     "missed_grounding": Metric("missed grounding", -1, needs="groundable"),
     "balanced_accuracy": Metric("balanced accuracy", needs="groundable"),
-    "n_count": Metric("N-Count", -1, "count"),
-    "n_rate": Metric("N-Rate", -1),
-    "altered_rate": Metric("altered names", -1),
-    "unread": Metric("not read", -1),
+    "n_count": Metric("N-Count", -1, "count"), "n_rate": Metric("N-Rate", -1),
+    "altered_rate": Metric("altered names", -1), "unread": Metric("not read", -1),
     "image_caused_n_rate": Metric("image-caused N-Rate", -1, needs="probes"),
     "image_caused_n_rate_muted": Metric("image-caused N-Rate, names muted", -1, needs="probes"),
     "consistency": Metric("consistency", needs="probes"),
     "faithful": Metric("faithful reasoning", needs="reasoning"),
-}
-
+}  # fmt: skip
 TEXTUAL_BIAS = tuple(key for key, metric in CATALOGUE.items() if metric.needs == "groundable")
 
 

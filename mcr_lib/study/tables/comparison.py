@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 from mcr_lib import bias, metrics, yardsticks
@@ -20,13 +20,10 @@ Rows = list[dict[str, Any]]
 Reports = Mapping[str, Mapping[str, Any]]  # setting -> its report (`scoring.score_examples`)
 Answers = Mapping[str, Sequence[Judged]]  # setting -> its judged answers
 Number = tuple[Any, Any, Any]  # value and the ends of its 95 % interval, `None` without one
-
 GROUNDING = ("false_grounding", "missed_grounding")
 RESULT_COLUMNS = ("setting", "split", "seed", "metric", "value", "ci_low", "ci_high", "n", "signature")
-GOLD_KINDS = (
-    "right", "wrong type", "boxed, not in the image", "box left out", "box misses", "wrong boundary",
-    "left out",
-)  # fmt: skip
+_OF_BOX = ("boxed, not in the image", "box left out", "box misses")
+GOLD_KINDS = ("right", "wrong type", *_OF_BOX, "wrong boundary", "left out")
 EXTRA_KINDS = ("no entity", "name not in the text")
 
 
@@ -73,8 +70,7 @@ def _cell(number: Number | None) -> str:
 
 def score_rows(by_split: Mapping[str, Reports]) -> Rows:
     """Per setting of the last split GMNER F1 on every split, MNER and EEG F1, and the share not parsed."""
-    *_, last = by_split
-    rows = []
+    rows, (*_, last) = [], by_split
     for name, report in by_split[last].items():
         of_last = numbers(report)
         of_split = {split: numbers(some[name]) if name in some else {} for split, some in by_split.items()}
@@ -87,12 +83,11 @@ def score_rows(by_split: Mapping[str, Reports]) -> Rows:
 def task_rows(reports: Reports) -> Rows:
     """Per report and scored task: name, task, p, r, f1, and ci_low and ci_high of f1, in percent."""
     rows = []
-    for name, report in reports.items():
-        for task in metrics.TASKS:
-            if score := report.get(task):
-                low, high = score["ci95"] or (score["f1"], score["f1"])
-                values = {"p": score["p"], "r": score["r"], "f1": score["f1"], "ci_low": low, "ci_high": high}
-                rows.append({"name": name, "task": task.upper(), **values})
+    for name, task in product(reports, metrics.TASKS):
+        if score := reports[name].get(task):
+            low, high = score["ci95"] or (score["f1"], score["f1"])
+            values = {key: score[key] for key in ("p", "r", "f1")} | {"ci_low": low, "ci_high": high}
+            rows.append({"name": name, "task": task.upper(), **values})
     return rows
 
 
@@ -114,10 +109,7 @@ def type_rows(of_split: Reports) -> Rows:
     """GMNER F1 by entity type, a row per setting; `None` for a type without gold entities."""
     by_setting = {name: report["by_type"].get("gmner") for name, report in of_split.items()}
     return [
-        {
-            "setting": name,
-            **{label: score["f1"] if score["n_gold"] else None for label, score in some.items()},
-        }
+        {"setting": name} | {t: score["f1"] if score["n_gold"] else None for t, score in some.items()}
         for name, some in by_setting.items()
         if some is not None
     ]
@@ -127,10 +119,9 @@ def grounding_rows(of_split: Reports) -> Rows:
     """False and missed grounding of each setting in percent, each with its 95 % interval."""
     rows = []
     for name, report in of_split.items():
-        row, values = {"setting": name}, numbers(report)
+        rows.append(row := {"setting": name})
         for key in GROUNDING:
-            row[key], row[f"{key}_low"], row[f"{key}_high"] = values[key]
-        rows.append(row)
+            row[key], row[f"{key}_low"], row[f"{key}_high"] = numbers(report)[key]
     return rows
 
 
@@ -142,10 +133,8 @@ def blind_rows(of_split: Reports, keys: Iterable[str] = GROUNDING) -> Rows:
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`.
-
-    "right" are the true positives of GMNER under the definition. A wrong region counts before a wrong type.
-    "wrong boundary" shares a word with the entity. Of repeated predictions the last one counts.
+    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`: "right"
+    as in GMNER by the definition, a wrong region before a wrong type, "wrong boundary" if a word is shared.
     """
     counts = Counter(dict.fromkeys((*GOLD_KINDS, *EXTRA_KINDS), 0))
     for j in answers:
@@ -218,15 +207,13 @@ def drawn_rows(by_setting: Answers) -> Rows:
 
 def write(folder: RunFolder, by_split: Mapping[str, Reports], tables: dict[str, Any], seed: int) -> list[str]:
     """Write the scores of each setting and split, the tables and `results.csv`; returns a line per file."""
-    stems, rows = {}, []
-    for split, of_split in by_split.items():
-        for name, report in of_split.items():
-            stems[f"{name}.{split}"] = report
-            tail = {"n": report["n_examples"], "signature": report["signature"]}
-            for metric, (value, low, high) in numbers(report).items():
-                row = {"setting": name, "split": split, "seed": seed, "metric": metric, "value": value}
-                rows.append({**row, "ci_low": low, "ci_high": high, **tail})
-    lines = scoring.write_scores(folder, stems)
+    stems, rows = {(name, split): r for split, some in by_split.items() for name, r in some.items()}, []
+    for (name, split), report in stems.items():
+        tail = {"n": report["n_examples"], "signature": report["signature"]}
+        for metric, (value, low, high) in numbers(report).items():
+            row = {"setting": name, "split": split, "seed": seed, "metric": metric, "value": value}
+            rows.append({**row, "ci_low": low, "ci_high": high, **tail})
+    lines = scoring.write_scores(folder, {".".join(key): report for key, report in stems.items()})
     write_json(folder.score("settings"), {"format_version": FORMAT_VERSION, **tables})
     return [*lines, "scores/settings.json", *_write_results(folder, rows)]
 

@@ -11,7 +11,6 @@ from mcr_lib.data.shares import V2_SHARES, shares
 from mcr_lib.schema import Example
 
 Rows = list[dict[str, Any]]
-
 _OF_ENTITY = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
 _OF_TWEET = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type"]
 _NAN = float("nan")
@@ -34,8 +33,8 @@ def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
     """One row per tweet, "mixed" if it has a groundable and a not-groundable entity of one type."""
     rows = []
     for example in examples:
-        shown = [entity.type for entity in example.entities if entity.is_groundable]
-        absent = [entity.type for entity in example.entities if entity.is_groundable is False]
+        shown = [e.type for e in example.entities if e.is_groundable]
+        absent = [e.type for e in example.entities if e.is_groundable is False]
         counts = len(example.tokens), len(example.entities), len(shown), bool({*shown} & {*absent})
         rows.append((example.split, example.id, *counts, *(example.image_size_px or (_NAN, _NAN))))
     return pd.DataFrame(rows, columns=[*_OF_TWEET, "width", "height"])
@@ -45,12 +44,10 @@ def mixture(tweets: pd.DataFrame) -> dict[str, int]:
     """How many tweets of `tweet_table` show none, some or all of their entities."""
     n, shown = tweets["n_entities"], tweets["n_groundable"]
     masks = {
-        "nothing groundable": shown == 0,
-        "of these, no entity at all": n == 0,
-        "all groundable": (shown == n) & (n > 0),
-        "both": (shown > 0) & (shown < n),
+        "nothing groundable": shown == 0, "of these, no entity at all": n == 0,
+        "all groundable": (shown == n) & (n > 0), "both": (shown > 0) & (shown < n),
         "of these, both within one type": tweets["is_mixed_within_type"],
-    }
+    }  # fmt: skip
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 

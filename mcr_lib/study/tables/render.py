@@ -40,9 +40,7 @@ def terminal(title: str, columns: Sequence[str], lines: Iterable[Any], *, is_tex
 
 
 def notebook(rows: Rows, index: str | None = None) -> Any:
-    """A styled table of pandas: whole cells to the left, floats as `:g`, tags of model text as written. Its
-    rows are named by `index`, or by their first key; without it no rows give `None` instead of a table.
-    """
+    """A table of pandas, rows named by `index` or their first key; `None` without rows and `index`."""
     import pandas as pd
 
     if not rows and index is None:

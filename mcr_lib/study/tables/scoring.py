@@ -54,11 +54,9 @@ def join(examples: Examples, predictions: Sequence[files.Prediction], *, parse: 
             n_other_size += len({row.image_size_px, example.image_size_px} - {None}) > 1
         judged.append(metrics.judge(example, entities, lenient=parse == "lenient"))
     known = {example.id for example in examples}
-    ids = {
-        "unknown": [id for id in n_rows if id not in known],
-        "repeated": [id for id, n in n_rows.items() if n > 1],
-        "missing": [example.id for example in examples if example.id not in row_of],
-    }
+    unknown, repeated = [i for i in n_rows if i not in known], [i for i, n in n_rows.items() if n > 1]
+    missing = [example.id for example in examples if example.id not in row_of]
+    ids = {"unknown": unknown, "repeated": repeated, "missing": missing}
     return ScoredFile(judged, parsed, ids, n_other_size)
 
 
@@ -87,35 +85,26 @@ def f1_ratios(judged: Answers, scorer: str) -> dict[str, Ratio]:
 def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Report:
     """Scores and bias in percent, with 95 % bootstrap intervals over tweets; one draw serves every number."""
     weights = statistics.resamples(len(judged), n_resamples, np.random.default_rng(seed))
-    example = judged[0].example
-    result: Report = {"n_examples": len(judged), "scorer": scorer}
+    example, result = judged[0].example, {"n_examples": len(judged), "scorer": scorer}
     for task, ratios in task_ratios(judged, scorer).items():
         values = statistics.summary(ratios, weights)
         intervals = values.pop("ci95")
         result[task] = values | {"ci95": intervals["f1"], "ci95_p": intervals["p"], "ci95_r": intervals["r"]}
-    result["by_type"] = {
-        task: metrics.by_type([metrics.outcome(j, task, scorer) for j in judged], example.labels)
-        for task in ("gmner", "mner")
-        if task in result
-    }
+    outcomes = {t: [metrics.outcome(j, t, scorer) for j in judged] for t in ("gmner", "mner") if t in result}
+    result["by_type"] = {t: metrics.by_type(of_task, example.labels) for t, of_task in outcomes.items()}
     if "box" in example.constraints:
         n_hard = sum(any(bias.is_hard(j.example, e) for e in j.example.entities) for j in judged)
-        result["textual_bias"] = {
-            **_textual_bias(judged, weights, only_hard=False),
-            "hard": {"n_tweets": n_hard, **_textual_bias(judged, weights, only_hard=True)},
-            "box_sharing": dict(zip(("pairs", "gold_pairs"), bias.box_sharing(judged), strict=True)),
-            "wrong_boxes": bias.wrong_boxes(judged),
-        }
+        hard = {"n_tweets": n_hard, **_textual_bias(judged, weights, only_hard=True)}
+        pairs = dict(zip(("pairs", "gold_pairs"), bias.box_sharing(judged), strict=True))
+        more = {"hard": hard, "box_sharing": pairs, "wrong_boxes": bias.wrong_boxes(judged)}
+        result["textual_bias"] = _textual_bias(judged, weights, only_hard=False) | more
     ratios = bias.visual_bias(judged)
     invented, altered = ratios["n_rate"], ratios["altered_rate"]
     result["visual_bias"] = {
-        "n_count": int(invented.numerator.sum()),
-        "n_rate": _percent(invented),
-        "altered": int(altered.numerator.sum()),
-        "altered_rate": _percent(altered),
-        "n_predictions": int(invented.denominator.sum()),
-        "ci95": statistics.summary(ratios, weights)["ci95"],
-    }
+        "n_count": int(invented.numerator.sum()), "n_rate": _percent(invented),
+        "altered": int(altered.numerator.sum()), "altered_rate": _percent(altered),
+        "n_predictions": int(invented.denominator.sum()), "ci95": statistics.summary(ratios, weights)["ci95"],
+    }  # fmt: skip
     return result
 
 
@@ -151,14 +140,11 @@ def yardstick_table(examples: Examples) -> Report:
     rows = {name: {s: of[name]["gmner_f1"] for s, of in by_scorer.items()} for name in yardsticks.YARDSTICKS}
     for name, row in rows.items():
         row["n_f1"] = by_scorer["definition"][name]["n_f1"]  # the same under every scorer
+    first, n = examples[0], len(examples)
     return {
-        "format_version": FORMAT_VERSION,
-        "data": f"{examples[0].source}:{checksum(examples)}",
-        "split": examples[0].split,
-        "n_examples": len(examples),
-        "scorer_version": metrics.SCORER_VERSION,
-        "rows": rows,
-    }
+        "format_version": FORMAT_VERSION, "data": f"{first.source}:{checksum(examples)}",
+        "split": first.split, "n_examples": n, "scorer_version": metrics.SCORER_VERSION, "rows": rows,
+    }  # fmt: skip
 
 
 def score_file(
@@ -172,9 +158,7 @@ def score_examples(
     examples: Examples, predictions: str | Path, *, scorer: str = "definition",
     parse: Mode = "strict", n_resamples: int = 1000, seed: int = 0, compare: str | Path | None = None,
 ) -> Report:  # fmt: skip
-    """The report, ready for JSON, of a predictions file for all tweets of a split. `compare`, a second file
-    for the same tweets, adds paired tests (file minus other).
-    """
+    """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it)."""
     if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
         expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
         raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
@@ -184,17 +168,13 @@ def score_examples(
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
     others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
     other_f1 = {f"{task}_f1": round(ratio.percent or 0.0, 2) for task, ratio in others.items()}
+    signature = metrics.signature(scorer=scorer, parse=parse, extra=extra, **data)
     result = {
-        "format_version": FORMAT_VERSION,
-        "signature": metrics.signature(scorer=scorer, parse=parse, extra=extra, **data),
-        "predictions": Path(predictions).name,
+        "format_version": FORMAT_VERSION, "signature": signature, "predictions": Path(predictions).name,
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
-        "parse": _parsing(answers.parsed),
-        "placing": _placing(answers.judged),
-        "ids": answers.id_counts,
-        "image_size_differs": answers.n_other_size,
-        "other_parse": {"parse": other_parse, **other_f1},
-    }
+        "parse": _parsing(answers.parsed), "placing": _placing(answers.judged), "ids": answers.id_counts,
+        "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
+    }  # fmt: skip
     if {"box", "type"} <= set(first.constraints):
         result["yardsticks"] = yardstick_scores(examples, scorer)
     if compare is not None:
@@ -210,19 +190,14 @@ def score_examples(
 def f1_test(first: Ratio, second: Ratio, task: str, names: list[str], n_resamples: int, seed: int) -> Report:
     """The paired test of two F1 scores of a task: difference in points, 95 % interval, p and a verdict."""
     test = statistics.paired_test(first, second, n_resamples=n_resamples, rng=np.random.default_rng(seed))
-    metric = catalogue.label(f"{task}_f1")
-    return {
-        "difference": round(test.difference, 2),
-        "ci95": [round(end, 2) for end in test.ci95],
-        "p_value": round(test.p_value, 4),
-        "verdict": statistics.verdict(test, first=names[0], second=names[1], metric=metric),
-    }
+    metric, interval = catalogue.label(f"{task}_f1"), [round(end, 2) for end in test.ci95]
+    verdict = statistics.verdict(test, first=names[0], second=names[1], metric=metric)
+    values = {"difference": round(test.difference, 2), "ci95": interval, "p_value": round(test.p_value, 4)}
+    return values | {"verdict": verdict}
 
 
 def configured_file(loaded: Loaded, examples: Examples) -> Path | None:
-    """The predictions file that a configuration says to score, `None` without one. `stand_in` writes one:
-    gold with each decision right at that rate, which is no model's answers, but something to score.
-    """
+    """The file to score, if any; `stand_in` writes one: gold (no model), each decision right at that rate."""
     c = loaded.config
     if c.predictions is not None or c.stand_in is None:
         return loaded.path("predictions")
@@ -258,23 +233,20 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
 
 def _parsing(parsed: Sequence[ParsedAnswer]) -> Report:
     failed = Counter(p.reason for p in parsed if p.reason is not None)
-    n_lenient = sum(p.reason is None and bool(p.repairs or p.lost) for p in parsed)
-    return {
-        "n_answers": len(parsed),
-        "ok": len(parsed) - failed.total() - n_lenient,
-        "lenient": n_lenient,  # after repairs, or with entities lost
-        "failed_by_reason": dict(failed.most_common()),
-        "repairs": dict(Counter(name for p in parsed for name in p.repairs).most_common()),
-        "lost_entities": dict(Counter(name for p in parsed for name in p.lost).most_common()),
-    }
+    n_lenient = sum(
+        p.reason is None and bool(p.repairs or p.lost) for p in parsed
+    )  # mended, or entities lost
+    n_ok, counts = len(parsed) - failed.total() - n_lenient, {"failed_by_reason": failed}
+    counts["repairs"] = Counter(name for p in parsed for name in p.repairs)
+    counts["lost_entities"] = Counter(name for p in parsed for name in p.lost)
+    most_common = {key: dict(count.most_common()) for key, count in counts.items()}
+    return {"n_answers": len(parsed), "ok": n_ok, "lenient": n_lenient, **most_common}
 
 
 def _placing(judged: Answers) -> dict[str, int]:
     placements = [placement for j in judged for placement in j.placements]
     kinds = Counter("lenient" if p.kind == "placed" and p.is_lenient else p.kind for p in placements)
-    return {
-        "n_predictions": len(placements),
-        "exact": kinds["placed"],
-        **{kind: kinds[kind] for kind in ("lenient", "duplicate", "unplaced")},
-        "several_boxes": sum(len(p.boxes_xyxy) > 1 for j in judged for p in j.predictions),
-    }
+    others = {kind: kinds[kind] for kind in ("lenient", "duplicate", "unplaced")}
+    n_several = sum(len(p.boxes_xyxy) > 1 for j in judged for p in j.predictions)
+    counts = {"n_predictions": len(placements), "exact": kinds["placed"], **others}
+    return counts | {"several_boxes": n_several}

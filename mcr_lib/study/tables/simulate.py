@@ -1,6 +1,7 @@
 """What a GMNER F1 can mean (ours): perfect answers to real tweets, one decision wrong at a stated rate."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,14 @@ ALL = "all four"
 
 def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) -> list[dict[str, Any]]:
     """GMNER F1 in percent when the accuracy of one decision, or of all four, falls to each of `LEVELS`."""
-    tweets = [example for example in examples if example.entities]
-    rows = []
-    for number, name in enumerate((*CONSTRAINTS, ALL)):
-        for level in LEVELS:
-            accuracy = dict.fromkeys(CONSTRAINTS if name == ALL else (name,), level)
-            for repeat in range(n_repeats):
-                rng = np.random.default_rng([seed, number, int(1000 * level), repeat])
-                judged = [metrics.judge(e, yardsticks.degrade(e, accuracy, rng)) for e in tweets]
-                counts = metrics.totals([metrics.outcome(j, "gmner") for j in judged])
-                f1 = metrics.ratios(counts)["f1"].percent
-                rows.append({"accuracy": name, "level": level, "repeat": repeat, "f1": round(f1 or 0.0, 2)})
+    rows, tweets = [], [example for example in examples if example.entities]
+    names = enumerate((*CONSTRAINTS, ALL))
+    for (number, name), level, repeat in product(names, LEVELS, range(n_repeats)):
+        accuracy = dict.fromkeys(CONSTRAINTS if name == ALL else (name,), level)
+        rng = np.random.default_rng([seed, number, int(1000 * level), repeat])
+        judged = [metrics.judge(e, yardsticks.degrade(e, accuracy, rng)) for e in tweets]
+        f1 = metrics.ratios(metrics.totals([metrics.outcome(j, "gmner") for j in judged]))["f1"].percent
+        rows.append({"accuracy": name, "level": level, "repeat": repeat, "f1": round(f1 or 0.0, 2)})
     return rows
 
 

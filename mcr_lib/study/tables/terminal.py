@@ -60,9 +60,8 @@ def show_score(result: Mapping[str, Any], console: Console | None = None) -> Non
     console.print(terminal("scores, %", ["", "P", "R", "F1", "95 % interval of F1"], lines))
     types = result["by_type"].get("mner", {})
     if len(types) <= 5:
-        lines = []
-        for task, rows in result["by_type"].items():
-            lines.append([task.upper(), *(f"{row['f1']:.2f} ({row['n_gold']:,})" for row in rows.values())])
+        cell = "{f1:.2f} ({n_gold:,})".format_map
+        lines = [[task.upper(), *map(cell, rows.values())] for task, rows in result["by_type"].items()]
         console.print(terminal("F1 by type, % (gold entities)", ["", *types], lines))
     _show_bias(result, console)
     _show_parsing(result, console)
