@@ -8,10 +8,11 @@ import pytest
 from mcr_lib import data, metrics, yardsticks
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.schema import CONSTRAINTS, PredictedEntity
+from mcr_lib.study import catalogue
 from mcr_lib.study.figures import forest
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.tables import cases, catalogue, comparison, scoring
+from mcr_lib.study.tables import cases, comparison, scoring
 
 CONFIG = config.Config(n_resamples=100)
 

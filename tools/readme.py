@@ -118,7 +118,7 @@ def tiny() -> str:
     rows = list(csv.DictReader(read_text(path).splitlines()))
     found = {(row["setting"], row["split"], row["metric"]): row for row in rows}
     lines = [
-        f"| %, test if nothing is said | {' | '.join(title for title, *_ in _TINY)} |",
+        f"| %, on test unless noted | {' | '.join(title for title, *_ in _TINY)} |",
         "|---" * (len(_TINY) + 1) + "|",
     ]
     for name in dict.fromkeys(row["setting"] for row in rows):

@@ -15,7 +15,7 @@ from mcr_lib.data.files import written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.statistics import Ratio, Terms
-from mcr_lib.study.tables.catalogue import CATALOGUE
+from mcr_lib.study.catalogue import CATALOGUE
 
 KIND = "seeds"
 METRICS = (

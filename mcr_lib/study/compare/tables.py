@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mcr_lib.study.catalogue import labels
 from mcr_lib.study.compare.evidence import Scores
-from mcr_lib.study.tables.catalogue import labels
 from mcr_lib.study.tables.render import markdown
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
@@ -19,7 +19,7 @@ def settings_table(scores: Scores) -> str:
     columns = [(split, "gmner_f1") for split in scores["splits"]]
     columns += [(scores["eval_split"], metric) for metric in SECONDARY]
     measured = {(row["split"], row["metric"]) for row in scores["rows"]}
-    heads = {f"%, {scores['eval_split']} if nothing is said": {name: name for name in scores["settings"]}}
+    heads = {f"%, on {scores['eval_split']} unless noted": {name: name for name in scores["settings"]}}
     table = _table(scores, "rows", "setting", heads, [at for at in columns if at in measured])
     return f"{table}\n\n{_note(scores)}\n"
 
@@ -44,7 +44,7 @@ def isolated_table(scores: Scores) -> str:
     columns = [(other, metric) for metric in ("gmner_f1", "n_rate") for other in shown]
     columns += [(split, metric) for metric in GROUNDING]
     pairs = {row["isolates"]: f"{row['first']} − {row['second']}" for row in scores["isolated"]}
-    heads = {f"points, {split} if nothing is said": {part: part for part in pairs}, "settings": pairs}
+    heads = {f"points, on {split} unless noted": {part: part for part in pairs}, "settings": pairs}
     table = _table(scores, "isolated", "isolates", heads, columns)
     return f"{table}\n\nDescribed, not tested: no interval is corrected for their number. {_note(scores)}\n"
 

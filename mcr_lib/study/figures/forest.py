@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mcr_lib.study.catalogue import CATALOGUE
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, unique
-from mcr_lib.study.tables.catalogue import CATALOGUE
 
 Panels = tuple[Figure, list[Axes]]
 Row = Mapping[str, Any]

@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.study.catalogue import labels
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.training import cards
 
 NAME = "README.md"
 SCORES, END = "<!-- scores -->", "<!-- end -->"
-METRICS = {"gmner_f1": "GMNER F1", "mner_f1": "MNER F1", "eeg_f1": "EEG F1"}
-METRICS |= {"false_grounding": "false grounding", "n_rate": "N-Rate"}
+METRICS = labels(("gmner_f1", "mner_f1", "eeg_f1", "false_grounding", "n_rate"))
 NOT_SCORED = "Not scored yet in the run that made it."
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 
 TEMPLATE = """---
-base_model: {base}
-library_name: {library}
-pipeline_tag: image-text-to-text
-tags: [gmner, grounded-multimodal-ner]
+{head}
 ---
 
 # {name}
@@ -49,6 +46,8 @@ the base model apply to it.
 
 def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str, source: str) -> None:
     """Write the README.md of a setting's model from its record; `source` is the data set."""
+    from huggingface_hub import ModelCard, ModelCardData  # comes with transformers, not in the light core
+
     folder, setting = run.setting(name) / "model", record["setting"]
     card, packages = cards.card(str(folder)), record["made_with"]["packages"]
     if backbone not in cards.SHIPPED and not cards.is_hub_name(backbone):
@@ -70,13 +69,17 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
     }  # fmt: skip
     own = [row for row in record["options"] if row["origin"].split()[0] in ("profile", "run", "setting")]
     options = [(row["option"], row["value"], row["origin"]) for row in own]
+    head = ModelCardData(
+        base_model=base, library_name="peft" if is_adapter else "transformers",
+        pipeline_tag="image-text-to-text", tags=["gmner", "grounded-multimodal-ner"],
+    )  # fmt: skip
     text = TEMPLATE.format(
-        name=name, base=base, library="peft" if is_adapter else "transformers",
+        name=name, head=head.to_yaml(),
         facts=_table("| | |", facts.items()), options=_table("| option | value | origin |", options),
         scores=f"{SCORES}\n{NOT_SCORED}\n{END}", note=f"{TESTBED_NOTE}\n\n" if source == "testbed" else "",
     )  # fmt: skip
     with written_whole(folder / NAME) as file:
-        file.write(text)
+        file.write(str(ModelCard(text)))
     add_scores(run)
 
 

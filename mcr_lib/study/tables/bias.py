@@ -19,12 +19,12 @@ from mcr_lib.data.predictions import read_predictions
 from mcr_lib.data.probes import Probe
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.statistics import Ratio, interval95, resamples
+from mcr_lib.study.catalogue import TEXTUAL_BIAS
 from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import comparison, scoring
-from mcr_lib.study.tables.catalogue import TEXTUAL_BIAS
 from mcr_lib.testbed.bait import baited
 
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from PIL.Image import Image
 from mcr_lib import bias, metrics, yardsticks
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, ImageOnly, PredictedEntity
-from mcr_lib.study.tables.catalogue import labels
+from mcr_lib.study.catalogue import labels
 from mcr_lib.testbed.drawing import Scene, Shown, draw
 
 

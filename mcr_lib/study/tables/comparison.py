@@ -10,11 +10,12 @@ from mcr_lib import bias, metrics, yardsticks
 from mcr_lib.data.files import read_text, write_json, written_whole
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Entity, Example, PredictedEntity
+from mcr_lib.study import catalogue
 from mcr_lib.study.runs import model_card
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import catalogue, scoring
+from mcr_lib.study.tables import scoring
 
 Rows = list[dict[str, Any]]
 Reports = Mapping[str, Mapping[str, Any]]  # setting -> its report (`scoring.score_examples`)

@@ -17,9 +17,9 @@ from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, checksum
 from mcr_lib.statistics import Ratio
+from mcr_lib.study import catalogue
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config, Loaded
-from mcr_lib.study.tables import catalogue
 
 Report = dict[str, Any]
 Examples = Sequence[Example]
