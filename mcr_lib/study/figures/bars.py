@@ -3,7 +3,6 @@
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import cycle, product
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -14,14 +13,10 @@ from mcr_lib.study.figures.palette import Rows, panels, unique
 
 _MANY = 6  # entities with this many boxes or more share a bar
 _NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
-_MASSES = {
-    "gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
-    "words": ("its words in the tweet", palette.SKY),
-}  # fmt: skip
-_CUTS = {
-    "cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
-    "cut_elsewhere": ("as much elsewhere", palette.GREY),
-}  # fmt: skip
+_MASSES = {"gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
+    "words": ("its words in the tweet", palette.SKY)}  # fmt: skip
+_CUTS = {"cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
+    "cut_elsewhere": ("as much elsewhere", palette.GREY)}  # fmt: skip
 
 
 def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") -> Axes:
@@ -30,8 +25,7 @@ def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") 
     widths = counts.mul([100 / max(1, row[whole]) for row in rows], axis=0) if whole else counts
     ends, longest = widths.cumsum(axis=1), max(1, widths.sum(axis=1).max())
     for kind, colour in colours.items():
-        starts = ends[kind] - widths[kind]
-        bars = ax.barh(counts.index, widths[kind], left=starts, color=colour, label=kind, height=0.7)
+        bars = ax.barh(counts.index, widths[kind], 0.7, ends[kind] - widths[kind], color=colour, label=kind)
         texts = counts[kind].map("{:,}".format).where(widths[kind] > 0.05 * longest, "")
         ax.bar_label(bars, texts, label_type="center", fontsize=7.5, color=palette.ink(colour))
     ax.bar_label(bars, counts.sum(axis=1).map("{:,}".format), padding=4, fontsize=8)
@@ -43,14 +37,12 @@ def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") 
 def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str, whole: str = "") -> Figure:
     figure, (ax,) = panels(1, (9.2, 1.2 + 0.42 * len(rows)), title)
     stack(ax, rows, colours, whole=whole).set(xlabel=xlabel)
-    palette.legend(figure, colours)
-    return figure
+    return palette.legend(figure, colours)
 
 
 def types(rows: Rows) -> Figure:
     """Entities by coarse type, split by whether the image shows them (`type_rows`)."""
-    shares = [f": {row['% in the image']} %" if row["entities"] else "" for row in rows]
-    named = [{**row, "name": row["type"] + share} for row, share in zip(rows, shares, strict=True)]
+    named = [{**r, "name": r["type"] + (f": {r['% in the image']} %" if r["entities"] else "")} for r in rows]
     title = f"Entities by type, and how many the image shows (n = {sum(row['entities'] for row in rows):,})"
     return _stacked(named, palette.GROUNDABLE, title, "entities")
 
@@ -65,52 +57,45 @@ def faithful(rows: Rows) -> Figure:
     """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
     flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
     colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
-    text = "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})"
-    named = [{**row, "name": text.format(**row)} for row in rows]
+    rows = [{**r, "name": "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})".format(**r)} for r in rows]
     title = "Answers whose own reasoning states just what they answer (95 % intervals)"
-    return _stacked(named, colours, title, "% of answers (single run)", "answers")
+    return _stacked(rows, colours, title, "% of answers (single run)", "answers")
 
 
 def errors(rows: Rows, *, n: int) -> Figure:
     """What became of gold entities, and what else was predicted, by setting (`comparison.error_rows`)."""
-    named = [{**row, "name": row["setting"]} for row in rows]
     figure, axes = panels(2, (5.2, 0.5 * len(rows) + 1), width_ratios=(3, 1.4), sharey=True)
     titles = {f"gold entities (n = {n:,} tweets)": palette.GOLD_ERRORS, "beside them": palette.EXTRA_ERRORS}
     for ax, (title, colours) in zip(axes, titles.items(), strict=True):
-        stack(ax, named, colours).set(title=title, xlabel="entities")
-    palette.legend(figure, palette.GOLD_ERRORS | palette.EXTRA_ERRORS)
-    return figure
+        stack(ax, [{**r, "name": r["setting"]} for r in rows], colours).set(title=title, xlabel="entities")
+    return palette.legend(figure, palette.GOLD_ERRORS | palette.EXTRA_ERRORS)
 
 
 def invented(rows: Rows) -> Figure:
     """N-Rate of each setting by where the names come from, a panel per split (`bias.invented_rows`)."""
     splits = unique(rows, "split")
     colours = {kind: colour for kind, colour in palette.INVENTED.items() if any(kind in row for row in rows)}
-    size = (3.6, 1.2 + 0.36 * len(unique(rows, "name")))
     title = "Where names come from of which the text has no word (single run)"
-    figure, axes = panels(len(splits), size, title, sharex=True)
+    figure, axes = panels(len(splits), (3.6, 1.2 + 0.36 * len(unique(rows, "name"))), title, sharex=True)
     for ax, split in zip(axes, splits, strict=True):
         stack(ax, [row for row in rows if row["split"] == split], colours, whole="n_predictions")
         ax.set(title=split, xlabel="N-Rate, %  (N-Count at the end)")
-    palette.legend(figure, colours)
-    return figure
+    return palette.legend(figure, colours)
 
 
 def faults(rows: Rows) -> Figure:
     """What became of the tweets that were right on the original, per setting (`bias.consistency_rows`)."""
     chosen = [row for row in rows if row["probe"] not in ("blank", "all")]
     names = unique(chosen, "name")
-    size = (5.3, 0.9 + 0.24 * len(unique(chosen, "probe")))
     title = "What becomes of right answers under a probe (single run; right of each bar: tweets)"
-    figure, axes = panels(len(names), size, title, n_columns=2)
+    figure, axes = panels(len(names), (5.3, 0.9 + 0.24 * len(unique(chosen, "probe"))), title, n_columns=2)
     for ax, name in zip(axes, names, strict=True):
         of_name = [row for row in chosen if row["name"] == name]
         bars = [{**row, "name": palette.PROBES[row["probe"]].replace("\n", " ")} for row in of_name]
         stack(ax, bars, palette.FAULTS, whole="right")
         ax.set(xticks=range(0, 101, 25), xlabel="% of tweets right on the original")
         ax.set_title(name, color=palette.setting(name, names), fontweight="bold")
-    palette.legend(figure, palette.FAULTS)
-    return figure
+    return palette.legend(figure, palette.FAULTS)
 
 
 def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
@@ -118,8 +103,7 @@ def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
     points = [(name, kind, value) for name, kind, *values in bars for value in values]
     frame = pd.DataFrame(points, columns=["name", "kind", "value"])
     style = {"palette": colours, "hue_order": colours, "saturation": 1, "err_kws": {"linewidth": 1.2}}
-    style["estimator"] = lambda values: values.iloc[0]
-    style["errorbar"] = lambda values: (min(values), max(values))
+    style |= {"estimator": lambda values: values.iloc[0], "errorbar": ("pi", 100)}  # the range
     sns.barplot(frame, x="name", y="value", hue="kind", legend=False, ax=ax, **style)
     ax.set(xlabel="", ylabel="")
     return ax
@@ -134,8 +118,7 @@ def scores(rows: Rows, *, n: int) -> Figure:
     for bars, colour in zip(ax.containers, tasks.values(), strict=True):
         ax.bar_label(bars, fmt="%.1f", label_type="center", fontsize=7.5, color=palette.ink(colour))
     ax.set(ylabel="F1, %", ylim=(0, 104), yticks=range(0, 101, 20))
-    palette.legend(figure, tasks)
-    return figure
+    return palette.legend(figure, tasks)
 
 
 def attention(rows: Rows) -> Figure:
@@ -151,11 +134,10 @@ def cuts(rows: Rows) -> Figure:
 
 
 def _by_part(rows: Rows, kinds: Mapping, title: str, ylabel: str, *, reference: float) -> Figure:
-    parts = [part for part in ("answer", "reasoning") if part in unique(rows, "part")]
-    by_part = {part: [row for row in rows if row["part"] == part] for part in parts}
+    by_part = {part: [row for row in rows if row["part"] == part] for part in sorted(unique(rows, "part"))}
     widths = [max(2, len(some)) for some in by_part.values()]
     size = (2.0 + 1.15 * sum(widths) / len(widths), 3.3)
-    figure, axes = panels(len(parts), size, title, width_ratios=widths, sharey=True)
+    figure, axes = panels(len(by_part), size, title, width_ratios=widths, sharey=True)
     colours = dict(kinds.values())
     for ax, (part, some) in zip(axes, by_part.items(), strict=True):
         bars = []
@@ -164,8 +146,7 @@ def _by_part(rows: Rows, kinds: Mapping, title: str, ylabel: str, *, reference: 
             bars.append((f"{row['setting']}\n{row['boxes']} boxes", label, *values))
         group(ax, bars, colours).axhline(reference, color=palette.DARK, linestyle=":", linewidth=1)
         ax.set(title=f"in the {part}", ylabel=ylabel if ax is axes[0] else "")
-    palette.legend(figure, colours)
-    return figure
+    return palette.legend(figure, colours)
 
 
 def yardsticks(rows: Rows, *, scored: Container[str], n: int) -> Figure:
@@ -173,9 +154,7 @@ def yardsticks(rows: Rows, *, scored: Container[str], n: int) -> Figure:
     no_model, score = palette.YARDSTICKS
     frame = pd.DataFrame(rows).sort_values("gmner_f1", ascending=False)
     kinds = [score if name in scored else no_model for name in frame["name"]]
-    figure, (ax,) = panels(
-        1, (7.4, 1.5 + 0.26 * len(frame)), f"Yardsticks: perfect text, no model (n = {n:,})"
-    )
+    figure, [ax] = panels(1, (7.4, 1.5 + 0.26 * len(rows)), f"Yardsticks: perfect text, no model (n = {n:,})")
     style = {"palette": palette.YARDSTICKS, "saturation": 1, "width": 0.65}
     sns.barplot(frame, x="gmner_f1", y="name", hue=kinds, ax=ax, **style)
     for bars in ax.containers:
@@ -198,11 +177,9 @@ def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
     """Per coarse type the entities of `examples.entity_table`, and how many of them the image shows."""
     is_groundable = entities["is_groundable"].astype(bool).groupby(entities["coarse"])
     counts = is_groundable.agg(["sum", "size"]).reindex(labels, fill_value=0)
-    return [
-        {"type": label, "groundable": shown, "not groundable": n - shown, "entities": n,
-         "% in the image": round(100 * shown / n, 1) if n else None}
-        for label, shown, n in counts.itertuples()
-    ]  # fmt: skip
+    return [{"type": label, "groundable": shown, "not groundable": n - shown, "entities": n,
+             "% in the image": round(100 * shown / n, 1) if n else None}
+            for label, shown, n in counts.itertuples()]  # fmt: skip
 
 
 def entities_per_tweet(rows: Rows) -> Figure:
@@ -215,15 +192,14 @@ def entities_per_tweet(rows: Rows) -> Figure:
 
 def boxes(rows: Rows, *, labels: Sequence[str]) -> Figure:
     """Boxes per groundable entity, and the largest box as a share of the image."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).rename(columns={"coarse": "type"})
     figure, (left, right) = panels(2, (4.5, 2.9), f"Boxes of groundable entities (n = {len(frame):,})")
     counts = frame["n_boxes"].clip(upper=_MANY).value_counts().sort_index()
     named = {f"{n} or more" if n == _MANY else str(n): count for n, count in counts.items()}
     count_bars(left, named).set(xlabel="boxes of an entity", ylabel="groundable entities")
-    order = [label for label in labels if label in set(frame["coarse"])]
+    order = [label for label in labels if label in set(frame["type"])]
     style = {"palette": palette.TYPES, "hue_order": order, "multiple": "stack", "alpha": 1}
-    hue = frame["coarse"].rename("type")
-    sns.histplot(frame, x="box_share", hue=hue, bins=np.linspace(0, 1, 21), ax=right, **style)
+    sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=right, **style)
     right.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
     return figure
 
@@ -242,12 +218,12 @@ def image_sizes(rows: Rows) -> Figure:
 def lengths(rows: Rows, *, limit: int) -> Figure:
     """Lengths of chains by style (`injection.length_rows`); the line is the limit of the testbed's model."""
     frame = pd.DataFrame(rows)
-    bins = np.linspace(0, max(frame["tokens"].quantile(0.999), limit) + 1, 41)
+    end = max(frame["tokens"].quantile(0.999), limit) + 1
     by_style = frame.groupby("style", sort=False)["tokens"]
     title = f"Lengths of chains (n = {len(frame):,}), dotted: {limit}"
     figure, axes = panels(by_style.ngroups, (2.8, 1.7), title, n_columns=3, sharex=True)
     for ax, (style, tokens) in zip(axes, by_style, strict=True):
-        sns.histplot(x=tokens.clip(upper=bins[-1]), bins=bins, color=palette.BLUE, alpha=1, ax=ax)
+        sns.histplot(x=tokens.clip(upper=end), bins=40, binrange=(0, end), color=palette.BLUE, alpha=1, ax=ax)
         ax.axvline(limit, color=palette.DARK, linestyle=":", linewidth=1)
         within = f"{100 * (tokens <= limit).mean():.0f} % within {limit}"
         ax.set_title(f"{style} · median {tokens.median():.0f}, {within}", fontsize=8)

@@ -1,14 +1,10 @@
-"""Boxes on images: tweets with their entities and answers, resized images, overlays of attention.
-
-Gold boxes are solid, predicted boxes dashed, bait (what only the image shows) dotted.
-"""
+"""Boxes on images: gold boxes are solid, predicted boxes dashed, bait (what only the image shows) dotted."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,17 +22,14 @@ from mcr_lib.rewards import NAMES
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows
-from mcr_lib.testbed.drawing import draw
-from mcr_lib.testbed.folder import set_name
+from mcr_lib.testbed import drawing, folder
 
 if TYPE_CHECKING:
-    from mcr_lib.study.tables.bias_cases import Case
+    from mcr_lib.study.tables import bias_cases, training
     from mcr_lib.study.tables.rollouts import Group
-    from mcr_lib.study.tables.training import EncodedRow
     from mcr_lib.training.attention import Look
 
 Predictions = Sequence[PredictedEntity] | None  # boxes in original pixels; `None` = no answer to draw
-
 _COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15  # inches: width of a column, height of an image, of a line
 _WHERE = {True: "in the image", False: "not in the image", None: "not annotated"}
 
@@ -66,7 +59,6 @@ def draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str
 
 
 def _canvas(ax: Axes, image: Any, size: tuple[float, float], **options: Any) -> None:
-    """Draw an image, or nothing if it is `None`, over an axis in pixels."""
     width, height = size
     if image is not None:
         ax.imshow(np.asarray(image), extent=(0, width, height, 0), **options)
@@ -95,7 +87,6 @@ def draw_example(ax: Axes, example: Example, image: Image | None, predictions: P
 
 
 def _text_lines(example: Example, predictions: Predictions) -> list[str]:
-    """The text in up to four lines, then up to six each of gold entities, bait, predicted entities."""
     gold = [f"gold · {e.type} {e.text}: {_WHERE[e.is_groundable]}" for e in example.entities[:6]]
     lines = gold or ["gold · no entity"]
     lines += [f"bait · {b.type} {b.text}: only in the image" for b in (example.image_only or ())[:6]]
@@ -112,7 +103,6 @@ def _plain(text: str) -> str:
 
 
 def _frame(example: Example, *rest: Any) -> Frame:
-    """A frame with the tweet's own image."""
     return Frame(example, open_image(example.images[0]) if example.images else None, *rest)
 
 
@@ -122,8 +112,7 @@ def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
     below = [_LINE_IN * (1 + max(len(_text_lines(f.example, f.predictions)) for f in row)) for row in rows]
     width = _COLUMN_IN * max(map(len, rows))
     height = sum(above) + sum(below) + _IMAGE_IN * len(rows) + 3 * _LINE_IN
-    figure = plt.figure(figsize=(width, height))
-    figure.set_layout_engine("none")  # layout engines only estimate the height of the texts below images
+    figure = plt.figure(figsize=(width, height), layout="none")  # engines only estimate heights of texts
     size, y = ((_COLUMN_IN - 0.2) / width, _IMAGE_IN / height), height
     for row, title, text in zip(rows, above, below, strict=True):
         y -= title + _IMAGE_IN
@@ -150,13 +139,11 @@ def answered(judged: Sequence[Judged]) -> Figure:
     return _wrapped([_frame(j.example, j.predictions) for j in judged], 3)
 
 
-def cases(cases: "Sequence[Case]") -> Figure:
+def cases(cases: "Sequence[bias_cases.Case]") -> Figure:
     """The hand-made tweets, one per row: the right answer left, that of the shortcut right."""
-    frames = []
-    for case in cases:
-        title, colour = f"{case.example.id} bias · {case.name}", palette.HAND_MADE[case.name == "right"]
-        frames.append(Frame(case.example, case.picture, case.answer, title, colour))
-    return _wrapped(frames, 2)
+    titles = [(f"{c.example.id} bias · {c.name}", palette.HAND_MADE[c.name == "right"]) for c in cases]
+    named = zip(cases, titles, strict=True)
+    return _wrapped([Frame(c.example, c.picture, c.answer, *title) for c, title in named], 2)
 
 
 def probed(tweets: Mapping[str, Example]) -> Figure:
@@ -169,9 +156,8 @@ def side_by_side(by_setting: Mapping[str, Sequence[Judged]]) -> Figure:
     """The same tweets in every setting, a row per tweet, with gold and predicted boxes."""
     columns = []
     for name, judged in by_setting.items():
-        titles, colour = [f"{name} · {j.example.id}" for j in judged], palette.setting(name, by_setting)
-        frames = zip(judged, titles, strict=True)
-        columns.append([_frame(j.example, j.predictions, title, colour) for j, title in frames])
+        colour = palette.setting(name, by_setting)
+        columns.append([_frame(j.example, j.predictions, f"{name} · {j.example.id}", colour) for j in judged])
     return grid(list(zip(*columns, strict=True)))
 
 
@@ -192,9 +178,8 @@ def rollouts(groups: "Sequence[Group]") -> Figure:
 
 
 def gallery_of_testbed(
-    n_each: int, *, distributions: Sequence[str] = tuple(testbed.DISTRIBUTIONS), split: str = "test",
-    seed: int = 0, knobs: Mapping[str, Any] | None = None,
-) -> tuple[Figure, Rows]:  # fmt: skip
+        n_each: int, *, distributions: Sequence[str] = tuple(testbed.DISTRIBUTIONS), split: str = "test",
+        seed: int = 0, knobs: Mapping[str, Any] | None = None) -> tuple[Figure, Rows]:  # fmt: skip
     """The first `n_each` tweets of each distribution of the testbed, a row each, and their ids."""
     if not 1 <= n_each <= 12 or seed < 0:
         expected = "expected 1 to 12 tweets and a seed of 0 or more"
@@ -203,8 +188,8 @@ def gallery_of_testbed(
     for name, index in product(distributions, range(n_each)):
         changed = testbed.altered(testbed.find(name), knobs or {})
         tweet = testbed.make(name, split, index, seed=seed, knobs=changed)
-        frames.append(Frame(tweet.example, draw(tweet.scene)))
-        rows.append({"set": set_name(name, split), "id": tweet.example.id, "text": tweet.example.text})
+        frames.append(Frame(tweet.example, drawing.draw(tweet.scene)))
+        rows.append({"set": folder.set_name(name, split), "id": tweet.example.id, "text": tweet.example.text})
     return _wrapped(frames, n_each), rows
 
 
@@ -217,11 +202,10 @@ def knob_rows(knobs: Mapping[str, Any] | None = None) -> Rows:
         return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
     changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
-    names = next(iter(changed.values()))
-    return [{"knob": knob} | {k: text(values[knob]) for k, values in changed.items()} for knob in names]
+    return [{"knob": k} | {d: text(of[k]) for d, of in changed.items()} for k in next(iter(changed.values()))]
 
 
-def as_seen(rows: "Mapping[str, EncodedRow]") -> Figure:
+def as_seen(rows: "Mapping[str, training.EncodedRow]") -> Figure:
     """Per setting the image of a training row as resized, with the boxes that its completion teaches."""
     figure, axes = palette.panels(len(rows), (3.6, 3.6))
     for ax, (name, row) in zip(axes, rows.items(), strict=True):
@@ -229,9 +213,8 @@ def as_seen(rows: "Mapping[str, EncodedRow]") -> Figure:
         _canvas(ax, row.images[0].convert("RGB") if row.images else None, size, interpolation="nearest")
         ax.set_title(f"{name}: {size[0]} × {size[1]} px as resized")
         answer = parse_answer(row.completion, labels=example.labels, constraints=example.constraints)
-        for entity in (entity for entity in answer.entities if entity.box_xyxy):
-            label = f"{entity.text} {list(entity.box_xyxy)}"
-            draw_box(ax, entity.box_xyxy, palette.entity_type(entity.type), "solid", label)
+        for e in (entity for entity in answer.entities if entity.box_xyxy):
+            draw_box(ax, e.box_xyxy, palette.entity_type(e.type), "solid", f"{e.text} {list(e.box_xyxy)}")
     return figure
 
 
@@ -256,12 +239,10 @@ def resized(examples: Sequence[Example], *, target: Target, boxes: Sequence[Rows
 
 def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:
     """Attention at the digits of a box: rows are entities (tweet id, first token), columns are settings."""
-    named = [(name, look) for name, some in looks.items() for look in some if look.part == "answer"]
-    cells = {(look.example.id, look.gold.start, name): look for name, look in named}
+    cells = {(x.example.id, x.gold.start, k): x for k, xs in looks.items() for x in xs if x.part == "answer"}
     top = max(np.nanmax(look.heat) for key, look in cells.items() if key[:2] in entities)
     title = "Where it looks when it writes a box; gold box solid (single run)"
-    n = len(looks)
-    figure, axes = palette.panels(len(entities) * n, (2.8, 2.5), title, n_columns=n)
+    figure, axes = palette.panels(len(entities) * len(looks), (2.8, 2.5), title, n_columns=len(looks))
     for ax, (entity, name) in zip(axes, product(entities, looks), strict=True):
         look = cells.get((*entity, name))
         some = next(other for key, other in cells.items() if key[:2] == entity)
@@ -278,7 +259,7 @@ def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequen
         ax.set_title(f"{name}: {title}", color=palette.setting(name, looks), fontsize=8)
         ax.set(xticks=[], yticks=[], ylabel=f"{some.gold.text}\n{some.example.id}")
         ax.label_outer()
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), palette.WARM)
     label = "attention per token, × a token's share\n(mean over heads and layers)"
+    scale = plt.cm.ScalarMappable(plt.Normalize(0, top), palette.WARM)
     figure.colorbar(scale, ax=axes, label=label, shrink=0.7)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mcr_lib.rewards import NAMES
 from mcr_lib.study.figures import palette
-from mcr_lib.study.figures.palette import Rows, unique
+from mcr_lib.study.figures.palette import MEDIUM, Rows, unique
 
 
 def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
@@ -23,8 +23,7 @@ def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
         for name, points in measured.groupby("setting", sort=False):
             _line(ax, points["step"], points[key].astype(float), palette.setting(name, names), name)
         if measured.empty:
-            style = {"transform": ax.transAxes, "ha": "center", "color": palette.MEDIUM}
-            ax.text(0.5, 0.5, "not measured in this run", **style)
+            ax.text(0.5, 0.5, "not measured in this run", transform=ax.transAxes, ha="center", color=MEDIUM)
         ax.set(xlabel="update", ylabel=label)
         if ax.dataLim.y0 >= 0:
             ax.set_ylim(0, 104 if label.endswith("%") else None)
@@ -40,8 +39,7 @@ def rewards(rows: Rows) -> Figure:
     quantities = list(zip(keys, {**palette.REWARDS, "R": palette.BLACK}.items(), strict=True))
     title = "Rewards of sampled answers: mean, and ± spread (single run)"
     figure, axes = palette.panels(6 * len(names), (1.9, 2.3), title, n_columns=6)
-    for ax, (name, quantity) in zip(axes, product(names, quantities), strict=True):
-        (mean, spread), (symbol, colour) = quantity
+    for ax, (name, ((mean, spread), (symbol, colour))) in zip(axes, product(names, quantities), strict=True):
         points = frame[frame["setting"] == name].reindex(columns=["step", mean, spread])
         points = points.dropna(subset=[mean]).astype(float).fillna(0)
         low, high = points[mean] - points[spread], points[mean] + points[spread]
@@ -54,21 +52,18 @@ def rewards(rows: Rows) -> Figure:
 
 def _line(ax: Axes, steps: pd.Series, values: pd.Series, colour: str, label: str | None = None) -> None:
     """A line; with more than 40 points a faint one, and its running mean over a twentieth of them."""
-    width = len(steps) // 20
-    style = {"color": colour, "estimator": None, "legend": False, "ax": ax}
-    if width >= 2:
+    style = {"color": colour, "estimator": None, "legend": False, "markeredgewidth": 0, "ax": ax}
+    if (width := len(steps) // 20) >= 2:
         sns.lineplot(x=steps, y=values, alpha=0.3, linewidth=0.8, **style)
         values = values.rolling(width).mean()
-    marker = "o" if len(steps) < 3 else None
-    sns.lineplot(x=steps, y=values, label=label, marker=marker, markeredgewidth=0, **style)
+    sns.lineplot(x=steps, y=values, label=label, marker="o" if len(steps) < 3 else None, **style)
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
 def reward_u(rows: Rows) -> Figure:
-    """R_u against the IoU of the one box that counts (`injection.grounding_rows`)."""
+    """R_u against the IoU of the box that counts (`injection.grounding_rows`); equal lines are shifted."""
     frame = pd.DataFrame(rows)
-    shift = frame["line"].map({"σ = 0.3": 0.008, "σ = 0.7": -0.008}).fillna(0)  # lines coincide above σ
-    frame["R_u"] += shift * (frame["R_u"] > 0)
+    frame["R_u"] += frame["line"].map({"σ = 0.3": 0.008, "σ = 0.7": -0.008}).fillna(0) * (frame["R_u"] > 0)
     dashes = {line: (1, 1) if "stray" in line else "" for line in palette.SIGMAS}
     figure, (ax,) = palette.panels(1, (5.8, 3.4), "R_u: nothing up to σ, then the IoU")
     style = {"palette": palette.SIGMAS, "dashes": dashes, "estimator": None, "sort": False}
@@ -87,8 +82,7 @@ def degradation(rows: Rows, *, reference: float, n: int) -> Figure:
     figure, (ax,) = palette.panels(1, (6.8, 4.1), title)
     order = [name for name in palette.DECISIONS if name in set(frame["accuracy"])]
     style = {"palette": palette.DECISIONS, "hue_order": order, "errorbar": ("pi", 100), "marker": "o"}
-    x = 100 * frame["level"]
-    sns.lineplot(frame, x=x, y="f1", hue="accuracy", markeredgewidth=0, ax=ax, **style)
+    sns.lineplot(frame, x=100 * frame["level"], y="f1", hue="accuracy", markeredgewidth=0, ax=ax, **style)
     ax.axhline(reference, color=palette.DARK, linestyle=":", linewidth=1.2)
     place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3), "textcoords": "offset points"}
     ax.annotate(f"paper's best: {reference}", (0.01, reference), fontsize=8, **place)

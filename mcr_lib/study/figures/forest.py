@@ -10,20 +10,15 @@ from matplotlib.lines import Line2D
 
 from mcr_lib.study.catalogue import CATALOGUE
 from mcr_lib.study.figures import palette
-from mcr_lib.study.figures.palette import Rows, unique
+from mcr_lib.study.figures.palette import Panels, Rows, panels, unique
 
-Panels = tuple[Figure, list[Axes]]
 Row = Mapping[str, Any]
-
+_BESIDE = {"xytext": (8, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}  # right of a point
 _HOLLOW = {"markerfacecolor": "white"}
-_OF_PAIR = (
-    "gmner_f1", "false_grounding", "missed_grounding", "image_caused_n_rate", "image_caused_n_rate_muted",
-    "consistency", "n_f1", "n_rate",
-)  # fmt: skip
-_SIGNS = {
-    "old box": "something not shown gets the old box: textual bias, %",
-    "old name": "the old name is written: visual bias, %",
-}
+_OF_PAIR = ("gmner_f1", "false_grounding", "missed_grounding", "image_caused_n_rate",
+    "image_caused_n_rate_muted", "consistency", "n_f1", "n_rate")  # fmt: skip
+_SIGNS = {"old box": "something not shown gets the old box: textual bias, %",
+    "old name": "the old name is written: visual bias, %"}  # fmt: skip
 
 
 def _dot(ax: Axes, y: float, value: float | None, ends: Sequence[float | None], **style: Any) -> None:
@@ -37,16 +32,13 @@ def _dot(ax: Axes, y: float, value: float | None, ends: Sequence[float | None], 
 
 
 def _lines(names: Sequence[str], n: int, width: float, title: str, **options: Any) -> Panels:
-    """A figure of n panels with one line per name."""
-    size = (width, 1.2 + 0.34 * len(names))
-    figure, axes = palette.panels(n, size, title, sharey=True, **options)
+    figure, axes = panels(n, (width, 1.2 + 0.34 * len(names)), title, sharey=True, **options)
     for ax in axes:
         palette.name_lines(ax, names)
     return figure, axes
 
 
 def _with_rules(rows: Rows, n: int, width: float, title: str) -> tuple[Figure, list[Axes], list[dict]]:
-    """`_lines` of settings and of rules that look at nothing, with the colour and marker of each."""
     settings = [row["name"] for row in rows if row["kind"] == "setting"]
     rules = [f"rule: {row['name']}" for row in rows if row["kind"] != "setting"]
     figure, axes = _lines([*settings, *rules], n, width, title)
@@ -58,11 +50,6 @@ def _with_rules(rows: Rows, n: int, width: float, title: str) -> tuple[Figure, l
 
 def _interval(row: Row, key: str) -> tuple[float | None, float | None]:
     return row[f"{key}_low"], row[f"{key}_high"]
-
-
-def _write(ax: Axes, x: float, y: float, text: str) -> None:
-    """Write a text to the right of a point."""
-    ax.annotate(text, (x, y), (8, 0), textcoords="offset points", fontsize=8, va="center")
 
 
 def _legend(figure: Figure, full: str, hollow: str) -> None:
@@ -100,10 +87,9 @@ def naming(rows: Rows, *, n: int) -> Figure:
         if row["n_predictions"]:
             _dot(ax, y, row["n_rate"], _interval(row, "n_rate"), **style)
             text = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}"
-        _write(ax, highest[y], y, text)
-    right = max(1, *highest)
-    ax.set(xlim=(-0.02 * right, 1.5 * right))
-    ax.set_xlabel("N-Rate: names of which the text has no word, % (0 is right)")
+        ax.annotate(text, (highest[y], y), **_BESIDE)
+    x = max(1, *highest)
+    ax.set(xlim=(-0.02 * x, 1.5 * x), xlabel="N-Rate: names of which the text has no word, % (0 is right)")
     return figure
 
 
@@ -114,13 +100,13 @@ def image_caused(rows: Rows) -> Figure:
     figure, axes = _lines(names, len(texts), 4.8, title)
     for ax, text in zip(axes, texts, strict=True):
         of_text = [row for row in rows if row["text"] == text]
-        right = max(1.0, *(row[key] for row in of_text for key in ("n_rate real", "n_rate blank")))
+        x = max(1.0, *(row[key] for row in of_text for key in ("n_rate real", "n_rate blank")))
         for row in of_text:
             y, style = names.index(row["name"]), {"color": palette.setting(row["name"], names)}
             _dot(ax, y, row["n_rate real"], (row["n_rate blank"], row["n_rate real"]), **style)
             _dot(ax, y, row["n_rate blank"], (None, None), **style, **_HOLLOW)
-            _write(ax, right, y, "{difference:+.1f} ({ci_low:.1f} to {ci_high:.1f})".format(**row))
-        xlim, ticks = (-0.03 * right, 1.75 * right), [tick for tick in ax.get_xticks() if 0 <= tick <= right]
+            ax.annotate("{difference:+.1f} ({ci_low:.1f} to {ci_high:.1f})".format(**row), (x, y), **_BESIDE)
+        xlim, ticks = (-0.03 * x, 1.75 * x), [tick for tick in ax.get_xticks() if 0 <= tick <= x]
         ax.set(xlim=xlim, xticks=ticks, xlabel="N-Rate, %   (written: image-caused part, 95 %)")
         ax.set_title(f"text {text} (n = {max(row['tweets'] for row in of_text):,} tweets)")
     _legend(figure, "real image", "blank image")
@@ -136,16 +122,14 @@ def renamed(rows: Rows) -> Figure:
         for row in (row for row in rows if row["sign"] == sign):
             y, colour = names.index(row["name"]), palette.setting(row["name"], names)
             _dot(ax, y, row["share"], (row["ci_low"], row["ci_high"]), color=colour)
-            _write(ax, row["ci_high"], y, f"{row['count']} of {row['tweets']}")
+            ax.annotate(f"{row['count']} of {row['tweets']}", (row["ci_high"], y), **_BESIDE)
         ax.set(xlim=(-3, 128), xticks=range(0, 101, 25), xlabel=label)
     return figure
 
 
 def groundings(rows: Rows, *, blind: Rows = (), n: int) -> Figure:
     """False against missed grounding of settings (`comparison.grounding_rows`) and rules (`blind_rows`)."""
-    figure, (ax,) = palette.panels(
-        1, (6.2, 4.5), f"Grounding where the span is right (n = {n:,}, single run)"
-    )
+    figure, (ax,) = panels(1, (6.2, 4.5), f"Grounding where the span is right (n = {n:,}, single run)")
     ax.plot([0, 100], [100, 0], color=palette.DARK, linestyle=":", linewidth=1)
     ax.text(72, 28, "all entities alike", rotation=-45, ha="center", va="bottom", fontsize=8)
     for k, row in enumerate(blind):
@@ -153,17 +137,15 @@ def groundings(rows: Rows, *, blind: Rows = (), n: int) -> Figure:
         ax.plot(x, y, "x", color=palette.DARK, markersize=6, clip_on=False)
         place = (7, -9) if y > 50 else (7, 4 + 10 * (k % 3))
         ax.annotate(row["rule"], (x, y), place, textcoords="offset points", fontsize=7)
-    names = unique(rows, "setting")
     for k, row in enumerate(rows):
         x, y = row["false_grounding"], row["missed_grounding"]
         if x is not None and y is not None:
-            colour = palette.setting(row["setting"], names)
+            colour = palette.setting(row["setting"], unique(rows, "setting"))
             size = 12 - 8 * k / max(1, len(rows) - 1)  # dots that coincide are drawn within each other
             ax.plot(x, y, "o", color=colour, markersize=size, label=row["setting"], clip_on=False)
             ax.plot(_interval(row, "false_grounding"), [y, y], color=colour)
             ax.plot([x, x], _interval(row, "missed_grounding"), color=colour)
-    ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
-    ax.set_xlabel("false grounding: boxed / not in the image, %")
+    ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect=1, xlabel="false grounding: boxed / not in the image, %")
     ax.set_ylabel("missed grounding: no box / in the image, %")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -188,9 +170,9 @@ def differences(scores: Row) -> Figure:
     labels = [f"{CATALOGUE[metric].label} ({better[CATALOGUE[metric].better]})" for metric in metrics]
     dots = []
     for row in (row for row in scores["comparisons"] if row["metric"] in metrics):
-        style = {"color": palette.DIFFERENCES[int(np.sign(row["mean"])) * row["better"]]}
-        style |= {} if row["verdict"] in ("shown", "the opposite is shown") else _HOLLOW
-        dots.append((metrics.index(row["metric"]), row, style))
+        fill = {} if row["verdict"] in ("shown", "the opposite is shown") else _HOLLOW
+        colour = palette.DIFFERENCES[int(np.sign(row["mean"])) * row["better"]]
+        dots.append((metrics.index(row["metric"]), row, {"color": colour, **fill}))
     full = "filled = every seed agrees and the interval excludes 0"
     title = f"{first} − {second}: blue better, red worse; {full}; line: 95 % interval over seeds and tweets"
     figure = _by_split(scores, labels, dots, 3.2, title, f"{first} − {second}, points")
@@ -213,8 +195,6 @@ def _by_split(scores: Row, labels: list[str], dots: list, width: float, title: s
 
 def seed_values(rows: Rows) -> Rows:
     """Rows of scores as the values of a figure: one column per seed."""
-    values = []
-    for row in rows:
-        seeds = {f"seed {seed}": value for seed, value in row["per_seed"].items()}
-        values.append({key: value for key, value in row.items() if key != "per_seed"} | seeds)
-    return values
+    seeds = [{f"seed {seed}": value for seed, value in row["per_seed"].items()} for row in rows]
+    others = [{key: value for key, value in row.items() if key != "per_seed"} for row in rows]
+    return [row | values for row, values in zip(others, seeds, strict=True)]

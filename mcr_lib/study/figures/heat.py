@@ -24,24 +24,16 @@ def heat_table(ax: Axes, values: pd.DataFrame, texts: pd.DataFrame, *, vmax: flo
 
 def number_table(ax: Axes, values: pd.DataFrame, *, digits: int | None = None, vmax: float = 100) -> Axes:
     """`heat_table` of numbers with so many digits after the point (`None` = two, for whole numbers none)."""
-
-    def text(value: float) -> str:
-        short = digits if digits is not None else 0 if value.is_integer() else 2
-        return "–" if np.isnan(value) else f"{value:.{short}f}"
-
-    return heat_table(ax, values, values.map(text), vmax=vmax)
-
-
-def _named(rows: Rows) -> pd.DataFrame:
-    """Rows of a name and numbers as a table."""
-    return pd.DataFrame(rows).set_index(next(iter(rows[0]))).astype(float)
+    whole, other = (0, 2) if digits is None else (digits, digits)
+    texts = values.map(lambda value: f"{value:.{whole if value.is_integer() else other}f}")
+    return heat_table(ax, values, texts.mask(values.isna(), "–"), vmax=vmax)
 
 
 def numbers(rows: Rows, *, title: str, **options: float) -> Figure:
     """A table of rows of a name and numbers, with the options of `number_table`."""
     size = (2.4 + 0.8 * (len(rows[0]) - 1), 0.7 + max(0.22, 0.4 - 0.01 * len(rows)) * len(rows))
     figure, (ax,) = panels(1, size, title)
-    number_table(ax, _named(rows), **options)
+    number_table(ax, pd.DataFrame(rows).set_index(next(iter(rows[0]))).astype(float), **options)
     return figure
 
 
@@ -51,7 +43,7 @@ def rewards(rows: Rows) -> Figure:
     width, options = (4.2, {"width_ratios": (6, 3), "sharey": True}) if has_advantage else (7.8, {})
     title = "Five rewards, each in [0, 1], and their sum R"
     figure, axes = panels(1 + has_advantage, (width, 0.36 * n + 0.9), title, **options)
-    values = _named(rows)[[*palette.REWARDS, "R"]]
+    values = pd.DataFrame(rows).set_index(next(iter(rows[0])))[[*palette.REWARDS, "R"]].astype(float)
     heat_table(axes[0], values / np.array([1, 1, 1, 1, 1, 5]), values.map("{:.2f}".format), vmax=1)
     axes[0].axvline(5, color="white", linewidth=4)
     if has_advantage:

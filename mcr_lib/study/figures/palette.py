@@ -1,8 +1,4 @@
-"""What all figures share: colours, style, titles, names of lines, and how a figure is saved.
-
-A setting, an entity type, a task, a kind of error has the same colour in every figure (Okabe-Ito, safe for
-colour-blind readers).
-"""
+"""What all figures share: one colour per setting, type, task, error (Okabe-Ito: colour-blind safe), style."""
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +15,11 @@ from matplotlib.patches import Patch
 from mcr_lib.data.files import written_whole
 
 Rows = Sequence[Mapping[str, Any]]
-
+Panels = tuple[Figure, list[Axes]]
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 RED, PINK, YELLOW, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
 DARK, MEDIUM, GREY, LIGHT, FAINT = "#444444", "#666666", "#B8B8B8", "#D9D9D9", "#EEEEEE"
 SHADES, WARM = "Blues", "YlOrRd"  # colour maps of tables and of attention
-
 SETTINGS = {"base": "#8C8C8C", "sft": SKY, "mrsi": ORANGE, "mcr": BLUE}
 OTHER_SETTINGS = (GREEN, PINK, RED, BLACK, "#6A3D9A", "#B8A500", "#8B5A2B", "#9E0142")
 TYPES = {"PER": BLUE, "LOC": GREEN, "ORG": ORANGE, "OTHER": PINK, "MIS": PINK}
@@ -33,38 +28,28 @@ GROUNDABLE = {"groundable": YELLOW, "not groundable": GREY}
 DECISIONS = {"span": BLUE, "type": ORANGE, "groundable": GREEN, "box": RED, "all four": BLACK}
 REWARDS = {"R_c": MEDIUM, "R_s": BLUE, "R_t": ORANGE, "R_u": RED, "R_e": GREEN}
 SIGMAS = {"σ = 0.3": SKY, "σ = 0.5": RED, "σ = 0.7": BLUE, "σ = 0.5, and a stray box": RED}
-GOLD_ERRORS = {
-    "right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": RED, "box left out": "#F0B08A",
-    "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE,
-}  # fmt: skip
+GOLD_ERRORS = {"right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": RED,
+    "box left out": "#F0B08A", "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE}  # fmt: skip
 EXTRA_ERRORS = {"no entity": GREEN, "name not in the text": PINK}
 WRONG_BOXES = {"own entity, inexact": GREY, "another entity": RED, "image only": BLUE, "background": YELLOW}
 INVENTED = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
-FAULTS = {
-    "clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
-    "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK,
-}  # fmt: skip
+FAULTS = {"clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
+    "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK}  # fmt: skip
 FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
 HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}  # whether a hand-made answer is right
 DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
-
-PROBES = {
-    "blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
+PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
     "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
     "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
-    "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes",
-}  # fmt: skip
-
-_STYLE = {
-    "figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
+    "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes"}  # fmt: skip
+_STYLE = {"figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
     "figure.titlesize": 10, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.labelsize": 9,
     "axes.titlesize": 9, "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y",
     "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E4E4E4",
     "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 8, "legend.title_fontsize": 8,
-    "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.major.width": 0.8, "ytick.major.width": 0.8,
-    "xtick.major.size": 3.5, "ytick.major.size": 3.5, "lines.linewidth": 1.8, "lines.markersize": 4,
-}  # fmt: skip
+    "xtick.labelsize": 8, "xtick.major.width": 0.8, "xtick.major.size": 3.5, "ytick.major.width": 0.8,
+    "ytick.labelsize": 8, "ytick.major.size": 3.5, "lines.linewidth": 1.8, "lines.markersize": 4}  # fmt: skip
 
 
 def use_style() -> None:
@@ -95,12 +80,9 @@ def unique(rows: Rows, key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def panels(
-    n: int, size: tuple[float, float], title: str = "", *, n_columns: int = 0, **options: Any
-) -> tuple[Figure, list[Axes]]:
+def panels(n: int, size: Sequence[float], title: str = "", *, n_columns: int = 0, **options: Any) -> Panels:
     """A figure of n panels of (width, height) inches in rows of `n_columns` (0 = all), under one title."""
-    n_columns = n_columns or n
-    n_rows = -(-n // n_columns)
+    n_rows, n_columns = -(-n // (n_columns or n)), n_columns or n
     figsize = (size[0] * n_columns, size[1] * n_rows + 0.3)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=figsize, squeeze=False, **options)
     for ax in axes.flat[n:]:
@@ -112,16 +94,16 @@ def panels(
 
 def name_lines(ax: Axes, names: Sequence[str]) -> None:
     """Name the lines 0, 1, ... of a horizontal chart, the first at the top; the grid marks values."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set(ylim=(len(names) - 0.5, -0.5), ylabel="")
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), ylabel="")
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
 
 
-def legend(figure: Figure, colours: Mapping[str, str]) -> None:
-    """Add a legend of coloured squares to the right of a figure."""
+def legend(figure: Figure, colours: Mapping[str, str]) -> Figure:
+    """The figure with a legend of coloured squares to its right."""
     handles = [Patch(color=colour, label=label.replace("_", " ")) for label, colour in colours.items()]
     figure.legend(handles=handles, loc="outside right center")
+    return figure
 
 
 def save(figure: Figure, folder: str | Path, name: str, values: Rows) -> Path:
@@ -130,19 +112,14 @@ def save(figure: Figure, folder: str | Path, name: str, values: Rows) -> Path:
     with written_whole(path, "wb") as file:
         figure.savefig(file, format="png")
     with written_whole(path.with_suffix(".csv")) as file:
-        columns = dict.fromkeys(key for row in values for key in row)
-        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer = csv.DictWriter(file, dict.fromkeys(k for row in values for k in row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(values)
     return path
 
 
 def shower(folder: str | Path, note: str = "") -> Callable[..., None]:
-    """Apply the style and return `show(name, draw, data, *, values=None, note=note, **options)`.
-
-    `show` calls `draw(data, **options)`, writes the note below the figure and saves it under `name`, with
-    `values` (default: `data`) as its CSV. It does nothing if `data` is empty.
-    """
+    """Apply the style; return `show`: draw data, if any, with a note; save with `values` (or data) as CSV."""
     use_style()
 
     def show(name: str, draw: Callable[..., Figure], data: Any, *, values=None, note=note, **options) -> None:
