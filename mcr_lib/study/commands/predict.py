@@ -91,7 +91,6 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
 
 
 def _summary(result: dict[str, Any]) -> str:
-
     parse, lines = result["parse"], []
     if parse["reason"]:
         return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"

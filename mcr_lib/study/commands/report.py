@@ -69,7 +69,6 @@ def page(folder: RunFolder, loaded: Loaded) -> str:
 
 
 def _training(folder: RunFolder, settings: list[str]) -> list[dict[str, Any]]:
-
     rows = []
     for name in settings:
         record = _json(folder.setting(name) / cache.FINGERPRINT)

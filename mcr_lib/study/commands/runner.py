@@ -136,7 +136,6 @@ def _named(notebooks: Sequence[Path], names: Names) -> list[Path]:
 
 
 def _check_parameters(notebook: Path) -> None:
-
     try:
         tags = [cell["metadata"].get("tags", ()) for cell in json.loads(read_text(notebook))["cells"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -29,9 +29,8 @@ def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) 
 def accuracy_for(rows: Sequence[Mapping[str, Any]], f1: float) -> dict[str, float | None]:
     """The accuracy in percent at which the mean curve of each decision crosses an F1; `None` if it does not.
 
-    Example:
-        >>> accuracy_for([{"accuracy": "box", "level": x, "f1": 100 * x} for x in (1.0, 0.5)], 75.0)
-        {'box': 75.0}
+    >>> accuracy_for([{"accuracy": "box", "level": x, "f1": 100 * x} for x in (1.0, 0.5)], 75.0)
+    {'box': 75.0}
     """
     levels, crossings = sorted({row["level"] for row in rows}), {}
     for name in dict.fromkeys(row["accuracy"] for row in rows):

@@ -21,12 +21,11 @@ def show_check(report: CheckReport, console: Console) -> None:
     """Print every statistic beside the expected one, the state of the images, the quirks and the verdict."""
     columns, lines = report.found, []
     for name in dict.fromkeys(name for statistics in columns.values() for name in statistics):
-        line = [name]
+        lines.append(line := [name])
         for column, statistics in columns.items():
             value, expected = statistics.get(name), report.expected.get(column, {}).get(name)
             cell = "" if value is None else f"{_number(value)} ({_number(expected)})"
             line.append(cell if value is None or expected in (None, value) else f"[bold red]{cell}[/]")
-        lines.append(line)
     console.print(terminal(f"{report.source}: found (expected)", ["", *columns], lines))
     if len(report.n_types) > 4:
         console.print(f"types: {_counts(report.n_types)}", highlight=False)
