@@ -1,4 +1,4 @@
-"""Fingerprints of code: of every module that a stage imports, directly or not, as the code itself tells."""
+"""Fingerprints of code: of every module that a stage imports, directly or not."""
 
 import ast
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from mcr_lib.study.runs.artifacts import fingerprint
 
 PACKAGE = Path(mcr_lib.__file__).parent
 MAKE_ROWS = ("mcr_lib.data.mrsi", "mcr_lib.data.modality")
+HARNESS = "mcr_lib.study.runs.prepare"  # makes rows from a configuration; its imports are not followed
 ENTRIES = {stage: (f"mcr_lib.training.{stage}", *MAKE_ROWS) for stage in ("sft", "cvo", "generate")}
 
 
@@ -21,7 +22,7 @@ def code_fingerprint(stage: str, package: Path = PACKAGE) -> str:
 
 def reachable(stage: str, package: Path = PACKAGE) -> dict[str, Path]:
     """Name -> file of the modules that a stage imports, directly or not, also within functions; sorted."""
-    modules, waiting = {}, list(ENTRIES[stage])
+    modules, waiting = {HARNESS: _file(HARNESS, package)}, list(ENTRIES[stage])
     while waiting:
         name = waiting.pop()
         if name not in modules and (path := _file(name, package)) is not None:
