@@ -14,6 +14,7 @@ from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.study.compare import tables as seeds_tables
+from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
 from mcr_lib.study.tables.facts import all_facts, reproduction
 
@@ -21,34 +22,24 @@ DOCUMENTS = ("README.md", "REPRODUCING.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+YARDSTICKS = "data/results/twitter-gmner-v2-test/yardsticks.json"
+
+
 def yardsticks() -> str:
     """GMNER F1 of the yardsticks under each scorer, and N-F1."""
-    evidence = json.loads(
-        read_text(repository() / "data" / "results" / "twitter-gmner-v2-test" / "yardsticks.json")
-    )
-    lines = [
-        f"| perfect text, and … | {' | '.join(f'`{s}`' for s in SCORERS)} | N-F1 |",
-        "|---" * (len(SCORERS) + 2) + "|",
-    ]
-    for name, row in evidence["rows"].items():
-        lines.append(f"| {name} | {' | '.join(f'{row[s]:.2f}' for s in SCORERS)} | {row['n_f1']:.2f} |")
-    return (
-        "\n".join(lines)
-        + f"\n\nOn {evidence['data']}, {evidence['split']}, n = {evidence['n_examples']:,}.\n"
-    )
+    evidence = json.loads(read_text(repository() / YARDSTICKS))
+    columns = {f"`{scorer}`": scorer for scorer in SCORERS} | {"N-F1": "n_f1"}
+    first, rows = "perfect text, and …", evidence["rows"].items()
+    rows = [{first: name} | {c: f"{row[key]:.2f}" for c, key in columns.items()} for name, row in rows]
+    data = f"On {evidence['data']}, {evidence['split']}, n = {evidence['n_examples']:,}."
+    return f"{markdown(rows, [first, *columns])}\n\n{data}\n"
 
 
 def accuracies() -> str:
     """The accuracy of one decision alone, or of all four, at which GMNER F1 equals the paper's best."""
-    needed = json.loads(
-        read_text(repository() / "data" / "results" / "twitter-gmner-v2-test" / "yardsticks.json")
-    )["accuracy_for"]
-    names = [name for name in needed if name != "f1"]
-    head = f"| accuracy, %, at which GMNER F1 = {needed['f1']} | {' | '.join(names)} |"
-    return (
-        f"{head}\n{'|---' * (len(names) + 1)}|\n| that decision alone is imperfect |"
-        f" {' | '.join(str(needed[n]) for n in names)} |\n"
-    )
+    needed = json.loads(read_text(repository() / YARDSTICKS))["accuracy_for"]
+    first = f"accuracy, %, at which GMNER F1 = {needed.pop('f1')}"
+    return markdown([{first: "that decision alone is imperfect", **needed}], [first, *needed]) + "\n"
 
 
 def departures() -> str:
@@ -61,32 +52,23 @@ def departures() -> str:
 
 def published() -> str:
     """Published GMNER F1, as context."""
-    rows = all_facts()["published_gmner_f1"]
-    return "| system | GMNER F1 |\n|---|---|\n" + "".join(
-        f"| {row['system']} | {row['f1']} |\n" for row in rows
-    )
+    rows = [{"system": row["system"], "GMNER F1": row["f1"]} for row in all_facts()["published_gmner_f1"]]
+    return markdown(rows, ("system", "GMNER F1")) + "\n"
 
 
 def paper() -> str:
-    """Every table and figure of the paper: how it would be reproduced, what is expected, and how far that has
-    come.
-    """
+    """Every table and figure of the paper: how it would be reproduced, what is expected, its status."""
     known = {name: fact.get("value") for name, fact in all_facts()["facts"].items()}
-    lines = ["| paper | what | command | hardware | hours | expected | status |", "|---" * 7 + "|"]
+    rows = []
     for row in reproduction():
-        command = f"`{row['command']}`" if row["command"] else "–"
-        status = f"not run: needs {row['missing']}" if row["status"] == "not run" else row["status"]
-        cells = (
-            row["paper"],
-            row["what"],
-            command,
-            row["hardware"],
-            row["hours"].format(**known),
-            row["expected"].format(**known),
-            status,
+        cells = {"command": f"`{row['command']}`" if row["command"] else "–"}
+        cells |= {key: row[key].format(**known) for key in ("hours", "expected")}
+        is_open = row["status"] == "not run"
+        rows.append(
+            {**row, **cells, "status": f"not run: needs {row['missing']}" if is_open else row["status"]}
         )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+    columns = ("paper", "what", "command", "hardware", "hours", "expected", "status")
+    return markdown(rows, columns) + "\n"
 
 
 def base() -> str:
@@ -103,32 +85,27 @@ def base() -> str:
         "bait is named": ("bait", "named_rate"),
         "the same, blank picture": ("bait", "named_rate_blank"),
     }
-    lines = [f"| %, of tweets | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for split, found in measured.items():
-        lines.append(
-            f"| {split}, {found['n']:,} |"
-            f" {' | '.join(f'{found[part][key]:.1f}' for part, key in columns.values())} |"
-        )
-    return "\n".join(lines) + "\n"
+    first, rows = "%, of tweets", []
+    for split, measures in measured.items():
+        cells = {column: f"{measures[part][key]:.1f}" for column, (part, key) in columns.items()}
+        rows.append({first: f"{split}, {measures['n']:,}", **cells})
+    return markdown(rows, [first, *columns]) + "\n"
 
 
 def tiny() -> str:
     """What `make run` gave: every setting of one seed, dev beside test, with 95 % intervals over tweets."""
     path = repository() / "data" / "results" / "tiny" / "results.csv"
     rows = list(csv.DictReader(read_text(path).splitlines()))
-    found = {(row["setting"], row["split"], row["metric"]): row for row in rows}
-    lines = [
-        f"| %, on test unless noted | {' | '.join(title for title, *_ in _TINY)} |",
-        "|---" * (len(_TINY) + 1) + "|",
-    ]
+    cells = {(row["setting"], row["split"], row["metric"]): row for row in rows}
+    first, table = "%, on test unless noted", []
     for name in dict.fromkeys(row["setting"] for row in rows):
-        lines.append(
-            f"| {name} | {' | '.join(_of_tiny(found.get((name, *at)), digits) for _, digits, *at in _TINY)} |"
-        )
+        values = {title: _of_tiny(cells.get((name, *at)), digits) for title, digits, *at in _TINY}
+        table.append({first: name, **values})
     shown = next(row for row in rows if row["split"] == "test" and row["metric"] == "gmner_f1")
     data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
-    told = f"One seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}."
-    return "\n".join(lines) + f"\n\n{told} {seeds_tables.CONTROLLED}\n"
+    note = f"One seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}."
+    columns = [first, *(title for title, *_ in _TINY)]
+    return f"{markdown(table, columns)}\n\n{note} {seeds_tables.CONTROLLED}\n"
 
 
 _TINY = (

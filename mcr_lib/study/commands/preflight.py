@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from mcr_lib.study import render
 from mcr_lib.study.commands.arguments import console, load
 from mcr_lib.study.runs.config import Loaded
 from mcr_lib.study.runs.preflight import Context, Line, run
-from mcr_lib.study.tables import render
 
 _MARKS = {
     "✓": ("green", "as it should be"), "✗": ("bold red", "to be mended"),

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.study import render
 from mcr_lib.study.runs import artifacts, cache
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
-from mcr_lib.study.tables import render
 
 _FIGURES = yaml.safe_load(read_text(Path(__file__).with_name("report.yaml")))
 CAPTIONS: dict[str, str] = _FIGURES["captions"]  # figure -> the sentence below it

@@ -5,7 +5,7 @@ from typing import Any
 
 from mcr_lib.study.catalogue import labels
 from mcr_lib.study.compare.evidence import Scores
-from mcr_lib.study.tables.render import markdown
+from mcr_lib.study.render import markdown
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 GROUNDING = ("false_grounding", "missed_grounding")

@@ -1,6 +1,5 @@
 """The configuration of a run: defaults (`Config`), a profile, then overrides; each value has its origin."""
 
-import html
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from mcr_lib.data.probes import PROBES, VARIANTS
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.statistics import MAX_RESAMPLES
+from mcr_lib.study import render
 from mcr_lib.study.runs import setting
 from mcr_lib.training import cards
 
@@ -115,11 +115,8 @@ class Loaded:
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        rows, cell = self.rows(), "<{0} style='text-align:left'>{1}</{0}>".format
-        head = "".join(cell("th", name) for name in rows[0])
-        lines = ("".join(cell("td", html.escape(text)) for text in row.values()) for row in rows)
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        left = "<style>.mcr th, .mcr td {text-align: left}</style>"
+        return f"{left}<div class='mcr'>{render.html(self.rows())}</div>"
 
 
 def repository() -> Path:

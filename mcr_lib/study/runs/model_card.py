@@ -7,6 +7,7 @@ from typing import Any
 
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.study.catalogue import labels
+from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.training import cards
 
@@ -75,7 +76,7 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
     )  # fmt: skip
     text = TEMPLATE.format(
         name=name, head=head.to_yaml(),
-        facts=_table("| | |", facts.items()), options=_table("| option | value | origin |", options),
+        facts=_table(("", " "), facts.items()), options=_table(("option", "value", "origin"), options),
         scores=f"{SCORES}\n{NOT_SCORED}\n{END}", note=f"{TESTBED_NOTE}\n\n" if source == "testbed" else "",
     )  # fmt: skip
     with written_whole(folder / NAME) as file:
@@ -96,7 +97,7 @@ def add_scores(run: RunFolder) -> None:
                 signature = f"`{row['signature'].replace('|', ' ')}`"
                 label = METRICS[row["metric"]]
                 scores.append((row["split"], label, row["value"], interval, row["n"], signature))
-        table = _table("| split | score | % | 95 % interval | n | signature |", scores)
+        table = _table(("split", "score", "%", "95 % interval", "n", "signature"), scores)
         start, end = before.partition(SCORES)[0], before.partition(END)[2]
         after = f"{start}{SCORES}\n{table if scores else NOT_SCORED}\n{END}{end}"
         if SCORES in before and END in before and after != before:
@@ -104,6 +105,6 @@ def add_scores(run: RunFolder) -> None:
                 file.write(after)
 
 
-def _table(head: str, rows: Iterable[Sequence[Any]]) -> str:
-    lines = [" | ".join(str(cell).replace("|", "·") for cell in row) for row in rows]
-    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *(f"| {line} |" for line in lines)])
+def _table(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    cells = ([str(cell).replace("|", "·") for cell in line] for line in lines)
+    return markdown([dict(zip(columns, line, strict=True)) for line in cells], columns)
