@@ -112,7 +112,9 @@ def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
     below = [_LINE_IN * (1 + max(len(_text_lines(f.example, f.predictions)) for f in row)) for row in rows]
     width = _COLUMN_IN * max(map(len, rows))
     height = sum(above) + sum(below) + _IMAGE_IN * len(rows) + 3 * _LINE_IN
-    figure = plt.figure(figsize=(width, height), layout="none")  # engines only estimate heights of texts
+    figure = plt.figure(figsize=(width, height))
+    # layout engines only estimate heights of texts; set now, since saving forgets a "none" of the start
+    figure.set_layout_engine("none")
     size, y = ((_COLUMN_IN - 0.2) / width, _IMAGE_IN / height), height
     for row, title, text in zip(rows, above, below, strict=True):
         y -= title + _IMAGE_IN
