@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from mcr_lib import constraints
 from mcr_lib.answer_reader import answer_keys
-from mcr_lib.schema import Example
+from mcr_lib.schema import TYPE_WORDS, Example
 
 PROMPT_VERSION = 1  # raised when any word changes, to detect models that were trained on other prompts
 
@@ -29,11 +29,6 @@ WORDINGS: tuple[Wording, ...] = ("full", "brief")
 
 Message = dict[str, Any]  # of Hugging Face and TRL: role and content, the content a text or a list of parts
 Shots = Sequence[tuple[Example, str]]  # tweets with perfect answers, boxes in the space of the model
-
-TYPE_WORDS = {  # meaning of coarse labels; self-explanatory ones (Twitter-FMNERG) are used as they are
-    "PER": "person", "LOC": "location", "ORG": "organization",
-    "OTHER": "miscellaneous name", "MIS": "miscellaneous name",
-}  # fmt: skip
 
 _SYSTEM = "You analyse social media posts: what a text names, and what of it an image shows."
 

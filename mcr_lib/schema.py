@@ -19,6 +19,12 @@ FORMAT_VERSION = 1  # of JSONL rows and manifests; raised when a reader of the o
 # The four constraints (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source annotates.
 CONSTRAINTS = ("span", "type", "groundable", "box")
 
+# Coarse label -> the paper's word for it (Sec. 3); labels that are words (Twitter-FMNERG) stay as they are.
+TYPE_WORDS = {
+    "PER": "person", "LOC": "location", "ORG": "organization",
+    "OTHER": "miscellaneous", "MIS": "miscellaneous", "MISC": "miscellaneous",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Entity:

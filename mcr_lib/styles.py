@@ -20,7 +20,7 @@ wording keeps C_e and C_u in clauses of their own.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mcr_lib.prompts import TYPE_WORDS
+from mcr_lib.schema import TYPE_WORDS
 from mcr_lib.statements import Statement, slot
 
 # Why a name has a type, in general: no annotation says more. The verifier takes no word here for a claim.

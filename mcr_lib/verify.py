@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from mcr_lib.prompts import TYPE_WORDS
+from mcr_lib.schema import TYPE_WORDS
 from mcr_lib.statements import Statement
 
 # Words that deny: alone, that there is a box; with a word of showing, that the image shows the entity.

@@ -13,9 +13,9 @@
 A row also has the evidence of each box, where attention is guided.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 from PIL.Image import Image
@@ -28,7 +28,6 @@ from mcr_lib.data.chance import pick, shuffled
 from mcr_lib.data.mrsi import Target
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.styles import STYLES, TYPE_REASONS
 from mcr_lib.testbed import drawing, tweets
 from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
@@ -195,27 +194,7 @@ def _random_box(rng: Random) -> Box:
     return (x1, y1, x2, y2)
 
 
-BAIT_TEXTS = {
-    "default": "The image also shows {m}, which the text does not name.",
-    "checklist": "* {m}\n- shown, but no words of the text",
-    "table": "| {m} | in view: yes | not in the text |",
-    "terse": "{m} , shown , not in text ;",
-}
-"""Style -> text about bait. Chains no longer have it; the tokenizer of the base keeps its words."""
-
-
 def texts() -> Sequence[str]:
-    """Return every text whose words the tokenizer keeps whole."""
-    examples = [testbed.make("gmner", "train", k).example for k in (3, 4)]
-    kinds = [kind for kind in prompts.KINDS if kind != "cot-3shot"]
-    chats = [prompts.messages(e, kind, wording="brief") for e in examples for kind in kinds]
-    subsets = (("span",), ("span", "type"), ("groundable", "box"))
-    chats += [prompts.messages(replace(examples[0], constraints=c), wording="brief") for c in subsets]
-    result = [*map(prompts.text_of, chats), *TYPE_REASONS.values(), *prompts.TYPE_WORDS.values()]
-    result += ["user assistant Where is each? List what the image shows. seen: at ; [ ]", " ".join(LABELS)]
-    for name, style in STYLES.items():
-        parts = [part for wording in style.wordings for part in wording]
-        result += [*style.nobody, BAIT_TEXTS.get(name, BAIT_TEXTS["default"])]
-        result += [text for heading, pieces in parts for text in (heading, *pieces.values())]
-    result = [re.sub(r"\{\w+\}", " ", text) for text in result]
-    return [*result, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS)]
+    """Return every text whose words the tokenizer keeps whole; `words.txt`: those of prompts and chains."""
+    words = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
+    return [words, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS)]
