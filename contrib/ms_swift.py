@@ -105,7 +105,7 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
         rows = study.rows(each)
         if not rows:
             raise UserError(
-                f"setting {each} has no tweet to train on; its tweets are those of {study[each].tweets} that"
+                f"setting {each} has no tweet to train on; its tweets are those of {study[each].part} that"
                 " have an image"
             )
         texts = {

@@ -245,7 +245,7 @@ def expected() -> dict:
         }
         if split != "all":
             columns[split]["checksum"] = checksum(example(split, scene) for scene in scenes)
-    return {"format_version": 1, "statistics": {"twitter-gmner-v2": columns}}
+    return {"format_version": 2, "statistics": {"twitter-gmner-v2": columns}}
 
 
 def predictions() -> list[dict]:

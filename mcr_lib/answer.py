@@ -22,6 +22,9 @@ from mcr_lib.schema import CONSTRAINTS, PredictedEntity
 
 Mode = Literal["strict", "lenient"]
 MODES: tuple[Mode, ...] = ("strict", "lenient")
+Form = Literal["json", "paper"]
+FORMS: tuple[Form, ...] = ("json", "paper")
+FIELDS = ("entity", "type", "bbox_2d")
 
 _TAG_START = re.compile(r"<(?=/?(?:think|answer)>)")
 
@@ -45,6 +48,9 @@ def write_answer(
     *,
     think: str | None = None,
     constraints: Collection[str] = CONSTRAINTS,
+    form="json",
+    fields=FIELDS,
+    labels=(),
 ) -> str:
     """The text that a perfect model outputs; `parse_answer` restores the same entities and reasoning.
 
@@ -57,7 +63,7 @@ def write_answer(
         >>> write_answer([PredictedEntity("Oracle Arena", "LOC")], constraints=("span", "type"))
         '<answer>[{"entity": "Oracle Arena", "type": "LOC"}]</answer>'
     """
-    keys = answer_keys(constraints)
+    keys = [k for k in fields if k in answer_keys(constraints)]
     rows = [{"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy and list(e.box_xyxy)} for e in entities]
     items = json.dumps([{key: row[key] for key in keys} for row in rows], ensure_ascii=False)
     answer = "<answer>" + _TAG_START.sub(r"\\u003c", items) + "</answer>"

@@ -7,7 +7,7 @@
     faithfulness   a model's answer        ->  whether its own reasoning states its answer
 
 Nothing here opens a file or a connection: `ask` is any callable from text to text. (Chains from templates, an
-LLM or an MLLM: paper; slots, verification and the fallback to the template are ours.)
+LLM or an MLLM: paper, Sec. 4.1; slots, verification and the fallback to the template are ours.)
 """
 
 import re
@@ -18,15 +18,19 @@ from typing import Any, Literal
 import numpy as np
 
 from mcr_lib import statements, verify
-from mcr_lib.answer import ParsedAnswer, write_answer
+from mcr_lib.answer import Form, ParsedAnswer, write_answer
 from mcr_lib.answer_reader import answer_keys
 from mcr_lib.boxes import Box, Size, box_format, iou, written_box
+from mcr_lib.matching import place
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.statements import SLOT, Statement, slot
 from mcr_lib.styles import STYLES, say
 
 # Raised when a word of a style or a rule of the verifier changes; older settings are then trained again.
-CHAINS_VERSION = 1
+CHAINS_VERSION = 2
+CHANGES = {
+    2: "every style has an instruction of its own, and answers vary in order"
+}  # version -> what is new
 
 Source = Literal["template", "llm", "mllm"]
 SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
@@ -40,7 +44,7 @@ class Chain:
     style: str
     source: Source  # who wrote the words
     text: str  # the reasoning, with slots
-    answer: tuple[Statement, ...]  # the entities in text order
+    answer: tuple[Statement, ...]  # the entities in the order of the answer; slots count in text order
     boxes_xyxy_px: tuple[Box, ...]  # the gold box of each slot, in pixels of the original image
     image_size_px: Size | None  # of the original image; `None` = unknown (then there is no box)
     task: tuple[str, ...]
@@ -54,7 +58,6 @@ class Chain:
             "answer": [{key: value[key] for key in keys} for value in values],
             "boxes_xyxy_px": [list(box) for box in self.boxes_xyxy_px],
             "image_size_px": self.image_size_px and list(self.image_size_px), "task": list(self.task),
-            "is_privileged": False,  # a key of the file format; no other value is written any more
         }  # fmt: skip
 
     @classmethod
@@ -62,8 +65,6 @@ class Chain:
         """The chain of a row from `to_row`; `ValueError`: a field is missing, unknown or of another kind."""
         try:
             fields = dict(row)
-            if fields.pop("is_privileged"):
-                raise ValueError("it is privileged")
             task, items = tuple(row["task"]), row["answer"]
             written = [item.get("bbox_2d") for item in items]
             slots = [int(SLOT.fullmatch(text).group(1)) if text else None for text in written]
@@ -91,10 +92,27 @@ def build(example: Example, style: str, rng: np.random.Generator, *, n_wordings:
     if boxes and size is None:
         problem = "a gold box without an image size cannot be written for any backbone"
         raise ValueError(f"example {example.id}: {problem}")
-    answer = tuple(statements.of_example(example))
     wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
-    text = say(STYLES[style], wording, answer, task)
-    return Chain(example.id, style, "template", text, answer, boxes, size, task)
+    text = say(STYLES[style], wording, statements.of_example(example), task)
+    return Chain(example.id, style, "template", text, answer_of(example, style), boxes, size, task)
+
+
+def answer_of(example: Example, style: str) -> tuple[Statement, ...]:
+    """The gold of a tweet in the order of a style's triples (paper, App. C.2; which orders: silent; ours).
+
+    In text order if the names of another order would no longer be found where they stand (`matching.place`):
+    repeated names, or one within another.
+    """
+    said = statements.of_example(example)
+    keys = {
+        "text": lambda _: 0,
+        "type": lambda k: example.labels.index(said[k].type) if said[k].type else 0,
+        "shown": lambda k: not said[k].is_groundable,
+    }
+    ordered = sorted(range(len(said)), key=keys[STYLES[style].triples])
+    placed = [p.span for p in place([said[k].name for k in ordered], example.tokens)]
+    is_found = placed == [example.entities[k].span for k in ordered]
+    return tuple(said[k] for k in ordered) if is_found else tuple(said)
 
 
 ROW_FLAWS = {  # flaws of a chain apart from its words
@@ -112,7 +130,7 @@ def check(chain: Chain, example: Example) -> str | None:
     if facts != (example.id, example.constraints, statements.gold_boxes(example), example.image_size_px):
         return "other_gold"
     expected = statements.of_example(example)
-    if chain.answer != tuple(expected):
+    if chain.answer != answer_of(example, chain.style):
         return "other_answer"
     return verify.verify(chain.text, expected, labels=example.labels, task=example.constraints)
 
@@ -151,11 +169,13 @@ def rewrite_request(chain: Chain, example: Example) -> str:
     return "\n".join(lines)
 
 
-def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning: bool = True) -> str:
+def render(
+    chain: Chain, family: str, model_size: Size | None, *, form: Form = "json", labels: Sequence[str] = ()
+) -> str:
     """The training target of a backbone: chain and answer, slots filled with boxes in the family's space.
 
     `model_size` is the (width, height) that the processor resizes the image to; for families that write it.
-    Without reasoning, the answer alone is given (plain supervised fine-tuning).
+    `form` and `labels` are those of `write_answer`.
 
     Raises:
         UserError: an unknown family.
@@ -174,10 +194,11 @@ def render(chain: Chain, family: str, model_size: Size | None, *, with_reasoning
         raise ValueError(f"chain of {chain.id}: a box without an image size cannot be written in {space}")
     boxes = [written_box(b, space, image_size=size, model_size=model_size) for b in chain.boxes_xyxy_px]
     entities = [PredictedEntity(s.name, s.type, (boxes[s.slot - 1],) if s.slot else ()) for s in chain.answer]
-    think = None
-    if with_reasoning:
-        think = SLOT.sub(lambda match: str(list(boxes[int(match.group(1)) - 1])), chain.text)
-    return write_answer(entities, think=think, constraints=chain.task)
+    written = list if form == "json" else tuple
+    think = SLOT.sub(lambda match: str(written(boxes[int(match.group(1)) - 1])), chain.text)
+    fields = STYLES[chain.style].fields
+    how = {"constraints": chain.task, "form": form, "fields": fields, "labels": labels}
+    return write_answer(entities, think=think, **how)
 
 
 def faithfulness(

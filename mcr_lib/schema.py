@@ -14,7 +14,10 @@ from typing import Any
 
 from mcr_lib.boxes import Box
 
-FORMAT_VERSION = 1  # of JSONL rows and manifests; raised when a reader of the old form would misread the new
+FORMAT_VERSION = 2  # of JSONL rows and manifests; raised when a reader of the old form would misread the new
+FORMAT_NEWS = (
+    "since then D_R holds pairs of tweet and style, and prompts, rewards and bias are the paper's own"
+)
 
 # The four constraints (C_s, C_t, C_e, C_u of the paper). A task is the subset that its source annotates.
 CONSTRAINTS = ("span", "type", "groundable", "box")

@@ -1,10 +1,19 @@
-"""Styles: the ways in which a chain puts its statements into words.
+"""Styles: the ways in which a model is asked to reason, and in which a chain puts its statements into words.
 
-Nine forms that differ in shape and in the order of the constraints, each in three wordings, so that a model
-learns what to reason and not how to phrase it (the paper's multi-style chains; its styles are not public,
-these are ours). A style contains no rule: it says of each name what the constraints claim. A wording is a
-list of parts; a part is a heading and one piece per constraint, in the order in which they are said. Pieces
-of constraints that the task lacks are left out, and so is a part without any piece.
+Each style has an instruction of its own, which follows the task introduction that all prompts share, and says
+of each name what the constraints claim, in three wordings. The paper has three types of prompt (App. C.1):
+
+    formal       fixed steps, their results in tags        two instructions
+    conclusion   rules, then free reasoning                two: question and answer, or few conclusions
+    distill      free reasoning about named aspects        one
+
+Types, tags and the variety of orders are the paper's; it prints one instruction of each type, and every word
+here is ours. `PAPER` lists these five; `image-first`, `checklist` and `terse` are our own and are only taken
+where a profile names them. Answers vary too: in the order of triples and of the fields within one (App. C.2).
+
+A style contains no rule. A wording is a list of parts; a part is a heading and one piece per constraint, in
+the order in which they are said. Pieces of constraints that the task lacks are left out, and so is a part
+without any piece.
 
     span              C_s        the name is an entity of the text
     type              C_t        which type, and why
@@ -12,26 +21,27 @@ of constraints that the task lacks are left out, and so is a part without any pi
     at / nowhere      C_u        where; or that there is no box
     open, end                    text around the pieces
 
-{m} the name in quotes, {type} its label, {a_type} its label in words, {why} a reason for it, {slot} its box.
-`verify` reads any chain by one rule: claims belong to the name in their clause or else to the last one, so a
-wording keeps C_e and C_u in clauses of their own.
+{m} the name in quotes, {type} its label, {kind} the label in words, {a_kind} with its article, {why} a
+reason for it, {slot} its box, {n} the number of names. `verify` reads any chain by one rule: claims belong to
+the name in their clause or else to the last one, so a wording keeps C_e and C_u in clauses of their own.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mcr_lib.schema import TYPE_WORDS
 from mcr_lib.statements import Statement, slot
 
 # Why a name has a type, in general: no annotation says more. The verifier takes no word here for a claim.
 TYPE_REASONS = {
-    "PER": "it names somebody",
-    "LOC": "one can go there",
-    "ORG": "it acts as a group",
-    "OTHER": "it is a work, an event, a product or the like",
-    "MIS": "it is a work, an event, a product or the like",
+    "PER": "it is somebody's name",
+    "LOC": "it is a place on the map",
+    "ORG": "it is a group that acts under this name",
+    "OTHER": "it is a work, an event or a product",
+    "MIS": "it is a work, an event or a product",
 }
-Part = tuple[str, dict[str, str]]  # heading (may be empty) and pieces said of each name under it, in order
+TripleOrder = Literal["text", "type", "shown"]  # of an answer: as in the text, by type, boxed ones first
 
 _CONSTRAINT_OF = {
     "span": "span", "type": "type",
@@ -40,13 +50,36 @@ _CONSTRAINT_OF = {
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """One form of a chain."""
+class Part:
+    """Lines of a wording: a heading (may be empty), pieces said of each name, a closing line."""
 
+    heading: str
+    pieces: Mapping[str, str]
+    closing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What a style asks beyond the task introduction; without steps it asks for free reasoning."""
+
+    lead: str
+    steps: Mapping[str, str] | None = None  # constraint -> what to write down after its question
+    cautions: bool = False  # whether it warns of the two shortcuts
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """One way of reasoning."""
+
+    kind: Literal["formal", "conclusion", "distill"]  # the paper's type of prompt
     form: str  # what distinguishes it, in a few words
+    instruction: Instruction
+    brief: str  # the instruction in the brief wording
     wordings: tuple[tuple[Part, ...], ...]
     nobody: tuple[str, ...]  # per wording, the chain of a tweet without entities
     joint: str = " "  # the separator of two lines
+    fields: tuple[str, ...] = ("entity", "type", "bbox_2d")  # their order within a triple of the answer
+    triples: TripleOrder = "text"
 
 
 def say(style: Style, wording: int, statements: Sequence[Statement], task: Collection[str]) -> str:
@@ -58,202 +91,252 @@ def say(style: Style, wording: int, statements: Sequence[Statement], task: Colle
         '"Oslo" : LOC , not shown , no box ;'
     """
     lines = [] if statements else [style.nobody[wording]]
-    for heading, pieces in style.wordings[wording] if statements else ():
-        sentences = [text for s in statements if (text := _sentence(pieces, s, task))]
-        lines += ([heading] if heading and sentences else []) + sentences
+    for part in style.wordings[wording] if statements else ():
+        sentences = [text for s in statements if (text := _sentence(part.pieces, s, task))]
+        if sentences or (not part.pieces and "span" in task):
+            around = (text.format(n=len(statements)) for text in (part.heading, part.closing))
+            heading, closing = ([text] if text else [] for text in around)
+            lines += [*heading, *sentences, *closing]
     starts = [k == 0 or lines[k - 1][-1:] in ".?" for k in range(len(lines))]
     pairs = zip(starts, lines, strict=True)
     return style.joint.join(line[:1].upper() + line[1:] if is_start else line for is_start, line in pairs)
 
 
-def _sentence(pieces: dict[str, str], statement: Statement, task: Collection[str]) -> str | None:
+def _sentence(pieces: Mapping[str, str], statement: Statement, task: Collection[str]) -> str | None:
     """One part about one name; `None` if none of it belongs to the task."""
     left_out = ("absent", "nowhere") if statement.is_groundable else ("shown", "at")
     stated = {*task, "span"}
     keys = [k for k in pieces if k not in left_out and _CONSTRAINT_OF.get(k, "span") in stated]
     if not any(_CONSTRAINT_OF.get(key) in task for key in keys):
         return None
-    text = "".join(pieces[key] for key in keys)
+    text = "".join(pieces[key] for key in keys).lstrip(" ")
     if "{m}" not in text:  # the piece with the name belongs to a constraint that the task lacks
         text = "{m}: " + text.lstrip(" ,;.")
     label = statement.type or ""
-    why = TYPE_REASONS.get(label, "its words say so")
-    box = slot(statement.slot or 0)
-    return text.format(m=statement.mention, type=label, a_type=type_in_words(label), why=why, slot=box)
+    words = {"type": label, "kind": TYPE_WORDS.get(label, label), "a_kind": type_in_words(label)}
+    words["why"] = TYPE_REASONS.get(label, "its words say so")
+    return text.format(m=statement.mention, slot=slot(statement.slot or 0), **words)
 
 
 def order(wording: Sequence[Part]) -> tuple[str, ...]:
     """The constraints in the order in which a wording says them of something that the image shows."""
-    keys = (key for _, pieces in wording for key in pieces if key not in ("absent", "nowhere"))
+    keys = (key for one in wording for key in one.pieces if key not in ("absent", "nowhere"))
     return tuple(dict.fromkeys(_CONSTRAINT_OF[key] for key in keys if key in _CONSTRAINT_OF))
 
 
 def type_in_words(label: str) -> str:
-    """A label with its article, spelled out if it is an abbreviation."""
+    """A label in words, with its article.
+
+    Example:
+        >>> type_in_words("ORG"), type_in_words("OTHER"), type_in_words("artist")
+        ('an organization', 'a miscellaneous name', 'an artist')
+    """
     words = TYPE_WORDS.get(label, label)
-    return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}" + (f" ({label})" if label in TYPE_WORDS else "")
+    name = f"{words} name" if words == "miscellaneous" else words
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
 
 
-def part(heading: str = "", **pieces: str) -> Part:
+def part(heading: str = "", closing: str = "", **pieces: str) -> Part:
     """A part of a wording; the keys of the pieces are those of the table above."""
-    return heading, pieces
+    return Part(heading, pieces, closing)
 
+
+_RULES = dict.fromkeys(("span", "type", "groundable", "box"), "")  # the questions alone
 
 STYLES = {
-    "text-first": Style(
-        "all of the text, then all of the image",
+    "formal": Style(
+        "formal", "fixed steps, each with the results of all entities in tags",
+        Instruction(
+            "Work through these steps in order. Write down the result of each step in its own tags:",
+            {
+                "span": "Write how many there are in <entity_num></entity_num>.",
+                "type": "Write (entity text, type) for each in <mner></mner>.",
+                "groundable": "Write (entity text, visible) or (entity text, invisible) for each in "
+                "<entailment></entailment>.",
+                "box": "Write (entity text, box), or (entity text, None) without a box, for each in "
+                "<location></location>.",
+            },
+            cautions=True,
+        ),
+        "Step by step",
         (
-            (part("The text first.", span="{m} is an entity of it", type=", {a_type}, since {why}", end="."),
-             part("Then the picture.", open="The image ", shown="shows {m}", absent="does not show {m}",
-                  at=", at {slot}", nowhere=", so it gets no box", end=".")),
-            (part("Reading the words:", span="{m} counts as a name", type=" and is {a_type}: {why}", end="."),
-             part("Looking at the photo:", shown="{m} can be seen", absent="{m} cannot be seen",
-                  at=", namely at {slot}", nowhere=", hence nothing to box", end=".")),
-            (part("Whom or what does the writer mention?", span="The writer mentions {m}",
-                  type=", which is {a_type} because {why}", end="."),
-             part("And what of it is pictured?", shown="{m} is pictured", absent="{m} is not pictured",
-                  at="; its place is {slot}", nowhere="; its place stays null", end=".")),
+            (part("<entity_num>{n}</entity_num>"),
+             part("<mner>", "</mner>", open="({m}", type=", {kind}", end=")"),
+             part("<entailment>", "</entailment>", open="({m}", shown=", visible", absent=", invisible",
+                  end=")"),
+             part("<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None", end=")")),
+            (part("<entity_num>{n}</entity_num>"),
+             part("The text names:\n<mner>", "</mner>", open="({m}", type=", {kind}", end=")"),
+             part("Compared with the image:\n<entailment>", "</entailment>", open="({m}", shown=", visible",
+                  absent=", invisible", end=")"),
+             part("Boxes:\n<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None",
+                  end=")")),
+            (part("Number of entities in the text: <entity_num>{n}</entity_num>"),
+             part("Their types: <mner>", "</mner>", open="({m}", type=", {kind}", end=")"),
+             part("What the image does with them: <entailment>", "</entailment>", open="({m}",
+                  shown=", visible", absent=", invisible", end=")"),
+             part("Where they are: <location>", "</location>", open="({m}", at=", {slot}",
+                  nowhere=", None", end=")")),
         ),
         (
-            "The text first. There is no entity in it. Then the picture. "
-            "Whatever it holds, there is nothing to list.",
-            "Reading the words: none of them counts as a name. So the photo has nothing to add.",
-            "Whom or what does the writer mention? Nobody and nothing by name. "
-            "The picture alone makes no entity.",
+            "<entity_num>0</entity_num>\n<mner>None</mner>\n<entailment>None</entailment>\n"
+            "<location>None</location>",
+            "<entity_num>0</entity_num>\nThe text names no entity, so every list stays empty.",
+            "Number of entities in the text: <entity_num>0</entity_num>\nThere is nothing to type or locate.",
+        ),
+        joint="\n",
+    ),
+    "formal-entity": Style(
+        "formal", "the same steps and tags, entity by entity",
+        Instruction(
+            "Write the number of entities in <entity_num></entity_num>. Then take the entities one by one "
+            "and answer for each, in tags:",
+            {
+                "span": "Copy it.",
+                "type": "<mner>(entity text, type)</mner>",
+                "groundable": "<entailment>(entity text, visible or invisible)</entailment>",
+                "box": "<location>(entity text, box or None)</location>",
+            },
+            cautions=True,
+        ),
+        "Name by name",
+        tuple(
+            (part(f"{head}<entity_num>{{n}}</entity_num>"),
+             part(type=f"{lead}<mner>({{m}}, {{kind}})</mner>",
+                  shown=" <entailment>({m}, visible)</entailment>",
+                  absent=" <entailment>({m}, invisible)</entailment>",
+                  at=" <location>({m}, {slot})</location>", nowhere=" <location>({m}, None)</location>"))
+            for head, lead in (("", ""), ("Entities: ", "- "), ("I count: ", "Next: "))
+        ),
+        (
+            "<entity_num>0</entity_num> No entity to go through.",
+            "Entities: <entity_num>0</entity_num> None.",
+            "I count: <entity_num>0</entity_num> There is nothing to go through.",
+        ),
+        joint="\n",
+    ),
+    "questions": Style(
+        "conclusion", "questions and answers, name by name",
+        Instruction("Ask yourself these questions about every candidate, and answer each:", _RULES, True),
+        "Question and answer",
+        (
+            (part(span="Q: Is {m} named in the text? A: It is.",
+                  type=" Q: Of what type is it? A: It is {a_kind}, because {why}.",
+                  shown=" Q: Is it visible in the image? A: Yes.",
+                  absent=" Q: Is it visible in the image? A: No.",
+                  at=" Q: Where? A: At {slot}.", nowhere=" Q: Where? A: Nowhere."),),
+            (part(span="Does the post name {m}? It names it word for word.",
+                  type=" What is it, then? It must be {a_kind}: {why}.",
+                  shown=" Can it be seen? One can point at it, it is shown.",
+                  absent=" Can it be seen? It cannot.",
+                  at=" Which box holds it? The box is {slot}.", nowhere=" Which box holds it? None does."),),
+            (part(span="{m}: an entity? Its words stand in the text.", type=" Which kind? {kind}, for {why}.",
+                  shown=" In the image? Visible.", absent=" In the image? Not visible.",
+                  at=" Its box? {slot}.", nowhere=" Its box? None."),),
+        ),
+        (
+            "Q: Does the text name anything? A: No. Q: Does the image matter then? A: Not without a name.",
+            "Does the post name anybody or anything? It names nothing. So there is no box to look for.",
+            "An entity? The text holds none.",
+        ),
+        fields=("type", "entity", "bbox_2d"), triples="type",
+    ),
+    "conclusions": Style(
+        "conclusion", "a few conclusions, a sentence per name",
+        Instruction("Settle these questions, and write down only what you conclude:", _RULES, True),
+        "Conclude",
+        (
+            (part(open="{m}", span=" comes from the text", type=" and is {a_kind}",
+                  shown="; the image shows it", absent="; the image does not show it", at=", at {slot}",
+                  nowhere=", so it has no box", end="."),),
+            (part("My conclusions:", open="- {m}", span=" belongs to the text", type=" as {a_kind}",
+                  shown="; it is pictured", absent="; it is not pictured", at="; its box is {slot}",
+                  nowhere="; it gets no box", end="."),),
+            (part(span="I take {m} from the text", type=" and conclude that it is {a_kind}",
+                  shown=". As the picture has it, it is visible",
+                  absent=". As the picture lacks it, it is invisible",
+                  at=", inside {slot}", nowhere=", with None as its box", end="."),),
+        ),
+        (
+            "The text names nothing, so there is no entity, whatever the image holds.",
+            "My conclusions: there is no entity in the text, hence nothing to locate.",
+            "I take no name from the text and conclude that the answer is empty.",
+        ),
+        fields=("entity", "bbox_2d", "type"), triples="shown",
+    ),
+    "distill": Style(
+        "distill", "free reasoning: all of the text, then all of the image",
+        Instruction(
+            "Think step by step about what counts as an entity, what the text means, what the image holds, "
+            "whether it shows each entity, and where."
+        ),
+        "Think freely",
+        (
+            (part("First I read the text.", span="It mentions {m}", type=", which is {a_kind} because {why}",
+                  end="."),
+             part("Then I look at the image.", open="In it {m}", shown=" is visible",
+                  absent=" is not visible", at=", in the region {slot}",
+                  nowhere=", so there is no box for it", end=".")),
+            (part("Reading the post,", span="I find the name {m}", type="; this is {a_kind}, as {why}",
+                  end="."),
+             part("Looking at the picture,", shown="I can see {m}", absent="I cannot find {m}",
+                  at=", within {slot}", nowhere=", hence no box for it", end=".")),
+            (part("What does the text say?", span="The words {m} stand out as a name",
+                  type=". They refer to {a_kind}: {why}", end="."),
+             part("What does the image add?", shown="It depicts {m}", absent="It has nothing of {m}",
+                  at=", with the coordinates {slot}", nowhere=", and no coordinates are given", end=".")),
+        ),
+        (
+            "First I read the text. It mentions no entity. What the image shows does not change that.",
+            "Reading the post, I find no name, so the picture has nothing to be compared with.",
+            "What does the text say? It names nobody and nothing. What the image adds alone is no entity.",
         ),
     ),
     "image-first": Style(
-        "all of the image, then all of the text",
+        "distill", "ours: all of the image, then all of the text",
+        Instruction(
+            "Think step by step: first what the image shows, then which of it the text names, and as what."
+        ),
+        "Image first",
         (
-            (part("Start from the scene.", shown="It contains {m}", absent="Nothing in it is {m}",
-                  at=", inside {slot}", nowhere=", hence null", end="."),
-             part("Now the wording.", span="{m} occurs in the post", type=" as {a_type}; {why}", end=".")),
-            (part("Scanning the view:", at="region {slot} ", shown="depicts {m}",
-                  absent="no region depicts {m}", nowhere=", box null", end="."),
-             part("From the caption:", type="{a_type} ", span="goes by {m}", end=".")),
-            (part("Eyes before ears.", shown="{m} appears", absent="{m} is missing", at=", framed by {slot}",
+            (part("I start with the image.", shown="It contains {m}", absent="It does not contain {m}",
+                  at=" inside {slot}", nowhere=" and gives no box", end="."),
+             part("Now the text.", span="{m} occurs there", type=" as {a_kind}, since {why}", end=".")),
+            (part("On the picture:", at="the region {slot} ", shown="depicts {m}",
+                  absent="no region depicts {m}", nowhere=", so no box", end="."),
+             part("In the caption:", span="{m} is the name", type=" of {a_kind}", end=".")),
+            (part("Visible or not?", shown="{m} appears", absent="{m} is missing", at=", framed by {slot}",
                   nowhere=", without a frame", end="."),
-             part("What is told:", span="{m} is told of", type=" and means {a_type}, as {why}", end=".")),
+             part("Named how?", span="The text has {m}", type=" for {a_kind}; {why}", end=".")),
         ),
         (
-            "Start from the scene. It may hold much. Now the wording. "
-            "No name occurs in the post, so the list stays empty.",
-            "Scanning the view: no region matters here. From the caption: nobody goes by any name.",
-            "Eyes before ears. What is told: nothing by name, hence an empty list.",
+            "I start with the image. It may hold much. Now the text. It has no name.",
+            "On the picture: whatever it holds. In the caption: no name.",
+            "Visible or not? It does not matter. Named how? Not at all.",
         ),
+        fields=("bbox_2d", "entity", "type"), triples="shown",
     ),
     "checklist": Style(
-        "name by name, a line per constraint",
+        "formal", "ours: a list per name, a line per constraint",
+        Instruction("Fill in a checklist for every entity, a line per question:", _RULES, True),
+        "Checklist",
         (
-            (part(open="* {m}", span="\n- words: copied from the text", type="\n- type: {type}",
+            (part(open="* {m}", span="\n- words: copied from the text", type="\n- type: {kind}",
                   shown="\n- visible: yes", absent="\n- visible: no", at="\n- box: {slot}",
-                  nowhere="\n- box: null"),),
-            (part(open="Entity {m}", span="\n1) taken over as it stands", type="\n2) class {type}",
-                  shown="\n3) depicted", absent="\n3) not depicted", at="\n4) corners {slot}",
-                  nowhere="\n4) corners none"),),
-            (part(open="For {m}:", span="\nC_s ok", type="\nC_t {type}", shown="\nC_e true",
-                  absent="\nC_e false", at="\nC_u {slot}", nowhere="\nC_u null"),),
+                  nowhere="\n- box: None"),),
+            (part(open="Entity {m}", span="\n1) taken from the text", type="\n2) {kind}",
+                  shown="\n3) depicted", absent="\n3) not depicted", at="\n4) {slot}",
+                  nowhere="\n4) None"),),
+            (part(open="For {m}:", span="\nC_s ok", type="\nC_t {kind}", shown="\nC_e true",
+                  absent="\nC_e false", at="\nC_u {slot}", nowhere="\nC_u None"),),
         ),
-        ("* no name\n- nothing to check", "Entity none\n1) nothing is taken over", "For nobody:\nC_s null"),
+        ("* no name\n- nothing to check", "Entity: none\n1) nothing is taken", "For nobody:\nC_s None"),
         joint="\n",
-    ),
-    "table": Style(
-        "a row per name, the image's columns before the type",
-        (
-            (part("Table of names:", open="| {m} |", span=" span ok |", shown=" in view: yes |",
-                  absent=" in view: no |", at=" area: {slot} |", nowhere=" area: none |",
-                  type=" label: {type} |"),),
-            (part("One row each.", span="{m}", shown=", visible", absent=", invisible", at=", {slot}",
-                  nowhere=", null", type=", {type}"),),
-            (part("rows:", span="name={m}", shown=", seen=true", absent=", seen=false", at=", xyxy={slot}",
-                  nowhere=", xyxy=null", type=", class={type}"),),
-        ),
-        ("Table of names:\n| no row |", "One row each.\n(no row)", "rows:\nnone"),
-        joint="\n",
-    ),
-    "self-check": Style(
-        "questions and answers, name by name",
-        (
-            (part(span="Q: Is {m} in the text? A: It is.",
-                  type=" Q: As what? A: As {a_type}. Q: Why? A: Because {why}.",
-                  shown=" Q: Does the image show it? A: Yes.", absent=" Q: Does the image show it? A: No.",
-                  at=" Q: Where? A: {slot}.", nowhere=" Q: Which box then? A: None."),),
-            (part(span="{m}, word for word? Word for word.", type=" Which kind is that? {type}; {why}.",
-                  shown=" Could one point at it? One could.", absent=" Could one point at it? One could not.",
-                  at=" With what? With {slot}.", nowhere=" With what? With nothing."),),
-            (part("Let me check myself.", span="Did I copy {m} rightly? I did.", type=" My type? {type}.",
-                  shown=" Seen? Yes.", absent=" Seen? No.", at=" My box? {slot}.",
-                  nowhere=" My box? Null."),),
-        ),
-        (
-            "Q: Which names are in the text? A: None. "
-            "Q: And what is in the image alone? A: That does not count.",
-            "A name, word for word? Not one. So with nothing at all.",
-            "Let me check myself. Did I copy any name? No, and there was none.",
-        ),
-    ),
-    "contrast": Style(
-        "the text's side against the image's side, name by name",
-        (
-            (part(span="On one side the tweet has {m}", type=", {a_type} in that {why}",
-                  shown="; on the other side the camera shows it too",
-                  absent="; on the other side the camera does not show it", at=", around {slot}",
-                  nowhere=", so words stand alone without box", end="."),),
-            (part(span="Words versus pixels for {m}: the words say it", type=", meaning {type} ({why})",
-                  shown="; the pixels agree and depict it", absent="; the pixels do not depict it",
-                  at=", right here {slot}", nowhere=", which leaves no box", end="."),),
-            (part(span="While one reads {m}", type=" for {a_type}", shown=", one likewise finds it pictured",
-                  absent=", one finds it pictured nowhere", at=", bounded by {slot}",
-                  nowhere=", bounded by nothing", end="."),),
-        ),
-        (
-            "On one side the tweet has no name; on the other side whatever the camera caught stays out.",
-            "Words versus pixels: the words say no name, and pixels alone make none.",
-            "While one reads no name, what one finds in the picture is beside the point.",
-        ),
-    ),
-    "evidence": Style(
-        "the boxes as evidence first, then the decisions",
-        (
-            (part("Evidence.", at="{slot} fits ", nowhere="No area fits ", end="{m}."),
-             part("Decision.", span="{m} belongs to the sentence", shown=", is depicted by the image",
-                  absent=", is not depicted by the image", type=", falls under {type} given that {why}",
-                  end=".")),
-            (part("Clues so far:", at="what lies at {slot} goes with ", nowhere="nothing goes with ",
-                  end="{m}."),
-             part("Verdict:", span="keep {m}", shown=", grounded", absent=", ungrounded",
-                  type=", filed under {type}", end=".")),
-            (part("I gather support.", at="The patch {slot} supports ", nowhere="No patch supports ",
-                  end="{m}."),
-             part("I conclude.", span="{m} comes from the post", shown=", visible there",
-                  absent=", invisible there", type=", to be called {type}", end=".")),
-        ),
-        (
-            "Evidence. No area has to fit. Decision. No name belongs to the sentence.",
-            "Clues so far: nothing that a name goes with. Verdict: keep none.",
-            "I gather support. No patch is needed. I conclude. Nothing named comes from the post.",
-        ),
-    ),
-    "by-kind": Style(
-        "the type first, then the name and its image",
-        (
-            (part(type="Under {type} falls ", span="{m}, spelled as in the tweet",
-                  shown=". A look confirms that it is visible", absent=". A look confirms that it is absent",
-                  at=", here: {slot}", nowhere=", box: none", end="."),),
-            (part(type="One {type} ", span="called {m} is spoken of", shown=". One finds it depicted",
-                  absent=". One finds it not depicted", at=", in the frame {slot}", nowhere=", in no frame",
-                  end="."),),
-            (part("Kind by kind.", type="{a_type} when {why}, ", span="to wit {m}", shown="; sighted",
-                  absent="; not sighted", at=", spot {slot}", nowhere=", spot null", end="."),),
-        ),
-        (
-            "Under no type falls anything in the tweet.",
-            "Nobody and nothing is spoken of by name.",
-            "Kind by kind. No kind has a name here.",
-        ),
     ),
     "terse": Style(
-        "a few words per name, for a model of a few million parameters",
+        "formal", "ours: a few words per name, for a model of a few million parameters",
+        Instruction("Write a few words per entity on each question:", _RULES, True),
+        "Think",
         (
             (part(span="{m}", type=" : {type}", shown=" , shown", absent=" , not shown", at=" at {slot}",
                   nowhere=" , no box", end=" ;"),),
@@ -265,3 +348,4 @@ STYLES = {
         ("no name ;", "none .", "nobody ."),
     ),
 }  # fmt: skip
+PAPER = ("formal", "formal-entity", "questions", "conclusions", "distill")  # the paper's five instructions

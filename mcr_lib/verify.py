@@ -46,7 +46,8 @@ MAX_CHARS = 6000
 
 _VALUE = r"\s*-?\d+(?:\.\d+)?\s*"
 BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")  # a box written in numbers
-_TAG = re.compile(r"</?(?:think|answer)>")
+_TAG = re.compile(r"</?(?:think|process|answer)>")
+_STEP_TAG = re.compile(r"</?(?:entity_num|mner|entailment|location)>")  # of the formal style; claims nothing
 Event = tuple[int, str, str]  # number of the clause within its sentence, kind (a group of `_pattern`), value
 
 
@@ -98,7 +99,7 @@ def verify(
         return "tag"
     if BOX.search(text):
         return "number"
-    marked = _with_marks(text, statements, bare_names)
+    marked = _with_marks(_STEP_TAG.sub(" ", text), statements, bare_names)
     if '"' in marked and not bare_names:
         return "unknown_name"
     if not statements:

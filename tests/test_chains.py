@@ -27,7 +27,7 @@ TWEET = Example(
 NOBODY = Example("2", "demo", "train", ("rain",), (), LABELS)
 
 
-def built(example=TWEET, style="text-first", seed=0, **kwargs):
+def built(example=TWEET, style="distill", seed=0, **kwargs):
     return chains.build(example, style, np.random.default_rng(seed), **kwargs)
 
 
@@ -40,8 +40,8 @@ def test_a_row_gives_an_equal_chain_back():
     ):
         for style in STYLES:
             assert Chain.from_row(built(example, style).to_row()) == built(example, style)
-    with pytest.raises(ValueError, match="privileged"):
-        Chain.from_row({**built().to_row(), "is_privileged": True})
+    with pytest.raises(ValueError, match="not a row of a chain"):
+        Chain.from_row({**built().to_row(), "is_privileged": False})  # a key of version 1
 
 
 def test_rendered_numbers_are_the_familys_own_in_chain_and_answer_alike():
@@ -54,10 +54,37 @@ def test_rendered_numbers_are_the_familys_own_in_chain_and_answer_alike():
     assert "[[" not in qwen.replace("[[box", "!").split("<answer>")[0]
 
 
-def test_without_reasoning_the_answer_alone_is_written():
-    text = chains.render(built(), "qwen3-vl", None, with_reasoning=False)
-    assert text.startswith("<answer>[")
-    assert parse_answer(text, labels=LABELS).think is None
+ORDERS = {  # style -> the names of TWEET's answer: as in the text, by type, those with a box first
+    "distill": ["Ada Byron", "Rome", "Eve"],
+    "questions": ["Ada Byron", "Eve", "Rome"],
+    "conclusions": ["Ada Byron", "Eve", "Rome"],
+}
+
+
+@pytest.mark.parametrize("form", ["json", "paper"])
+@pytest.mark.parametrize("style", ORDERS)
+def test_an_answer_has_the_orders_of_its_style_and_reads_the_same(style, form):
+    text = chains.render(built(style=style), "qwen3-vl", None, form=form, labels=LABELS)
+    parsed = parse_answer(text, labels=LABELS)
+    assert [e.text for e in parsed.entities] == ORDERS[style]
+    first = {"entity": "Ada Byron", "type": "PER" if form == "json" else "person"}[STYLES[style].fields[0]]
+    answer = text.split("<answer>")[1]
+    assert answer.index(first) < min(answer.index(v) for v in ("Ada Byron", "100, 111") if v != first)
+    slots = {s.name: s.slot for s in built(style=style).answer}
+    assert slots == {"Ada Byron": 1, "Rome": None, "Eve": 2}, "slots count in the order of the text"
+
+
+def test_an_order_in_which_names_would_not_be_found_is_that_of_the_text():
+    tokens = ("Paris", "Hilton", "in", "Paris")
+    hilton, city = Entity("Paris Hilton", 0, 2, "PER", ()), Entity("Paris", 3, 4, "LOC", ((1, 1, 9, 9),))
+    tweet = replace(TWEET, tokens=tokens, entities=(hilton, city))
+    # with the box first, "Paris" would be placed on the first word, and "Paris Hilton" nowhere
+    assert [s.name for s in chains.answer_of(tweet, "conclusions")] == ["Paris Hilton", "Paris"]
+    assert [s.name for s in chains.answer_of(tweet, "questions")] == ["Paris Hilton", "Paris"]
+    clear = replace(
+        tweet, tokens=("Hilton", "x", "in", "Paris"), entities=(replace(hilton, text="Hilton", end=1), city)
+    )
+    assert [s.name for s in chains.answer_of(clear, "conclusions")] == ["Paris", "Hilton"]
 
 
 def test_what_cannot_be_written_is_refused():
@@ -82,7 +109,8 @@ def test_check_compares_with_the_gold_beside_the_words():
         == "other_gold"
     )
     assert chains.check(replace(chain, answer=chain.answer[:2]), TWEET) == "other_answer"
-    assert chains.check(replace(chain, text=chain.text.replace("PER", "ORG")), TWEET) == "wrong_type"
+    wrong = chain.text.replace("a person", "an organization")
+    assert chains.check(replace(chain, text=wrong), TWEET) == "wrong_type"
 
 
 REWRITES = {

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from mcr_lib import boxes, statements
-from mcr_lib.schema import CONSTRAINTS, Entity, Example
+from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, Entity, Example
 from mcr_lib.statements import Statement
-from mcr_lib.styles import STYLES, say
-from mcr_lib.verify import SHOWING, verify
+from mcr_lib.styles import PAPER, STYLES, order, say
+from mcr_lib.verify import verify
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 ADA = Statement("Ada Byron", type="PER", is_groundable=True, slot=1)
@@ -18,18 +18,45 @@ ROME = Statement("Rome", type="LOC", is_groundable=False)
 EVERY = [(name, k) for name, style in STYLES.items() for k in range(len(style.wordings))]
 
 
-def test_there_are_eight_full_styles_and_a_terse_one_with_three_wordings_each():
-    assert len(STYLES) >= 9
-    assert "terse" in STYLES
+def said_type(label, text):
+    """Whether a chain says a type, by its label or in the paper's word."""
+    return label in text or re.search(rf"\b{TYPE_WORDS[label]}\b", text, re.IGNORECASE) is not None
+
+
+def test_the_papers_three_types_have_two_two_and_one_instruction_and_ours_say_so():
+    kinds = [STYLES[name].kind for name in PAPER]
+    assert kinds == ["formal", "formal", "conclusion", "conclusion", "distill"]
+    assert all(style.form.startswith("ours") == (name not in PAPER) for name, style in STYLES.items())
     for style in STYLES.values():
         assert len(style.wordings) == len(style.nobody) == 3
+    for texts in ({s.instruction.lead for s in STYLES.values()}, {s.brief for s in STYLES.values()}):
+        assert len(texts) == len(STYLES), "two styles are asked for in the same words"
+
+
+def test_orders_of_triples_and_of_their_fields_vary():
+    assert {STYLES[name].triples for name in PAPER} == {"text", "type", "shown"}
+    assert len({STYLES[name].fields for name in PAPER}) >= 3
+    for style in STYLES.values():
+        assert sorted(style.fields) == ["bbox_2d", "entity", "type"]
+
+
+def test_the_formal_style_writes_the_papers_tags_in_the_papers_order():
+    text = say(STYLES["formal"], 0, [ADA, ROME], CONSTRAINTS)
+    tags = re.findall(r"<(\w+)>", text)
+    assert tags == ["entity_num", "mner", "entailment", "location"]
+    assert "<entity_num>2</entity_num>" in text
+    assert '("Ada Byron", person)' in text
+    assert '("Rome", invisible)' in text
+    assert '("Rome", None)' in text
 
 
 @pytest.mark.parametrize(("name", "wording"), EVERY)
 def test_a_wording_says_all_four_constraints_of_every_name(name, wording):
     both = say(STYLES[name], wording, [ADA, ROME], CONSTRAINTS)
-    for claims in (ADA.mention, ROME.mention, "PER", "LOC", "[[box 1]]"):
+    for claims in (ADA.mention, ROME.mention, "[[box 1]]"):
         assert claims in both
+    assert said_type("PER", both)
+    assert said_type("LOC", both)
     assert verify(both, [ADA, ROME], labels=LABELS, task=CONSTRAINTS) is None
     # the same words with another claim are another text: nothing is left unsaid
     for other in (
@@ -49,7 +76,8 @@ def test_a_task_is_said_by_its_own_constraints_alone(name, wording, task):
     text = say(STYLES[name], wording, claims, task)
     assert verify(text, claims, labels=LABELS, task=task) is None
     assert ("[[box 1]]" in text) == ("box" in task)
-    assert any(label in text for label in LABELS) == ("type" in task)
+    without_tags = re.sub(r"</?\w+>", "", text)
+    assert any(said_type(label, without_tags) for label in LABELS) == ("type" in task)
 
 
 @pytest.mark.parametrize(("name", "wording"), EVERY)
@@ -61,25 +89,13 @@ def test_a_tweet_without_entities_has_a_chain(name, wording):
     }
 
 
-def order_of(text):
-    """The constraints in the order in which a chain about `ADA` first says them."""
-    showing = re.search(rf"\b(?:{'|'.join(SHOWING)}|point|fits|goes with|supports)\b", text.lower())
-    places = {
-        "span": text.index('"Ada'),
-        "type": text.index("PER"),
-        "groundable": showing.start(),
-        "box": text.index("[[box 1]]"),
-    }
-    return tuple(sorted(places, key=places.get))
-
-
 def test_the_constraints_come_in_at_least_four_orders():
-    orders = {name: order_of(say(style, 0, [ADA], CONSTRAINTS)) for name, style in STYLES.items()}
+    orders = {(name, k): order(STYLES[name].wordings[k]) for name, k in EVERY}
     assert len(set(orders.values())) >= 4
-    assert orders["text-first"] == ("span", "type", "groundable", "box")
-    assert orders["by-kind"][0] == "type"
-    assert orders["evidence"][0] == "box"
-    assert orders["image-first"][0] == "groundable"
+    assert orders["formal", 0] == ("type", "groundable", "box"), "its tuples copy the span, first of all"
+    assert orders["distill", 0] == ("span", "type", "groundable", "box")
+    assert orders["image-first", 0][0] == "groundable"
+    assert orders["image-first", 1][0] == "box"
 
 
 def four_grams(name):
@@ -96,8 +112,9 @@ def four_grams(name):
         for value in ('"Ada Byron"', '"Rome"', '"Eve"', '"Oslo"'):
             text = text.replace(value, " NAME ")
         text = re.sub(r"\[\[box \d\]\]", " BOX ", text)
-        text = re.sub(r"an? (person|location) \((PER|LOC)\)|PER|LOC", " TYPE ", text)
-        words = re.findall(r"\w+", text.replace("BOX", "BOX").lower())
+        text = re.sub(r"</?\w+>", " ", text)  # the tags are the paper's, and both formal styles have them
+        text = re.sub(r"an? (person|location)|person|location|PER|LOC", " TYPE ", text)
+        words = re.findall(r"\w+", text.lower())
         grams |= set(zip(*(words[k:] for k in range(4)), strict=False))
     return grams
 

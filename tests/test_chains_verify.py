@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcr_lib import statements
-from mcr_lib.schema import CONSTRAINTS
+from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS
 from mcr_lib.statements import Statement
 from mcr_lib.study.tables.mistakes import PLANTED, plant
 from mcr_lib.styles import STYLES, say
@@ -192,7 +192,7 @@ def edits(text, claims, rng):
     """Texts with one error each: a label, a slot, a name or a denial changed in one place."""
     for s in claims:
         others = [label for label in LABELS if label != s.type]
-        for match in re.finditer(rf"\b{s.type}\b", text):
+        for match in re.finditer(rf"(?<![\w</])(?:{s.type}|{TYPE_WORDS[s.type]})(?![\w>])", text):
             yield "label", text[: match.start()] + rng.choice(others) + text[match.end() :]
         for match in re.finditer(re.escape(s.mention), text):
             yield "name", text[: match.start()] + '"Nowhereman"' + text[match.end() :]
@@ -202,7 +202,8 @@ def edits(text, claims, rng):
         yield "denied", text[: match.start()] + "nowhere" + text[match.end() :]
     for old, new in (
         ("does not show", "shows"),
-        ("cannot be seen", "can be seen"),
+        ("invisible", "visible"),
+        (" not visible", " visible"),
         (" no", " yes"),
         ("not depicted", "depicted"),
     ):

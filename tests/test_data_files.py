@@ -7,7 +7,7 @@ import pytest
 from mcr_lib.data.files import is_safe_id, read_jsonl, read_text, write_json, write_jsonl, written_whole
 from mcr_lib.errors import UserError
 
-HEAD = '{"format_version": 1, "kind": "rows"}\n'
+HEAD = '{"format_version": 2, "kind": "rows"}\n'
 
 
 def test_a_file_whose_writing_fails_keeps_its_old_content_and_leaves_nothing_else(tmp_path):
@@ -41,8 +41,8 @@ def test_json_is_readable(tmp_path):
         (HEAD + '{"id": ', r"rows.jsonl, line 2: not JSON"),
         (HEAD + "\n[1]", r"line 3: expected a JSON object, found list"),
         (HEAD + '{"a": ' + "[" * 100_000, r"line 2: not JSON"),
-        ('{"format_version": 99}\n', "format_version 99, but this release reads 1"),
-        ('{"format_version": 1, "kind": "chains"}\n', "holds 'chains', expected 'rows'"),
+        ('{"format_version": 99}\n', "format_version 99, but this release reads 2"),
+        ('{"format_version": 2, "kind": "chains"}\n', "holds 'chains', expected 'rows'"),
         ('{"id": "1"}\n', 'first line has no "format_version"'),
     ],
 )

@@ -126,4 +126,4 @@ def test_half_a_character_in_an_id_does_no_harm(tmp_path):
 
 def test_an_empty_file_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no prediction"):
-        read_predictions(rows(tmp_path, header={"format_version": 1, "kind": "predictions"}))
+        read_predictions(rows(tmp_path, header={"format_version": 2, "kind": "predictions"}))

@@ -365,7 +365,7 @@ def test_a_folder_or_a_model_that_is_not_what_it_was_is_told(unbroken, tmp_path,
     with pytest.raises(UserError, match="is no backbone: backbone.json is not there"):
         study(folder, backbone="no/such/folder").fingerprint("sft")
     facts = folder / "settings" / "sft" / "fingerprint.json"
-    facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 99'))
+    facts.write_text(facts.read_text().replace('"format_version": 2', '"format_version": 99'))
     with pytest.raises(UserError, match="not of this release"):
         made.train("sft")
     usage = shutil.disk_usage(tmp_path)

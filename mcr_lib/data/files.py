@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, and JSONL files with a version.
 
-JSONL files start with a header line `{"format_version": 1, "kind": "..."}`, then one JSON object per line.
+JSONL files start with a header line `{"format_version": 2, "kind": "..."}`, then one JSON object per line.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from uuid import uuid4
 
 from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
 
 Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]
@@ -71,7 +71,7 @@ def read_jsonl(path: str | Path, *, kind: str, needs_header: bool = True) -> tup
             header = row
             if (version := row["format_version"]) != FORMAT_VERSION:
                 mismatch = f"format_version {version!r}, but this release reads {FORMAT_VERSION}"
-                raise UserError(f"{path}: {mismatch}; make the file anew")
+                raise UserError(f"{path}: {mismatch}: {FORMAT_NEWS}; make the file anew")
             if row.get("kind", kind) != kind:
                 raise UserError(f"{path}: this file holds {row['kind']!r}, expected {kind!r}")
             if "id" not in row:

@@ -1,9 +1,12 @@
-"""Data of MRSI: the split into D1 and D2, verified chains and their file, rows for training.
+"""Data of MRSI: the set D_R of pairs (tweet, style), its halves D1 and D2, verified chains, training rows.
 
-    examples ─► D1, D2 (disjoint)   D1 ─► chains ─► verify or fall back ─► file ─► SFT rows   D2 ─► GRPO rows
+    tweets ─► pairs of D_R, K styles per tweet ─► D1 ─► chains ─► verify or fall back ─► file ─► SFT rows
+                                               └► D2 ─► GRPO rows
 
-A chain is a function of (seed, id, style), D1 of (seed, id): neither depends on the order of the input nor on
-its other tweets. (D1 for MRSI and D2 for CVO: paper; the rule of the split and the file are ours.)
+The paper trains on 55,712 pairs of 27,856 samples, two styles each, and splits the pairs: a tweet may stand
+in D1 and in D2, never with the same style (Sec. 4.1, App. D.3; two styles: our reading of the numbers; the
+share of D1: silent; ours). Which styles a tweet gets is a function of (seed, id), on which side a pair falls
+of (seed, id, style), a chain of the same: nothing depends on the order of the input or on other tweets.
 """
 
 import hashlib
@@ -13,31 +16,36 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mcr_lib import chains, prompts
+from mcr_lib.answer import Form, write_answer
 from mcr_lib.boxes import Size, box_format, resized_size
-from mcr_lib.chains import CHAINS_VERSION, Chain
+from mcr_lib.chains import CHAINS_VERSION, CHANGES, Chain
 from mcr_lib.data.files import read_jsonl, write_jsonl
 from mcr_lib.errors import UserError
-from mcr_lib.rewards import gold_column
+from mcr_lib.rewards import gold_column, written_gold
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statements import gold_boxes
-from mcr_lib.styles import STYLES
+from mcr_lib.styles import PAPER, STYLES
+from mcr_lib.yardsticks import perfect
 
 KIND = "chains"
-D1_SHARE = 0.5  # of training tweets (paper silent; ours)
+D1_SHARE = 0.5  # of the pairs (paper silent; ours)
+N_STYLES = 2  # per tweet: 55,712 / 27,856 (our reading)
 Rows = Iterator[dict[str, Any]]
-Halves = tuple[list[Example], list[Example]]
+Pair = tuple[Example, str]  # a tweet and the style of its chain
+Halves = tuple[list[Pair], list[Pair]]
+SplitBy = Literal["pairs", "tweets"]
 Shots = list[tuple[Example, str]]
 Ask = Callable[[Example, str], str | None]  # sends a request about a tweet and its image to a language model
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Verified chains per tweet and style, and how they were built."""
+    """The verified chains of some pairs, and how they were built."""
 
     chains: list[Chain]
     n_asked: int  # chains that a language model was asked to rewrite
@@ -45,52 +53,75 @@ class Built:
     rejects: Counter[str]  # flaw -> rejected tries
 
 
-def split_d1_d2(examples: Iterable[Example], *, d1_share: float, seed: int) -> Halves:
-    """Split tweets, in their order, into D1 (a hash of (seed, id), in [0, 1), is below the share) and D2."""
-    halves: Halves = ([], [])
+def pairs(
+    examples: Iterable[Example], styles: Sequence[str] = (), *, n_styles: int = N_STYLES, seed: int
+) -> list[Pair]:
+    """The pairs of D_R: each tweet, in their order, with `n_styles` of these styles (empty = the paper's).
+
+    A tweet's styles are those with the smallest hashes of (seed, id, style), in the order of the list.
+    """
+    styles, drawn = known_styles(styles), []
     for example in examples:
-        halves[_number(seed, example.id) / 2**64 >= d1_share].append(example)
+        by_hash = sorted(styles, key=lambda style, id=example.id: _number(seed, id, style, "draw"))
+        chosen = by_hash[:n_styles]
+        drawn += [(example, style) for style in styles if style in chosen]
+    return drawn
+
+
+def split(drawn: Iterable[Pair], *, d1_share: float, seed: int, by: SplitBy = "pairs") -> Halves:
+    """D1 and D2: a pair belongs to D1 if a hash of (seed, id, style), in [0, 1), is below the share.
+
+    By "tweets" (an ablation, ours) the hash is of (seed, id): D2 then holds other tweets than D1.
+    """
+    halves: Halves = ([], [])
+    for example, style in drawn:
+        key = (example.id, style) if by == "pairs" else (example.id,)
+        halves[_number(seed, *key) / 2**64 >= d1_share].append((example, style))
     return halves
 
 
+def tweets_of(drawn: Iterable[Pair]) -> list[Example]:
+    """The tweets of some pairs, each once."""
+    return list({example.id: example for example, _ in drawn}.values())
+
+
 def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Example]:
-    """Return a share of the tweets by a hash of (seed, id), independent of D1; smaller shares are subsets."""
+    """A share of the tweets by a hash of (seed, id), independent of D1; smaller shares are subsets."""
     return [example for example in examples if _number(seed, example.id, "share") / 2**64 < share]
 
 
 def build_chains(
-    examples: Iterable[Example], styles: Sequence[str] = (), *, seed: int, n_wordings: int | None = None,
-    ask: Ask | None = None, source: chains.Source = "llm",
+    drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
+    source: chains.Source = "llm",
 ) -> Built:  # fmt: skip
-    """Build and verify the chains of some tweets in these styles (empty = all), in n wordings (`None` = all).
+    """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
     `ask` rewrites each by a language model if the verifier accepts it (mark: `source`); `None` = templates.
     """
-    styles, built, rejects = known_styles(styles), [], Counter()
-    for example in examples:
+    built, rejects = [], Counter()
+    for example, style in drawn:
         if example.image_size_px is None and gold_boxes(example):
             problem = "has a gold box and no image size, so no model can be told where it is"
             raise UserError(f"tweet {example.id} of {example.source} {problem}")
-        for style in styles:
-            rng = np.random.default_rng(_number(seed, example.id, style))
-            chain = chains.build(example, style, rng, n_wordings=n_wordings)
-            if (flaw := chains.check(chain, example)) is not None:  # a bug of ours
-                problem = f"does not pass the verifier: {flaw}\n{chain.text}"
-                raise ValueError(f"the {style} template of {example.id} {problem}")
-            if ask:
-                chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
-                rejects.update(rejected)
-            built.append(chain)
+        rng = np.random.default_rng(_number(seed, example.id, style))
+        chain = chains.build(example, style, rng, n_wordings=n_wordings)
+        if (flaw := chains.check(chain, example)) is not None:  # a bug of ours
+            problem = f"does not pass the verifier: {flaw}\n{chain.text}"
+            raise ValueError(f"the {style} template of {example.id} {problem}")
+        if ask:
+            chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
+            rejects.update(rejected)
+        built.append(chain)
     asked = built if ask else []
     return Built(built, len(asked), sum(chain.source == "template" for chain in asked), rejects)
 
 
 def known_styles(styles: Sequence[str]) -> tuple[str, ...]:
-    """Return these styles without repeats; empty = all. A `UserError` names an unknown one."""
+    """These styles without repeats; empty = the paper's. A `UserError` names an unknown one."""
     for style in styles:
         if style not in STYLES:
             raise UserError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")
-    return tuple(dict.fromkeys(styles)) or tuple(STYLES)
+    return tuple(dict.fromkeys(styles)) or PAPER
 
 
 def write_chains(path: str | Path, built: Sequence[Chain], examples: Sequence[Example]) -> str:
@@ -107,7 +138,8 @@ def read_chains(path: str | Path, examples: Iterable[Example]) -> list[Chain]:
     header, rows = read_jsonl(path, kind=KIND)
     version, n = header.get("chains_version"), header.get("n")
     if version != CHAINS_VERSION:
-        mismatch = f"chains of version {version!r}, this release has {CHAINS_VERSION}"
+        news = f"since then {CHANGES[CHAINS_VERSION]}"
+        mismatch = f"chains of version {version!r}, but this release reads {CHAINS_VERSION}: {news}"
         raise UserError(f"{path}: {mismatch}; build them anew")
     if len(rows) != n:
         mismatch = f"{len(rows):,} chains, but its first line promises {n}"
@@ -132,42 +164,59 @@ def read_chains(path: str | Path, examples: Iterable[Example]) -> list[Chain]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What training rows must know of a backbone: family, pixels of a resized image, wording of prompts."""
+    """What training rows must know of a backbone, and the form of answers."""
 
     family: str  # a key of `boxes.BOX_FORMATS`
-    min_pixels: int
+    min_pixels: int  # of a resized image
     max_pixels: int
     wording: prompts.Wording = "full"
+    form: Form = "json"
 
     def size(self, example: Example) -> Size | None:
-        """Return the (width, height) of the resized image; `None` if its original size is unknown."""
+        """The (width, height) of the resized image; `None` if its original size is unknown."""
         size, limits = example.image_size_px, {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
         return size and resized_size(size, unit=box_format(self.family).unit, **limits)
 
+    def messages(
+        self, example: Example, prompt: prompts.Kind, style: str | None = None
+    ) -> list[prompts.Message]:
+        """The chat of a row."""
+        return prompts.messages(example, prompt, wording=self.wording, style=style, form=self.form)
+
 
 def sft_rows(
-    built: Iterable[Chain], examples: Mapping[str, Example], target: Target, *, prompt: prompts.Kind,
-    with_reasoning: bool = True,
-) -> Rows:  # fmt: skip
-    """Yield a row per verified chain for TRL's SFTTrainer; without reasoning (plain SFT), answers alone."""
+    built: Iterable[Chain], examples: Mapping[str, Example], target: Target, *, prompt: prompts.Kind
+) -> Rows:
+    """Yield a row per verified chain for TRL's SFTTrainer; each prompt gives the instruction of its style."""
     for chain in built:
         example = examples[chain.id]
-        completion = chains.render(chain, target.family, target.size(example), with_reasoning=with_reasoning)
-        yield {
-            "prompt": prompts.messages(example, prompt, wording=target.wording), "images": [*example.images],
-            "completion": [{"role": "assistant", "content": [{"type": "text", "text": completion}]}],
-            "style": chain.style, "source": chain.source, "id": chain.id,
-        }  # fmt: skip
+        how = {"form": target.form, "labels": example.labels}
+        completion = chains.render(chain, target.family, target.size(example), **how)
+        head = {"prompt": target.messages(example, prompt, chain.style), "images": [*example.images]}
+        yield head | _completion(completion) | {"style": chain.style, "source": chain.source, "id": chain.id}
 
 
-def grpo_rows(examples: Iterable[Example], target: Target, *, prompt: prompts.Kind) -> Rows:
-    """Yield a row per tweet for TRL's GRPOTrainer."""
+def answer_rows(examples: Iterable[Example], target: Target, *, prompt: prompts.Kind) -> Rows:
+    """Yield a row per tweet with the answer alone (plain supervised fine-tuning)."""
     for example in examples:
+        gold = written_gold(example, box_format(target.family).space, model_size=target.size(example))
+        how = {"constraints": gold.constraints, "form": target.form, "labels": gold.labels}
+        head = {"prompt": target.messages(example, prompt), "images": [*example.images]}
+        yield (
+            head
+            | _completion(write_answer(perfect(gold), **how))
+            | {"style": "", "source": "", "id": gold.id}
+        )
+
+
+def grpo_rows(drawn: Iterable[Pair], target: Target, *, prompt: prompts.Kind) -> Rows:
+    """Yield a row per pair for TRL's GRPOTrainer; each prompt gives the instruction of its style."""
+    for example, style in drawn:
         size = target.size(example)
         yield {
-            "prompt": prompts.messages(example, prompt, wording=target.wording), "images": [*example.images],
+            "prompt": target.messages(example, prompt, style), "images": [*example.images],
             "gold": gold_column(example), "image_size": example.image_size_px and [*example.image_size_px],
-            "model_size": size and list(size), "family": target.family, "id": example.id,
+            "model_size": size and list(size), "family": target.family, "id": example.id, "style": style,
         }  # fmt: skip
 
 
@@ -182,8 +231,16 @@ def worked_examples(examples: Sequence[Example], target: Target, *, n: int = 3, 
         n_usable = f"only {len(usable)} of {len(examples)} tweets have an entity"
         raise UserError(f"{n} worked examples wanted, but {n_usable}")
     chosen = sorted(usable, key=lambda e: _number(seed, e.id, "shot"))[:n]
-    built = build_chains(chosen, ["text-first"], seed=seed).chains
-    return [(e, chains.render(c, target.family, target.size(e))) for e, c in zip(chosen, built, strict=True)]
+    built = build_chains([(e, "distill") for e in chosen], seed=seed).chains
+    how = {"form": target.form}
+    return [
+        (e, chains.render(c, target.family, target.size(e), labels=e.labels, **how))
+        for e, c in zip(chosen, built, strict=True)
+    ]
+
+
+def _completion(text: str) -> dict[str, Any]:
+    return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
 
 
 def _number(*parts: Any) -> int:

@@ -8,7 +8,7 @@ JSONL, a row per tweet, in one of two forms:
 
 `answer` is the model's raw text and needs `coordinate_space` (`original_px`, `model_px` with `model_size`, or
 `norm1000`); `entities` is a finished list with boxes in ORIGINAL pixels, `null` where the image does not show
-the entity. The header `{"format_version": 1, "kind": "predictions", ...}` is optional; its `coordinate_space`
+the entity. The header `{"format_version": 2, "kind": "predictions", ...}` is optional; its `coordinate_space`
 and `model_size` are the defaults of the rows.
 """
 

@@ -86,7 +86,7 @@ def spots_of(backbone: Backbone, example: Example, row: Prediction, prompt: prom
         return []
     in_answer = dict(zip(boxed, written, strict=True))
     reasoned = _boxes_by_name(row.answer[:begin], [entity.text for entity in parsed.entities])
-    chat = prompts.messages(example, prompt, wording=backbone.wording)
+    chat = backbone.messages(example, prompt)
     before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     text, user_text = before + row.answer, prompts.text_of(chat)
     tweet_at = before.rindex(user_text) + len(user_text) - len(example.text)

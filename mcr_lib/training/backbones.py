@@ -4,7 +4,7 @@ A folder of `save` holds safetensors, the processor and `backbone.json`: family 
 wording, the prompt it was trained on, prompt version, and checksums of its files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +18,17 @@ from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTr
 from transformers.utils import logging
 
 from mcr_lib import prompts
+from mcr_lib.answer import Form
 from mcr_lib.boxes import BOX_FORMATS, Space
 from mcr_lib.data.files import write_json
 from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.schema import FORMAT_VERSION, Example
 from mcr_lib.training import adapters, families, launch
 from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
+Chat = list[prompts.Message]
 Pixels = tuple[int, int]  # fewest and most of an image as the processor resizes it
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -42,6 +44,8 @@ class Backbone:
     model: PreTrainedModel
     processor: ProcessorMixin
     prompt: prompts.Kind = "direct"  # the one it was trained on
+    form: Form = "json"  # of its answers
+    style: str | None = None  # whose instruction the prompt mcr gives; `None` = that of the wording
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -53,10 +57,15 @@ class Backbone:
         """The coordinate space of its boxes."""
         return BOX_FORMATS[self.family].space
 
+    def messages(self, example: Example, prompt: prompts.Kind, shots: prompts.Shots = ()) -> Chat:
+        """The chat that asks it about a tweet."""
+        how = {"wording": self.wording, "style": self.style, "form": self.form, "shots": shots}
+        return prompts.messages(example, prompt, **how)
+
     @property
     def target(self) -> Target:
         """The target that training rows are written for."""
-        return _target(self.processor, self.family, self.wording)
+        return replace(_target(self.processor, self.family, self.wording), form=self.form)
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,8 @@ def load(
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = _model(name, Path(weights or folder), entries["family"], device, dtype, quantization)
         model.config._name_or_path = str(folder)  # GRPO loads its reference model from there
-    prompt = entries.get("prompt", "direct")
-    return Backbone(name, entries["family"], entries["wording"], model.eval(), processor, prompt)
+    asked = (entries.get("prompt", "direct"), entries.get("answer_form", "json"), entries.get("style"))
+    return Backbone(name, entries["family"], entries["wording"], model.eval(), processor, *asked)
 
 
 def usual_dtype(name: str, device: str | None = None) -> torch.dtype:

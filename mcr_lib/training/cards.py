@@ -11,7 +11,7 @@ import mcr_lib
 from mcr_lib.boxes import BOX_FORMATS
 from mcr_lib.data.files import read_text
 from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
 from mcr_lib.training import families
 
 CARD = "backbone.json"  # in a folder of `backbones.save`; a released model's is made from its `config.json`
@@ -67,7 +67,9 @@ def _own_card(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no card of a backbone ({error!r:.80})") from error
     if version != FORMAT_VERSION:
         reads = f"this release reads {FORMAT_VERSION}"
-        raise UserError(f"{path}: format_version {version!r}, but {reads}; make the backbone anew")
+        raise UserError(
+            f"{path}: format_version {version!r}, but {reads}: {FORMAT_NEWS}; make the backbone anew"
+        )
     if family not in BOX_FORMATS:
         raise UserError(f"{path}: unknown family {family!r}; known: {', '.join(BOX_FORMATS)}")
     for name, expected in sums.items():

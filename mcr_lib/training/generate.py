@@ -63,7 +63,14 @@ def generate(
     path = Path(path)
     options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     header = {"setting": setting, "seed": seed, "prompt": prompt, "prompt_version": prompts.PROMPT_VERSION}
-    header |= {"wording": backbone.wording, **options, "batch_size": batch_size, "backbone": backbone.name}
+    header |= {
+        "wording": backbone.wording,
+        "style": backbone.style,
+        "answer_form": backbone.form,
+        **options,
+        "batch_size": batch_size,
+        "backbone": backbone.name,
+    }
     header |= {"coordinate_space": backbone.space, "shots": [example.id for example, _ in shots], **entries}
     of_shots = [open_image(path) for example, _ in shots for path in example.images]
     state = launch.together(backbone.model.device.type)
@@ -83,7 +90,7 @@ def generate(
     with part.open("a", encoding="utf-8") as file:
         for number, batch in todo[state.process_index :: state.num_processes]:
             torch.manual_seed(seed * 100_003 + number)
-            chats = [prompts.messages(e, prompt, wording=backbone.wording, shots=shots) for e in batch]
+            chats = [backbone.messages(e, prompt, shots) for e in batch]
             images = [[open_image(path) for path in example.images] for example in batch]
             answers, sizes = answer_batch(backbone, chats, [[*of_shots, *own] for own in images], **options)
             for example, answer, own, size in zip(batch, answers, images, sizes, strict=True):

@@ -119,11 +119,12 @@ def _add_data(commands: Any) -> None:
     add("--compare", metavar="OTHER", help=other)
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--seed", type=int, default=0, help="of bootstrap and test (default: %(default)s)")
-    add, share = build.add_argument, "share of tweets in D1; 1 = all (default: %(default)s)"
+    add, share = build.add_argument, "share of the pairs in D1; 1 = all (default: %(default)s)"
     add("--out", required=True, metavar="DIR", help="where chains.jsonl, README.md and checksums.txt go")
-    add("--styles", metavar="NAMES", help="separated by commas (default: all)")
+    add("--styles", metavar="NAMES", help="separated by commas (default: the paper's five)")
+    add("--n-styles", type=int, default=2, metavar="K", help="styles per tweet (default: %(default)s)")
     add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
-    add("--seed", type=int, default=0, help="of D1 and of the wordings (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of styles, D1 and wordings (default: %(default)s)")
     for parser in (check, score, build):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 

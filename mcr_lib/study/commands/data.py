@@ -47,21 +47,26 @@ def build(given: Namespace) -> int:
     """`mcr chains build`."""
     if not 0 <= given.d1_share <= 1:
         raise UserError(f"--d1-share is {given.d1_share}; expected a share in [0, 1]")
+    if given.n_styles < 1:
+        raise UserError(f"--n-styles is {given.n_styles}; a tweet has at least one")
     wanted = [name.strip() for name in given.styles.split(",")] if given.styles else ()
     examples = load_split(given.source, given.root, split=given.split, version=given.version)
-    d1, d2 = mrsi.split_d1_d2(examples, d1_share=given.d1_share, seed=given.seed)
-    built = mrsi.build_chains(d1, wanted, seed=given.seed)
+    drawn = mrsi.pairs(examples, wanted, n_styles=given.n_styles, seed=given.seed)
+    d1, d2 = mrsi.split(drawn, d1_share=given.d1_share, seed=given.seed)
+    built, tweets = mrsi.build_chains(d1, seed=given.seed), mrsi.tweets_of(d1)
     out, styles = Path(given.out), Counter(chain.style for chain in built.chains)
-    digest = mrsi.write_chains(out / "chains.jsonl", built.chains, d1)
+    digest = mrsi.write_chains(out / "chains.jsonl", built.chains, tweets)
     facts = {
         "source": examples[0].source if examples else given.source, "split": given.split,
         "chains_version": CHAINS_VERSION, "seed": given.seed, "d1_share": given.d1_share,
-        "privileged": False, "d1": len(d1), "d2": len(d2), "gold_of_d1": checksum(d1),
-        "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
+        "n_styles": given.n_styles, "d1": len(d1), "d2": len(d2), "tweets_of_d1": len(tweets),
+        "gold_of_d1": checksum(tweets), "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
     }  # fmt: skip
-    entities = [entity for example in d1 for entity in example.entities]
+    entities = [entity for example in tweets for entity in example.entities]
     n_shown = sum(bool(entity.is_groundable) for entity in entities)
-    rows = "".join(f"\n| {name} | {STYLES[name].form} | {n:,} |" for name, n in styles.items())
+    rows = "".join(
+        f"\n| {name} | {STYLES[name].kind} | {STYLES[name].form} | {n:,} |" for name, n in styles.items()
+    )
     card = read_text(_CARD).format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
     sums = f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n"
     for name, text in (("README.md", card), ("checksums.txt", sums)):
@@ -71,6 +76,6 @@ def build(given: Namespace) -> int:
         print(json.dumps({**facts, "folder": str(out)}, indent=2))
         return 0
     counts = ", ".join(f"{n:,} {name}" for name, n in styles.items())
-    print(f"{facts['source']}, {given.split}: {len(d1):,} tweets in D1, {len(d2):,} in D2")
+    print(f"{facts['source']}, {given.split}: {len(d1):,} pairs in D1, {len(d2):,} in D2")
     print(f"{len(built.chains):,} chains, all verified: {counts}\nsha256 {digest}\nread {out}/README.md")
     return 0

@@ -14,7 +14,7 @@ from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
-from mcr_lib.prompts import Kind, messages
+from mcr_lib.prompts import Kind
 from mcr_lib.schema import Example
 from mcr_lib.study.figures import boxes, palette
 from mcr_lib.study.runs.config import Config
@@ -52,7 +52,7 @@ def predict(
     backbone = backbones.load(model, **how)
     example = Example("tweet", "given", "given", words, (), LABELS, images=paths, image_size_px=size)
     prompt = prompt or backbone.prompt
-    chat = messages(example, prompt, wording=backbone.wording)
+    chat = backbone.messages(example, prompt)
     (answer,), (sizes,) = generate.answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
     space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
     prediction = Prediction("tweet", answer, image_size_px=size, **space)

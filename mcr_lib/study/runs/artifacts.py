@@ -15,7 +15,7 @@ from typing import Any
 import mcr_lib
 from mcr_lib.data.files import read_text
 from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
 
 try:
     import fcntl
@@ -92,7 +92,8 @@ def fingerprint(*parts: Any) -> str:
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:
     """The manifest of a run; an empty one if there is none."""
-    error = "is no manifest of this release; move the run folder away or choose another with --out"
+    advice = "move the run folder away or choose another with --out"
+    error = f"is no manifest of this release ({FORMAT_NEWS}); {advice}"
     return read_versioned(folder.manifest, error) or {"format_version": FORMAT_VERSION, "notebooks": {}}
 
 

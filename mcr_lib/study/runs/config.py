@@ -11,9 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mcr_lib
+from mcr_lib.answer import Form
 from mcr_lib.boxes import BOX_FORMATS
+from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_text
-from mcr_lib.data.mrsi import D1_SHARE
 from mcr_lib.data.probes import PROBES, VARIANTS
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
@@ -60,8 +61,14 @@ class Config(BaseModel):
     n_resamples: int = _key(1000, "bootstrap resamples", ge=100, le=MAX_RESAMPLES)
     n_degrade_repeats: int = _key(5, "repeats per level where answers are degraded at random", ge=1, le=100)
     gallery_size: int = _key(9, "tweets drawn in a gallery", ge=1, le=60)
-    chain_styles: tuple[str, ...] = _key((), "styles of reasoning chains; empty = all")
-    d1_share: Share = _key(D1_SHARE, "share of training tweets in D1 (chains); the rest is D2 (CVO)")
+    chain_styles: tuple[str, ...] = _key((), "styles of reasoning that D_R draws from; empty = the paper's")
+    n_styles: Count = _key(
+        mrsi.N_STYLES, "styles per tweet, drawn by seed: D_R holds as many pairs of each tweet"
+    )
+    d1_share: Share = _key(mrsi.D1_SHARE, "share of the pairs of D_R in D1 (MRSI); the rest is D2 (CVO)")
+    split_by: mrsi.SplitBy = _key("pairs", "what D1 and D2 share out: pairs, or whole tweets (an ablation)")
+    answer_form: Form = _key("paper", "how an answer is written: tuples (paper), or json (ours)")
+    test_style: str = _key("formal", "whose instruction the prompt mcr gives at test")
     family: Literal[tuple(BOX_FORMATS)] = _key("qwen2.5-vl", "family of backbones, which sets the box format")
     min_pixels: int = _key(56 * 56, "fewest pixels of an image as resized for a released model", ge=1)
     max_pixels: int = _key(1280 * 28 * 28, "most pixels, likewise", ge=1)
@@ -175,6 +182,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
         key = ".".join(map(str, place)) if place[0] == "settings" else place[0]
         where = "overrides" if place[0] in whole else path.name
         raise UserError(f"{where}: {key} is {value!r:.80}: {reason}") from error
+    mrsi.known_styles((*config.chain_styles, config.test_style))
     of_run = {"seed": config.seed, "weights": config.dtype, "quantization": config.quantization}
     if is_released(config):
         of_run |= {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}

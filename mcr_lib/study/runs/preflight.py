@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.boxes import BOX_FORMATS, box_format
-from mcr_lib.data import mrsi
 from mcr_lib.data.images import image_size, usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -207,7 +206,7 @@ def rows(context: Context) -> Iterator[Line]:
     tweets, loaded = context.tweets, context.study.loaded
     for name, options in context.trained.items():
         one, target = context.config.settings[name], context.outline.target
-        few = mrsi.some(tweets, share=one.share, seed=context.config.seed)
+        few = context.study.pairs(name, tweets)
         built = prepare.training_rows(one, few, target, loaded, tweets)
         most = options.max_completion_length if isinstance(options, CvoOptions) else None
         tokens = check_rows(context.outline, built, max_completion_length=most)
@@ -215,7 +214,7 @@ def rows(context: Context) -> Iterator[Line]:
         context.lengths[name] = {"prompt_tokens": prompt, "completion_tokens": completion}
         fits = f"{prompt:,} + {completion:,} of {tokens['limit']:,} tokens at most"
         images = f"{tokens['images_opened']} images, as many tokens as features"
-        yield Line("✓", "rows", f"{name}: {images}; {fits}, in prompt and completion of {len(few)} tweets")
+        yield Line("✓", "rows", f"{name}: {images}; {fits}, in prompt and completion of {len(few)} rows")
 
 
 def pixels(context: Context) -> Iterator[Line]:

@@ -1,6 +1,7 @@
 """The examples of a run, generated or read, checked and written to its folder, and training rows of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,29 +110,42 @@ def coarse_of(loaded: Loaded) -> dict[str, str]:
 
 
 def training_rows(
-    setting: Setting, tweets: Tweets, target: mrsi.Target, loaded: Loaded, everyone: Tweets
+    setting: Setting, drawn: Sequence[mrsi.Pair], target: mrsi.Target, loaded: Loaded, everyone: Tweets
 ) -> list[dict[str, Any]]:
     """The rows of a setting in its modality; chains of a file are checked on `everyone`, all of train."""
-    prompt, has_chains, seed = setting.prompt, setting.rows == "chains", loaded.config.seed
+    prompt, tweets, c = setting.prompt, mrsi.tweets_of(drawn), loaded.config
+    target = replace(target, form=c.answer_form)
     if setting.stage == "cvo":
-        rows = list(mrsi.grpo_rows(tweets, target, prompt=prompt))
+        rows = list(mrsi.grpo_rows(drawn, target, prompt=prompt))
+    elif setting.rows == "answers":
+        rows = list(mrsi.answer_rows(tweets, target, prompt=prompt))
     else:
-        by_id = {example.id: example for example in tweets}
-        styles = _styles(setting, loaded) if has_chains else ["terse"]
-        path = RunFolder(loaded.folder).chains(setting.chains)
-        if not has_chains or setting.chains == "template":
-            n_wordings = setting.wordings if has_chains else None
-            built = mrsi.build_chains(tweets, styles, seed=seed, n_wordings=n_wordings).chains
-        elif path.is_file():
-            built = [c for c in mrsi.read_chains(path, everyone) if c.id in by_id and c.style in styles]
-        else:
-            raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
-        rows = list(mrsi.sft_rows(built, by_id, target, prompt=prompt, with_reasoning=has_chains))
+        built = _chains(setting, drawn, loaded, everyone)
+        rows = list(mrsi.sft_rows(built, {e.id: e for e in tweets}, target, prompt=prompt))
     if setting.modality == "full":
         return rows
     shown = {example.id: example for example in as_shown(setting, tweets, loaded)}
-    messages = {id: prompts.messages(e, prompt, wording=target.wording) for id, e in shown.items()}
-    return [row | {"prompt": messages[row["id"]], "images": list(shown[row["id"]].images)} for row in rows]
+    chats = [target.messages(shown[row["id"]], prompt, row["style"] or None) for row in rows]
+    images = ({"images": list(shown[row["id"]].images)} for row in rows)
+    return [row | {"prompt": chat} | own for row, chat, own in zip(rows, chats, images, strict=True)]
+
+
+def _chains(
+    setting: Setting, drawn: Sequence[mrsi.Pair], loaded: Loaded, everyone: Tweets
+) -> list[chains.Chain]:
+    """The chains of a setting's pairs, from templates or from its file."""
+    if setting.chains == "template":
+        return mrsi.build_chains(drawn, seed=loaded.config.seed, n_wordings=setting.wordings).chains
+    path = RunFolder(loaded.folder).chains(setting.chains)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
+    by_pair = {(chain.id, chain.style): chain for chain in mrsi.read_chains(path, everyone)}
+    wanted = [(example.id, style) for example, style in drawn]
+    if missing := [pair for pair in wanted if pair not in by_pair]:
+        lack = f"{len(missing):,} of {len(wanted):,} pairs of tweet and style are missing"
+        advice = "build it with the seed, the styles and the number of styles of this run"
+        raise UserError(f"{path}: {lack}, the first is {' with '.join(missing[0])}; {advice}")
+    return [by_pair[pair] for pair in wanted]
 
 
 def as_shown(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Example]:
@@ -139,15 +153,11 @@ def as_shown(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Example]:
     return [masked(example, setting.modality, loaded.folder / "data" / "grey") for example in tweets]
 
 
-def sources(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Any]:
+def sources(setting: Setting, drawn: Sequence[mrsi.Pair], loaded: Loaded) -> list[Any]:
     """Everything that the rows of a setting are made from, for a fingerprint."""
-    of_chains = None
-    if setting.stage == "sft" and setting.rows == "chains":
+    tweets, of_chains, c = mrsi.tweets_of(drawn), None, loaded.config
+    if setting.stage == "cvo" or setting.rows == "chains":
         path = RunFolder(loaded.folder).chains(setting.chains)
         text = read_text(path) if setting.chains != "template" and path.is_file() else None
-        of_chains = [_styles(setting, loaded), chains.CHAINS_VERSION, loaded.config.seed, text]
-    return [checksum(tweets), cache.of_images(tweets), of_chains, prompts.PROMPT_VERSION]
-
-
-def _styles(setting: Setting, loaded: Loaded) -> Sequence[str]:
-    return setting.styles or mrsi.known_styles(loaded.config.chain_styles)
+        of_chains = [[(e.id, style) for e, style in drawn], chains.CHAINS_VERSION, c.seed, text]
+    return [checksum(tweets), cache.of_images(tweets), of_chains, prompts.PROMPT_VERSION, c.answer_form]

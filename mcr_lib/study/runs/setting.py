@@ -32,18 +32,18 @@ class Setting(BaseModel):
     start: str = BACKBONE  # the setting whose model it starts from
     stage: Literal["none", "sft", "cvo"] = "none"  # how that model is trained
     rows: Literal["answers", "chains"] = "chains"  # completions of SFT
-    styles: tuple[str, ...] = ()  # of chains; empty = those of the profile
+    styles: tuple[str, ...] = ()  # of D_R; empty = those of the setting it starts from, else of the profile
     wordings: int | None = Field(None, ge=1)  # used of each style of template chains; None = all
     chains: str = "template"  # or the name of a file in the run's chains/
     data: Literal["train", "d1", "d2"] | None = None  # None = train for answers, d1 for chains, d2 for cvo
-    share: float = Field(1.0, gt=0, le=1)  # of these tweets, by a hash of (seed, id)
+    share: float = Field(1.0, gt=0, le=1)  # of the tweets, by a hash of (seed, id)
     prompt: prompts.Kind = "direct"
     modality: Modality = "full"  # or text (with a grey picture) or image (without the text)
     options: dict[str, Any] = {}  # of its stage, over those of the profile
 
     @property
-    def tweets(self) -> str:
-        """The name of the tweets it is trained on."""
+    def part(self) -> str:
+        """The part of D_R it is trained on: all of it (train), D1 or D2."""
         return self.data or ("d2" if self.stage == "cvo" else "d1" if self.rows == "chains" else "train")
 
 

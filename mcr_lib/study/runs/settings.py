@@ -46,27 +46,34 @@ class Study:
         return self.settings[name]
 
     def examples(self, split: str) -> list[Example]:
-        """The tweets of a split, of d1 or of d2; of train only those with a usable image (`bad_images`)."""
-        c, source = self.config, "train" if split in ("d1", "d2") else split
-        if source not in c.splits:
-            raise UserError(f"no split {source!r} in this run; it has {', '.join(c.splits)}")
+        """The tweets of a split; of train only those with a usable image (`bad_images`)."""
+        if split not in self.config.splits:
+            raise UserError(f"no split {split!r} in this run; it has {', '.join(self.config.splits)}")
         if split not in self._examples:
-            tweets = self._with_images(prepare.load_examples(self.loaded, [source])[source])
-            if source == "train":
-                tweets = [example for example in tweets if example.images]
-                d1, d2 = mrsi.split_d1_d2(tweets, d1_share=c.d1_share, seed=c.seed)
-                self._examples |= {"d1": d1, "d2": d2}
-            self._examples[source] = tweets
+            tweets = self._with_images(prepare.load_examples(self.loaded, [split])[split])
+            is_train = split == "train"
+            self._examples[split] = [e for e in tweets if e.images] if is_train else tweets
         return self._examples[split]
+
+    def pairs(self, name: str, tweets: Tweets | None = None) -> list[mrsi.Pair]:
+        """The pairs of D_R that a setting is trained on; `tweets`: of these alone, not of all of train."""
+        c, one = self.config, self[name]
+        tweets = self.examples("train") if tweets is None else tweets
+        some = mrsi.some(tweets, share=one.share, seed=c.seed)
+        line = (self[each] for each in reversed(setting.lineage(self.settings, name)))
+        styles = next((each.styles for each in line if each.styles), c.chain_styles)
+        drawn = mrsi.pairs(some, styles, n_styles=c.n_styles, seed=c.seed)
+        d1, d2 = mrsi.split(drawn, d1_share=c.d1_share, seed=c.seed, by=c.split_by)
+        return {"train": drawn, "d1": d1, "d2": d2}[one.part]
 
     def tweets(self, name: str) -> list[Example]:
         """The tweets that a setting is trained on."""
-        return mrsi.some(self.examples(self[name].tweets), share=self[name].share, seed=self.config.seed)
+        return mrsi.tweets_of(self.pairs(name))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The training rows of a setting, in the format of its backbone and its modality."""
-        tweets, everyone = self.tweets(name), self.examples("train")
-        return prepare.training_rows(self[name], tweets, self.target, self.loaded, everyone)
+        drawn, everyone = self.pairs(name), self.examples("train")
+        return prepare.training_rows(self[name], drawn, self.target, self.loaded, everyone)
 
     def options(self, name: str) -> setting.OptionsWithOrigins:
         """The options of a setting that is trained, with their origins."""
@@ -74,10 +81,11 @@ class Study:
 
     @cached_property
     def target(self) -> mrsi.Target:
-        """The format of rows: family, pixels and wording of the backbone."""
+        """The format of rows: family, pixels and wording of the backbone, and the form of answers."""
         from mcr_lib.training import backbones
 
-        return backbones.target(self.backbone, pixels=self.pixels)
+        target = backbones.target(self.backbone, pixels=self.pixels)
+        return replace(target, form=self.config.answer_form)
 
     @property
     def backbone(self) -> str:
@@ -104,7 +112,8 @@ class Study:
         # under a launcher each process has its own GPU
         device = str(launch.together(self._device).device) if launch.is_member() else self._device
         how = {"dtype": getattr(torch, self.config.dtype), "quantization": self.config.quantization}
-        return replace(backbones.load(self._model(name), device=device, pixels=self.pixels, **how), name=name)
+        backbone = backbones.load(self._model(name), device=device, pixels=self.pixels, **how)
+        return replace(backbone, name=name, form=self.config.answer_form, style=self.config.test_style)
 
     def fingerprint(self, name: str) -> str:
         """What a setting's model is made from: setting and options, start, tweets, images, chains, code."""
@@ -115,7 +124,7 @@ class Study:
             return self.fingerprint(one.start)
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
         own = one.model_dump(mode="json", exclude={"start", "options"}), options
-        data = prepare.sources(one, self.tweets(name), self.loaded)
+        data = prepare.sources(one, self.pairs(name), self.loaded)
         return fingerprint(own, self.fingerprint(one.start), data, code.code_fingerprint(one.stage))
 
     def is_done(self, name: str) -> bool:
@@ -171,6 +180,7 @@ class Study:
         gold = {"source": judged[0].source, "checksum": checksum(judged), "split": judged[0].split}
         signature = metrics.signature(scorer=c.scorer, parse=c.parse, **gold)
         card = {"setting": name, "made_from": expected, "score_signature": signature}
+        card |= {"answer_form": c.answer_form, "style": c.test_style}
         task = f"{name}: {one.stage}"
         report = self.progress and (lambda done, of, row: self.progress(task, done, of, dict(row)))
         how = {"prompt": one.prompt, "device": self._device, "progress": report, "card": card}
@@ -221,8 +231,9 @@ class Study:
         given = self.examples(split) if examples is None else self._with_images(examples)
         tweets, model = prepare.as_shown(one, given, self.loaded), self.fingerprint(name)
         how = {"prompt": one.prompt, "max_new_tokens": c.max_new_tokens, "temperature": c.answer_temperature}
-        data = prompts.PROMPT_VERSION, cache.of_images(tweets), checksum(tweets)
-        expected = fingerprint(model, how, c.seed, *data, code.code_fingerprint("generate"))
+        asked = prompts.PROMPT_VERSION, c.answer_form, c.test_style
+        data = cache.of_images(tweets), checksum(tweets)
+        expected = fingerprint(model, how, c.seed, *asked, *data, code.code_fingerprint("generate"))
         source = f"{given[0].source}:{checksum(given)}" if given else None
         how |= {"split": split, "modality": one.modality, "data": source, "model": model}
         path = self.run.predictions(stem or f"{name}.{split}")

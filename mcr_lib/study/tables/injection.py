@@ -15,7 +15,7 @@ from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format, to_space
 from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example, PredictedEntity
-from mcr_lib.study.runs import artifacts, prepare
+from mcr_lib.study.runs import artifacts
 from mcr_lib.study.tables import cases, mistakes
 from mcr_lib.styles import STYLES, order, say, type_in_words
 from mcr_lib.verify import FLAWS, verify
@@ -183,15 +183,20 @@ def common_4_grams(built: Sequence[chains.Chain]) -> tuple[float, str, str]:
     return max(shares, default=(0.0, "", ""))
 
 
-def split_table(d1: Sequence[Example], d2: Sequence[Example]) -> pd.DataFrame:
-    """Tweets, entities, groundable entities and types of D1 and D2, as counts and as shares in percent."""
-    columns = {}
-    for name, half in (("D1 (MRSI)", d1), ("D2 (CVO)", d2)):
-        entities = [entity for example in half for entity in example.entities]
-        n_empty, n_shown = sum(not e.entities for e in half), sum(bool(e.is_groundable) for e in entities)
-        counts = {"tweets": len(half), "without entity": n_empty, "entities": len(entities)}
+def split_table(d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair]) -> pd.DataFrame:
+    """Pairs, tweets, styles, entities and types of D1 and D2, as counts and as shares in percent."""
+    columns, ids = {}, [{example.id for example, _ in half} for half in (d1, d2)]
+    for name, half, own in (("D1 (MRSI)", d1, ids[0]), ("D2 (CVO)", d2, ids[1])):
+        tweets, styles = [example for example, _ in half], Counter(style for _, style in half)
+        entities = [entity for example in tweets for entity in example.entities]
+        n_empty, n_shown = sum(not e.entities for e in tweets), sum(bool(e.is_groundable) for e in entities)
+        counts = {"pairs": len(half), "tweets": len(own), "tweets in both": len(ids[0] & ids[1])}
+        counts |= {style: styles[style] for style in STYLES if style in styles}
+        counts |= {"without entity": n_empty, "entities": len(entities)}
         counts |= {"in the image": n_shown, **Counter(e.type for e in entities if e.type)}
-        wholes = {"tweets": len(d1) + len(d2), "without entity": len(half), "entities": 0}
+        n_tweets = len(ids[0] | ids[1])
+        wholes = {"pairs": len(d1) + len(d2), "tweets": n_tweets, "tweets in both": n_tweets, "entities": 0}
+        wholes |= dict.fromkeys((*STYLES, "without entity"), len(half))
         pairs = {key: (count, wholes.get(key, len(entities))) for key, count in counts.items()}
         shares = {key: round(100 * n / of, 1) if of else None for key, (n, of) in pairs.items()}
         columns |= {name: counts, f"{name}, %": shares}
@@ -239,10 +244,16 @@ def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Tar
     return earned <= {1.0, None}
 
 
-def write_all(folder: artifacts.RunFolder, d1: Tweets, d2: Tweets, built: mrsi.Built) -> list[str]:
+def write_all(
+    folder: artifacts.RunFolder, d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair], built: mrsi.Built
+) -> list[str]:
     """Write D1, D2, the chains and the counts of rejects into the run folder; returns a line per file."""
-    lines = prepare.write_examples(folder, {name: half for name, half in (("d1", d1), ("d2", d2)) if half})
-    digest = mrsi.write_chains(path := folder.chains("template"), built.chains, d1)
+    lines = []
+    for name, half in (("d1", d1), ("d2", d2)):
+        rows = ({"id": example.id, "style": style} for example, style in half)
+        files.write_jsonl(folder.data(name), rows, kind="pairs", n=len(half))
+        lines.append(f"{name}.jsonl: {len(half):,} pairs of tweet and style")
+    digest = mrsi.write_chains(path := folder.chains("template"), built.chains, mrsi.tweets_of(d1))
     lines.append(f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}")
     counts = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back}
     files.write_json(path.with_name("rejects.json"), {"template": {**counts, "rejects": dict(built.rejects)}})

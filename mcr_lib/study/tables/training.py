@@ -60,9 +60,9 @@ def row_table(study: Study, names: Sequence[str]) -> Rows:
     table = []
     for name in names:
         setting, rows = study[name], study.rows(name)
-        has_styles = setting.stage == "sft" and setting.rows == "chains"
+        has_styles = setting.stage == "cvo" or setting.rows == "chains"
         start = study.config.backbone if setting.start == BACKBONE else setting.start
-        tweets = f"{len(study.tweets(name)):,} of {setting.tweets}"
+        tweets = f"{len(study.tweets(name)):,} of {setting.part}"
         row = {"setting": name, "starts from": start, "tweets": tweets, "rows": len(rows)}
         row["completions"] = "sampled" if setting.stage == "cvo" else setting.rows
         row["styles"] = len({row["style"] for row in rows}) if has_styles else ""
