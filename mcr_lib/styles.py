@@ -19,7 +19,7 @@ without any piece.
     type              C_t        which type, and why
     shown / absent    C_e        whether the image shows it
     at / nowhere      C_u        where; or that there is no box
-    open, end                    text around the pieces
+    open, close, end             text around the pieces
 
 {m} the name in quotes, {type} its label, {kind} the label in words, {a_kind} with its article, {why} a
 reason for it, {slot} its box, {n} the number of names. `verify` reads any chain by one rule: claims belong to
@@ -161,18 +161,18 @@ STYLES = {
         "Step by step",
         (
             (part("<entity_num>{n}</entity_num>"),
-             part("<mner>", "</mner>", open="({m}", type=", {kind}", end=")"),
+             part("<mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
              part("<entailment>", "</entailment>", open="({m}", shown=", visible", absent=", invisible",
                   end=")"),
              part("<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None", end=")")),
             (part("<entity_num>{n}</entity_num>"),
-             part("The text names:\n<mner>", "</mner>", open="({m}", type=", {kind}", end=")"),
+             part("The text names:\n<mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
              part("Compared with the image:\n<entailment>", "</entailment>", open="({m}", shown=", visible",
                   absent=", invisible", end=")"),
              part("Boxes:\n<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None",
                   end=")")),
             (part("Number of entities in the text: <entity_num>{n}</entity_num>"),
-             part("Their types: <mner>", "</mner>", open="({m}", type=", {kind}", end=")"),
+             part("Their types: <mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
              part("What the image does with them: <entailment>", "</entailment>", open="({m}",
                   shown=", visible", absent=", invisible", end=")"),
              part("Where they are: <location>", "</location>", open="({m}", at=", {slot}",
@@ -202,7 +202,7 @@ STYLES = {
         "Name by name",
         tuple(
             (part(f"{head}<entity_num>{{n}}</entity_num>"),
-             part(type=f"{lead}<mner>({{m}}, {{kind}})</mner>",
+             part(span=f"{lead}<mner>({{m}}", type=", {kind}", close=")</mner>",
                   shown=" <entailment>({m}, visible)</entailment>",
                   absent=" <entailment>({m}, invisible)</entailment>",
                   at=" <location>({m}, {slot})</location>", nowhere=" <location>({m}, None)</location>"))
@@ -246,9 +246,9 @@ STYLES = {
         Instruction("Settle these questions, and write down only what you conclude:", _RULES, True),
         "Conclude",
         (
-            (part(open="{m}", span=" comes from the text", type=" and is {a_kind}",
-                  shown="; the image shows it", absent="; the image does not show it", at=", at {slot}",
-                  nowhere=", so it has no box", end="."),),
+            (part(open="{m}", span=" comes from the text", shown="; the image shows it",
+                  absent="; the image does not show it", at=", at {slot}", nowhere=", so it has no box",
+                  type=". It is {a_kind}", end="."),),
             (part("My conclusions:", open="- {m}", span=" belongs to the text", type=" as {a_kind}",
                   shown="; it is pictured", absent="; it is not pictured", at="; its box is {slot}",
                   nowhere="; it gets no box", end="."),),

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from mcr_lib import data, statements
 from mcr_lib.data import mrsi
+from mcr_lib.data.files import read_jsonl
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.commands import cli
 from mcr_lib.study.figures import bars, boxes, curves, heat
@@ -136,16 +137,21 @@ def test_the_verifier_table_passes_templates_only(tweets):
 
 def test_common_4_grams_are_counted_with_values_masked():
     chain = injection.chain_per_style()[0]
-    other = replace(chain, style="table", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
+    other = replace(chain, style="terse", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
     assert injection.common_4_grams([chain, other])[0] == 100
     assert injection.common_4_grams([chain, replace(other, text="one two three four five")])[0] == 0
 
 
 def test_shares_of_d1_and_d2_are_of_their_own_entities():
-    table = injection.split_table([cases.TWEET], [replace(cases.TWEET, id="2", entities=())])
+    nobody = replace(cases.TWEET, id="2", entities=())
+    d2 = [(nobody, "formal"), (nobody, "distill"), (cases.TWEET, "distill")]
+    table = injection.split_table([(cases.TWEET, "formal")], d2)
     assert table.loc["in the image", "D1 (MRSI), %"] == 50
-    assert table.loc["without entity", "D2 (CVO), %"] == 100
-    assert table.loc["tweets", "D1 (MRSI), %"] == 50
+    assert table.loc["without entity", "D2 (CVO), %"] == 66.7  # two of its three pairs
+    assert table.loc["pairs", "D1 (MRSI), %"] == 25
+    assert table.loc["tweets", "D1 (MRSI), %"] == 50  # one of two tweets
+    assert list(table.loc["tweets in both", ["D1 (MRSI)", "D2 (CVO)"]]) == [1, 1]
+    assert table.loc["distill", "D2 (CVO)"] == 2
 
 
 def test_gold_answers_reach_the_maximum_on_every_task(tweets):
@@ -197,7 +203,7 @@ def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_origin
 
 
 def test_every_figure_draws(tweets):
-    built = mrsi.build_chains(tweets, seed=0).chains
+    built = mrsi.build_chains(mrsi.pairs(tweets, tuple(STYLES), n_styles=99, seed=0), seed=0).chains
     for figure in (
         heat.rewards(injection.reward_rows()),
         curves.reward_u(injection.grounding_rows()),
@@ -209,7 +215,7 @@ def test_every_figure_draws(tweets):
         figure.canvas.draw()
         assert figure.axes
     lengths = bars.lengths(injection.length_rows(built), limit=64)
-    counts = [sum(bar.get_height() for bar in ax.patches) for ax in lengths.axes]
+    counts = [sum(bar.get_height() for bar in ax.patches) for ax in lengths.axes if ax.patches]
     assert counts == [len(tweets)] * len(STYLES)  # nobody falls off the right edge
 
 
@@ -218,32 +224,35 @@ def test_every_figure_draws(tweets):
 
 
 def test_what_the_notebook_writes_is_read_back(tweets, tmp_path):
-    d1, d2 = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)
+    d1, d2 = mrsi.split(mrsi.pairs(tweets, seed=0), d1_share=0.5, seed=0)
     built = mrsi.build_chains(d1, seed=0)
     lines = injection.write_all(RunFolder(tmp_path), d1, d2, built)
     names = [line.split(":")[0] for line in lines]
     assert names == ["d1.jsonl", "d2.jsonl", "template.jsonl", "rejects.json"]
-    assert mrsi.read_chains(RunFolder(tmp_path).chains("template"), d1) == built.chains
+    assert mrsi.read_chains(RunFolder(tmp_path).chains("template"), tweets) == built.chains
+    header, rows = read_jsonl(RunFolder(tmp_path).data("d2"), kind="pairs")
+    assert [(row["id"], row["style"]) for _, row in rows] == [(e.id, style) for e, style in d2]
 
 
 def test_chains_build_writes_the_same_bytes_a_card_and_checksums(sample_dir, tmp_path, capsys):
     for name in ("a", "b"):
         arguments = ["--root", str(sample_dir), "--out", str(tmp_path / name), "--d1-share", "1"]
         assert cli.main(["chains", "build", *arguments]) == 0
-    assert "90 chains, all verified: 10 text-first" in capsys.readouterr().out
+    assert "20 chains, all verified" in capsys.readouterr().out, "two styles of each of ten tweets"
     for name in ("chains.jsonl", "README.md", "checksums.txt"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     for line in (tmp_path / "a" / "checksums.txt").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest() == digest
     card = (tmp_path / "a" / "README.md").read_text()
-    assert "90 chains about 10 tweets (17 entities, 14 of them in the image)" in card
+    assert "20 chains about 10 tweets (17 entities, 14 of them in the image)" in card
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--styles", "terse,sonnet"], "unknown style 'sonnet'; choose from text-first"),
+        (["--styles", "terse,sonnet"], "unknown style 'sonnet'; choose from formal"),
+        (["--n-styles", "0"], "--n-styles is 0; a tweet has at least one"),
         (["--source", "snli"], "unknown source 'snli'"),
         (["--d1-share", "1.5"], "--d1-share is 1.5; expected a share in [0, 1]"),
         (["--split", "deev"], "deev"),

@@ -55,8 +55,8 @@ def test_a_line_of_settings_is_told_from_its_first():
     check(settings, {"sft": {"lora_rank": 4}}, "mine.yaml")
     with pytest.raises(UserError, match="mine.yaml: settings a, b, a start from each other in a circle"):
         check({"a": Setting(start="b"), "b": Setting(start="a")}, {}, "mine.yaml")
-    assert Setting(stage="sft").tweets == "d1"
-    assert Setting(stage="sft", rows="answers").tweets == "train"
+    assert Setting(stage="sft").part == "d1"
+    assert Setting(stage="sft", rows="answers").part == "train"
     with pytest.raises(
         UserError, match="mine.yaml: cvo: unknown option 'lora_rnak' of cvo .did you mean lora_rank"
     ):
@@ -92,7 +92,7 @@ def test_where_a_server_is_does_not_change_what_is_made():
 
 def test_the_same_share_of_tweets_has_nothing_to_do_with_d1():
     tweets = [Example(str(k), "demo", "train", ("a",), (), ("PER",)) for k in range(2000)]
-    d1, _ = mrsi.split_d1_d2(tweets, d1_share=0.5, seed=0)
+    d1 = mrsi.tweets_of(mrsi.split(mrsi.pairs(tweets, n_styles=1, seed=0), d1_share=0.5, seed=0)[0])
     half = mrsi.some(d1, share=0.5, seed=0)
     # a fair half of about 1,000: 4 standard deviations are 4·sqrt(1000·0.25) = 63
     assert abs(len(half) - len(d1) / 2) < 63

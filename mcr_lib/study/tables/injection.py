@@ -109,13 +109,14 @@ def chain_per_style() -> list[chains.Chain]:
 
 def rewrite_rows() -> Rows:
     """What `chains.rewrite` does with a rewriter's answers: it keeps a good one, otherwise the template."""
-    text = (template := chain_per_style()[0]).text
-    reworded = text.replace("The text first.", "Reading along.").replace("Then the picture.", "Now look.")
-    shown = text.replace("does not show", "shows").replace("so it gets no box", "at [[box 2]]")
+    template = next(chain for chain in chain_per_style() if chain.style == "distill")
+    text = template.text
+    reworded = text.replace("First I read the text.", "Reading along.").replace("Then I look", "Now look")
+    shown = text.replace("not visible", "visible").replace("so there is no box for it", "at [[box 2]]")
     answers = {
         "the same facts, other words": reworded, "nothing": None, "a refusal": "I cannot see images.",
         "another tweet's chain": text.replace(cases.TWEET.entities[0].text, "LeBron James"),
-        "a changed type": text.replace("PER", "ORG"),
+        "a changed type": text.replace("a person", "an organization"),
         "a changed slot": text.replace("[[box 1]]", "[[box 2]]"),
         "numbers for the slot": text.replace("[[box 1]]", "[40, 20, 180, 240]"),
         "a box for what is not shown": shown,
