@@ -93,23 +93,27 @@ def build(example: Example, style: str, rng: np.random.Generator, *, n_wordings:
         problem = "a gold box without an image size cannot be written for any backbone"
         raise ValueError(f"example {example.id}: {problem}")
     wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
-    text = say(STYLES[style], wording, statements.of_example(example), task)
-    return Chain(example.id, style, "template", text, answer_of(example, style), boxes, size, task)
+    said = statements.of_example(example)
+    answer = in_order(said, example, style)
+    return Chain(
+        example.id, style, "template", say(STYLES[style], wording, said, task), answer, boxes, size, task
+    )
 
 
-def answer_of(example: Example, style: str) -> tuple[Statement, ...]:
-    """The gold of a tweet in the order of a style's triples (paper, App. C.2; which orders: silent; ours).
+def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[Statement, ...]:
+    """The statements of a tweet in the order of a style's triples (paper, App. C.2; which: silent; ours).
 
     In text order if the names of another order would no longer be found where they stand (`matching.place`):
     repeated names, or one within another.
     """
-    said = statements.of_example(example)
     keys = {
         "text": lambda _: 0,
         "type": lambda k: example.labels.index(said[k].type) if said[k].type else 0,
         "shown": lambda k: not said[k].is_groundable,
     }
     ordered = sorted(range(len(said)), key=keys[STYLES[style].triples])
+    if ordered == list(range(len(said))):
+        return tuple(said)
     placed = [p.span for p in place([said[k].name for k in ordered], example.tokens)]
     is_found = placed == [example.entities[k].span for k in ordered]
     return tuple(said[k] for k in ordered) if is_found else tuple(said)
@@ -130,7 +134,7 @@ def check(chain: Chain, example: Example) -> str | None:
     if facts != (example.id, example.constraints, statements.gold_boxes(example), example.image_size_px):
         return "other_gold"
     expected = statements.of_example(example)
-    if chain.answer != answer_of(example, chain.style):
+    if chain.answer != in_order(expected, example, chain.style):
         return "other_answer"
     return verify.verify(chain.text, expected, labels=example.labels, task=example.constraints)
 

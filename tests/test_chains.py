@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mcr_lib import chains, rewards
+from mcr_lib import chains, rewards, statements
 from mcr_lib.answer import parse_answer
 from mcr_lib.boxes import BOX_FORMATS, box_format, resized_size
 from mcr_lib.chains import Chain
@@ -78,13 +78,14 @@ def test_an_order_in_which_names_would_not_be_found_is_that_of_the_text():
     tokens = ("Paris", "Hilton", "in", "Paris")
     hilton, city = Entity("Paris Hilton", 0, 2, "PER", ()), Entity("Paris", 3, 4, "LOC", ((1, 1, 9, 9),))
     tweet = replace(TWEET, tokens=tokens, entities=(hilton, city))
+    said = statements.of_example
     # with the box first, "Paris" would be placed on the first word, and "Paris Hilton" nowhere
-    assert [s.name for s in chains.answer_of(tweet, "conclusions")] == ["Paris Hilton", "Paris"]
-    assert [s.name for s in chains.answer_of(tweet, "questions")] == ["Paris Hilton", "Paris"]
+    assert [s.name for s in chains.in_order(said(tweet), tweet, "conclusions")] == ["Paris Hilton", "Paris"]
+    assert [s.name for s in chains.in_order(said(tweet), tweet, "questions")] == ["Paris Hilton", "Paris"]
     clear = replace(
         tweet, tokens=("Hilton", "x", "in", "Paris"), entities=(replace(hilton, text="Hilton", end=1), city)
     )
-    assert [s.name for s in chains.answer_of(clear, "conclusions")] == ["Paris", "Hilton"]
+    assert [s.name for s in chains.in_order(said(clear), clear, "conclusions")] == ["Paris", "Hilton"]
 
 
 def test_what_cannot_be_written_is_refused():
