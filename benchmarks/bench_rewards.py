@@ -24,9 +24,9 @@ def main() -> None:
     tweets = itertools.cycle(data.load_split("twitter-gmner", sys.argv[1], split="train"))
     completions, columns = [], {"gold": [], "model_size": [], "family": []}
     for example in itertools.islice(tweets, N // GENERATIONS):
-        row = next(mrsi.grpo_rows([example], target, prompt="mcr"))
+        row = next(mrsi.grpo_rows([(example, "distill")], target, prompt="mcr"))
         gold = rewards.written_gold(example, "model_px", model_size=target.size(example))
-        think = chains.build(example, "text-first", rng).text
+        think = chains.build(example, "distill", rng).text
         for k in range(GENERATIONS):
             said = yardsticks.degrade(gold, dict.fromkeys(gold.constraints, 0.8), rng)
             whole = [

@@ -35,7 +35,7 @@ def main() -> None:
         testbed_folder.write(scratch, "train", 64)
         tweets = load_split("testbed", scratch, split="train", images_dir=scratch)
         target = backbones.load(str(scratch / "backbone"), device="cpu").target
-        built = mrsi.build_chains(tweets, ["terse"], seed=0).chains
+        built = mrsi.build_chains([(tweet, "terse") for tweet in tweets], seed=0).chains
         rows = list(mrsi.sft_rows(built, {e.id: e for e in tweets}, target, prompt="mcr"))
         options = SftOptions(
             max_steps=n_updates,
