@@ -25,7 +25,7 @@ from mcr_lib.schema import CONSTRAINTS
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-EIGHT = "text-first,image-first,checklist,table,self-check,contrast,evidence,by-kind"
+EIGHT = "formal,formal-entity,questions,conclusions,distill,image-first,checklist,terse"
 
 
 def main() -> int:
@@ -50,6 +50,8 @@ def main() -> int:
             "1",
             "--styles",
             EIGHT,
+            "--n-styles",
+            "8",
         ]
         reward = [sys.executable, str(REPOSITORY / "benchmarks" / "bench_rewards.py"), str(root)]
         testbed = [

@@ -29,9 +29,9 @@ def answered(base, nano_tweets):
     """Tweets with answers that say the gold, reasoning first in three styles."""
     shown = [example for example in nano_tweets if any(entity.is_groundable for entity in example.entities)]
     rows = []
-    for example, style in zip(shown, ("terse", "checklist", "formal"), strict=False):
+    for example, style in zip(shown, ("terse", "checklist", "terse"), strict=False):
         (row,) = mrsi.sft_rows(
-            mrsi.build_chains([example], [style], seed=0).chains,
+            mrsi.build_chains([(example, style)], seed=0).chains,
             {example.id: example},
             base.target,
             prompt="mcr",

@@ -156,14 +156,12 @@ def trained(nano_folder, nano_tweets):
     from mcr_lib.training import backbones
 
     backbone = backbones.load(str(nano_folder), device="cpu")
-    built = mrsi.build_chains(nano_tweets, ["terse"], seed=0).chains
-    by_id = {example.id: example for example in nano_tweets}
-    sft_rows = list(mrsi.sft_rows(built, by_id, backbone.target, prompt="direct", with_reasoning=False))
+    sft_rows = list(mrsi.answer_rows(nano_tweets, backbone.target, prompt="direct"))
     return SimpleNamespace(
         backbone=backbone,
         folder=nano_folder,
         sft_rows=sft_rows,
-        rows=list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt="direct")),
+        rows=list(mrsi.grpo_rows([(e, "terse") for e in nano_tweets], backbone.target, prompt="direct")),
     )
 
 

@@ -105,7 +105,7 @@ def pictured(gmner_dir, tmp_path_factory):
 
 
 def perfect_text(example, family, size):
-    (chain,) = mrsi.build_chains([example], ["terse"], seed=0).chains
+    (chain,) = mrsi.build_chains([(example, "terse")], seed=0).chains
     return chains.render(chain, family, size)
 
 
@@ -139,14 +139,16 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     }
 
     rows = list(
-        mrsi.sft_rows(mrsi.build_chains(few, ["terse"], seed=0).chains, by_id, target, prompt="direct")
+        mrsi.sft_rows(
+            mrsi.build_chains([(e, "terse") for e in few], seed=0).chains, by_id, target, prompt="direct"
+        )
     )
     took = sft.train(
         str(released[family]), rows, tmp_path / "sft", SftOptions(**steps), prompt="direct", device="cpu"
     )
     assert (took["n_steps"], took["checks"]["images_opened"]) == (1, 4)
 
-    rows = list(mrsi.grpo_rows(few, target, prompt="direct"))
+    rows = list(mrsi.grpo_rows([(e, "terse") for e in few], target, prompt="direct"))
     options = CvoOptions(**steps, num_generations=4, max_completion_length=40, check_groups=0)
     took = cvo.train(
         str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu"
@@ -221,7 +223,7 @@ def test_real_tweets_go_through_every_family(released, pictured, tmp_path, famil
     )
     found, target = pictured, backbone.target
     images = [[open_image(path) for path in e.images] for e in found]
-    chats = [row["prompt"] for row in mrsi.grpo_rows(found, target, prompt="mcr")]
+    chats = [row["prompt"] for row in mrsi.grpo_rows([(e, "terse") for e in found], target, prompt="mcr")]
     _, sizes = generate.answer_batch(backbone, chats, images, max_new_tokens=2)
     answers = []
     for example, (picture,), (size,) in zip(found, images, sizes, strict=True):
@@ -365,7 +367,7 @@ def test_a_template_that_changes_an_answer_is_told(released, nano_tweets, tmp_pa
         architecture.CHAT_TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'].split('</think>')[-1] }}")
     )
     outline = backbones.outline(str(folder), pixels=pixels("qwen3-vl"))
-    built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
+    built = mrsi.build_chains([(e, "terse") for e in nano_tweets[:2]], seed=0).chains
     rows = list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, outline.target, prompt="direct"))
     with pytest.raises(UserError, match="the chat template changes what the model is to write"):
         preflight.check_rows(outline, rows)
@@ -484,7 +486,7 @@ def test_float16_trains_an_adapter_in_float32(released, nano_tweets, tmp_path, m
     # TRL makes the adapter of a 4-bit model bfloat16, and the scaler of float16 stops at its first gradient
     backbone = backbones.load(str(released["qwen2.5-vl"]), device="cpu", pixels=pixels("qwen2.5-vl"))
     backbone.model.is_loaded_in_4bit = True
-    built = mrsi.build_chains(nano_tweets[:2], ["terse"], seed=0).chains
+    built = mrsi.build_chains([(e, "terse") for e in nano_tweets[:2]], seed=0).chains
     rows = list(mrsi.sft_rows(built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct"))
     options = SftOptions(batch_size=2, per_device_batch_size=2)
     with adapters.quiet():

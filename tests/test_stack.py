@@ -37,17 +37,12 @@ def backbone(nano_folder):
 
 @pytest.fixture(scope="module")
 def sft_rows(backbone, nano_tweets):
-    built = mrsi.build_chains(nano_tweets, ["terse"], seed=0).chains
-    return list(
-        mrsi.sft_rows(
-            built, {e.id: e for e in nano_tweets}, backbone.target, prompt="direct", with_reasoning=False
-        )
-    )
+    return list(mrsi.answer_rows(nano_tweets, backbone.target, prompt="direct"))
 
 
 @pytest.fixture(scope="module")
 def grpo_rows(backbone, nano_tweets):
-    return list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt="direct"))
+    return list(mrsi.grpo_rows([(e, "terse") for e in nano_tweets], backbone.target, prompt="direct"))
 
 
 @pytest.fixture(scope="module")
@@ -344,11 +339,11 @@ def test_options_reach_the_trainer_as_they_are_told(backbone, grpo_rows, tmp_pat
 def test_what_reasoning_is_asked_of_a_prompt_reaches_the_rewards_and_the_rollouts(
     backbone, nano_tweets, tmp_path, prompt, earned, why
 ):
-    rows = list(mrsi.grpo_rows(nano_tweets, backbone.target, prompt=prompt))
+    rows = list(mrsi.grpo_rows([(e, "terse") for e in nano_tweets], backbone.target, prompt=prompt))
     trainer = cvo.make_trainer(
         backbone, rows, tmp_path, replace_all(CVO, reasoning="agreeing"), prompt=prompt
     )
-    (chain,) = mrsi.build_chains(nano_tweets[:1], ["terse"], seed=0).chains
+    (chain,) = mrsi.build_chains([(e, "terse") for e in nano_tweets[:1]], seed=0).chains
     whole = chains.render(chain, "qwen2.5-vl", tuple(rows[0]["model_size"]))
     said = [whole.partition("</think>\n")[2], whole, "no answer"]
     columns = {name: [rows[0][name]] * 3 for name in ("gold", "model_size", "family", "id")}
