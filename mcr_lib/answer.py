@@ -36,7 +36,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
-_BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}][^(),"\[\]{}\x00-\x1f]*+""")
+_BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _paper(old: str, new: str) -> str:
 
 DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
     # the text
-    Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list"),
+    Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
     Defect("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired",
            "half a character becomes U+FFFD"),
     # the tags
@@ -216,7 +216,7 @@ DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
            "a raw one within a text becomes a space"),
     Defect("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
     Defect("unbalanced_parentheses", _paper("240))", "240)"), "repaired",
-           "one that lacks is put in, one too many left out"),
+           "a missing one is put in, a superfluous one left out"),
     # the item
     Defect("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
     Defect("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired",

@@ -105,21 +105,22 @@ class LooseTuples:
 
     def _without_opening(self, gap: str) -> dict[str, Any] | None:
         """The first tuple that begins in a text between tuples and lacks only its opening parenthesis."""
+        if "," not in gap:
+            return None
         start, note = self.start, self.note
-        for line in _LINE.finditer(gap) if "," in gap else ():
+        for line in _LINE.finditer(gap):
             if "," not in line[0] or self.n_tries == 0:
                 continue
             self.n_tries -= 1
             notes: list[str] = []
-            self.note = notes.append
+            self.note, begin = notes.append, start + line.start() + _BULLET.match(line[0]).end()
             try:
-                fields, is_closed = self._fields(start + line.start() + _BULLET.match(line[0]).end())
+                fields, is_closed = self._fields(begin)
                 item = None if not is_closed and self._is_cut(fields) else self._values(fields)
             except Lost:
                 item = None
-            finally:
-                self.note = note
-            if item is not None:
+            self.note = note
+            if item is not None and "\n" not in self.text[begin : self.start].strip():
                 self.note_around(gap[: line.start()])
                 for defect in ["unbalanced_parentheses", *notes]:
                     note(defect)
@@ -134,8 +135,7 @@ class LooseTuples:
             is_at_end = self.start == len(self.text)
             if not is_closed and not is_at_end and fields[-1].value == "":
                 fields.pop()
-            is_telling = len(fields) > 1 and any(map(self._is_telling, fields))
-            if not fields or (is_after_text and not is_telling):
+            if not fields or (is_after_text and not (len(fields) > 1 and any(map(self._is_telling, fields)))):
                 self.note_around(self.text[at : self.start])
                 return None
             if not is_closed and is_at_end and self._is_cut(fields):

@@ -153,7 +153,8 @@ def test_the_fields_of_both_forms_stand_in_the_order_asked():
 
 
 @pytest.mark.parametrize(
-    "name", ["a (b", "c)", "Paris, Texas", 'a "b"', "None", "n/a", "Person", "per", " edge", "<answer>", "'s"]
+    "name",
+    ["a (b", "c)", "Paris, Texas", 'a "b"', "None", "n/a", "Person", "per", " edge", "<answer>", "'s", "\b"],
 )
 def test_a_name_that_would_be_misread_is_quoted(name):
     assert write_answer([PredictedEntity(name, "PER")], form="paper").startswith('<answer>("')
@@ -261,6 +262,7 @@ def test_tags_of_a_style_within_the_reasoning_are_words():
         ("unbalanced_parentheses", paper(second=OA_TUPLE[:-1])),
         ("unbalanced_parentheses", paper(OA_TUPLE[:-1], KD_TUPLE)),
         ("unbalanced_parentheses", paper(KD_TUPLE[1:-1], "\n- " + OA_TUPLE[1:-1])),
+        ("text_around", paper("As asked, two names:\n" + KD_TUPLE[1:-1], "\n" + OA_TUPLE[1:-1])),
         ("other_quotes", with_first("Kevin Durant", '"Kevin Durant')),
         ("unquoted_name", with_first("Kevin Durant", "Kevin Durant (NBA)")),
     ],
