@@ -1,32 +1,42 @@
 """Answers: how an entity list is written for a model, and how a model's text is parsed.
 
+There are two forms of one answer. `paper` (paper App. C): tuples with the words of the types,
+
+    <process> ...reasoning... </process>
+    <answer>(Kevin Durant, person, (52, 31, 188, 240)) (Oracle Arena, location, None)</answer>
+
+and `json` (ours), whose `bbox_2d` is the key that Qwen-VL models are trained on:
+
     <think> ...reasoning... </think>
     <answer>[{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]},
              {"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}]</answer>
 
-(on one line per tag). `"bbox_2d": null` means "not in the image". The reasoning is optional. The form is ours
-(paper silent); `bbox_2d` is the key that Qwen-VL models are trained on. Text that departs from the form is
-data, never an exception: `DEFECTS` lists every departure and how strict and lenient parsing treat it.
-Training rewards parse strictly; evaluation may parse leniently and reports how often that was needed. Numbers
-stay as written: `boxes` handles their coordinate space.
+(on one line per tag). `None` and `null` mean "not in the image"; a paper answer that names nobody is `None`
+(paper silent; ours). The reasoning is optional; fields may stand in any order (paper App. C.2). A name that
+would be misread in a tuple is written in double quotes, as in JSON (ours).
+
+One reader takes both forms. Text that departs from them is data, never an exception: `DEFECTS` lists every
+departure and how strict and lenient parsing treat it. Training rewards parse strictly; evaluation may parse
+leniently and reports how often that was needed. Numbers stay as written: `boxes` handles their space.
 """
 
 import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from mcr_lib.answer_reader import answer_keys, read
-from mcr_lib.schema import CONSTRAINTS, PredictedEntity
+from mcr_lib.answer_reader import SYNONYMS, Form, answer_keys, read
+from mcr_lib.answer_tuples import NULL_WORDS
+from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, PredictedEntity
 
 Mode = Literal["strict", "lenient"]
 MODES: tuple[Mode, ...] = ("strict", "lenient")
-Form = Literal["json", "paper"]
-FORMS: tuple[Form, ...] = ("json", "paper")
-FIELDS = ("entity", "type", "bbox_2d")
+FORMS: tuple[Form, ...] = get_args(Form)
+FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
-_TAG_START = re.compile(r"<(?=/?(?:think|answer)>)")
+_TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
+_BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class ParsedAnswer:
     repairs: tuple[str, ...] = ()  # lenient only: each repaired defect, in the order of first appearance
     lost: tuple[str, ...] = ()  # lenient only: the defect of each dropped entity, in output order
     think: str | None = None  # the reasoning without its tags, also for a defective answer, if there is any
+    form: Form | None = None  # of the list that was found, also if it is defective; `None` = no list
 
 
 def write_answer(
@@ -48,30 +59,55 @@ def write_answer(
     *,
     think: str | None = None,
     constraints: Collection[str] = CONSTRAINTS,
-    form="json",
-    fields=FIELDS,
-    labels=(),
+    form: Form = "json",
+    fields: Sequence[str] = FIELDS,
+    labels: Collection[str] = (),
 ) -> str:
     """The text that a perfect model outputs; `parse_answer` restores the same entities and reasoning.
 
-    Of each entity the first box is written, whole numbers in the model's space.
+    Entities stand in the order given, the fields of each in the order of `fields`, restricted to the task's.
+    Of each entity the first box is written, whole numbers in the model's space. `labels`: the label set, by
+    which the form "paper" knows the names that it must quote, such as "Park" where "park" is a type.
 
     Raises:
-        ValueError: the reasoning contains one of the four tags.
+        ValueError: the reasoning contains a tag, the form is unknown, or `fields` lacks one of the task.
 
     Example:
-        >>> write_answer([PredictedEntity("Oracle Arena", "LOC")], constraints=("span", "type"))
-        '<answer>[{"entity": "Oracle Arena", "type": "LOC"}]</answer>'
+        >>> oslo = PredictedEntity("Oslo", "LOC")
+        >>> write_answer([oslo], constraints=("span", "type"))
+        '<answer>[{"entity": "Oslo", "type": "LOC"}]</answer>'
+        >>> write_answer([oslo], form="paper", fields=("type", "entity", "bbox_2d"))
+        '<answer>(location, Oslo, None)</answer>'
     """
-    keys = [k for k in fields if k in answer_keys(constraints)]
+    task = answer_keys(constraints)
+    keys = [key for key in fields if key in task]
+    if form not in FORMS or sorted(keys) != sorted(task):
+        raise ValueError(f"form {form!r} of {FORMS}, or fields {tuple(fields)} without one of {task}")
     rows = [{"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy and list(e.box_xyxy)} for e in entities]
-    items = json.dumps([{key: row[key] for key in keys} for row in rows], ensure_ascii=False)
+    if form == "json":
+        items = json.dumps([{key: row[key] for key in keys} for row in rows], ensure_ascii=False)
+    else:
+        types = {name.upper() for name in (*labels, *(row["type"] or "" for row in rows))}.union(*SYNONYMS)
+        items = " ".join(_tuple(row, keys, types) for row in rows) or "None"
     answer = "<answer>" + _TAG_START.sub(r"\\u003c", items) + "</answer>"
     if think is None:
         return answer
     if _TAG_START.search(think):
         raise ValueError(f"reasoning must not hold the tags of an answer: {think[:80]!r}")
-    return f"<think> {think.strip()} </think>\n{answer}"
+    tag = "think" if form == "json" else "process"
+    return f"<{tag}> {think.strip()} </{tag}>\n{answer}"
+
+
+def _tuple(row: dict[str, Any], keys: Sequence[str], types: Collection[str]) -> str:
+    name, type_, box = row["entity"], row["type"], row["bbox_2d"]
+    is_taken = name.upper() in types or name.lower() in NULL_WORDS or _TAG_START.search(name)
+    is_bare = _BARE_NAME.fullmatch(name) and name == name.strip() and not is_taken
+    words = {
+        "entity": name if is_bare else json.dumps(name, ensure_ascii=False),
+        "type": TYPE_WORDS.get(type_, type_),
+        "bbox_2d": "None" if box is None else f"({', '.join(map(str, box))})",
+    }
+    return f"({', '.join(str(words[key]) for key in keys)})"
 
 
 def parse_answer(
@@ -79,9 +115,12 @@ def parse_answer(
 ) -> ParsedAnswer:
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
-    Strict: at most one `<think>...</think>`, then one `<answer>...</answer>` with a JSON list of up to 1,000
-    items, and nothing else but white space. Each item is an object with exactly the task's keys: `entity` a
-    non-blank text, `type` one of `labels`, `bbox_2d` null or four whole numbers >= 0, x1 < x2 and y1 < y2.
+    Strict: at most one `<think>...</think>` and then at most one `<process>...</process>`, then one
+    `<answer>...</answer>`, and nothing else but white space. In the answer a JSON list of up to 1,000 objects
+    with exactly the task's keys, `type` one of `labels`, `bbox_2d` null or four whole numbers; or as many
+    tuples with exactly the task's fields, a comma or white space between them, `[...]` around them or not,
+    the type a word of `schema.TYPE_WORDS`, the location None or (x1, y1, x2, y2); nobody is None or nothing.
+    A name is not blank; of a box 0 <= x1 < x2 and 0 <= y1 < y2.
     Lenient: see `DEFECTS`; what cannot be repaired is lost, entity by entity.
 
     Raises:
@@ -98,10 +137,9 @@ def parse_answer(
         raise ValueError(f"unknown parse mode {mode!r}; known: {', '.join(MODES)}")
     reading = read(text, labels=labels, constraints=constraints)
     if mode == "strict" and reading.first_defect is not None:
-        return ParsedAnswer(reason=reading.first_defect, think=reading.think)
-    return ParsedAnswer(
-        tuple(reading.entities), reading.reason, tuple(reading.repairs), tuple(reading.lost), reading.think
-    )
+        return ParsedAnswer(reason=reading.first_defect, think=reading.think, form=reading.form)
+    repairs, lost = tuple(reading.repairs), tuple(reading.lost)
+    return ParsedAnswer(tuple(reading.entities), reading.reason, repairs, lost, reading.think, reading.form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +157,8 @@ _OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
 _LIST = f"[{_KD}, {_OA}]"
 PERFECT = f"<answer>{_LIST}</answer>"  # every example of `DEFECTS` is a damaged copy of this answer
 _NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
+_KD_TUPLE, _OA_TUPLE = "(Kevin Durant, person, (52, 31, 188, 240))", "(Oracle Arena, location, None)"
+PERFECT_PAPER = f"<answer>{_KD_TUPLE} {_OA_TUPLE}</answer>"  # or of this one
 
 
 def _with(old: str, new: str) -> str:
@@ -126,14 +166,19 @@ def _with(old: str, new: str) -> str:
     return f"<answer>[{_KD.replace(old, new)}, {_OA}]</answer>"
 
 
+def _paper(old: str, new: str) -> str:
+    """The same of the perfect answer in the form of the paper."""
+    return PERFECT_PAPER.replace(old, new)
+
+
 DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
     # the text
-    Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list"),
+    Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
     Defect("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired",
            "half a character becomes U+FFFD"),
     # the tags
-    Defect("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a bracket"),
-    Defect("no_answer_tag", _LIST, "repaired", "the first list of the text is read"),
+    Defect("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
+    Defect("no_answer_tag", _LIST, "repaired", "the first list of the text is read, or all its tuples"),
     Defect("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
     Defect("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired",
            "the last complete one counts"),
@@ -146,14 +191,14 @@ DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
     Defect("unopened_think", f"Two names. </think>{PERFECT}", "repaired",
            "all before it is reasoning; some prompts end with the opening tag"),
     Defect("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired",
-           "joined by a line break"),
+           "joined by a line break, as one <think> and then one <process> are"),
     Defect("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired",
            "cut out, in or after the answer; a stray </think> is left out"),
     Defect("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired",
            "it is reasoning; an answer within is a draft"),
     # the list
-    Defect("no_list", "<answer>none</answer>", "answer lost",
-           "the tags hold no bracket of JSON (look-alikes do not count)"),
+    Defect("no_list", "<answer>nobody</answer>", "answer lost",
+           "no bracket of JSON, no tuple and no None (look-alikes do not count)"),
     Defect("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired",
            "objects without a list around them are read as one"),
     Defect("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost",
@@ -164,12 +209,14 @@ DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
            "the first 1,000 count"),
     Defect("not_json", _with(_BOX, "52 31 188 240"), "entity lost", "the reading goes on at the next object"),
     Defect("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "entity lost",
-           "more than 8 levels; the reading goes on at the next object"),
+           "more than 8 levels (tuples: 2); the reading goes on at the next item"),
     Defect("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired",
            "'...', None, True and False are read as in Python"),
     Defect("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired",
-           "a raw one within quotes becomes a space"),
+           "a raw one within a text becomes a space"),
     Defect("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
+    Defect("unbalanced_parentheses", _paper("240))", "240)"), "repaired",
+           "a missing one is put in, a superfluous one left out"),
     # the item
     Defect("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
     Defect("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired",
@@ -178,21 +225,30 @@ DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
     Defect("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired",
            "other usual names of the keys, in any case"),
     Defect("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost",
-           "silence about the image does not say that it shows nothing"),
+           "silence about the image does not say that it shows nothing; so with a missing field of a tuple"),
+    Defect("quoted_field", _paper("person", '"person"'), "repaired",
+           "the quotes around a type or a location are left out; strictly they mark the name"),
     # the name and the type
     Defect("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
     Defect("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
+    Defect("unquoted_name", _paper("Durant,", "Durant, Jr. (NBA),"), "repaired",
+           "a name with commas or parentheses but without double quotes is kept as written"),
+    Defect("other_quotes", _paper("Kevin Durant", "“Kevin Durant”"), "repaired",
+           "quotes around a field that are no pair of double quotes are left out"),
     Defect("type_synonym", _with(_TYPE, '"person"'), "repaired",
-           "other case, long names, MISC or MIS for OTHER: as the label set has it"),
+           "other case, long names (in tuples: labels), MISC or MIS for OTHER: as the label set has it"),
     Defect("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost",
            "a guess at the type would not be the model's"),
     # the box
     Defect("null_in_words", PERFECT.replace("null", '"none"'), "repaired",
-           'null; so are "null", "", "[]" and an empty list'),
+           'null; so are "null", "n/a", "", "[]" and an empty list; nobody, if it is the whole answer'),
     Defect("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired",
            "all are kept, in order; a scorer says which it uses"),
     Defect("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired",
            "x1, y1, x2, y2 or xmin, ymin, xmax, ymax"),
+    Defect("box_brackets", _paper("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
+    Defect("flat_box", _paper("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired",
+           "four numbers without parentheses of their own are the box"),
     Defect("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
     Defect("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
     Defect("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),

@@ -1,19 +1,22 @@
 """Parses a model's text into entities and notes every defect on the way; `answer.DEFECTS` explains them.
 
-Three steps, each in the order of the text: cut out the reasoning, find the answer's list, read its items. One
-parser serves both modes of `answer.parse_answer`, so that they cannot drift apart: strict means "no defect at
-all". `json.loads` only accepts or rejects a list; `LooseList` returns the intact items of a damaged one and
-names each departure from JSON. One pass over the text, bounded depth, bounded numbers: linear time for any
-input.
+Three steps, each in the order of the text: cut out the reasoning, find the answer's list and its form, read
+its items (`answer_json`, `answer_tuples`). One parser serves both modes of `answer.parse_answer`, so that
+they cannot drift apart: strict means "no defect at all".
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Literal
 
+from mcr_lib.answer_json import LooseList, Lost, number, whole_characters
+from mcr_lib.answer_tuples import NULL_WORDS, LooseTuples
 from mcr_lib.boxes import Box
-from mcr_lib.schema import PredictedEntity
+from mcr_lib.schema import TYPE_WORDS, PredictedEntity
+
+Form = Literal["json", "paper"]
 
 ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case
     "entity": ("entity", "name", "text", "mention"),
@@ -26,45 +29,14 @@ SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the l
     ("ORG", "ORGANIZATION", "ORGANISATION"),
     ("OTHER", "OTHERS", "MISC", "MISCELLANEOUS", "MIS"),
 )
-MAX_DEPTH = 8  # nesting of lists and objects; an answer needs 3, one with several boxes 4
-MAX_ITEMS = 1_000  # items read from one list; no tweet has as many tokens
-MAX_NUMBER_CHARS = 40  # beyond this a number is lost, for long integers cost quadratic time
-MAX_NUMBER = 10**12  # so is one beyond this, for no coordinate is so large
-
-_TAG = re.compile(r"(</?(?:think|answer)>)")
+_TAG = re.compile(r"(</?(?:think|process|answer)>)")
+_CLOSING = {"<think>": "</think>", "<process>": "</process>"}
+_OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 _FENCE = re.compile(r"```[A-Za-z]*+")
+_NOBODY = re.compile(r"[\s`.\"']*+(?:none|null|n/a)[\s`.\"']*+", re.IGNORECASE)
+_TUPLES_START = re.compile(r"(?:\[\s*+)?+\(")
 _LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
-_NULL_WORDS = ("", "null", "none", "[]")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
-
-_STRING = r"(?:[^{q}\\]|\\.)*+"
-_NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
-_TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can be read
-    rf"""[ \t\n\r]*+(?:
-      (?P<mark>[\[\]{{}},:])
-    | "(?P<text>{_STRING.format(q='"')})"
-    | '(?P<quoted>{_STRING.format(q="'")})'
-    | (?P<number>{_NUMBER})
-    | (?P<word>-?[A-Za-z]++)
-    | (?P<end>\Z|["'])
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
-
-_WORDS = {"null": None, "true": True, "false": False}
-_PYTHON_WORDS = {"None": None, "True": True, "False": False}
-_NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_CONTROL = re.compile(r"[\x00-\x1f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-class Lost(Exception):
-    """`Lost(defect)`: a defect that costs one entity or, raised outside of an item, the whole answer."""
-
-    def __init__(self, defect: str) -> None:
-        self.name = defect
 
 
 @dataclass(slots=True)
@@ -73,6 +45,7 @@ class Reading:
 
     entities: list[PredictedEntity] = field(default_factory=list)
     think: str | None = None
+    form: Form | None = None
     first_defect: str | None = None
     repairs: dict[str, None] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
@@ -87,21 +60,22 @@ class Reading:
 def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> Reading:
     """Everything that can be parsed from a model's text, in time linear in its length."""
     reading = Reading()
+    keys, types = answer_keys(constraints), type_names(tuple(labels))
     try:
         if not text.strip():
             raise Lost("empty_text")
         rest = _cut_reasoning(whole_characters(text, reading.note), reading)
-        body, outside = _find_body(rest, reading)
-        start = _find_list(body)
-        _note_around(outside + body[:start], reading)
-        loose_list = LooseList(body, start, reading.note)
-        for item in loose_list:
+        body, outside, has_tags = _find_body(rest, reading)
+        reading.form, start = _find_list(body, has_tags, keys, types)
+        if not has_tags:
+            reading.note("no_answer_tag")
+        _note_around(outside, reading)
+        for item in (_tuples if reading.form == "paper" else _json)(body, start, keys, types, reading):
             try:
-                reading.entities.append(_entity(item, labels, constraints, reading))
+                reading.entities.append(_entity(item, keys, types, reading))
             except Lost as loss:
                 reading.first_defect = reading.first_defect or loss.name
                 reading.lost.append(loss.name)
-        _note_around(body[loose_list.start :], reading)
     except Lost as loss:
         reading.first_defect = reading.first_defect or loss.name
         reading.reason = loss.name
@@ -115,45 +89,64 @@ def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
     return ("entity",) + ("type",) * ("type" in constraints) + ("bbox_2d",) * ("box" in constraints)
 
 
+@lru_cache(maxsize=64)
+def type_names(labels: tuple[str, ...]) -> dict[str, str]:
+    """Every name that lenient parsing takes for a type, in upper case, and the label that it stands for.
+
+    Example:
+        >>> type_names(("PER", "park"))
+        {'PER': 'PER', 'PARK': 'park', 'PERSON': 'PER'}
+    """
+    names = {label.upper(): label for label in labels}
+    for label in labels:
+        for name in next((group for group in SYNONYMS if label.upper() in group), ()):
+            names.setdefault(name, label)
+    return names
+
+
 def _cut_reasoning(text: str, reading: Reading) -> list[str]:
     """The text without its reasoning, split at answer tags; the reasoning goes to `reading.think`."""
     pieces = _TAG.split(text)
-    last_close = max((k for k, piece in enumerate(pieces) if piece == "</think>"), default=-1)
+    last_close = {piece: k for k, piece in enumerate(pieces) if piece in _OPENING}
     thinks: list[list[str]] = []
     rest: list[str] = []
-    is_thinking = has_answer = False
+    opened: str | None = None  # the tag of the reasoning that is being read
+    last_opened: str | None = None
+    has_answer = False
     for k, piece in enumerate(pieces):
-        if is_thinking and piece == "</think>":
-            is_thinking = False
-        elif is_thinking and (piece != "<answer>" or k < last_close):
+        if opened is not None and _OPENING.get(piece) == opened:
+            opened = None
+        elif opened is not None and (piece != "<answer>" or k < last_close.get(_CLOSING[opened], -1)):
             if _TAG.fullmatch(piece):
                 reading.note("tag_in_think")
             thinks[-1].append(piece)
-        elif piece == "<think>":
-            if has_answer or thinks:
-                reading.note("think_misplaced" if has_answer else "several_thinks")
+        elif piece in _CLOSING:
+            if has_answer:
+                reading.note("think_misplaced")
+            elif thinks and not (len(thinks) == 1 and (last_opened, piece) == ("<think>", "<process>")):
+                reading.note("several_thinks")
             thinks.append([])
-            is_thinking = True
-        elif piece == "</think>" and not has_answer and not thinks:
+            opened = last_opened = piece
+        elif piece in _OPENING and not has_answer and not thinks:
             reading.note("unopened_think")
-            thinks, rest = [rest], []
-        elif piece == "</think>":
+            thinks, rest, last_opened = [rest], [], _OPENING[piece]
+        elif piece in _OPENING:
             reading.note("think_misplaced")
         else:
-            if is_thinking:
+            if opened is not None:
                 reading.note("unclosed_think")
-            is_thinking = False
+            opened = None
             has_answer = has_answer or piece == "<answer>"
             rest.append(piece)
-    if is_thinking:
+    if opened is not None:
         reading.note("unclosed_think")
     if thinks:
         reading.think = "\n".join("".join(think).strip() for think in thinks)
     return rest
 
 
-def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str]:
-    """The text inside the answer tags that count, and the text outside of all answer tags."""
+def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str, bool]:
+    """The text in the answer tags that count, the text outside of all, and whether there are any."""
     blocks: list[str] = []
     outside: list[str] = []
     opened: list[str] | None = None
@@ -167,28 +160,53 @@ def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str]:
             (outside if opened is None else opened).append(piece)
     n_opened = pieces.count("<answer>")
     if n_opened == 0:
-        body = "".join(outside)
-        if "[" not in body and "{" not in body:
-            raise Lost("no_answer")
-        reading.note("no_answer_tag")
-        return body, ""
+        return "".join(outside), "", False
     if n_opened > 1:
         reading.note("several_answers")
-    if not blocks:
-        reading.note("unclosed_answer")
-    return blocks[-1] if blocks else "".join(opened), "".join(outside)
+    if blocks:
+        return blocks[-1], "".join(outside), True
+    reading.note("unclosed_answer")
+    if not (body := "".join(opened)).strip():
+        raise Lost("no_list")  # only a closed answer says by being empty that nobody is named
+    return body, "".join(outside), True
 
 
-def _find_list(body: str) -> int:
-    """Index of a leading bracket, else of the first one that looks like a list of objects."""
-    first = len(body) - len(body.lstrip())
-    if body[first : first + 1] in ("[", "{"):
-        return first
-    if match := _LIST_START.search(body):
-        return match.start()
-    if "[" not in body:
-        raise Lost("no_list")
-    return body.index("[")
+def _find_list(
+    body: str, has_tags: bool, keys: tuple[str, ...], types: Mapping[str, str]
+) -> tuple[Form, int]:
+    """The form of the list in a text, and where it starts."""
+    start = len(body) - len(body.lstrip())
+    if body[start : start + 1] in ("[", "{", "("):
+        return "paper" if _TUPLES_START.match(body, start) else "json", start
+    if _NOBODY.fullmatch(body) or (has_tags and start == len(body)):
+        return "paper", start
+    objects = _LIST_START.search(body)
+    if objects is None or objects[0] == "[":
+        tuples = LooseTuples(body, 0, lambda _: None, lambda _: None, types, keys)
+        if next(iter(tuples), None) is not None:
+            return "paper", 0
+    start = body.find("[") if objects is None else objects.start()
+    if start < 0:
+        raise Lost("no_list" if has_tags else "no_answer")
+    return "json", start
+
+
+def _json(body: str, start: int, keys: Any, types: Any, reading: Reading) -> Iterator[Any]:
+    _note_around(body[:start], reading)
+    loose_list = LooseList(body, start, reading.note)
+    yield from loose_list
+    _note_around(body[loose_list.start :], reading)
+
+
+def _tuples(
+    body: str, start: int, keys: tuple[str, ...], types: Mapping[str, str], reading: Reading
+) -> Iterator[Any]:
+    if (nobody := body.strip()) == "None" or not nobody:
+        return
+    if _NOBODY.fullmatch(body):
+        reading.note("null_in_words")
+        return
+    yield from LooseTuples(body, start, reading.note, partial(_note_around, reading=reading), types, keys)
 
 
 def _note_around(text: str, reading: Reading) -> None:
@@ -199,19 +217,18 @@ def _note_around(text: str, reading: Reading) -> None:
         reading.note("text_around")
 
 
-def _entity(item: Any, labels: Sequence[str], task: Collection[str], reading: Reading) -> PredictedEntity:
+def _entity(item: Any, keys: tuple[str, ...], types: Mapping[str, str], reading: Reading) -> PredictedEntity:
     if isinstance(item, Lost):
         raise item
     if not isinstance(item, dict):
         raise Lost("item_not_object")
-    keys = answer_keys(task)
     values = _values(item, keys, reading)
     text = values["entity"]
     if not isinstance(text, str):
         raise Lost("entity_not_text")
     if not text.strip():
         raise Lost("entity_empty")
-    type_ = _type(values["type"], labels, reading) if "type" in keys else None
+    type_ = _type(values["type"], types, reading) if "type" in keys else None
     return PredictedEntity(text, type_, _boxes(values["bbox_2d"], reading) if "bbox_2d" in keys else ())
 
 
@@ -232,21 +249,17 @@ def _values(item: dict[str, Any], keys: tuple[str, ...], reading: Reading) -> di
     return values
 
 
-def _type(value: Any, labels: Sequence[str], reading: Reading) -> str:
-    if isinstance(value, str):
-        if value in labels:
-            return value
-        name = value.strip().upper()
-        names = next((group for group in SYNONYMS if name in group), (name,))
-        for label in labels:
-            if label.upper() in names:
-                reading.note("type_synonym")
-                return label
-    raise Lost("unknown_type")
+def _type(value: Any, types: Mapping[str, str], reading: Reading) -> str:
+    label = types.get(value.strip().upper()) if isinstance(value, str) else None
+    if label is None:
+        raise Lost("unknown_type")
+    if value != (TYPE_WORDS.get(label, label) if reading.form == "paper" else label):
+        reading.note("type_synonym")
+    return label
 
 
 def _boxes(value: Any, reading: Reading) -> tuple[Box, ...]:
-    is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in _NULL_WORDS)
+    is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
     if is_null_word:
         reading.note("null_in_words")
     if value is None or is_null_word:
@@ -277,6 +290,8 @@ def _box(value: Any, reading: Reading) -> Box:
 
 
 def _coordinate(value: Any, reading: Reading) -> float:
+    if isinstance(value, Lost):
+        raise value
     if isinstance(value, str) and (value := number(value.strip())) is not None:
         reading.note("number_as_text")
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -286,179 +301,3 @@ def _coordinate(value: Any, reading: Reading) -> float:
     if value < 0:
         reading.note("negative_number")
     return value
-
-
-@dataclass(slots=True)
-class LooseList:
-    """A list in a text that may be damaged; iterate it once.
-
-    Example:
-        >>> repairs = []
-        >>> list(LooseList("[1, {'a': None,}] etc.", 0, repairs.append)), repairs
-        ([1, {'a': None}], ['python_literal', 'python_literal', 'stray_comma'])
-    """
-
-    text: str
-    start: int  # of the opening "[" or, for objects without a list, of a "{"; after the iteration, behind it
-    note: Callable[[str], None]  # called with the name of every repaired defect
-    # The token at `start`: its kind (a mark is its own kind; "" if it is no token of JSON), text and end.
-    _kind: str = field(init=False)
-    _value: str = field(init=False)
-    _end: int = field(init=False)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Each item as a Python value or a `Lost`; after a broken item, reading resumes at the next "{"."""
-        self._go_to(self.start)
-        is_list = self._steps_over("[")
-        if not is_list:
-            self.note("single_object")
-        n_items = n_commas_due = 0
-        while True:
-            n_commas = 0
-            while self._steps_over(","):
-                n_commas += 1
-            is_over = self._kind in ("]", "end") or (n_items > 0 and not is_list and self._kind != "{")
-            if n_commas != (0 if is_over else n_commas_due):
-                self.note("missing_comma" if n_commas == 0 else "stray_comma")
-            if is_over:
-                break
-            if n_items == MAX_ITEMS:
-                self.note("too_many_items")
-                self.start = len(self.text)
-                return
-            try:
-                item = self._read_value(1)
-            except Lost as loss:
-                item = loss
-            yield item
-            n_items += 1
-            n_commas_due = int(not isinstance(item, Lost))
-            if isinstance(item, Lost):
-                next_object = self.text.find("{", self.start)
-                if next_object < 0 or item.name == "cut_list":
-                    self.start = len(self.text)
-                    return
-                self._go_to(next_object)
-        if is_list and not self._steps_over("]"):
-            if n_items:
-                self.note("cut_list")
-            else:
-                yield Lost("cut_list")
-
-    def _go_to(self, start: int) -> None:
-        match = _TOKEN.match(self.text, start)
-        self.start = start
-        if match is None:
-            self._kind, self._value, self._end = "", "", start
-        else:
-            self._value, self._end = match[match.lastgroup], match.end()
-            self._kind = self._value if match.lastgroup == "mark" else match.lastgroup
-
-    def _steps_over(self, mark: str) -> bool:
-        """Whether `mark` is next; if so, reading continues behind it."""
-        if self._kind != mark:
-            return False
-        self._go_to(self._end)
-        return True
-
-    def _read_value(self, depth: int) -> Any:
-        kind, value = self._kind, self._value
-        if kind in ("end", "", "]", "}", ",", ":"):
-            raise self._broken()
-        if kind in ("[", "{") and depth >= MAX_DEPTH:
-            raise Lost("too_deep")
-        self._go_to(self._end)
-        if kind == "[":
-            return self._read_list(depth)
-        if kind == "{":
-            return self._read_object(depth)
-        if kind == "number":
-            return number(value)
-        if kind == "word":
-            return self._read_word(value)
-        if kind == "quoted":
-            self.note("python_literal")
-        return self._read_string(value)
-
-    def _read_list(self, depth: int) -> list[Any]:
-        values: list[Any] = []
-        while not self._is_over("]", is_first=not values):
-            values.append(self._read_value(depth + 1))
-        return values
-
-    def _read_object(self, depth: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        while not self._is_over("}", is_first=not values):
-            if self._kind not in ("text", "quoted"):
-                raise self._broken()
-            key = self._read_value(depth + 1)
-            if not self._steps_over(":"):
-                raise self._broken()
-            if key in values:
-                self.note("duplicate_key")
-            values[key] = self._read_value(depth + 1)
-        return values
-
-    def _is_over(self, mark: str, *, is_first: bool) -> bool:
-        """Steps over the closing mark (True) or, except before the first value, over a comma (False)."""
-        if self._steps_over(mark):
-            return True
-        if is_first:
-            return False
-        if not self._steps_over(","):
-            raise self._broken()
-        if not self._steps_over(mark):
-            return False
-        self.note("stray_comma")
-        return True
-
-    def _broken(self) -> Lost:
-        return Lost("cut_list" if self._kind == "end" else "not_json")
-
-    def _read_word(self, word: str) -> bool | None:
-        if word in _WORDS:
-            return _WORDS[word]
-        if word in _PYTHON_WORDS:
-            self.note("python_literal")
-            return _PYTHON_WORDS[word]
-        raise Lost("number_not_finite" if word.lower() in _NOT_FINITE else "not_json")
-
-    def _read_string(self, raw: str) -> str:
-        if _CONTROL.search(raw):
-            self.note("control_character")
-            raw = _CONTROL.sub(" ", raw)
-        if "\\" not in raw:
-            return raw
-        return whole_characters(_ESCAPE.sub(self._unescape, raw), self.note)
-
-    def _unescape(self, match: re.Match[str]) -> str:
-        code = match[1]
-        if len(code) == 5:
-            return chr(int(code[1:], 16))
-        if code not in _ESCAPES:
-            self.note("bad_escape")
-        return _ESCAPES.get(code, code)
-
-
-def number(text: str) -> int | float | None:
-    """The value of a JSON number, `None` for any other text; raises `Lost` beyond `MAX_NUMBER`."""
-    if not re.fullmatch(_NUMBER, text):
-        return None
-    if len(text) > MAX_NUMBER_CHARS:
-        raise Lost("number_too_long")
-    value = int(text) if text.lstrip("-").isdecimal() else float(text)
-    if abs(value) >= MAX_NUMBER:
-        raise Lost("number_too_long")
-    return value
-
-
-def whole_characters(text: str, note: Callable[[str], None]) -> str:
-    """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (`lone_surrogate`)."""
-    if not _SURROGATE.search(text):
-        return text
-    code_units = text.encode("utf-16-le", "surrogatepass")
-    try:
-        return code_units.decode("utf-16-le")
-    except UnicodeDecodeError:
-        note("lone_surrogate")
-        return code_units.decode("utf-16-le", "replace")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mcr_lib
-from mcr_lib.answer import DEFECTS, MODES, parse_answer, write_answer
+from mcr_lib.answer import DEFECTS, FIELDS, FORMS, MODES, PERFECT_PAPER, parse_answer, write_answer
 from mcr_lib.schema import PredictedEntity
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
@@ -47,8 +47,8 @@ def test_defects_have_distinct_names():
 
 
 def test_the_reader_names_only_listed_defects_and_all_of_them():
-    folder = Path(mcr_lib.__file__).parent
-    source = (folder / "answer_reader.py").read_text()
+    files = sorted(Path(mcr_lib.__file__).parent.glob("answer_*.py"))
+    source = "".join(file.read_text() for file in files)
     used = set(re.findall(r'(?:note|Lost)\("(\w+)"', source)) | set(
         re.findall(r'"(\w+)" if [^\n]* else "(?:\w+)"\)', source)
     )
@@ -68,6 +68,11 @@ def test_repairs_give_the_entities_that_were_meant():
         "extra_key",
         "single_object",
         "no_answer_tag",
+        "unbalanced_parentheses",
+        "quoted_field",
+        "other_quotes",
+        "box_brackets",
+        "flat_box",
     ):
         example = next(defect.example for defect in DEFECTS if defect.name == name)
         assert parse_answer(example, labels=LABELS, mode="lenient").entities == (KD, OA), name
@@ -86,8 +91,8 @@ def test_misc_becomes_other_or_mis_as_the_label_set_has_it():
 
 
 def test_reasoning_is_kept_where_the_answer_is_defective():
-    parsed = parse_answer("<think> Two names. </think><answer>none</answer>", labels=LABELS)
-    assert (parsed.reason, parsed.think) == ("no_list", "Two names.")
+    parsed = parse_answer("<think> Two names. </think><answer>nobody</answer>", labels=LABELS)
+    assert (parsed.reason, parsed.think, parsed.form) == ("no_list", "Two names.", None)
 
 
 def test_a_task_without_boxes_has_no_box_key():
@@ -99,9 +104,11 @@ def test_a_task_without_boxes_has_no_box_key():
     assert parse_answer(with_box, labels=LABELS, constraints=task).reason == "extra_key"
 
 
-def test_reasoning_that_holds_a_tag_is_refused():
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tag", ["<answer>", "</think>", "<process>"])
+def test_reasoning_that_holds_a_tag_is_refused(form, tag):
     with pytest.raises(ValueError, match="tags of an answer"):
-        write_answer([], think="so <answer> it is")
+        write_answer([], think=f"so {tag} it is", form=form)
 
 
 def test_an_unknown_mode_is_refused():
@@ -109,30 +116,293 @@ def test_an_unknown_mode_is_refused():
         parse_answer("", labels=LABELS, mode="sloppy")
 
 
+KD_TUPLE, OA_TUPLE = "(Kevin Durant, person, (52, 31, 188, 240))", "(Oracle Arena, location, None)"
+
+
+def paper(first=KD_TUPLE, second=OA_TUPLE):
+    return f"<answer>{first} {second}</answer>"
+
+
+def with_first(old, new):
+    return paper(KD_TUPLE.replace(old, new))
+
+
+BOX = "(52, 31, 188, 240)"
+
+
+def test_the_form_of_the_paper_is_written_as_it_says():
+    text = write_answer([KD, OA], think="Two names.", form="paper")
+    assert text == f"<process> Two names. </process>\n{paper()}"
+    assert paper() == PERFECT_PAPER
+    assert write_answer([], form="paper") == "<answer>None</answer>"
+
+
+def test_the_fields_of_both_forms_stand_in_the_order_asked():
+    order = ("bbox_2d", "type", "entity")
+    assert write_answer([OA], form="paper", fields=order) == "<answer>(None, location, Oracle Arena)</answer>"
+    assert (
+        write_answer([OA], fields=order)
+        == '<answer>[{"bbox_2d": null, "type": "LOC", "entity": "Oracle Arena"}]</answer>'
+    )
+    only_type = write_answer([OA], form="paper", fields=order, constraints=("span", "type"))
+    assert only_type == "<answer>(location, Oracle Arena)</answer>"
+    with pytest.raises(ValueError, match="without one of"):
+        write_answer([OA], fields=("entity", "type"))
+    with pytest.raises(ValueError, match="form 'xml'"):
+        write_answer([OA], form="xml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a (b", "c)", "Paris, Texas", 'a "b"', "None", "n/a", "Person", "per", " edge", "<answer>", "'s", "\b"],
+)
+def test_a_name_that_would_be_misread_is_quoted(name):
+    assert write_answer([PredictedEntity(name, "PER")], form="paper").startswith('<answer>("')
+
+
+@pytest.mark.parametrize(
+    "name", ["Levi's Stadium", "AT&T", "#GoDubs", "a <b> c", "7", "1.5", "Ωμέγα", "🙂", "A;B"]
+)
+def test_other_names_stand_bare(name):
+    text = write_answer([PredictedEntity(name, "PER")], form="paper")
+    assert text == f"<answer>({name}, person, None)</answer>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{KD_TUPLE}, {OA_TUPLE}",
+        f"[{KD_TUPLE}, {OA_TUPLE}]",
+        f"\n{KD_TUPLE}\n{OA_TUPLE}\n",
+        f"{KD_TUPLE}{OA_TUPLE}",
+        '((52,31,188,240),"Kevin Durant",person)(None, Oracle Arena, location)',
+        f"(person, {BOX}, Kevin Durant) (location, None, Oracle Arena)",
+    ],
+)
+def test_tuples_are_strictly_read_whatever_stands_between_them_and_in_any_order(body):
+    parsed = parse_answer(f"<process>Two.</process> <answer>{body}</answer>", labels=LABELS)
+    assert (parsed.reason, parsed.entities, parsed.form, parsed.think) == (None, (KD, OA), "paper", "Two.")
+
+
+@pytest.mark.parametrize("body", ["None", "", " \n"])
+def test_nobody_is_strictly_none_or_nothing(body):
+    parsed = parse_answer(f"<answer>{body}</answer>", labels=LABELS)
+    assert (parsed.reason, parsed.entities, parsed.form) == (None, (), "paper")
+
+
+@pytest.mark.parametrize("body", ["none", "null", "N/A", "None.", "`None`"])
+def test_nobody_in_other_words_is_repaired(body):
+    text = f"<answer>{body}</answer>"
+    assert parse_answer(text, labels=LABELS).reason == "null_in_words"
+    parsed = parse_answer(text, labels=LABELS, mode="lenient")
+    assert (parsed.reason, parsed.entities, parsed.repairs) == (None, (), ("null_in_words",))
+
+
+def test_an_answer_that_ends_at_its_opening_tag_does_not_say_that_nobody_is_named():
+    assert parse_answer("<answer>", labels=LABELS, mode="lenient").reason == "no_list"
+
+
+def test_native_thinking_before_the_process_is_fine_and_joined():
+    text = f"<think>\nHm.\n</think>\n\n<process> Two. </process>\n{paper()}"
+    parsed = parse_answer(text, labels=LABELS)
+    assert (parsed.reason, parsed.think) == (None, "Hm.\nTwo.")
+    for first, second in (("process", "think"), ("process", "process"), ("think", "think")):
+        text = f"<{first}>Hm.</{first}><{second}>Two.</{second}>{paper()}"
+        assert parse_answer(text, labels=LABELS).reason == "several_thinks"
+
+
+def test_tags_of_a_style_within_the_reasoning_are_words():
+    think = "<entity_num>1</entity_num> <location>(Oracle Arena, None)</location>"
+    parsed = parse_answer(write_answer([OA], think=think, form="paper"), labels=LABELS)
+    assert (parsed.reason, parsed.think, parsed.entities) == (None, think, (OA,))
+
+
+@pytest.mark.parametrize(  # defects that both forms have: what the paper form of each looks like
+    ("reason", "text"),
+    [
+        ("lone_surrogate", with_first("Kevin Durant", "Kevin Durant\ud83d")),
+        ("no_answer_tag", f"{KD_TUPLE} {OA_TUPLE}"),
+        ("unclosed_answer", f"<answer>{KD_TUPLE} {OA_TUPLE}"),
+        ("several_answers", f"<answer>{OA_TUPLE}</answer>{paper()}"),
+        ("text_around", f"Sure! {paper()}"),
+        ("text_around", paper(f"1. {KD_TUPLE}", f"\n2. {OA_TUPLE}")),
+        ("text_around", paper(f"- {KD_TUPLE}", f"\n- {OA_TUPLE}")),
+        ("text_around", paper(f"The entities (in order) are: {KD_TUPLE}")),
+        ("code_fence", paper(f"```\n{KD_TUPLE}", f"{OA_TUPLE}\n```")),
+        ("unclosed_think", f"<process> Two names. {paper()}"),
+        ("unopened_think", f"Two names. </process>{paper()}"),
+        ("think_misplaced", f"{paper()}<process>Two.</process>"),
+        ("tag_in_think", f"<process>An <answer> is due.</process>{paper()}"),
+        ("cut_list", f"<answer>[{KD_TUPLE} {OA_TUPLE}</answer>"),
+        ("stray_comma", paper(KD_TUPLE + ",,")),
+        ("stray_comma", paper(KD_TUPLE, OA_TUPLE + ",")),
+        ("stray_comma", with_first(")))", ")),)").replace("240))", "240),)")),
+        ("python_literal", with_first("Kevin Durant", "'Kevin Durant'")),
+        ("control_character", with_first("Kevin Durant", "Kevin\nDurant")),
+        ("bad_escape", with_first("Kevin Durant", r'"Kevin \Durant"')),
+        ("extra_key", with_first("240))", "240), 0.9)")),
+        ("type_synonym", with_first("person", "PER")),
+        ("type_synonym", with_first("person", "Person")),
+        ("null_in_words", paper(second="(Oracle Arena, location, null)")),
+        ("null_in_words", paper(second="(Oracle Arena, location, N/A)")),
+        ("null_in_words", paper(second="(Oracle Arena, location, )")),
+        ("null_in_words", paper(second="(Oracle Arena, location, [])")),
+        ("quoted_field", paper(second='(Oracle Arena, location, "None")')),
+        ("quoted_field", with_first(BOX, f'"{BOX}"')),
+        ("quoted_field", paper('("Kevin Durant", "person", (52, 31, 188, 240))')),
+        ("number_as_text", with_first(BOX, '("52", "31", "188", "240")')),
+        ("float_coordinate", with_first("52", "52.0")),
+        ("swapped_corners", with_first(BOX, "(188, 31, 52, 240)")),
+        ("several_boxes", with_first(BOX, f"{BOX}, (300, 40, 380, 200)")),
+        ("several_boxes", with_first(BOX, f"({BOX}, (300, 40, 380, 200))")),
+        ("several_boxes", with_first(BOX, f"({BOX})")),
+        ("unbalanced_parentheses", paper(KD_TUPLE + ")")),
+        ("unbalanced_parentheses", paper(KD_TUPLE[1:])),
+        ("unbalanced_parentheses", paper(second=OA_TUPLE[1:])),
+        ("unbalanced_parentheses", paper(second=OA_TUPLE[:-1])),
+        ("unbalanced_parentheses", paper(OA_TUPLE[:-1], KD_TUPLE)),
+        ("unbalanced_parentheses", paper(KD_TUPLE[1:-1], "\n- " + OA_TUPLE[1:-1])),
+        ("text_around", paper("As asked, two names:\n" + KD_TUPLE[1:-1], "\n" + OA_TUPLE[1:-1])),
+        ("other_quotes", with_first("Kevin Durant", '"Kevin Durant')),
+        ("unquoted_name", with_first("Kevin Durant", "Kevin Durant (NBA)")),
+    ],
+)
+def test_the_paper_form_is_treated_with_the_same_kindness(reason, text):
+    strict, lenient = (parse_answer(text, labels=LABELS, mode=mode) for mode in MODES)
+    assert (strict.reason, strict.entities) == (reason, ())
+    assert (lenient.reason, lenient.lost, lenient.form) == (None, (), "paper")
+    boxes = {re.sub(r"\ufffd| \(NBA\)", "", e.text): e.box_xyxy for e in lenient.entities}
+    assert boxes == {"Kevin Durant": (52, 31, 188, 240), "Oracle Arena": None}
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [
+        ("cut_list", f"<answer>{OA_TUPLE} (Kevin Dur"),
+        ("cut_list", f"<answer>{OA_TUPLE} {KD_TUPLE[:-4]}"),
+        ("cut_list", f"<answer>{OA_TUPLE} (None, person, Kevin Dur"),
+        ("missing_key", paper("(Kevin Durant, person)")),
+        ("missing_key", paper("(Kevin Durant, person")),
+        ("missing_key", paper("(Kevin Durant)")),
+        ("entity_empty", with_first("Kevin Durant", '" "')),
+        ("entity_empty", with_first("Kevin Durant", "")),
+        ("unknown_type", with_first("person", "athlete")),
+        ("unknown_type", paper("(None, None, None)")),
+        ("box_not_list", with_first(BOX, "on the left")),
+        ("box_length", with_first(", 240)", ")")),
+        ("box_length", with_first(BOX, "(52 31 188 240)")),
+        ("box_not_numbers", with_first("240", "None")),
+        ("box_not_numbers", with_first(BOX, "(x1, y1, x2, y2)")),
+        ("number_not_finite", with_first("240", "NaN")),
+        ("number_too_long", with_first("240", "9" * 50)),
+        ("too_deep", with_first(BOX, "(((52)))")),
+    ],
+)
+def test_a_tuple_that_cannot_be_mended_is_lost_alone(lost, text):
+    lenient = parse_answer(text, labels=LABELS, mode="lenient")
+    assert (lenient.lost, lenient.entities, lenient.reason) == ((lost,), (OA,), None)
+    assert parse_answer(text, labels=LABELS).reason is not None
+
+
+def test_too_many_tuples_are_cut_at_a_thousand():
+    text = f"<answer>{(OA_TUPLE + ' ') * 1001}</answer>"
+    assert parse_answer(text, labels=LABELS).reason == "too_many_items"
+    assert len(parse_answer(text, labels=LABELS, mode="lenient").entities) == 1000
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ("(Washington, DC, location, None)", "Washington, DC"),
+        ("(location, Washington,DC, None)", "Washington,DC"),
+        ("('Washington, DC', 'location', None)", "Washington, DC"),
+        ("(Person, location, None)", "Person"),  # of two types, the first is the name
+        ('(location, "Person", None)', "Person"),  # a quoted one is always the name
+        ('("None", location, None)', "None"),
+        ("(None, location, None)", "None"),
+        ("(Levi's Stadium (SF), location, None)", "Levi's Stadium (SF)"),
+        ("('Levi's Stadium', location, None)", "Levi's Stadium"),
+    ],
+)
+def test_a_field_is_told_by_its_content(item, name):
+    parsed = parse_answer(f"<answer>{item}</answer>", labels=LABELS, mode="lenient")
+    assert parsed.entities == (PredictedEntity(name, "LOC"),)
+
+
+def test_a_list_of_json_wins_over_parentheses_of_the_text_before_it():
+    text = f"Here it is (as asked, in JSON): {write_answer([KD, OA])[8:-9]}"
+    parsed = parse_answer(text, labels=LABELS, mode="lenient")
+    assert (parsed.form, parsed.entities) == ("json", (KD, OA))
+    prose = "I see nobody (a cat, though) that the text names."
+    assert parse_answer(prose, labels=LABELS, mode="lenient").reason == "no_answer"
+
+
+def test_tasks_without_types_or_boxes_have_tuples_of_two():
+    expression = PredictedEntity("the man, left", None, ((1, 2, 3, 4),))
+    for entity, task, labels in ((expression, ("groundable", "box"), ()), (OA, ("span", "type"), LABELS)):
+        text = write_answer([entity], form="paper", constraints=task)
+        parsed = parse_answer(text, labels=labels, constraints=task)
+        assert (parsed.reason, parsed.entities) == (None, (entity,))
+    with_box = parse_answer(paper(), labels=LABELS, constraints=("span", "type"), mode="lenient")
+    assert [e.text for e in with_box.entities] == ["Kevin Durant", "Oracle Arena"]
+    assert with_box.repairs == ("extra_key",)
+
+
+def test_labels_without_a_word_are_written_as_they_are_and_known_to_the_quotes():
+    park = PredictedEntity("Park", "city")
+    text = write_answer([park], form="paper", labels=("city", "park"), fields=("type", "entity", "bbox_2d"))
+    assert text == '<answer>(city, "Park", None)</answer>'
+    assert parse_answer(text, labels=("city", "park")).entities == (park,)
+
+
 names = st.text(min_size=1).filter(lambda t: t.strip() and not re.search("[\ud800-\udfff]", t))
+nasty = st.lists(
+    st.sampled_from(
+        [*"()[]{},:'\"“”‘’`\\\n é🙂", "None", "null", "Person", "LOC", "12", "</answer>", "<process>"]
+    ),
+    min_size=1,
+    max_size=5,
+)
 corners = st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(1, 99), st.integers(1, 99)).map(
     lambda t: (t[0], t[1], t[0] + t[2], t[1] + t[3])
 )
 entities = st.builds(
     PredictedEntity,
-    names | st.sampled_from(["</answer>", "<think>", '"]}', "\\"]),
+    names | nasty.map("".join).filter(str.strip) | st.sampled_from(["</answer>", "<think>", '"]}', "\\"]),
     st.sampled_from(LABELS),
     corners.map(lambda b: (b,)) | st.just(()),
 )
-thoughts = st.none() | st.text().filter(lambda t: not re.search("[\ud800-\udfff]|</?(think|answer)>", t))
+thoughts = st.none() | st.text().filter(
+    lambda t: not re.search("[\ud800-\udfff]|</?(think|process|answer)>", t)
+)
 
 
-@given(st.lists(entities, max_size=5), thoughts)
-def test_what_is_written_is_read_back(written, think):
-    parsed = parse_answer(write_answer(written, think=think), labels=LABELS)
+@given(st.lists(entities, max_size=5), thoughts, st.sampled_from(FORMS), st.permutations(FIELDS))
+def test_what_is_written_is_read_back(written, think, form, fields):
+    text = write_answer(written, think=think, form=form, fields=fields, labels=LABELS)
+    parsed = parse_answer(text, labels=LABELS)
     assert parsed.reason is None
     assert list(parsed.entities) == written
     assert parsed.think == (None if think is None else think.strip())
+    assert parsed.form == form
+
+
+@pytest.mark.parametrize("source", ["twitter-gmner", "twitter-fmnerg"])
+def test_every_gold_entity_of_the_real_data_is_read_back(real, source):
+    for k, example in enumerate(e for split in ("train", "dev", "test") for e in real(split, source)):
+        gold = [PredictedEntity(e.text, e.type, (e.boxes_xyxy_px or ())[:1]) for e in example.entities]
+        fields = FIELDS[k % 3 :] + FIELDS[: k % 3]
+        for form in FORMS:
+            text = write_answer(gold, form=form, labels=example.labels, fields=fields)
+            parsed = parse_answer(text, labels=example.labels)
+            assert (parsed.reason, list(parsed.entities)) == (None, gold), text
 
 
 FRAGMENTS = [
     *"<think> </think> <answer> </answer> [ ] { } , : \" ' \\ ```json".split(),  # noqa: SIM905
     *"null NaN -Infinity é 🙂 ［ True 1 2.5 -3".split(),  # noqa: SIM905
+    *"( ) (Ada, None <process> </process> “ (1, [2".split(),  # noqa: SIM905
+    *("(Ada, person, (1, 2, 3, 4))", ", person, (1, 2, 3, 4))", "'Ada'", "- ", "LOC"),
     *('"entity"', '"type"', '"bbox_2d"', '"PER"', "9" * 50, "[1, 2, 3, 4]", "\ud800", "\n"),
 ]
 
@@ -177,6 +447,21 @@ HOSTILE = {
     "surrogates": "\ud83d",
     "escapes": '["\\u00',
 }
+HOSTILE_TUPLES = {
+    "open parentheses": "(",
+    "spaced parentheses": "( ",
+    "parentheses and commas": "(,",
+    "half tuples": "(Ada, person, (1, ",
+    "lines": "Ada, person,\n",
+    "lines of boxes": "a, (1), ",
+    "lists of boxes": "a, ((1),(1),",
+    "names with parentheses": "a, (b) ",
+    "curly quotes": "“a, ",
+    "quoted names": '"a" ',
+    "half quotes": ', "a',
+    "nested pairs": "()",
+    "empty lines": ",\n   ",
+}
 
 
 @pytest.mark.parametrize("piece", HOSTILE.values(), ids=HOSTILE.keys())
@@ -186,6 +471,15 @@ def test_a_megabyte_of_anything_is_read_in_linear_time(piece, frame):
     began = time.process_time()
     parse_answer(text, labels=LABELS, mode="lenient")
     assert time.process_time() - began < 3  # quadratic time would take hours
+
+
+@pytest.mark.parametrize("piece", HOSTILE_TUPLES.values(), ids=HOSTILE_TUPLES.keys())
+@pytest.mark.parametrize("frame", ["{}", "<answer>({}"])
+def test_200_kilobytes_of_any_tuples_are_read_in_linear_time(piece, frame):
+    text = frame.format(piece * (200_000 // len(piece)))
+    began = time.process_time()
+    parse_answer(text, labels=LABELS, mode="lenient")
+    assert time.process_time() - began < 3  # quadratic time would take minutes
 
 
 def test_numbers_of_thousands_of_digits_are_lost_with_a_name():

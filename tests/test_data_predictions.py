@@ -77,6 +77,27 @@ def test_a_header_holds_defaults_for_its_rows(tmp_path):
     assert (header["setting"], prediction.coordinate_space) == ("mcr", "norm1000")
 
 
+def test_the_form_that_was_asked_for_is_one_of_two(tmp_path):
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [{"id": "7", "entities": []}], answer_form="xml")
+    with pytest.raises(UserError, match="\"answer_form\" is 'xml'; expected one of json, paper"):
+        read_predictions(path)
+
+
+def test_an_answer_in_the_form_of_the_paper_is_read_like_the_other(tmp_path):
+    text = "<answer>(Rome, location, (100, 100, 500, 1000))</answer>"
+    _, (prediction,) = read_predictions(
+        rows(tmp_path, {"id": "7", "answer": text, "coordinate_space": "norm1000"})
+    )
+    parsed, entities = parse_prediction(prediction, TWEET, "strict")
+    assert (parsed.form, entities[0].box_xyxy) == ("paper", pytest.approx((60, 45, 300, 450)))
+
+
+def test_a_finished_list_has_no_form(tmp_path):
+    _, (prediction,) = read_predictions(rows(tmp_path, {"id": "7", "entities": []}))
+    assert parse_prediction(prediction, TWEET, "strict")[0].form is None
+
+
 def test_ids_that_json_made_numbers_are_text_again(tmp_path):
     assert read_predictions(rows(tmp_path, {"id": 7, "entities": []}))[1][0].id == "7"
 

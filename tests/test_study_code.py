@@ -42,7 +42,7 @@ def test_a_change_of_any_function_that_a_stage_can_reach_moves_its_fingerprint(s
     ("name", "old", "new"),
     [
         ("verify.py", "NEGATIONS", "NEGATED"),
-        ("answer_reader.py", "MAX_ITEMS = ", "MAX_ITEMS = 1 + "),
+        ("answer_json.py", "MAX_ITEMS = ", "MAX_ITEMS = 1 + "),
         ("training/families.py", "LANGUAGE_LAYERS = ", "LANGUAGE_LAYERS = 'x' + "),
     ],
 )

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from mcr_lib import data, yardsticks
-from mcr_lib.answer import DEFECTS
+from mcr_lib.answer import DEFECTS, write_answer
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.study.tables.cases import defect_rows
 from mcr_lib.study.tables.scoring import score_file
+from mcr_lib.study.tables.terminal import show_score
 
 
 def entities(answer):
@@ -59,6 +60,29 @@ def test_the_sample_predictions_score_as_worked_out_by_hand(sample_dir):
     assert strict["parse"]["failed_by_reason"] == {"code_fence": 1, "unclosed_answer": 1}
     assert strict["gmner"]["r"] == round(100 * 6 / 17, 2)
     assert strict["other_parse"]["gmner_f1"] == result["gmner"]["f1"]
+
+
+def test_answers_in_another_form_than_asked_are_read_counted_and_told(sample_dir, examples, tmp_path, capsys):
+    """Eight tweets: three answers in json, one that is no answer, four in the form of the paper."""
+    forms = ["json"] * 3 + ["paper"] * 5
+    answers = [write_answer(yardsticks.perfect(e), form=f) for e, f in zip(examples, forms, strict=True)]
+    answers[3] = "no idea"
+    rows = [{"id": e.id, "answer": a} for e, a in zip(examples, answers, strict=True)]
+    reports = {}
+    for asked in ({"answer_form": "paper"}, {"answer_form": "json"}, {}):
+        write_predictions(tmp_path / "p.jsonl", rows, coordinate_space="original_px", **asked)
+        reports[asked.get("answer_form")] = score(sample_dir, tmp_path / "p.jsonl")
+    for report in reports.values():
+        assert report["parse"]["forms"] == {"json": 3, "paper": 4}
+        assert report["parse"]["failed_by_reason"] == {"no_answer": 1}
+    note = "3 of 8 answers are in the form json, though paper was asked for"
+    assert reports["paper"]["parse"]["other_form"] == note
+    assert reports["json"]["parse"]["other_form"].startswith(
+        "4 of 8 answers are in the form paper, though json"
+    )
+    assert "other_form" not in reports[None]["parse"]
+    show_score(reports["paper"])
+    assert note in capsys.readouterr().out
 
 
 def test_unknown_repeated_and_missing_ids_are_reported(sample_dir, examples, tmp_path):

@@ -9,7 +9,8 @@ JSONL, a row per tweet, in one of two forms:
 `answer` is the model's raw text and needs `coordinate_space` (`original_px`, `model_px` with `model_size`, or
 `norm1000`); `entities` is a finished list with boxes in ORIGINAL pixels, `null` where the image does not show
 the entity. The header `{"format_version": 2, "kind": "predictions", ...}` is optional; its `coordinate_space`
-and `model_size` are the defaults of the rows.
+and `model_size` are the defaults of the rows, its `answer_form` ("json", "paper") is the form that the prompt
+asked for; an answer in the other form is read all the same.
 """
 
 import json
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib import boxes
-from mcr_lib.answer import Mode, ParsedAnswer, parse_answer
-from mcr_lib.answer_reader import whole_characters
+from mcr_lib.answer import FORMS, Mode, ParsedAnswer, parse_answer
+from mcr_lib.answer_json import whole_characters
 from mcr_lib.data.files import read_jsonl, write_jsonl
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, PredictedEntity
@@ -48,6 +49,8 @@ def read_predictions(path: str | Path) -> tuple[dict[str, Any], list[Prediction]
     if not rows:
         expected = "one JSON object per line with id and answer, or id and entities"
         raise UserError(f"{path} holds no prediction; expected {expected}")
+    if (form := header.get("answer_form")) not in (*FORMS, None):
+        raise UserError(f'{path}: "answer_form" is {form!r}; expected one of {", ".join(FORMS)}')
     defaults = {key: header[key] for key in ("coordinate_space", "model_size") if key in header}
     return header, [_prediction({**defaults, **row}, f"{path}, line {line}") for line, row in rows]
 
@@ -72,8 +75,9 @@ def parse_prediction(prediction: Prediction, example: Example, mode: Mode) -> Pa
     is_finished, labels, constraints = prediction.is_finished, example.labels, example.constraints
     mode = "lenient" if is_finished else mode
     parsed = parse_answer(prediction.answer, labels=labels, constraints=constraints, mode=mode)
-    if is_finished:  # only a model's text must have whole numbers
-        parsed = replace(parsed, repairs=tuple(name for name in parsed.repairs if name != "float_coordinate"))
+    if is_finished:  # only a model's text must have whole numbers, and has a form
+        repairs = tuple(name for name in parsed.repairs if name != "float_coordinate")
+        parsed = replace(parsed, repairs=repairs, form=None)
     input_size = prediction.image_size_px or example.image_size_px or (1000, 1000)
     gold_size = example.image_size_px or input_size
     model_size = boxes.space_size(prediction.coordinate_space, input_size, prediction.model_size)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mcr_lib import metrics
-from mcr_lib.answer import DEFECTS, PERFECT, parse_answer
+from mcr_lib.answer import DEFECTS, PERFECT, PERFECT_PAPER, parse_answer
 from mcr_lib.boxes import Box
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
@@ -79,7 +79,8 @@ def defect_rows(labels: Sequence[str]) -> Rows:
     for defect in DEFECTS:
         text = defect.example
         strict, lenient = (parse_answer(text, labels=labels, mode=mode) for mode in ("strict", "lenient"))
-        start = max(0, len(os.path.commonprefix([text, PERFECT])) - 16)
+        whole = PERFECT_PAPER if strict.form == "paper" else PERFECT
+        start = max(0, len(os.path.commonprefix([text, whole])) - 16)
         excerpt, end = text[start : start + 64].replace("\n", r"\n"), start + 64
         parsed = [f"{e.text} ({e.type}{', box' if e.boxes_xyxy else ''})" for e in lenient.entities]
         more = [f"… {len(parsed):,} in all"] if len(parsed) > 3 else []

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mcr_lib import bias, metrics, statistics, yardsticks
-from mcr_lib.answer import Mode, ParsedAnswer
+from mcr_lib.answer import FORMS, Form, Mode, ParsedAnswer
 from mcr_lib.data import load_split
 from mcr_lib.data import predictions as files
 from mcr_lib.data.files import write_json
@@ -34,6 +34,7 @@ class ScoredFile:
     parsed: list[ParsedAnswer]  # one per tweet that has an answer
     ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts) and "missing" ids
     n_other_size: int  # rows whose image_size_px differs from the annotated one
+    answer_form: Form | None = None  # the one that the prompt asked for; `None` = unknown
 
     @property
     def id_counts(self) -> dict[str, dict[str, Any]]:
@@ -62,12 +63,12 @@ def join(examples: Examples, predictions: Sequence[files.Prediction], *, parse: 
 
 def read_answers(examples: Examples, path: str | Path, parse: Mode) -> ScoredFile:
     """`join` of a predictions file, at least one of whose ids must be in the split."""
-    _, rows = files.read_predictions(path)
+    header, rows = files.read_predictions(path)
     answers = join(examples, rows, parse=parse)
     if len(answers.ids["missing"]) == len(examples):
         ids = f"none of its {len(rows)} ids is in the {examples[0].split} split of {examples[0].source}"
         raise UserError(f"{path}: {ids}; is it another split or data set?")
-    return answers
+    return replace(answers, answer_form=header.get("answer_form"))
 
 
 def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
@@ -172,7 +173,7 @@ def score_examples(
     result = {
         "format_version": FORMAT_VERSION, "signature": signature, "predictions": Path(predictions).name,
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
-        "parse": _parsing(answers.parsed), "placing": _placing(answers.judged), "ids": answers.id_counts,
+        "parse": _parsing(answers), "placing": _placing(answers.judged), "ids": answers.id_counts,
         "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
     }  # fmt: skip
     if {"box", "type"} <= set(first.constraints):
@@ -231,7 +232,8 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
     return [f"scores/{stem}.json" for stem in reports]
 
 
-def _parsing(parsed: Sequence[ParsedAnswer]) -> Report:
+def _parsing(answers: ScoredFile) -> Report:
+    parsed, asked = answers.parsed, answers.answer_form
     failed = Counter(p.reason for p in parsed if p.reason is not None)
     n_lenient = sum(
         p.reason is None and bool(p.repairs or p.lost) for p in parsed
@@ -240,7 +242,13 @@ def _parsing(parsed: Sequence[ParsedAnswer]) -> Report:
     counts["repairs"] = Counter(name for p in parsed for name in p.repairs)
     counts["lost_entities"] = Counter(name for p in parsed for name in p.lost)
     most_common = {key: dict(count.most_common()) for key, count in counts.items()}
-    return {"n_answers": len(parsed), "ok": n_ok, "lenient": n_lenient, **most_common}
+    result = {"n_answers": len(parsed), "ok": n_ok, "lenient": n_lenient}
+    result["forms"] = {form: sum(p.form == form for p in parsed) for form in FORMS}
+    for form, n in result["forms"].items():
+        if asked is not None and form != asked and n > 0:
+            answers_in = f"{n:,} of {len(parsed):,} answers are in the form {form}"
+            result["other_form"] = f"{answers_in}, though {asked} was asked for"
+    return result | most_common
 
 
 def _placing(judged: Answers) -> dict[str, int]:

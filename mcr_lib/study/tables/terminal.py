@@ -97,6 +97,8 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     parsed = f"read as they are {_share(parse['ok'], n)}, mended {_share(parse['lenient'], n)}"
     reasons = f" ({_counts(failed)})" if failed else ""
     _print(console, f"answers: {n:,}; {parsed}, not read {_share(sum(failed.values()), n)}{reasons}")
+    if "other_form" in parse:
+        _print(console, parse["other_form"], style="yellow")
     n = placing["n_predictions"]
     kinds = ", ".join(f"{name} {_share(placing[key], n)}" for key, name in _PLACINGS.items())
     _print(console, f"predictions: {n:,}; {kinds}, with several boxes {placing['several_boxes']:,}")
