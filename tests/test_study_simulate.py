@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mcr_lib.schema import Entity, Example
+from mcr_lib.study.figures import bars, palette
 from mcr_lib.study.tables import facts, simulate
 
 BOX = ((10, 10, 90, 90),)
@@ -77,3 +78,12 @@ def test_the_paper_s_gain_on_the_real_test_split(real):
     some = {name: bias[name] for name in ("Qwen2.5-VL-7B SFT", "Qwen2.5-VL-7B MCR")}
     rows = simulate.none_rows(real("test"), some, scores, n_repeats=1, seed=0)
     assert [row["f1"] for row in rows if row["kind"] == simulate.PERFECT] == [69.5, 84.3]
+
+
+def test_a_panel_per_model_shows_every_score_and_the_lines_beside_them():
+    figure = bars.reported(facts.f1_rows(), palette.TASKS, title="T1", lines={"never a box": 58.87})
+    assert [ax.get_title() for ax in figure.axes] == list(facts.MODELS)
+    for ax, model in zip(figure.axes, facts.MODELS, strict=True):
+        gmner = [bar.get_height() for bar in ax.containers[0]]
+        assert gmner == [facts.table("T1")[f"{model} {method}"]["GMNER F1"] for method in facts.METHODS]
+        assert "never a box: 58.9" in [text.get_text() for text in ax.texts]

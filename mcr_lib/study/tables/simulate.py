@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mcr_lib import metrics, yardsticks
+from mcr_lib import bias, metrics, yardsticks
 from mcr_lib.data import check
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, checksum
 from mcr_lib.study.tables import facts
@@ -52,16 +52,16 @@ def accuracy_for(rows: Sequence[Mapping[str, Any]], f1: float) -> dict[str, floa
 
 def gain(examples: Sequence[Example], *, n_repeats: int, seed: int) -> dict[str, Any]:
     """What the paper's N-Pre and N-Rec are worth: `recall_rows`, and `none_rows` on these tweets."""
-    bias, scores, first = facts.table("F3"), facts.table("T1"), examples[0]
+    none, scores, first = facts.table("F3"), facts.table("T1"), examples[0]
     return {
         "format_version": FORMAT_VERSION, "data": f"{first.source}:{checksum(examples)}",
         "split": first.split, "n_examples": len(examples), "n_repeats": n_repeats, "seed": seed,
-        "scorer": SCORER, "recall": recall_rows(bias, scores, check.EXPECTED["twitter-gmner-v2"]["test"]),
-        "simulated": none_rows(examples, bias, scores, n_repeats=n_repeats, seed=seed),
+        "scorer": SCORER, "recall": recall_rows(none, scores, check.EXPECTED["twitter-gmner-v2"]["test"]),
+        "simulated": none_rows(examples, none, scores, n_repeats=n_repeats, seed=seed),
     }  # fmt: skip
 
 
-def recall_rows(bias: Cells, scores: Cells, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+def recall_rows(none: Cells, scores: Cells, counts: Mapping[str, int]) -> list[dict[str, Any]]:
     """Where EEG recall comes from, in points: right None, and boxes that hit. Arithmetic, not a simulation.
 
     A right EEG answer is a gold text with a right None or with a box that hits, and N-Rec counts the former:
@@ -69,7 +69,7 @@ def recall_rows(bias: Cells, scores: Cells, counts: Mapping[str, int]) -> list[d
         EEG recall = N-Rec · n_none / n_gold + boxes that hit / n_gold        (paper Eq. 21, 23, 28)
 
     Args:
-        bias: N-Rec by model and method (the paper's Figure 3).
+        none: N-Rec by model and method (the paper's Figure 3).
         scores: EEG recall of the same (its T1).
         counts: gold entities of the test split, and those that the image does not show (`check.EXPECTED`).
 
@@ -78,10 +78,10 @@ def recall_rows(bias: Cells, scores: Cells, counts: Mapping[str, int]) -> list[d
     [{'system': 'A', 'EEG recall': 50.0, 'right None': 40.0, 'boxes that hit': 10.0, '% of gold boxes': 50.0}]
     """
     rows, share = [], counts["not groundable"] / counts["entities"]
-    for name in (name for name in bias if name in scores):
-        recall, none = scores[name]["EEG R"], bias[name]["N-Rec"] * share
-        row = {"EEG recall": recall, "right None": none, "boxes that hit": recall - none}
-        row |= {"% of gold boxes": (recall - none) / (1 - share)}
+    for name in (name for name in none if name in scores):
+        recall, right = scores[name]["EEG R"], none[name]["N-Rec"] * share
+        row = {"EEG recall": recall, "right None": right, "boxes that hit": recall - right}
+        row |= {"% of gold boxes": (recall - right) / (1 - share)}
         rows.append({"system": name, **{key: round(value, 1) for key, value in row.items()}})
     return rows
 
@@ -111,7 +111,7 @@ def none_rates(n_pre: float, n_rec: float, span: float, *, n_none: int, n_boxed:
     (0.4, 0.2)
     """
     given = n_rec / span
-    missed = (n_rec * n_none / n_pre - given * n_none) / n_boxed
+    missed = (n_rec * n_none / n_pre - given * n_none) / max(1, n_boxed)
     return tuple(round(min(1.0, max(0.0, rate)), 6) for rate in (1 - given, missed))
 
 
@@ -139,7 +139,7 @@ def with_none_rates(
 
 
 def none_rows(
-    examples: Sequence[Example], bias: Cells, scores: Cells, *, n_repeats: int, seed: int
+    examples: Sequence[Example], none: Cells, scores: Cells, *, n_repeats: int, seed: int
 ) -> list[dict[str, Any]]:
     """GMNER F1, N-Pre and N-Rec in percent of gold whose decisions on None are as good as a system's.
 
@@ -149,7 +149,7 @@ def none_rows(
 
     Args:
         examples: tweets with gold.
-        bias: N-Pre and N-Rec by model and method (the paper's Figure 3).
+        none: N-Pre and N-Rec by model and method (the paper's Figure 3).
         scores: the scores of the same (its T1).
         n_repeats: draws, of which the mean is returned.
         seed: of the draws.
@@ -159,9 +159,9 @@ def none_rows(
     n_boxed = sum(bool(e.is_groundable) for e in entities)
     counts = {"n_none": len(entities) - n_boxed, "n_boxed": n_boxed}
     rows = []
-    for number, name in enumerate(name for name in bias if name in scores):
+    for number, name in enumerate(name for name in none if name in scores):
         model, method = name.rsplit(" ", 1)
-        n_pre, n_rec = (bias[name][key] / 100 for key in ("N-Pre", "N-Rec"))
+        n_pre, n_rec = (none[name][key] / 100 for key in ("N-Pre", "N-Rec"))
         for kind, accuracy in ((PERFECT, {}), (PAPER, text_accuracy(scores[name]))):
             rates = none_rates(n_pre, n_rec, accuracy.get("span", 1.0), **counts)
             draws = []
@@ -169,10 +169,12 @@ def none_rows(
                 rng = np.random.default_rng([seed, number, len(accuracy), repeat])
                 answers = with_none_rates(tweets, accuracy, rates, rng)
                 judged = [metrics.judge(e, answer) for e, answer in zip(tweets, answers, strict=True)]
-                draws.append((_gmner_f1(judged), *_n_pre_and_rec(judged)))
+                ratios = bias.textual_bias(judged)
+                reached = (ratios[key].percent or 0.0 for key in ("n_pre", "n_rec"))
+                draws.append([_gmner_f1(judged), *reached])
             f1, *reached = (round(float(mean), 1) for mean in np.mean(draws, axis=0))
             rows.append(_none_row(model, method, kind, f1, reached, rates))
-        reported = [bias[name]["N-Pre"], bias[name]["N-Rec"]]
+        reported = [none[name]["N-Pre"], none[name]["N-Rec"]]
         rows.append(_none_row(model, method, REPORTED, scores[name]["GMNER F1"], reported, (None, None)))
     return rows
 
@@ -186,11 +188,3 @@ def _none_row(model: str, method: str, kind: str, f1: float, reached: list, rate
 def _gmner_f1(judged: Sequence[metrics.Judged]) -> float:
     outcomes = [metrics.outcome(j, "gmner", SCORER) for j in judged]
     return metrics.ratios(metrics.totals(outcomes))["f1"].percent or 0.0
-
-
-def _n_pre_and_rec(judged: Sequence[metrics.Judged]) -> tuple[float, float]:
-    """N-Pre and N-Rec in percent as the paper defines them: over all predicted, and over all gold None."""
-    right = sum(not p.boxes_xyxy and not e.is_groundable for j in judged for p, e in j.matched)
-    predicted = sum(not p.boxes_xyxy for j in judged for p in j.predictions)
-    gold = sum(not e.is_groundable for j in judged for e in j.example.entities)
-    return 100 * right / max(1, predicted), 100 * right / max(1, gold)
