@@ -151,7 +151,7 @@ def none_rows(
         examples: tweets with gold.
         none: N-Pre and N-Rec by model and method (the paper's Figure 3).
         scores: the scores of the same (its T1).
-        n_repeats: draws, of which the mean is returned.
+        n_repeats: draws of wrong spans and types, of which the mean is returned.
         seed: of the draws.
     """
     tweets = [example for example in examples if example.entities]
@@ -165,7 +165,7 @@ def none_rows(
         for kind, accuracy in ((PERFECT, {}), (PAPER, text_accuracy(scores[name]))):
             rates = none_rates(n_pre, n_rec, accuracy.get("span", 1.0), **counts)
             draws = []
-            for repeat in range(n_repeats):
+            for repeat in range(n_repeats if accuracy else 1):  # with perfect text every draw has this score
                 rng = np.random.default_rng([seed, number, len(accuracy), repeat])
                 answers = with_none_rates(tweets, accuracy, rates, rng)
                 judged = [metrics.judge(e, answer) for e, answer in zip(tweets, answers, strict=True)]
