@@ -11,7 +11,6 @@ import sys
 import warnings
 
 import pytest
-import yaml
 
 import mcr_lib
 from mcr_lib.study.runs import code
@@ -183,14 +182,6 @@ def test_notebooks_are_thin_clean_and_made_alike(path):
     first = "".join(cells[0]["source"])
     assert first.startswith("# " + path.stem[:2])
     assert all(word in first for word in ("| reads |", "| writes |", "| paper |", "| time |"))
-
-
-def test_facts_of_the_paper_are_known_conflicting_or_silent_with_ours():
-    facts = yaml.safe_load((REPOSITORY / "data" / "paper_facts.yaml").read_text())["facts"]
-    for name, fact in facts.items():
-        assert fact["status"] in ("known", "conflicting", "silent"), name
-        assert ("ours" in fact) == (fact["status"] == "silent"), name
-        assert fact["status"] == "silent" or {"value", "where", "read_by"} <= set(fact), name
 
 
 def test_nothing_tracked_names_a_machine_or_is_large():

@@ -16,13 +16,13 @@ from mcr_lib.metrics import SCORERS
 from mcr_lib.study.compare import tables as seeds_tables
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
-from mcr_lib.study.tables.facts import all_facts, reproduction
+from mcr_lib.study.tables import facts
 
 DOCUMENTS = ("README.md", "REPRODUCING.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
+_NUMBER = re.compile(r"(<!-- paper: (.+?) -->)[\d.,]+(?<=\d)")  # a number of the paper within a sentence
 YARDSTICKS = "data/results/twitter-gmner-v2-test/yardsticks.json"
+GAIN = "data/results/twitter-gmner-v2-test/gain.json"
 
 
 def yardsticks() -> str:
@@ -43,32 +43,61 @@ def accuracies() -> str:
 
 
 def departures() -> str:
-    """What nothing public says of the paper, and what is done here instead, numbered."""
-    silent = {name: fact["ours"] for name, fact in all_facts()["facts"].items() if fact["status"] == "silent"}
-    return "".join(
-        f"{k}. {name.replace('_', ' ')}: {ours}\n" for k, (name, ours) in enumerate(silent.items(), start=1)
-    )
+    """Decisions where the paper is silent or not clear, and what is done otherwise, numbered."""
+    return "".join(f"{k}. {line}\n" for k, line in enumerate(facts.departures(), start=1))
 
 
 def published() -> str:
-    """Published GMNER F1, as context."""
-    rows = [{"system": row["system"], "GMNER F1": row["f1"]} for row in all_facts()["published_gmner_f1"]]
-    return markdown(rows, ("system", "GMNER F1")) + "\n"
+    """Published GMNER F1 with the paper that reports each, as context."""
+    rows = [{**row, "GMNER F1": row["f1"], "reported by": row["reported_by"]} for row in facts.published()]
+    return markdown(rows, ("system", "GMNER F1", "reported by")) + "\n"
 
 
 def paper() -> str:
     """Every table and figure of the paper: how it would be reproduced, what is expected, its status."""
-    known = {name: fact.get("value") for name, fact in all_facts()["facts"].items()}
     rows = []
-    for row in reproduction():
+    for row in facts.reproduction():
         cells = {"command": f"`{row['command']}`" if row["command"] else "–"}
-        cells |= {key: row[key].format(**known) for key in ("hours", "expected")}
+        cells |= {key: facts.filled(row[key]) for key in ("hours", "expected")}
         is_open = row["status"] == "not run"
         rows.append(
             {**row, **cells, "status": f"not run: needs {row['missing']}" if is_open else row["status"]}
         )
     columns = ("paper", "what", "command", "hardware", "hours", "expected", "status")
     return markdown(rows, columns) + "\n"
+
+
+def main_results() -> str:
+    """The paper's own main results: F1 of the models that it trains."""
+    rows = {}
+    for row in facts.f1_rows():
+        key = {"direct": "direct", "CoT": "CoT", "3-shot": "CoT, 3 shots"}.get(row["method"], row["method"])
+        cells = rows.setdefault(key, {"F1, % (paper's T1)": key})
+        cells[f"{row['model']} {row['kind']}"] = row["f1"]
+    return markdown([*rows.values()], [*rows["MCR"]]) + "\n"
+
+
+def gain() -> str:
+    """What the paper's N-Pre and N-Rec are worth in GMNER F1, by simulation on the real annotation."""
+    evidence, rows = json.loads(read_text(repository() / GAIN)), {}
+    for row in evidence["simulated"]:
+        system = f"{row['model']} {row['method']}"
+        cells = rows.setdefault(system, {"system": system})
+        if row["false_grounding"] is None:  # the paper's own row
+            cells |= {"N-Pre": f"{row['n_pre']:.1f}", "N-Rec": f"{row['n_rec']:.1f}"}
+        cells[f"GMNER F1, {row['kind']}"] = f"{row['f1']:.1f}"
+    kinds = [key for key in rows["Qwen2.5-VL-7B SFT"] if key.startswith("GMNER")]
+    table = markdown([*rows.values()], ["system", "N-Pre", "N-Rec", *kinds])
+    data = f"{evidence['data']}, {evidence['split']}, n = {evidence['n_examples']:,}"
+    draws = f"mean of {evidence['n_repeats']} draws, scorer `{evidence['scorer']}`"
+    return f"{table}\n\nOn {data}; {draws}.\n"
+
+
+def recall() -> str:
+    """Where the paper's EEG recall comes from."""
+    first, rows = "points of EEG recall", json.loads(read_text(repository() / GAIN))["recall"]
+    columns = ["EEG recall", "right None", "boxes that hit", "% of gold boxes"]
+    return markdown([{**row, first: row["system"]} for row in rows], [first, *columns]) + "\n"
 
 
 def base() -> str:
@@ -157,6 +186,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "departures": departures,
     "published": published,
     "paper": paper,
+    "main_results": main_results,
+    "gain": gain,
+    "recall": recall,
     "base": base,
     "tiny": tiny,
     "seeds": seeds,
@@ -166,7 +198,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A document with every marked table made anew.
+    """A document with every marked table, and every marked number of the paper, made anew.
 
     Raises:
         UserError: a marker names no table.
@@ -177,7 +209,7 @@ def filled(text: str) -> str:
             raise UserError(f"no table {match[2]!r}; known: {', '.join(TABLES)}")
         return match[1] + TABLES[match[2]]() + match[3]
 
-    return _MARKED.sub(table, text)
+    return _NUMBER.sub(lambda m: m[1] + facts.filled(f"{{{m[2]}}}"), _MARKED.sub(table, text))
 
 
 def main() -> None:

@@ -121,6 +121,22 @@ def scores(rows: Rows, *, n: int) -> Figure:
     return palette.legend(figure, tasks)
 
 
+def reported(rows: Rows, colours: Mapping[str, str], *, title: str, lines: Mapping[str, float]) -> Figure:
+    """F1 by method and kind, a panel per model (`facts.f1_rows`, `simulate.none_rows`), and named `lines`."""
+    models = unique(rows, "model")
+    size = (1.4 + 0.27 * len(rows) / len(models), 3.4)
+    figure, axes = panels(len(models), size, title, sharey=True)
+    for ax, model in zip(axes, models, strict=True):
+        group(ax, [[r[k] for k in ("method", "kind", "f1")] for r in rows if r["model"] == model], colours)
+        for bars, colour in zip(ax.containers, colours.values(), strict=True):
+            ax.bar_label(bars, fmt="%.1f", label_type="center", fontsize=6.5, color=palette.ink(colour))
+        for name, f1 in lines.items():
+            ax.axhline(f1, color=palette.DARK, linestyle=":", linewidth=1)
+            ax.text(-0.45, f1 + 0.8, f"{name}: {f1:.1f}", fontsize=7, color=palette.DARK)
+        ax.set(title=model, ylabel="F1, %" if ax is axes[0] else "", ylim=(0, 104), yticks=range(0, 101, 20))
+    return palette.legend(figure, colours)
+
+
 def attention(rows: Rows) -> Figure:
     """Attention at the digits of a box, by setting and part of the answer (`attention.rows`)."""
     title = "Where it looks when it writes the box of an entity (dotted: no preference; single run)"

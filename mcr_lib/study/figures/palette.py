@@ -36,6 +36,7 @@ INVENTED = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
 FAULTS = {"clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
     "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK}  # fmt: skip
 FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
+REPORTED = {"simulated, perfect text": LIGHT, "simulated, the paper's text": SKY, "the paper": BLUE}
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
 HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}  # whether a hand-made answer is right
 DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
