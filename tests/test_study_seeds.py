@@ -124,15 +124,15 @@ def test_numbers_with_each_seed_are_those_of_its_files_alone(runs, evidence, twe
 def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets):
     scores = summary(evidence, n_resamples=100)
     n_gold = sum(len(example.entities) for example in tweets["test"])
-    real = row(scores, "base", "test", "n_rate")["per_seed"]["1"]
+    real = row(scores, "base", "test", "foreign_rate")["per_seed"]["1"]
     # base invents one name per tweet at a blank image, beside all gold ones: n_tweets / (n_gold + n_tweets)
     at_blank = 100 * len(tweets["test"]) / (n_gold + len(tweets["test"]))
-    assert row(scores, "base", "test", "image_caused_n_rate")["per_seed"]["1"] == pytest.approx(
+    assert row(scores, "base", "test", "image_caused_foreign_rate")["per_seed"]["1"] == pytest.approx(
         real - at_blank, abs=0.01
     )
     assert (
-        row(scores, "sft", "test", "image_caused_n_rate")["per_seed"]["1"]
-        == row(scores, "sft", "test", "n_rate")["per_seed"]["1"]
+        row(scores, "sft", "test", "image_caused_foreign_rate")["per_seed"]["1"]
+        == row(scores, "sft", "test", "foreign_rate")["per_seed"]["1"]
     )
     assert set(row(scores, "mcr", "test", "consistency")["per_seed"].values()) == {
         100.0
@@ -183,7 +183,7 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
         )
         assert "verdict" not in found
     head, _, *rows = tables.isolated_table(scores).split("\n")
-    assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "N-Rate", "false grounding"]
+    assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "foreign names", "false grounding"]
     assert rows[-3] == ""
     assert "Described, not tested" in rows[-2]
     (method,) = [row for row in rows if row.startswith("| the method |")]
@@ -370,7 +370,9 @@ def test_names_that_the_image_causes_where_the_text_is_muted_are_measured_apart(
     )
     answered(run.predictions("base.test.mute_blank"), "base", probed[1:], 1, yardsticks.perfect, split="test")
     found = merge([folder])
-    (terms,) = [terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_n_rate_muted"]
+    (terms,) = [
+        terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_foreign_rate_muted"
+    ]
     n, n_gold = (
         len(probed) - 1,
         sum(len(example.entities) for example in probed[1:]),
@@ -425,7 +427,10 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     none = {**scores, "comparisons": [{**row, "mean": 0.0} for row in scores["comparisons"]]}
     assert not {"#0072B2", "#D55E00"} & {line.get_color() for line in forest.differences(none).axes[1].lines}
     labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
-    assert (labels[0], labels[3]) == ("GMNER F1 (more is better)", "image-caused N-Rate (less is better)")
+    assert (labels[0], labels[3]) == (
+        "GMNER F1 (more is better)",
+        "image-caused foreign names (less is better)",
+    )
     assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
 
 
