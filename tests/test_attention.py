@@ -229,8 +229,8 @@ def test_shares_of_image_and_sentence_are_those_of_whole_maps(base, nano_tweets,
         sentence = slow.tokens(slow.text.rindex(example.text, 0, slow.answer_at), example.text)
         for share in (share for share in shares if share.example is example):
             at = slow.text.index('"bbox_2d": ', slow.text.index(f'"{share.gold.text}"', slow.answer_at))
-            written = "[11, 22, 33, 44]" if is_boxed else "null"
-            queries = slow.tokens(at + len('"bbox_2d": '), written, with_digit=is_boxed)
+            at += len('"bbox_2d": ') + is_boxed
+            queries = slow.tokens(at, "11, 22, 33, 44" if is_boxed else "null", with_digit=is_boxed)
             image, text = (
                 np.mean([[sum(m[q - 1, k] for k in keys) for q in queries] for m in slow.maps])
                 for keys in (slow.image, sentence)

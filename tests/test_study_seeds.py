@@ -14,7 +14,9 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
+from mcr_lib.study.catalogue import NOTE_1
 from mcr_lib.study.commands import cli
+from mcr_lib.study.compare import evidence as evidence_module
 from mcr_lib.study.compare import tables
 from mcr_lib.study.compare.evidence import ISOLATES, Evidence, summary
 from mcr_lib.study.compare.merge import merge
@@ -408,6 +410,34 @@ def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
     for path in (first, tmp_path / "none.json.gz"):
         with pytest.raises(UserError, match="is no evidence of this release"):
             Evidence.read(path)
+
+
+def test_evidence_that_was_counted_otherwise_is_refused_in_a_sentence(evidence, tmp_path, monkeypatch):
+    path = tmp_path / "a.json.gz"
+    monkeypatch.setattr(evidence_module, "SCORER_VERSION", 1)
+    evidence.write(path)
+    monkeypatch.undo()
+    sentence = "counted by scorer version 1, not 2.*mcr compare makes it anew"
+    with pytest.raises(UserError, match=sentence) as raised:
+        Evidence.read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_scores_of_version_1_keep_their_values_under_todays_names_and_say_so(evidence):
+    scores = summary(evidence, n_resamples=100)
+    for kind in ("rows", "comparisons"):  # version 1 had one rate
+        scores[kind] = [row for row in scores[kind] if row["metric"] != "n_rate"]
+    text = (
+        json.dumps(scores).replace("foreign_rate", "n_rate").replace("scorer_version=2", "scorer_version=1")
+    )
+    old = json.loads(text)
+    again = tables.today(old)
+    for draw in (tables.settings_table, tables.isolated_table):
+        table, note = draw(again).split("\n\n", 1)
+        assert table == draw(scores).split("\n\n", 1)[0]
+        assert NOTE_1 in note
+        assert NOTE_1 not in draw(scores)
+    assert tables.today(scores) is scores
 
 
 def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
