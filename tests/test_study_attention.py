@@ -133,8 +133,15 @@ def test_shares_are_means_per_group_of_plain_fine_tuning_and_one_of_mcr():
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights[:3] == [70.0, 40.0, 85.0]
     assert [h for h in heights[3:] if h == h and h] == [71.8, 74.4]  # the group that is not known has no bar
+    assert len(bars.image_shares(rows, paper={}).axes[0].patches) == 3
     (none, _) = attention.share_rows(study, {"sft": [share("2", 0.4, True)]})
     assert (none["answers"], none["image"], none["sentence"]) == (0, None, None)
+
+
+def test_the_papers_shares_are_read_from_its_table_by_group(monkeypatch):
+    table = {"columns": ["vision", "sentence"], "rows": {"SFT, right": [1.5, 98.5], "MCR": [2.5, 97.5]}}
+    monkeypatch.setattr(attention.facts, "all_facts", lambda: {"tables": {"T5": table}})
+    assert attention.paper_shares() == {"normal": 1.5, "MCR": 2.5}
 
 
 def test_entities_are_drawn_that_are_not_shown_as_many_boxed_as_not():

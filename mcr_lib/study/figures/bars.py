@@ -132,11 +132,11 @@ def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
     beside the `paper`'s: group -> percent.
     """
     here, there, bars = "this run", "paper, Qwen2.5-VL-7B", []
-    colours = {here: palette.BLUE, there: palette.GREY}
+    colours = {here: palette.BLUE, **({there: palette.GREY} if paper else {})}
     for row in rows:
         name = f"{row['group']}\n{row['setting']}, {row['answers']} answers"
         bars.append((name, here, *(row[f"image{end}"] for end in ("", "_low", "_high"))))
-        bars.append((name, there, *[paper.get(row["group"])] * 3))
+        bars += [(name, there, *[paper.get(row["group"])] * 3)] if paper else []
     title = "While the location of what the image does not show is written (single run, 95 % over tweets)"
     figure, (ax,) = panels(1, (max(5.2, 2.4 + 1.5 * len(rows)), 3.1), title)
     group(ax, bars, colours).set(ylabel="attention on the image,\n% of image and sentence", ylim=(0, 100))

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 Boxed = dict[tuple[str, int], dict[str, "Look"]]  # id of the tweet, first token -> setting -> look
+PAPER_GROUPS = {
+    "normal": "SFT, right",
+    "textual bias": "SFT, textual bias",
+    "MCR": "MCR",
+}  # -> row of Table 5
 NO_SHARES = "no attention to divide: no plain fine-tuning that has answered, or nothing is to be looked at"
 PARTS = ("answer", "reasoning")
 METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
@@ -72,8 +77,9 @@ def image_shares(study: Study) -> dict[str, list["Share"]]:
 
 def paper_shares() -> dict[str, float]:
     """Group -> attention on the image in percent in the paper's Table 5, if the facts hold it."""
-    rows = facts.all_facts().get("tables", {}).get("T5")
-    return {row["group"]: row["vision"] for row in rows} if isinstance(rows, list) else {}
+    table = facts.all_facts()["tables"]["T5"]
+    rows = table["rows"] if isinstance(table, Mapping) else {}
+    return {group: rows[row][0] for group, row in PAPER_GROUPS.items() if row in rows}
 
 
 def _is_measurable(study: Study, name: str) -> bool:
