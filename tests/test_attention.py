@@ -219,7 +219,7 @@ def test_shares_of_image_and_sentence_are_those_of_whole_maps(base, nano_tweets,
         row = Prediction(example.id, answer, False, "model_px", size, example.image_size_px)
         answered.append((example, row))
         of |= {(example.id, entity.start) for entity in example.entities}
-    shares = attention.image_shares(base, answered, of, prompt="direct", batch_size=2)
+    shares = attention.image_shares(base, answered, of, prompt="direct")
     wanted = [(e.id, g) for e in unseen for g in e.entities if g.is_groundable is False]
     assert [(share.example.id, share.gold) for share in shares] == wanted
     assert {share.is_boxed for share in shares} == {is_boxed}

@@ -2,12 +2,12 @@
 
 Prompt and answer go through the model once more; attention is read at the queries that predict a location.
 
-The paper's measure (Sec. 5, Table 5), over entities that the image does not show:
+The paper's measure (§5.5, Table 5), over entities that the image does not show:
 
     share   attention to the image's tokens over attention to those and the sentence's (the tweet, without the
             instruction), while the answer writes the digits of the box or the word for none. Silent, ours:
-            mean over these queries, heads and layers before the ratio, sinks included; the share of
-            an entity is a number, that of a group the mean over its entities.
+            mean over these queries, heads and layers before the ratio, sinks included; of a group of
+            entities the mean.
 
 Ours, over boxes of entities that the image shows, in the answer by their rank among the locations, and in the
 reasoning the first box after the entity's name and before another name:
@@ -86,26 +86,23 @@ class Spot:
 def look(backbone: Backbone, answered: Answered, *, prompt: prompts.Kind, batch_size: int = 8) -> list[Look]:
     """The looks at every box whose entity has a correct span and is shown by the image, in their order."""
     spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, prompt)]
-    return [one for looks in _in_batches(backbone, spots, _Batch.looks, batch_size) for one in looks]
+    return [
+        one for looks in _in_batches(backbone, spots, _Batch.looks, batch_size=batch_size) for one in looks
+    ]
 
 
 def image_shares(
-    backbone: Backbone,
-    answered: Answered,
-    of: Collection[EntityKey],
-    *,
-    prompt: prompts.Kind,
-    batch_size: int = 8,
+    backbone: Backbone, answered: Answered, of: Collection[EntityKey], *, prompt: prompts.Kind
 ) -> list[Share]:
     """The paper's share for those entities `of` these that have a correct span and are not shown."""
-    options = {"prompt": prompt, "is_shown": False}
-    spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, **options)]
+    how = {"prompt": prompt, "is_shown": False}
+    spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, **how)]
     spots = [spot for spot in spots if (spot.example.id, spot.gold.start) in of]
-    return _in_batches(backbone, spots, _Batch.shares, batch_size)
+    return _in_batches(backbone, spots, _Batch.shares, batch_size=8)
 
 
 def _in_batches(
-    backbone: Backbone, spots: Sequence[Spot], measure: Callable[["_Batch"], list], batch_size: int
+    backbone: Backbone, spots: Sequence[Spot], measure: Callable[["_Batch"], list], *, batch_size: int
 ) -> list[Any]:
     """What is measured at each spot, texts of a similar length together."""
     order, measured = sorted(range(len(spots)), key=lambda k: len(spots[k].text)), {}
@@ -218,9 +215,8 @@ class _Batch:
         """Attention to both groups, mean over heads and queries: (n_spots, 2)."""
         sums = []
         for k, spot in enumerate(self.spots):
-            rows = (
-                attention[k, :, [self.length - at - 1 for at in spot.digits["answer"]]].float().mean((0, 1))
-            )
+            queries = [self.length - at - 1 for at in spot.digits["answer"]]
+            rows = attention[k, :, queries].float().mean((0, 1))
             of_sentence = rows[[self.length - at for at in spot.sentence]]
             sums.append([float(rows[self.is_image[k]].sum()), float(of_sentence.sum())])
         return np.array(sums)

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 Boxed = dict[tuple[str, int], dict[str, "Look"]]  # id of the tweet, first token -> setting -> look
-PAPER_GROUPS = {
-    "normal": "SFT, right",
-    "textual bias": "SFT, textual bias",
-    "MCR": "MCR",
-}  # -> row of Table 5
+ROWS_OF_T5 = {"normal": "SFT, right", "textual bias": "SFT, textual bias", "MCR": "MCR"}  # by group
 NO_SHARES = "no attention to divide: no plain fine-tuning that has answered, or nothing is to be looked at"
 PARTS = ("answer", "reasoning")
 METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
@@ -79,7 +75,7 @@ def paper_shares() -> dict[str, float]:
     """Group -> attention on the image in percent in the paper's Table 5, if the facts hold it."""
     table = facts.all_facts()["tables"]["T5"]
     rows = table["rows"] if isinstance(table, Mapping) else {}
-    return {group: rows[row][0] for group, row in PAPER_GROUPS.items() if row in rows}
+    return {group: rows[row][0] for group, row in ROWS_OF_T5.items() if row in rows}
 
 
 def _is_measurable(study: Study, name: str) -> bool:
@@ -107,11 +103,9 @@ def share_rows(study: Study, shares: Mapping[str, Sequence["Share"]]) -> Rows:
     """Per group of Table 5 and setting the mean share of the image and of the sentence in percent."""
     result = []
     for name, of_setting in shares.items():
+        boxed, unboxed = ([one for one in of_setting if one.is_boxed is flag] for flag in (True, False))
         is_mcr = study[name].stage == "cvo"
-        groups = {"MCR": list(of_setting)} if is_mcr else {
-            "normal": [one for one in of_setting if not one.is_boxed],
-            "textual bias": [one for one in of_setting if one.is_boxed],
-        }  # fmt: skip
+        groups = {"MCR": of_setting} if is_mcr else {"normal": unboxed, "textual bias": boxed}
         for group, some in groups.items():
             row = {"group": group, "setting": name, "answers": len(some)}
             row |= {"boxed": sum(one.is_boxed for one in some)}
@@ -174,13 +168,10 @@ def result_rows(study: Study, rows: Sequence[Mapping[str, Any]], shares: Rows = 
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": c.eval_split}
     extra = {"resamples": c.n_resamples, "seed": c.seed}
     signature = metrics.signature(scorer=c.scorer, **data, parse="strict", extra=extra)
-    named = [
-        (row, f"{name}_{row['part']}", key, row["tweets"]) for row in rows for key, name in METRICS.items()
-    ]
-    named += [
-        (row, f"attention_on_image_{row['group'].lower().replace(' ', '_')}", "image", row["answers"])
-        for row in shares
-    ]
+    pairs = product(rows, METRICS.items())
+    named = [(row, f"{name}_{row['part']}", key, row["tweets"]) for row, (key, name) in pairs]
+    groups = [f"attention_on_image_{row['group'].lower().replace(' ', '_')}" for row in shares]
+    named += [(row, name, "image", row["answers"]) for row, name in zip(shares, groups, strict=True)]
     return [
         {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": metric,
          "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": n,
