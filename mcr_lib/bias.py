@@ -19,7 +19,7 @@ N-F1 can be won blind (`yardsticks.BLIND` does), so we add, over gold entities w
 
 N-Count mixes names from elsewhere with names of the tweet that are written otherwise, so its parts (`ABSENT`)
 are counted apart. Two measures over pairs of answers to a tweet and to a counterfactual of it (`data.probes`)
-look at the former alone:
+count foreign names only, and foreign and altered ones:
 
     image-caused foreign names   share of foreign names at the real image - at a blank one, the same tweets
     consistency                  clean on the probe and on the original / clean on the original (`fault`)
@@ -151,8 +151,8 @@ def wording(name: str, tokens: Sequence[str]) -> str:
         >>> [wording(name, tokens) for name in ("#KEVIN", "Garnett Kevin", "kevin Durant!", "Durant")]
         ['in the text', 'rearranged', 'altered', 'foreign']
     """
-    folded, spelled = [token.casefold() for token in tokens], " ".join(name.casefold().split())
-    if place([spelled], folded, lenient=True)[0].kind == "placed":
+    letters, *folded = ("".join(text.casefold().split()) for text in (name, *tokens))
+    if place([letters], folded, lenient=True)[0].kind == "placed":
         return "in the text"
     present = set(_words(tokens))
     is_present = [word in present for word in _words(name.split())]

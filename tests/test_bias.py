@@ -110,6 +110,7 @@ def test_rules_that_treat_all_entities_alike_have_a_balanced_accuracy_of_one_hal
         ("aDA Meets", "in the text"),  # any run of words, without case
         ("  Bob  in Rome ", "in the text"),
         ("BobinRome", "in the text"),  # white space does not count
+        ("Bob\tin\u00a0Rome", "in the text"),
         ("#GoDubs", "in the text"),
         ("# go dubs", "in the text"),
         ("Dubs", "foreign"),  # part of a token
@@ -139,8 +140,9 @@ def test_n_count_is_the_sum_of_foreign_altered_and_rearranged_names():
     assert ratios["n_rate"].denominator.tolist() == [5, 1]
 
 
-def test_no_gold_name_of_the_real_data_is_absent_from_its_sentence(real):
-    judged = [judge(e, yardsticks.perfect(e)) for e in real("test")]
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_no_gold_name_of_the_real_data_is_absent_from_its_sentence(real, split):
+    judged = [judge(e, yardsticks.perfect(e)) for e in real(split)]
     assert bias.visual_bias(judged)["n_rate"].numerator.sum() == 0
 
 
