@@ -1,26 +1,32 @@
 """Unimodal shortcuts, counted: boxes for what only the text names (textual bias), names for what only the
 image shows (visual bias).
 
-The paper's names with our reading ("N" = "None", not groundable; its formulas are not public):
+The paper's metrics (App. E.3; "N" = no target, "right" = one to one):
 
-    N-Pre    of the entities with a right span predicted as "not in the image", those that are not
-    N-Rec    of all gold entities that are not in the image, those predicted so (with a right span)
-    N-F1     their harmonic mean
-    N-Count  predictions of which no word occurs in the tweet; N-Rate = N-Count / predictions
+    N-Pre    right None / all predicted None; right = the text of the prediction is that of a gold entity and
+    N-Rec    right None / all gold None       neither has a box, whatever its type (Eq. 26-28)
+    N-F1     their harmonic mean (Eq. 29)
+    N-Count  predictions whose name is not in the sentence; N-Rate = N-Count / predictions (Eq. 30-31)
 
-These can be won blind (`yardsticks.BLIND` does), so we add, over gold entities with a predicted span:
+Eq. 30 divides the count by the number of predictions and Eq. 31 does so again; Table 4 reports a count and
+its percentage, and so do we. Silent, ours: texts are equal as in the scorer `paper`; how case and spacing
+count for "in the sentence" (`wording`).
+
+N-F1 can be won blind (`yardsticks.BLIND` does), so we add, over gold entities with a predicted span:
 
     false grounding     boxed / not groundable          missed grounding   unboxed / groundable
     balanced accuracy   100 - (false + missed) / 2
 
-And over pairs of answers to a tweet and to a counterfactual of it (`data.probes`):
+N-Count mixes names from elsewhere with names of the tweet that are written otherwise, so its parts (`ABSENT`)
+are counted apart. Two measures over pairs of answers to a tweet and to a counterfactual of it (`data.probes`)
+count foreign names only, and foreign and altered ones:
 
-    image-caused N-Rate   N-Rate at the real image - N-Rate at a blank one, the same tweets, paired
-    consistency           clean on the probe and on the original / clean on the original (`fault`)
+    image-caused foreign names   share of foreign names at the real image - at a blank one, the same tweets
+    consistency                  clean on the probe and on the original / clean on the original (`fault`)
 
-A name that the text lacks need not come from the image: `invented_names` separates those that the image shows
-from those of the training data. Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all
-have intervals and paired tests of one kind.
+A foreign name need not come from the image: `foreign_names` separates those that the image shows from those
+of the training data. Each number is a ratio of sums over tweets (`statistics.Ratio`), so that all have
+intervals and paired tests of one kind.
 """
 
 import string
@@ -31,13 +37,15 @@ from itertools import combinations
 import numpy as np
 
 from mcr_lib import boxes
+from mcr_lib.matching import place, spaced
 from mcr_lib.metrics import Judged, is_region_right
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import PairedTest, Ratio, paired_test
 
 SHARED_IOU = 0.9  # two boxes of one tweet above this IoU count as shared
 ATTRIBUTED_IOU = 0.25  # a wrong box shows what it overlaps most above this IoU, else the background (ours)
-INVENTED = ("image only", "trained on", "neither")  # origins of a name of which no word is in the text
+ABSENT = ("foreign", "altered", "rearranged")  # parts of N-Count (`wording`)
+ORIGINS = ("image only", "trained on", "neither")  # of foreign names
 WRONG_BOXES = ("own entity, inexact", "another entity", "image only", "background")
 FAULTS = (  # what keeps an answer from being clean, in the order in which it is checked
     "not read", "name not in the text", "box not wanted", "box misses", "box left out", "entity left out",
@@ -46,34 +54,62 @@ _EDGE = string.punctuation + "“”‘’«»…"
 
 
 def textual_bias(judged: Sequence[Judged], *, only_hard: bool = False) -> dict[str, Ratio]:
-    """n_pre, n_rec, n_f1, false_grounding, missed_grounding; `only_hard` counts only `is_hard` entities.
+    """n_pre, n_rec and n_f1 of the paper, false_grounding and missed_grounding of ours.
+
+    `only_hard`: ours alone, over `is_hard` entities (a predicted None is not always about some gold entity).
 
     Example:
         >>> from mcr_lib.metrics import judge
         >>> rome = Entity("Rome", 0, 1, "LOC", ())
         >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC",))
-        >>> {k: v.percent for k, v in textual_bias([judge(tweet, [PredictedEntity("Rome", "LOC")])]).items()}
-        {'n_pre': 100.0, 'n_rec': 100.0, 'n_f1': 100.0, 'false_grounding': 0.0, 'missed_grounding': None}
+        >>> answer = [PredictedEntity("Rome", "ORG"), PredictedEntity("Oslo", "LOC")]
+        >>> [round(ratio.percent or 0) for ratio in textual_bias([judge(tweet, answer)]).values()]
+        [50, 100, 67, 0, 0]
     """
-    is_counted = is_hard if only_hard else lambda example, entity: entity.is_groundable is not None
 
     def count(is_case: Callable[[PredictedEntity, Entity], bool]) -> np.ndarray:
-        cases = ([(p, e) for p, e in j.matched if is_counted(j.example, e)] for j in judged)
+        cases = ([(p, e) for p, e in j.matched if not only_hard or is_hard(j.example, e)] for j in judged)
         return _per_tweet(sum(is_case(p, e) for p, e in matched) for matched in cases)
 
-    none_right = count(lambda pred, gold: not pred.boxes_xyxy and not gold.is_groundable)
-    none_predicted = count(lambda pred, gold: not pred.boxes_xyxy)
-    absent = count(lambda pred, gold: not gold.is_groundable)
-    shown = count(lambda pred, gold: bool(gold.is_groundable))
-    gold = ([e for e in j.example.entities if is_counted(j.example, e)] for j in judged)
-    all_absent = _per_tweet(sum(not e.is_groundable for e in entities) for entities in gold)
-    return {
-        "n_pre": Ratio(none_right, none_predicted),
-        "n_rec": Ratio(none_right, all_absent),
-        "n_f1": Ratio(2 * none_right, none_predicted + all_absent),
-        "false_grounding": Ratio(absent - none_right, absent),
-        "missed_grounding": Ratio(none_predicted - none_right, shown),
-    }
+    false = count(lambda pred, gold: bool(pred.boxes_xyxy) and gold.is_groundable is False)
+    absent = count(lambda pred, gold: gold.is_groundable is False)
+    missed = count(lambda pred, gold: not pred.boxes_xyxy and gold.is_groundable is True)
+    shown = count(lambda pred, gold: gold.is_groundable is True)
+    ours = {"false_grounding": Ratio(false, absent), "missed_grounding": Ratio(missed, shown)}
+    return ours if only_hard else no_target(judged) | ours
+
+
+def no_target(judged: Sequence[Judged]) -> dict[str, Ratio]:
+    """n_pre, n_rec and n_f1 of the paper; of predictions and gold of one text, as many are right as there are
+    of both.
+    """
+    predicted = [Counter(spaced(p.text) for p in j.predictions if not p.boxes_xyxy) for j in judged]
+    gold = [Counter(e.text for e in j.example.entities if e.is_groundable is False) for j in judged]
+    right = _per_tweet((a & b).total() for a, b in zip(predicted, gold, strict=True))
+    n_predicted, n_gold = (_per_tweet(one.total() for one in some) for some in (predicted, gold))
+    ratios = {"n_pre": Ratio(right, n_predicted), "n_rec": Ratio(right, n_gold)}
+    return {**ratios, "n_f1": Ratio(2 * right, n_predicted + n_gold)}
+
+
+def type_errors(judged: Sequence[Judged], *, only_text_decided: bool = False) -> Ratio:
+    """Predictions with a wrong type among those whose text is a gold entity's, one to one, with as many right
+    types as possible.
+
+    `only_text_decided`: in tweets that name something and whose image shows nothing of it, so that it can
+    only mislead: our reading of the "unimodal-dominant cases" of the paper (App. H, Table 12), which does not
+    say how they were chosen.
+    """
+    wrong, compared = [], []
+    for j in judged:
+        gold = j.example.entities
+        if only_text_decided and any(e.is_groundable is not False for e in gold):
+            gold = ()
+        named = Counter(spaced(p.text) for p in j.predictions) & Counter(e.text for e in gold)
+        typed = Counter((spaced(p.text), p.type) for p in j.predictions)
+        right = typed & Counter((e.text, e.type) for e in gold)
+        wrong.append(named.total() - right.total())
+        compared.append(named.total())
+    return Ratio(_per_tweet(wrong), _per_tweet(compared))
 
 
 def balanced_accuracy(false_grounding: float | None, missed_grounding: float | None) -> float | None:
@@ -94,36 +130,42 @@ def is_hard(example: Example, entity: Entity) -> bool:
 
 
 def visual_bias(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """n_rate and altered_rate: shares of predictions with no word in the tweet, and with only some words."""
+    """Shares of predictions: n_rate of the paper, its parts foreign_rate, altered_rate, rearranged_rate."""
     kinds = [Counter(wording(p.text, j.example.tokens) for p in j.predictions) for j in judged]
     n_predictions = _per_tweet(len(j.predictions) for j in judged)
-    n_invented = _per_tweet(k["invented"] for k in kinds)
-    n_altered = _per_tweet(k["altered"] for k in kinds)
-    return {"n_rate": Ratio(n_invented, n_predictions), "altered_rate": Ratio(n_altered, n_predictions)}
+    parts = {"n_rate": ABSENT} | {f"{kind}_rate": (kind,) for kind in ABSENT}
+    counts = {key: _per_tweet(sum(k[kind] for kind in part) for k in kinds) for key, part in parts.items()}
+    return {key: Ratio(count, n_predictions) for key, count in counts.items()}
 
 
 def wording(name: str, tokens: Sequence[str]) -> str:
-    """Whether the words of a name occur in a tweet: "in the text" (all), "altered" (some), "invented" (none).
+    """How the tweet has a name: "in the text", or one of `ABSENT`, which make up N-Count.
 
-    Words are compared case-folded, without `@`, `#` and punctuation at their edges; a name of punctuation
-    alone is compared as it is.
+    In the text: it is a run of whole tokens, case and white space aside, so "#godubs" is in "# GoDubs", and
+    "Rom" is not in "Rome". Else, by words without case, `@`, `#` and punctuation at their edges (a name of
+    punctuation alone as it is): all occur, but not as they are written ("rearranged"), only some do
+    ("altered"), none does ("foreign").
 
     Example:
-        >>> wording("kevin Durant!", ["#Kevin", "Garnett"])
-        'altered'
+        >>> tokens = ["#", "Kevin", "Garnett", "wins"]
+        >>> [wording(name, tokens) for name in ("#KEVIN", "Garnett Kevin", "kevin Durant!", "Durant")]
+        ['in the text', 'rearranged', 'altered', 'foreign']
     """
+    letters, *folded = ("".join(text.casefold().split()) for text in (name, *tokens))
+    if place([letters], folded, lenient=True)[0].kind == "placed":
+        return "in the text"
     present = set(_words(tokens))
     is_present = [word in present for word in _words(name.split())]
-    return "in the text" if is_present and all(is_present) else "altered" if any(is_present) else "invented"
+    return "rearranged" if is_present and all(is_present) else "altered" if any(is_present) else "foreign"
 
 
-def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None) -> dict[str, int]:
-    """Origins (`INVENTED`) of the names of which no word is in the text (N-Count; paper silent; ours).
+def foreign_names(judged: Sequence[Judged], trained_on: Collection[str] | None) -> dict[str, int]:
+    """The foreign names by origin (`ORIGINS`; paper silent; ours).
 
     A name that is both counts as "image only" (bait). Unknown origins are left out, not zero: "image only" if
     no tweet has known bait, "trained on" if the names of the training tweets are `None`.
     """
-    counts = Counter(dict.fromkeys(INVENTED, 0))
+    counts = Counter(dict.fromkeys(ORIGINS, 0))
     if not _knows_bait(judged):
         del counts["image only"]
     if trained_on is None:
@@ -132,7 +174,7 @@ def invented_names(judged: Sequence[Judged], trained_on: Collection[str] | None)
     for j in judged:
         shown = {_bare(bait.text) for bait in j.example.image_only or ()}
         for p in j.predictions:
-            if wording(p.text, j.example.tokens) == "invented":
+            if wording(p.text, j.example.tokens) == "foreign":
                 name = _bare(p.text)
                 origin = "trained on" if name in of_training else "neither"
                 counts["image only" if name in shown else origin] += 1
@@ -166,9 +208,9 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
     """The first of `FAULTS`, both shortcuts before what is merely lost; `None` for a clean answer.
 
     Clean: every gold entity is predicted with a right region (no box if it has none, else IoU > 0.5), no
-    other prediction has a box, and all words of every name are in the text. Types do not count, nor do
-    predictions of words that name nothing, as long as they have no box. An answer that could not be read is
-    not clean even for a tweet without entities.
+    other prediction has a box, and all words of every name are in the text (no foreign or altered name).
+    Types do not count, nor do predictions of words that name nothing, as long as they have no box. An answer
+    that could not be read is not clean even for a tweet without entities.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -180,7 +222,7 @@ def fault(judged: Judged, *, is_read: bool = True) -> str | None:
     """
     if not is_read:
         return "not read"
-    if any(wording(p.text, judged.example.tokens) != "in the text" for p in judged.predictions):
+    if any(wording(p.text, judged.example.tokens) in ("foreign", "altered") for p in judged.predictions):
         return "name not in the text"
     paired = {i for i, _ in judged.pairing.matches + judged.pairing.touches}
     unwanted = [p for i, (_, p) in enumerate(judged.effective) if i not in paired]
@@ -203,8 +245,8 @@ def consistency(before: Sequence[str | None], after: Sequence[str | None]) -> Ra
 def image_caused(
     real: Sequence[Judged], blank: Sequence[Judged], *, n_resamples: int, rng: np.random.Generator
 ) -> PairedTest:
-    """N-Rate at the real image minus N-Rate at a blank one: names that the image causes, not habit."""
-    first, second = visual_bias(real)["n_rate"], visual_bias(blank)["n_rate"]
+    """Rate of foreign names at the real image minus that at a blank one: the image causes them, not habit."""
+    first, second = visual_bias(real)["foreign_rate"], visual_bias(blank)["foreign_rate"]
     return paired_test(first, second, n_resamples=n_resamples, rng=rng)
 
 
@@ -219,7 +261,7 @@ def old_signs(judged: Judged, old: Sequence[Entity]) -> set[str]:
     boxed = [p.box_xyxy for p, gold in judged.matched if p.box_xyxy and not gold.is_groundable]
     named = [p.text for p in judged.predictions if _bare(p.text) in old_names]
     is_boxed = any(boxes.is_hit(box, old_boxes) for box in boxed)
-    is_named = any(wording(name, judged.example.tokens) == "invented" for name in named)
+    is_named = any(wording(name, judged.example.tokens) == "foreign" for name in named)
     return {sign for sign, is_there in (("old box", is_boxed), ("old name", is_named)) if is_there}
 
 

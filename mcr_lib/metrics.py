@@ -1,25 +1,28 @@
-"""What a score means: GMNER, MNER and EEG under three scorers with stated rules.
+"""What a score means: GMNER, MNER and EEG under four scorers with stated rules.
 
     MNER   span and type right
     EEG    span and region right
     GMNER  span, type and region right
 
+`paper` is the rule of the MCR paper (App. E.3, Eq. 19-24), for numbers that stand beside its own;
 `definition` (default) is the task paper's definition as written; `e2e` and `unco-legacy` are the rules of
-much of the published numbers, restated here and never a headline. Every scorer returns, per tweet, counts of
-true positives, false positives and false negatives; P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 tp / (2 tp
-+ fp + fn), micro over all tweets (those without entities count), all types pooled.
+many published numbers, restated here and never a headline. Every scorer returns, per tweet, counts of true
+positives, false positives and false negatives; P = tp / (tp + fp), R = tp / (tp + fn), F1 = 2 tp / (2 tp + fp
++ fn), micro over all tweets (those without entities count), all types pooled.
 
-| | definition | e2e | unco-legacy |
-|---|---|---|---|
-| key of a mention | its token span (`matching.place`) | its words | its token span |
-| region right | both none, or IoU > 0.5 with any gold box | the same with >= 0.5 | the same with >= 0.5 |
-| several gold boxes | one gold item, any may be hit | the same | one gold item per box |
-| several predicted boxes | the first counts | any may hit | the first counts |
-| repeated prediction | replaces the one it repeats | false positive | merges |
-| matching | by span | largest one-to-one | sets of tuples |
-| tweets with empty gold or empty answer | count | count | left out of GMNER and EEG |
-| wrong box on a not-groundable entity | fp + fn | fp + fn | tp + fp |
-| wrong box on a groundable entity | fp + fn | fp + fn | 2 fp + fn |
+| | paper | definition | e2e | unco-legacy |
+|---|---|---|---|---|
+| key of a mention | its words * | its token span (`matching.place`) | its words | its token span |
+| region right | both none, or IoU >= 0.5 | both none, or IoU > 0.5 | both none, or IoU >= 0.5 | the same |
+| several gold boxes | one gold item, any may be hit * | the same | the same | one gold item per box |
+| several predicted boxes | the first counts * | the first counts | any may hit | the first counts |
+| repeated prediction | false positive * | replaces the one it repeats | false positive | merges |
+| matching | largest one-to-one * | by span | largest one-to-one | sets of tuples |
+| tweets with empty gold or empty answer | count * | count | count | left out of GMNER and EEG |
+| wrong box on a not-groundable entity | fp + fn | fp + fn | fp + fn | tp + fp |
+| wrong box on a groundable entity | fp + fn | fp + fn | fp + fn | 2 fp + fn |
+
+* The paper is silent; ours. Its words: equal with one space between words, case kept (Eq. 20 says "=").
 """
 
 from collections import Counter
@@ -34,10 +37,10 @@ from mcr_lib.matching import Pairing, Placement, largest_matching, pair, place, 
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import Ratio
 
-SCORER_VERSION = 1  # raised whenever a result of an unchanged predictions file changes
+SCORER_VERSION = 2  # raised whenever a result of an unchanged predictions file changes
 
 TASKS = ("gmner", "mner", "eeg")
-SCORERS = ("definition", "e2e", "unco-legacy")
+SCORERS = ("paper", "definition", "e2e", "unco-legacy")
 # Constraints that a source must annotate for a task to be scored.
 NEEDS = {"gmner": ("span", "type", "box"), "mner": ("span", "type"), "eeg": ("span", "box")}
 
@@ -118,7 +121,9 @@ def outcome(judged: Judged, task: str, scorer: str = "definition") -> Outcome:
         raise ValueError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
     if scorer not in SCORERS:
         raise ValueError(f"unknown scorer {scorer!r}; known: {', '.join(SCORERS)}")
-    return {"definition": _definition, "e2e": _e2e, "unco-legacy": _unco_legacy}[scorer](judged, task)
+    if scorer in ("paper", "e2e"):
+        return _by_words(judged, task, only_first_box=scorer == "paper")
+    return (_definition if scorer == "definition" else _unco_legacy)(judged, task)
 
 
 def totals(outcomes: Sequence[Outcome]) -> np.ndarray:
@@ -156,7 +161,7 @@ def signature(
 
     Example:
         >>> signature(scorer="e2e", source="twitter-gmner-v2", checksum="0a1b", split="test", parse="strict")
-        'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=1'
+        'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=2'
     """
     iou, data = ">0.5" if scorer == "definition" else ">=0.5", f"{source}:{checksum}"
     parts = {"scorer": scorer, "iou": iou, "data": data, "split": split, "parse": parse}
@@ -174,14 +179,18 @@ def _is_right(task: str, predicted: PredictedEntity, gold: Entity, *, inclusive:
 
 def _definition(judged: Judged, task: str) -> Outcome:
     predictions, gold = [p for _, p in judged.effective], judged.example.entities
-    first_box = [replace(p, boxes_xyxy=p.boxes_xyxy[:1]) for p in predictions]
-    matches = judged.pairing.matches
+    matches, first_box = judged.pairing.matches, _first_box(predictions)
     right = [(i, j) for i, j in matches if _is_right(task, first_box[i], gold[j], inclusive=False)]
     return _counted(right, predictions, gold)
 
 
-def _e2e(judged: Judged, task: str) -> Outcome:
+def _first_box(predictions: Sequence[PredictedEntity]) -> list[PredictedEntity]:
+    return [replace(p, boxes_xyxy=p.boxes_xyxy[:1]) for p in predictions]
+
+
+def _by_words(judged: Judged, task: str, *, only_first_box: bool) -> Outcome:
     predictions, gold = judged.predictions, judged.example.entities
+    predictions = _first_box(predictions) if only_first_box else predictions
     names = [spaced(p.text) for p in predictions]
 
     def may_pair(i: int, j: int) -> bool:

@@ -63,11 +63,11 @@ def looks(base, answered):
 class Slow:
     """One answer, unpadded, all maps at once, tokens found by decoding them one by one."""
 
-    def __init__(self, base, example, row):
+    def __init__(self, base, example, row, prompt="mcr"):
         import torch
         from PIL import Image
 
-        chat = prompts.messages(example, "mcr", wording=base.wording)
+        chat = prompts.messages(example, prompt, wording=base.wording)
         text = (
             base.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) + row.answer
         )
@@ -203,6 +203,39 @@ def test_reduced_masses_and_cuts_are_those_of_whole_maps_and_of_masks_made_by_ha
             n_seen += 1
     assert n_seen >= 4
     assert set(attention.CUTS) == set(looks[0].cuts)
+
+
+@pytest.mark.parametrize("is_boxed", [False, True])
+def test_shares_of_image_and_sentence_are_those_of_whole_maps(base, nano_tweets, is_boxed):
+    from mcr_lib.training import attention
+
+    unseen = [e for e in nano_tweets if any(entity.is_groundable is False for entity in e.entities)][:3]
+    answered, of = [], set()
+    for example in unseen:
+        box = "[11, 22, 33, 44]" if is_boxed else "null"
+        items = [f'{{"entity": "{e.text}", "type": "{e.type}", "bbox_2d": {box}}}' for e in example.entities]
+        size = base.target.size(example)
+        answer = f"<answer>[{', '.join(items)}]</answer>"
+        row = Prediction(example.id, answer, False, "model_px", size, example.image_size_px)
+        answered.append((example, row))
+        of |= {(example.id, entity.start) for entity in example.entities}
+    shares = attention.image_shares(base, answered, of, prompt="direct")
+    wanted = [(e.id, g) for e in unseen for g in e.entities if g.is_groundable is False]
+    assert [(share.example.id, share.gold) for share in shares] == wanted
+    assert {share.is_boxed for share in shares} == {is_boxed}
+    assert not attention.image_shares(base, answered, {("none", 0)}, prompt="direct")
+    for example, row in answered:
+        slow = Slow(base, example, row, prompt="direct")
+        sentence = slow.tokens(slow.text.rindex(example.text, 0, slow.answer_at), example.text)
+        for share in (share for share in shares if share.example is example):
+            at = slow.text.index('"bbox_2d": ', slow.text.index(f'"{share.gold.text}"', slow.answer_at))
+            at += len('"bbox_2d": ') + is_boxed
+            queries = slow.tokens(at, "11, 22, 33, 44" if is_boxed else "null", with_digit=is_boxed)
+            image, text = (
+                np.mean([[sum(m[q - 1, k] for k in keys) for q in queries] for m in slow.maps])
+                for keys in (slow.image, sentence)
+            )
+            assert share.image == pytest.approx(image / (image + text), rel=1e-3)
 
 
 def test_a_base_that_reads_boxes_off_the_image_needs_the_gold_region_and_no_other(looks):

@@ -84,7 +84,9 @@ def test_score_prints_tables_or_one_json_object(sample_dir):
     assert parts <= set(result)
     assert {"p", "r", "f1", "ci95"} <= set(result["gmner"])
     assert {"n_pre", "n_rec", "n_f1", "false_grounding", "missed_grounding"} <= set(result["textual_bias"])
-    assert {"n_count", "n_rate", "altered"} <= set(result["visual_bias"])
+    assert {"n_count", "n_rate", "foreign_count", "altered_count", "rearranged_count"} <= set(
+        result["visual_bias"]
+    )
     assert {"ok", "lenient", "failed_by_reason"} <= set(result["parse"])
     assert "equal" in result["compare"]["gmner"]["verdict"]
 

@@ -67,7 +67,7 @@ def test_stacked_bars_reach_the_sum_of_their_parts(ax):
 
 
 def test_stacked_shares_are_of_the_whole_that_is_named(ax):
-    bars.stack(ax, [{"name": "sft", "image only": 3, "all": 12}], palette.INVENTED, whole="all")
+    bars.stack(ax, [{"name": "sft", "image only": 3, "all": 12}], palette.ORIGINS, whole="all")
     assert max(x + width for x, _, width, _, _ in rectangles(ax)) == 25
 
 
@@ -162,7 +162,7 @@ def test_show_draws_saves_and_notes_a_figure_unless_there_is_nothing_to_show(tmp
 
 def test_every_kind_has_a_colour():
     assert list(palette.FAULTS) == ["clean", *bias.FAULTS]
-    assert list(palette.INVENTED) == list(bias.INVENTED)
+    assert list(palette.ORIGINS) == list(bias.ORIGINS)
     assert list(palette.GOLD_ERRORS) == list(comparison.GOLD_KINDS)
     assert list(palette.EXTRA_ERRORS) == list(comparison.EXTRA_KINDS)
     assert len(palette.REWARDS) == len(rewards.NAMES)

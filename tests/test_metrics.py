@@ -27,34 +27,72 @@ def prf(pairs, scorer, task="gmner"):
     return tuple(round(ratio.percent or 0.0, 2) for ratio in ratios(counts).values())
 
 
-VECTORS = {  # case -> (tweets with answers, definition, unco-legacy); worked out by hand from the rules
-    "gold none, pred F": ([(tweet(), [ada(F)])], (0, 0, 0), (50, 100, 66.67)),
-    "gold B, pred F": ([(tweet(B), [ada(F)])], (0, 0, 0), (0, 0, 0)),
-    "one perfect, one empty": ([(tweet(B), [ada(B)]), (tweet(B), [])], (100, 50, 66.67), (100, 100, 100)),
+NONE, ALL = (0, 0, 0), (100, 100, 100)
+HALF = (0, 0, 100, 50)  # IoU with B: 5,000 / 10,000
+VECTORS = {  # case -> tweets with answers, P/R/F1 of paper, definition, e2e, unco-legacy; worked out by hand
+    "gold none, pred F": ([(tweet(), [ada(F)])], NONE, NONE, NONE, (50, 100, 66.67)),
+    "gold B, pred F": ([(tweet(B), [ada(F)])], NONE, NONE, NONE, NONE),
+    "one perfect, one empty": ([(tweet(B), [ada(B)]), (tweet(B), [])], *[(100, 50, 66.67)] * 3, ALL),
     "one perfect, one invents": (
         [(tweet(B), [ada(B)]), (tweet(is_empty=True), [ada(B)])],
-        (50, 100, 66.67),
-        (100, 100, 100),
+        *[(50, 100, 66.67)] * 3,
+        ALL,
     ),
     "three gold boxes, one hit": (
         [(tweet(B, F, (200, 0, 300, 90)), [ada(B)])],
-        (100, 100, 100),
+        *[ALL] * 3,
         (100, 33.33, 50),
     ),
-    "IoU exactly one half": ([(tweet(B), [ada((0, 0, 100, 50))])], (0, 0, 0), (100, 100, 100)),
+    "IoU exactly one half": ([(tweet(B), [ada(HALF)])], ALL, NONE, ALL, ALL),
+    # the second is wrong (1 of 2), replaces the first, is wrong, is the same item
+    "the same entity twice": ([(tweet(B), [ada(B)] * 2)], (50, 100, 66.67), ALL, (50, 100, 66.67), ALL),
+    "two boxes, only the second hits": ([(tweet(B), [ada(F, B)])], NONE, NONE, ALL, NONE),
 }
 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_vectors_come_out_exactly(name):
-    pairs, definition, legacy = VECTORS[name]
-    assert prf(pairs, "definition") == definition
-    assert prf(pairs, "unco-legacy") == legacy
+    pairs, *expected = VECTORS[name]
+    assert [prf(pairs, scorer) for scorer in SCORERS] == expected
 
 
 def test_the_notebooks_cases_are_these_vectors():
-    f1 = [(row["definition"], row["unco-legacy"]) for row in cases.scorer_rows()]
-    assert f1 == [(definition[2], legacy[2]) for _, definition, legacy in VECTORS.values()]
+    f1 = [[row[scorer] for scorer in SCORERS] for row in cases.scorer_rows()]
+    assert f1 == [[values[2] for values in expected] for _, *expected in VECTORS.values()]
+
+
+TWINS = Example(  # one name twice, shown the first time and not the second
+    "2", "demo", "test", ("Ada", "and", "Ada"),
+    (Entity("Ada", 0, 1, "PER", (B,)), Entity("Ada", 2, 3, "ORG", ())), LABELS, image_size_px=(400, 400),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "gmner", "mner", "eeg"),
+    [
+        ([ada(B), ada(type="ORG")], 2, 2, 2),
+        ([ada(type="ORG"), ada(B)], 2, 2, 2),  # the order does not matter: as many right as possible
+        ([ada(B), ada(B)], 1, 1, 1),  # the second is right in nothing that is left: type and location differ
+        ([ada(B, type="ORG"), ada()], 0, 2, 2),  # each is right twice, never in the same triple
+        ([ada(B), ada(type="ORG"), ada()], 2, 2, 2),
+        ([ada(text="ada"), ada(B, text="Ada and")], 0, 0, 0),  # case and boundary count
+        ([ada(B, text="  Ada ")], 1, 1, 1),  # white space does not
+    ],
+)
+def test_triples_of_the_paper_are_matched_by_words_one_to_one(answer, gmner, mner, eeg):
+    right = [outcome(judge(TWINS, answer), task, "paper").tp.total() for task in ("gmner", "mner", "eeg")]
+    assert right == [gmner, mner, eeg]
+    counts = outcome(judge(TWINS, answer), "gmner", "paper")
+    assert (counts.fp.total(), counts.fn.total()) == (len(answer) - gmner, 2 - gmner)
+
+
+def test_a_location_of_the_paper_is_right_from_an_iou_of_one_half_on():
+    just_below = (0, 0, 100, 49)  # 4,900 / 10,000
+    assert prf([(tweet(B), [ada(just_below)])], "paper") == NONE
+    assert prf([(tweet(B), [ada(HALF)])], "paper", "eeg") == ALL
+    assert prf([(tweet(F, B), [ada(HALF)])], "paper") == ALL  # any gold box
+    assert prf([(tweet(), [ada()])], "paper") == ALL  # both none
+    assert prf([(tweet(B), [ada()])], "paper") == NONE
 
 
 def test_e2e_counts_a_box_at_one_half_and_any_predicted_box_and_duplicates_as_wrong():
@@ -119,7 +157,7 @@ def judged(draw):
     return judge(Example("1", "d", "test", tokens, gold, LABELS, image_size_px=(400, 400)), answer)
 
 
-@given(judged(), st.sampled_from(TASKS), st.sampled_from(["definition", "e2e"]))
+@given(judged(), st.sampled_from(TASKS), st.sampled_from(["paper", "definition", "e2e"]))
 def test_every_prediction_and_every_gold_entity_is_counted_once(j, task, scorer):
     o = outcome(j, task, scorer)
     n_pred = len(j.effective) if scorer == "definition" else len(j.predictions)
@@ -153,6 +191,12 @@ def test_e2e_is_at_least_as_kind_as_any_greedy_matching(j):
     assert outcome(j, "gmner", "e2e").tp.total() >= n
 
 
+@given(judged(), st.sampled_from(TASKS))
+def test_the_paper_is_e2e_but_for_several_predicted_boxes(j, task):
+    single = [PredictedEntity(p.text, p.type, p.boxes_xyxy[:1]) for p in j.predictions]
+    assert outcome(j, task, "paper") == outcome(judge(j.example, single), task, "e2e")
+
+
 def f1(examples, rule, scorer="definition", task="gmner"):
     return prf([(e, rule(e)) for e in examples], scorer, task)
 
@@ -165,6 +209,7 @@ def test_yardsticks_on_the_real_test_split_come_out_exactly(real):
     assert f1(v2, yardsticks.invented_boxes) == (41.13, 41.13, 41.13)
     assert f1(v2, yardsticks.invented_boxes, "unco-legacy") == (62.95, 92.44, 74.89)
     assert f1(v2, yardsticks.gold_groundability) == (71.02, 71.02, 71.02)
+    assert f1(v2, yardsticks.gold_groundability, "paper") == (71.02, 71.02, 71.02)
     assert f1(v1, yardsticks.gold_groundability) == (71.33, 71.33, 71.33)
     assert f1(v2, yardsticks.box_iff_per) == (53.13, 53.13, 53.13)
 
@@ -175,7 +220,7 @@ def test_perfect_answers_score_a_hundred_on_every_real_split(real, version, spli
     examples = real(split, version=version)
     judged = [judge(e, yardsticks.perfect(e)) for e in examples]
     n_entities = sum(len(e.entities) for e in examples)
-    for scorer in ("definition", "e2e"):
+    for scorer in ("paper", "definition", "e2e"):
         assert totals([outcome(j, "gmner", scorer) for j in judged]).sum(axis=0).tolist() == [
             n_entities,
             0,

@@ -1,11 +1,13 @@
 """The attention section of notebook 06: averages, figures, and settings that are left out."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mcr_lib.data.predictions import Prediction
 from mcr_lib.schema import Entity, Example
 from mcr_lib.study.figures import bars, boxes
 from mcr_lib.study.runs import config
@@ -106,6 +108,58 @@ def test_bars_and_overlays_show_these_values(tmp_path):
     assert [row["heat"] for row in attention.drawn_rows(looks, 1)][0][0][:2] == [1.0, 2.0]
 
 
+def share(id, image, is_boxed):
+    tweet = look(id, [1.0], 0.0).example
+    return SimpleNamespace(example=tweet, gold=tweet.entities[0], is_boxed=is_boxed, image=image)
+
+
+def test_shares_are_means_per_group_of_plain_fine_tuning_and_one_of_mcr():
+    settings = {"sft": SimpleNamespace(stage="sft"), "mcr": SimpleNamespace(stage="cvo")}
+    study = type("Study", (), {"config": STUDY.config, "__getitem__": lambda _, name: settings[name]})()
+    of_sft = [share("1", 0.8, False), share("1", 0.6, False), share("2", 0.4, True)]
+    rows = attention.share_rows(
+        study, {"sft": of_sft, "mcr": [share("1", 0.9, False), share("2", 0.8, True)]}
+    )
+    found = [
+        [row[key] for key in ("group", "setting", "answers", "boxed", "image", "sentence")] for row in rows
+    ]
+    assert found == [
+        ["normal", "sft", 2, 0, 70.0, 30.0],
+        ["textual bias", "sft", 1, 1, 40.0, 60.0],
+        ["MCR", "mcr", 2, 1, 85.0, 15.0],
+    ]
+    assert (rows[2]["image_low"], rows[2]["image_high"]) == (80.0, 90.0)  # either tweet drawn twice
+    figure = bars.image_shares(rows, paper={"normal": 71.8, "MCR": 74.4})
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights[:3] == [70.0, 40.0, 85.0]
+    assert [h for h in heights[3:] if h == h and h] == [71.8, 74.4]  # the group that is not known has no bar
+    assert len(bars.image_shares(rows, paper={}).axes[0].patches) == 3
+    (none, _) = attention.share_rows(study, {"sft": [share("2", 0.4, True)]})
+    assert (none["answers"], none["image"], none["sentence"]) == (0, None, None)
+
+
+def test_the_papers_shares_are_read_from_its_table_by_group(monkeypatch):
+    table = {"columns": ["vision", "sentence"], "rows": {"SFT, right": [1.5, 98.5], "MCR": [2.5, 97.5]}}
+    monkeypatch.setattr(attention.facts, "all_facts", lambda: {"tables": {"T5": table}})
+    assert attention.paper_shares() == {"normal": 1.5, "MCR": 2.5}
+
+
+def test_entities_are_drawn_that_are_not_shown_as_many_boxed_as_not():
+    def row(tweet, box):
+        answer = f'<answer>[{{"entity": "Rome", "type": "LOC", "bbox_2d": {box}}}]</answer>'
+        return Prediction(tweet.id, answer, False, "original_px", None, (60, 40))
+
+    rome = Entity("Rome", 0, 1, "LOC", ())
+    tweets = [replace(look(str(k), [1.0], 0.0).example, entities=(rome,)) for k in range(6)]
+    answered = [(t, row(t, "null" if k < 4 else "[1, 2, 3, 4]")) for k, t in enumerate(tweets)]
+    shown = look("shown", [1.0], 0.0).example
+    answered += [(shown, row(shown, "null")), (tweets[0], Prediction("0", "nothing", False, "original_px"))]
+    drawn = attention._drawn(answered, 3, seed=0)
+    assert len(drawn) == 5
+    assert {("4", 0), ("5", 0)} < drawn <= {(str(k), 0) for k in range(6)}
+    assert attention._drawn(answered, 50, seed=0) == {(str(k), 0) for k in range(6)}
+
+
 @pytest.mark.canary
 def test_answered_settings_are_looked_at_and_the_others_are_listed(tmp_path):
     sizes, settings = (
@@ -120,7 +174,7 @@ def test_answered_settings_are_looked_at_and_the_others_are_listed(tmp_path):
         "attention_examples": 3,
     }
     study = Study(config.load("tiny", tmp_path, given))
-    assert attention.looks(study) == {}
+    assert (attention.looks(study), attention.image_shares(study)) == ({}, {})
     assert "base: left out, its answers to test or its model are not there" in attention.describe(study, {})
     study.answer("base")
     looks = attention.looks(study)

@@ -56,7 +56,7 @@ def beyond(study, example):
     tweet, and of nobody.
     """
     trained_on = [e.text for tweet in study.examples("train") for e in tweet.entities]
-    others = [name for name in trained_on if bias.wording(name, example.tokens) == "invented"]
+    others = [name for name in trained_on if bias.wording(name, example.tokens) == "foreign"]
     bait = [shown.text for shown in example.image_only]
     return [(bait or others)[0], next(name for name in others if name not in bait), "Zzyzx"]
 
@@ -126,26 +126,26 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
 
 
 def test_names_beyond_the_text_are_counted_per_split_by_origin(found, study):
-    rows = {(row["split"], row["name"]): row for row in bias_tables.invented_rows(found)}
+    rows = {(row["split"], row["name"]): row for row in bias_tables.foreign_rows(found)}
     assert list(rows) == [("test", "perfect"), ("test", "stale"), ("dev", "perfect"), ("dev", "stale")]
     dev = study.examples("dev")
     n_baited = sum(bool(e.image_only) for e in dev)
     assert 0 < n_baited < len(dev)
     kinds = {"image only": n_baited, "trained on": 16 - n_baited, "neither": 8}
-    counts = {"n_count": 24, "n_predictions": 24, **kinds}
+    counts = {"foreign": 24, "n_predictions": 24, **kinds}
     assert rows["dev", "stale"] == {"name": "stale", "split": "dev", **counts}
     assert all(
-        row["n_count"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale")
+        row["foreign"] == 0 < row["n_predictions"] for key, row in rows.items() if key != ("dev", "stale")
     )
     results = {
         (r["split"], r["setting"], r["metric"]): r for r in bias_tables.result_rows(found, all_tables(found))
     }
-    row = results["dev", "stale", "n_count_image_only"]
+    row = results["dev", "stale", "foreign_count_image_only"]
     assert (row["value"], row["n"]) == (n_baited, 8)
     assert f"data={data_of(dev)}" in row["signature"]
     assert "split=dev" in row["signature"]
-    assert f"data={data_of(found.examples)}" in results["test", "stale", "n_count_neither"]["signature"]
-    figure = bars.invented(list(rows.values()))
+    assert f"data={data_of(found.examples)}" in results["test", "stale", "foreign_count_neither"]["signature"]
+    figure = bars.foreign(list(rows.values()))
     assert [ax.get_title("left") or ax.get_title() for ax in figure.axes] == [
         "test",
         "dev",
@@ -188,7 +188,7 @@ def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_sil
     rows = {(row["name"], row["text"]): row for row in bias_tables.image_caused_rows(found)}
     assert {row["difference"] for row in rows.values()} == {0.0}
     muted = rows["stale", "muted"]
-    assert muted["n_count real"] == muted["n_count blank"] > 0
+    assert muted["foreign real"] == muted["foreign blank"] > 0
     # a setting that reads the old names off the image: stale at the real one, perfect at the blank one
     looking = {
         "looking": {
@@ -201,7 +201,7 @@ def test_names_of_what_is_muted_are_caused_by_the_image_alone_if_a_blank_one_sil
     )
     n_muted = sum(len(p.changed) for p in made["mute"])
     n_named = sum(len(e.entities) for e in found.examples if e.id in {p.example.id for p in made["mute"]})
-    assert (row["text"], row["n_count real"], row["n_count blank"]) == ("muted", n_muted, 0)
+    assert (row["text"], row["foreign real"], row["foreign blank"]) == ("muted", n_muted, 0)
     assert row["difference"] == pytest.approx(100 * n_muted / n_named, abs=0.01)
     assert row["ci_low"] > 0
 
@@ -291,7 +291,8 @@ def all_tables(found):
         "consistency": bias_tables.consistency_rows(found),
         "image caused": bias_tables.image_caused_rows(found),
         "faithful": bias_tables.faithful_rows(found),
-        "invented": bias_tables.invented_rows(found),
+        "foreign": bias_tables.foreign_rows(found),
+        "type errors": bias_tables.type_error_rows(found),
     }
 
 
@@ -303,8 +304,9 @@ def test_results_are_added_to_those_of_05_and_replace_their_own(found, tmp_path)
     assert {tuple(row) for row in results} == {comparison.RESULT_COLUMNS}
     metrics = {metric for *_, metric in keys}
     wanted = (
-        "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_n_rate "
-        "image_caused_n_rate_muted renamed_old_box renamed_old_name wrong_box_another_entity "
+        "consistency consistency_blank consistency_add_bait false_grounding_hard image_caused_foreign_rate "
+        "image_caused_foreign_rate_muted type_errors "
+        "type_errors_text_decided renamed_old_box renamed_old_name wrong_box_another_entity "
         "pairs_that_share_a_box"
     )
     assert set(wanted.split()) <= metrics
@@ -327,8 +329,10 @@ def test_figures_show_both_counts_and_every_name(found):
     cells = [text.get_text() for text in heat.consistency(tables["consistency"]).axes[0].texts]
     assert f"100 %\n{N} of {N}" in cells
     assert f"0 %\n0 of {N}" in cells
-    figure = forest.rates(tables["grounding"], metrics=["n_f1", "n_pre"], n=30, hard=True, title="t")
-    assert [ax.get_xlabel() for ax in figure.axes] == ["N-F1, % →", "N-Pre, % →"]
+    figure = forest.rates(
+        tables["grounding"], metrics=["false_grounding", "balanced_accuracy"], n=30, hard=True, title="t"
+    )
+    assert [ax.get_xlabel() for ax in figure.axes] == ["← false grounding, %", "balanced accuracy, % →"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == [
         "perfect",
         "stale",
@@ -357,6 +361,7 @@ def test_figures_show_both_counts_and_every_name(found):
         "n_rate": None,
         "n_rate_low": None,
         "n_rate_high": None,
+        **dict.fromkeys(bias.ABSENT, 0),
     }
     assert [text.get_text() for text in forest.naming([silent], n=30).axes[0].texts] == ["no prediction"]
     assert len(boxes.cases(bias_cases.CASES).axes) == 4

@@ -70,7 +70,7 @@ def test_a_profile_may_be_a_file_anywhere(tmp_path):
         ("sede: 5", r"mine.yaml: unknown key 'sede' \(did you mean seed\?\)"),
         ("seed: many", "mine.yaml: seed is 'many': input should be a valid integer"),
         ("n_resamples: 3", "n_resamples is 3: input should be greater than or equal to 100"),
-        ("scorer: official", "scorer is 'official': input should be 'definition'"),
+        ("scorer: official", "scorer is 'official': input should be 'paper', 'definition'"),
         ("splits: []", r"splits is \[\]"),
         ("splits: [tset]", "splits is 'tset': string should match pattern"),
         ("testbed_sizes: {train: 0}", "testbed_sizes is 0: input should be greater than or equal to 1"),

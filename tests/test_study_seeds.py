@@ -14,7 +14,9 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
+from mcr_lib.study.catalogue import NOTE_1
 from mcr_lib.study.commands import cli
+from mcr_lib.study.compare import evidence as evidence_module
 from mcr_lib.study.compare import tables
 from mcr_lib.study.compare.evidence import ISOLATES, Evidence, summary
 from mcr_lib.study.compare.merge import merge
@@ -124,15 +126,15 @@ def test_numbers_with_each_seed_are_those_of_its_files_alone(runs, evidence, twe
 def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets):
     scores = summary(evidence, n_resamples=100)
     n_gold = sum(len(example.entities) for example in tweets["test"])
-    real = row(scores, "base", "test", "n_rate")["per_seed"]["1"]
+    real = row(scores, "base", "test", "foreign_rate")["per_seed"]["1"]
     # base invents one name per tweet at a blank image, beside all gold ones: n_tweets / (n_gold + n_tweets)
     at_blank = 100 * len(tweets["test"]) / (n_gold + len(tweets["test"]))
-    assert row(scores, "base", "test", "image_caused_n_rate")["per_seed"]["1"] == pytest.approx(
+    assert row(scores, "base", "test", "image_caused_foreign_rate")["per_seed"]["1"] == pytest.approx(
         real - at_blank, abs=0.01
     )
     assert (
-        row(scores, "sft", "test", "image_caused_n_rate")["per_seed"]["1"]
-        == row(scores, "sft", "test", "n_rate")["per_seed"]["1"]
+        row(scores, "sft", "test", "image_caused_foreign_rate")["per_seed"]["1"]
+        == row(scores, "sft", "test", "foreign_rate")["per_seed"]["1"]
     )
     assert set(row(scores, "mcr", "test", "consistency")["per_seed"].values()) == {
         100.0
@@ -183,7 +185,7 @@ def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence)
         )
         assert "verdict" not in found
     head, _, *rows = tables.isolated_table(scores).split("\n")
-    assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "N-Rate", "false grounding"]
+    assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "foreign names", "false grounding"]
     assert rows[-3] == ""
     assert "Described, not tested" in rows[-2]
     (method,) = [row for row in rows if row.startswith("| the method |")]
@@ -370,7 +372,9 @@ def test_names_that_the_image_causes_where_the_text_is_muted_are_measured_apart(
     )
     answered(run.predictions("base.test.mute_blank"), "base", probed[1:], 1, yardsticks.perfect, split="test")
     found = merge([folder])
-    (terms,) = [terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_n_rate_muted"]
+    (terms,) = [
+        terms for (*_, metric), terms in found.terms.items() if metric == "image_caused_foreign_rate_muted"
+    ]
     n, n_gold = (
         len(probed) - 1,
         sum(len(example.entities) for example in probed[1:]),
@@ -408,6 +412,34 @@ def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
             Evidence.read(path)
 
 
+def test_evidence_that_was_counted_otherwise_is_refused_in_a_sentence(evidence, tmp_path, monkeypatch):
+    path = tmp_path / "a.json.gz"
+    monkeypatch.setattr(evidence_module, "SCORER_VERSION", 1)
+    evidence.write(path)
+    monkeypatch.undo()
+    sentence = "counted by scorer version 1, not 2.*mcr compare makes it anew"
+    with pytest.raises(UserError, match=sentence) as raised:
+        Evidence.read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_scores_of_version_1_keep_their_values_under_todays_names_and_say_so(evidence):
+    scores = summary(evidence, n_resamples=100)
+    for kind in ("rows", "comparisons"):  # version 1 had one rate
+        scores[kind] = [row for row in scores[kind] if row["metric"] != "n_rate"]
+    text = (
+        json.dumps(scores).replace("foreign_rate", "n_rate").replace("scorer_version=2", "scorer_version=1")
+    )
+    old = json.loads(text)
+    again = tables.today(old)
+    for draw in (tables.settings_table, tables.isolated_table):
+        table, note = draw(again).split("\n\n", 1)
+        assert table == draw(scores).split("\n\n", 1)[0]
+        assert NOTE_1 in note
+        assert NOTE_1 not in draw(scores)
+    assert tables.today(scores) is scores
+
+
 def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     scores = summary(evidence, ("mcr", "base"), n_resamples=200)
     figure = forest.over_seeds(scores)
@@ -425,7 +457,10 @@ def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
     none = {**scores, "comparisons": [{**row, "mean": 0.0} for row in scores["comparisons"]]}
     assert not {"#0072B2", "#D55E00"} & {line.get_color() for line in forest.differences(none).axes[1].lines}
     labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
-    assert (labels[0], labels[3]) == ("GMNER F1 (more is better)", "image-caused N-Rate (less is better)")
+    assert (labels[0], labels[3]) == (
+        "GMNER F1 (more is better)",
+        "image-caused foreign names (less is better)",
+    )
     assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
 
 

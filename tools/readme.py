@@ -13,6 +13,7 @@ from typing import Any
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
+from mcr_lib.study.catalogue import NOTE_1, VERSION_1
 from mcr_lib.study.compare import tables as seeds_tables
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
@@ -125,6 +126,9 @@ def tiny() -> str:
     """What `make run` gave: every setting of one seed, dev beside test, with 95 % intervals over tweets."""
     path = repository() / "data" / "results" / "tiny" / "results.csv"
     rows = list(csv.DictReader(read_text(path).splitlines()))
+    is_old = any(row["signature"].endswith("scorer_version=1") for row in rows)
+    if is_old:
+        rows = [{**row, "metric": VERSION_1.get(row["metric"], row["metric"])} for row in rows]
     cells = {(row["setting"], row["split"], row["metric"]): row for row in rows}
     first, table = "%, on test unless noted", []
     for name in dict.fromkeys(row["setting"] for row in rows):
@@ -134,6 +138,7 @@ def tiny() -> str:
     data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
     note = f"One seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}."
     columns = [first, *(title for title, *_ in _TINY)]
+    note += f" {NOTE_1}" * is_old
     return f"{markdown(table, columns)}\n\n{note} {seeds_tables.CONTROLLED}\n"
 
 
@@ -143,8 +148,8 @@ _TINY = (
     ("GMNER F1, test_unseen", 1, "test_unseen", "gmner_f1"), ("GMNER F1", 1, "test", "gmner_f1"), ("MNER F1",
      1, "test", "mner_f1"),
     ("false grounding", 1, "test", "false_grounding"), ("missed grounding", 1, "test", "missed_grounding"),
-    ("N-Count", 0, "test", "n_count"), ("image-caused N-Rate, names muted", 1, "test",
-     "image_caused_n_rate_muted"),
+    ("foreign names, count", 0, "test", "foreign_count"),
+    ("image-caused foreign names, muted", 1, "test", "image_caused_foreign_rate_muted"),
 )  # fmt: skip
 """Column, digits, split and metric of the table of `make run`."""
 
@@ -177,7 +182,7 @@ def _of_seeds(table: Callable[[dict[str, Any]], str]) -> str:
     path = repository() / "data" / "results" / "tiny-seeds" / "scores.json"
     if not path.is_file():
         return f"Not run yet. {seeds_tables.CONTROLLED}\n"
-    return table(json.loads(read_text(path)))
+    return table(seeds_tables.today(json.loads(read_text(path))))
 
 
 TABLES: dict[str, Callable[[], str]] = {

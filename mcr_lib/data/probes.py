@@ -239,7 +239,7 @@ def _hash(seed: int, key: str) -> bytes:
 
 
 def _has_word_of(name: str, tokens: Sequence[str]) -> bool:
-    return bias.wording(name, tokens) != "invented"
+    return bias.wording(name, tokens) != "foreign"
 
 
 def _as_image_only(entities: Iterable[Entity]) -> Iterable[ImageOnly]:

@@ -26,7 +26,7 @@ def baited(example: Example, image: Image.Image, rng: Random) -> Probe | None:
     things = shown(example)
     names = {thing.text for thing in things}
     absent = {e.type for e in example.entities if not e.is_groundable}
-    free = [b for b in BEINGS if b.name not in names and bias.wording(b.name, example.tokens) == "invented"]
+    free = [b for b in BEINGS if b.name not in names and bias.wording(b.name, example.tokens) == "foreign"]
     being = pick(rng, [b for b in free if b.type in absent] or free)
     taken = [box for thing in things for box in thing.boxes_xyxy_px]
     for attempt in range(TRIES):

@@ -1,8 +1,16 @@
-"""Where a model looks when it writes a box, and whether it matters: attention at the digits, and with it cut.
+"""Where a model looks when it writes a location, and whether it matters.
 
-Attention to image tokens rises with MCR (paper); how it is measured is ours. Prompt and answer go through the
-model once more, and attention is read at the queries that predict the digits of a box: in the answer, by its
-rank among the boxes, and in the reasoning, the first box after the entity's name and before another name.
+Prompt and answer go through the model once more; attention is read at the queries that predict a location.
+
+The paper's measure (§5.5, Table 5), over entities that the image does not show:
+
+    share   attention to the image's tokens over attention to those and the sentence's (the tweet, without the
+            instruction), while the answer writes the digits of the box or the word for none. Silent, ours:
+            mean over these queries, heads and layers before the ratio, sinks included; of a group of
+            entities the mean.
+
+Ours, over boxes of entities that the image shows, in the answer by their rank among the locations, and in the
+reasoning the first box after the entity's name and before another name:
 
     mass    attention per token of a group over attention per token of all keys, mean over heads; 1 = average.
             Groups: gold (cells of the image that a gold box overlaps), rest (its other cells), words (the
@@ -15,7 +23,7 @@ rank among the boxes, and in the reasoning, the first box after the entity's nam
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +39,10 @@ from mcr_lib.training.backbones import Backbone
 
 CUTS = ("image", "gold", "elsewhere")
 SINK = 10.0  # ours
+_LOCATION = re.compile(rf"{verify.BOX.pattern}|\b(?:null|None)\b(?=\s*[,)}}\]])")  # in either form of answer
 Answered = Sequence[tuple[Example, Prediction]]  # tweets with images, and the model's own answers
 Key = tuple[int, str]  # number of a spot, part
+EntityKey = tuple[str, int]  # id of the tweet, first token of the entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +60,73 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """An entity with its boxes among the tokens of prompt and answer, which count from the end, from 1."""
+class Share:
+    """Attention while the location of an entity is written that the image does not show."""
 
     example: Example
     gold: Entity
+    is_boxed: bool  # the location is a box (textual bias), not none
+    image: float  # attention to the image over that to image and sentence, in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """An entity and its locations among the tokens of prompt and answer, which count from the end, from 1."""
+
+    example: Example
+    gold: Entity
+    is_boxed: bool  # in the answer
     text: str  # prompt and answer, an image token per image
-    digits: Mapping[str, Sequence[int]]  # part -> positions of the tokens that hold digits of the box
+    digits: Mapping[str, Sequence[int]]  # part -> positions of the tokens of the box's digits, or of "none"
     words: Sequence[int]  # positions of the entity's tokens in the tweet
+    sentence: Sequence[int]  # positions of all tokens of the tweet
     n_answer: int  # tokens of the answer
 
 
 def look(backbone: Backbone, answered: Answered, *, prompt: prompts.Kind, batch_size: int = 8) -> list[Look]:
     """The looks at every box whose entity has a correct span and is shown by the image, in their order."""
     spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, prompt)]
-    order = sorted(range(len(spots)), key=lambda k: len(spots[k].text))
-    looks: dict[int, list[Look]] = {}
+    return [
+        one for looks in _in_batches(backbone, spots, _Batch.looks, batch_size=batch_size) for one in looks
+    ]
+
+
+def image_shares(
+    backbone: Backbone, answered: Answered, of: Collection[EntityKey], *, prompt: prompts.Kind
+) -> list[Share]:
+    """The paper's share for those entities `of` these that have a correct span and are not shown."""
+    how = {"prompt": prompt, "is_shown": False}
+    spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, **how)]
+    spots = [spot for spot in spots if (spot.example.id, spot.gold.start) in of]
+    return _in_batches(backbone, spots, _Batch.shares, batch_size=8)
+
+
+def _in_batches(
+    backbone: Backbone, spots: Sequence[Spot], measure: Callable[["_Batch"], list], *, batch_size: int
+) -> list[Any]:
+    """What is measured at each spot, texts of a similar length together."""
+    order, measured = sorted(range(len(spots)), key=lambda k: len(spots[k].text)), {}
     with torch.no_grad(), _with_maps(backbone.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            looks |= zip(chosen, _Batch(backbone, [spots[k] for k in chosen]).looks(), strict=True)
-    return [one for k in range(len(spots)) for one in looks[k]]
+            measured |= zip(chosen, measure(_Batch(backbone, [spots[k] for k in chosen])), strict=True)
+    return [measured[k] for k in range(len(spots))]
 
 
-def spots_of(backbone: Backbone, example: Example, row: Prediction, prompt: prompts.Kind) -> list[Spot]:
-    """The boxes of one answer to look at: none if it does not parse strictly or repeats a name."""
+def spots_of(
+    backbone: Backbone, example: Example, row: Prediction, prompt: prompts.Kind, *, is_shown: bool = True
+) -> list[Spot]:
+    """The boxes of one answer whose entity the image shows, or all locations of entities that it does not
+    show; none if the answer does not parse strictly or repeats a name.
+    """
     parsed, entities_px = parse_prediction(row, example, "strict")
     judged = metrics.judge(example, entities_px)
     if parsed.reason is not None or len(judged.effective) != len(entities_px) or not example.images:
         return []
     begin = row.answer.index("<answer>")
-    written = [match.span() for match in verify.BOX.finditer(row.answer, begin)]
-    boxed = [k for k, entity in enumerate(parsed.entities) if entity.box_xyxy is not None]
-    if len(written) != len(boxed):
+    written = [match.span() for match in _LOCATION.finditer(row.answer, begin)]
+    if len(written) != len(parsed.entities):
         return []
-    in_answer = dict(zip(boxed, written, strict=True))
     reasoned = _boxes_by_name(row.answer[:begin], [entity.text for entity in parsed.entities])
     chat = backbone.messages(example, prompt)
     before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -101,15 +143,18 @@ def spots_of(backbone: Backbone, example: Example, row: Prediction, prompt: prom
         return [k for k in inside if re.search(r"\d", text[slice(*offsets[-k])])]
 
     spots, n_answer = [], len(tokens(len(before), len(text)))
+    sentence = tokens(tweet_at, tweet_at + len(example.text))
     for k, j in judged.pairing.matches:
-        gold = example.entities[j]
-        if k not in in_answer or not gold.is_groundable:
+        gold, is_boxed = example.entities[j], parsed.entities[k].box_xyxy is not None
+        if gold.is_groundable is not is_shown or (is_shown and not is_boxed):
             continue
-        spans = {"answer": in_answer[k], "reasoning": reasoned.get(parsed.entities[k].text)}
         start = tweet_at + sum(len(token) + 1 for token in example.tokens[: gold.start])
         words = tokens(start, start + len(gold.text))
-        of_parts = {part: digits(span) for part, span in spans.items() if span}
-        spots.append(Spot(example, gold, text, of_parts, words, n_answer))
+        first, last = written[k]
+        of_parts = {"answer": digits(written[k]) or tokens(len(before) + first, len(before) + last)}
+        if is_shown and (span := reasoned.get(parsed.entities[k].text)):
+            of_parts["reasoning"] = digits(span)
+        spots.append(Spot(example, gold, is_boxed, text, of_parts, words, sentence, n_answer))
     return spots
 
 
@@ -135,6 +180,7 @@ class _Batch:
         self.inputs = inputs.to(self.model.device, self.model.dtype)
         self.ids, self.device = self.inputs["input_ids"], self.model.device
         self.length, is_image = self.ids.shape[1], self.ids == self.model.config.image_token_id
+        self.is_image = is_image
         merge, patch = processor.image_processor.merge_size, processor.image_processor.patch_size
         first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
         grids = [self.inputs["image_grid_thw"][k, 1:].tolist() for k in first_image]
@@ -148,12 +194,36 @@ class _Batch:
         for k, is_padding in enumerate(self.is_padding):
             self.is_excluded[k, : int(is_padding.sum()) + 1] = True
 
+    @contextmanager
+    def _each_map(self, reduce: Callable[[torch.Tensor], Any]) -> Iterator[None]:
+        """Call `reduce` with each layer's map; in a hook, so that at most one is in memory."""
+        with ExitStack() as hooks:
+            for module in self.modules:
+                hooks.enter_context(module.register_forward_hook(lambda _, args, out: reduce(out[1])))
+            yield
+
+    def shares(self) -> list[Share]:
+        layers: list[np.ndarray] = []
+        with self._each_map(lambda attention: layers.append(self._of_image_and_sentence(attention))):
+            self.model(**self.inputs, logits_to_keep=1, use_cache=False)
+        sums = np.sum(layers, axis=0)  # (n_spots, 2)
+        shares = sums[:, 0] / sums.sum(axis=1)
+        spots = zip(self.spots, shares, strict=True)
+        return [Share(spot.example, spot.gold, spot.is_boxed, float(share)) for spot, share in spots]
+
+    def _of_image_and_sentence(self, attention: torch.Tensor) -> np.ndarray:
+        """Attention to both groups, mean over heads and queries: (n_spots, 2)."""
+        sums = []
+        for k, spot in enumerate(self.spots):
+            queries = [self.length - at - 1 for at in spot.digits["answer"]]
+            rows = attention[k, :, queries].float().mean((0, 1))
+            of_sentence = rows[[self.length - at for at in spot.sentence]]
+            sums.append([float(rows[self.is_image[k]].sum()), float(of_sentence.sum())])
+        return np.array(sums)
+
     def looks(self) -> list[list[Look]]:
         layers: list[dict[Key, tuple]] = []
-        with ExitStack() as hooks:  # reduced in a hook, so that at most one layer's map is in memory
-            for module in self.modules:
-                hook = module.register_forward_hook(lambda _, args, out: layers.append(self._reduced(out[1])))
-                hooks.enter_context(hook)
+        with self._each_map(lambda attention: layers.append(self._reduced(attention))):
             whole = self._log_probabilities()
         changes = {kind: self._changes(kind, whole) for kind in CUTS}
         looks: list[list[Look]] = [[] for _ in self.spots]

@@ -111,7 +111,8 @@ def _add_data(commands: Any) -> None:
             add("--split", default=split, help="default: %(default)s")
     images = "where the images are, at any depth (default: below --root)"
     check.add_argument("--images", metavar="DIR", help=images)
-    add, scorers, modes = score.add_argument, ("definition", "e2e", "unco-legacy"), ("strict", "lenient")
+    scorers, modes = ("paper", "definition", "e2e", "unco-legacy"), ("strict", "lenient")
+    add = score.add_argument
     add("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
     add("--scorer", choices=scorers, default="definition", help="default: %(default)s")
     add("--parse", choices=modes, default="strict", help="how answers are read (default: %(default)s)")

@@ -13,14 +13,15 @@ from mcr_lib import statistics
 from mcr_lib.data import probes
 from mcr_lib.data.files import written_whole
 from mcr_lib.errors import UserError
+from mcr_lib.metrics import SCORER_VERSION
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.statistics import Ratio, Terms
 from mcr_lib.study.catalogue import CATALOGUE
 
 KIND = "seeds"
 METRICS = (
-    "gmner_f1", "mner_f1", "eeg_f1", "n_f1", "false_grounding", "missed_grounding", "n_rate", "unread",
-    "image_caused_n_rate", "image_caused_n_rate_muted", "consistency",  # these only of probes
+    "gmner_f1", "mner_f1", "eeg_f1", "n_f1", "false_grounding", "missed_grounding", "n_rate", "foreign_rate",
+    "unread", "consistency", "image_caused_foreign_rate", "image_caused_foreign_rate_muted",
 )  # fmt: skip
 ISOLATES = {  # part of the method -> settings of `tiny-seeds`; the first minus the second isolates it
     "chains instead of answers, as many updates": ("mrsi-long", "sft"),
@@ -32,8 +33,8 @@ ISOLATES = {  # part of the method -> settings of `tiny-seeds`; the first minus 
     "reasoning when answering": ("mcr", "mcr-direct"), "the method": ("mcr", "base"),
     "plain fine-tuning": ("sft", "base"),
 }  # fmt: skip
-ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "n_rate")  # described by it, not tested
-Key = tuple[int, str, str, str]  # seed, setting, split, metric (also image_caused_n_rate.<variant>)
+ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "foreign_rate")  # described by it, not tested
+Key = tuple[int, str, str, str]  # seed, setting, split, metric (also image_caused_foreign_rate.<variant>)
 BySeed = dict[int, Terms]
 Scores = Mapping[str, Any]  # what `summary` returns
 
@@ -50,18 +51,20 @@ class Evidence:
         """Write the evidence as gzipped JSON; equal evidence gives equal bytes."""
         rows = [[*key, [[s, r.numerator, r.denominator] for s, r in of]] for key, of in self.terms.items()]
         value = {"format_version": FORMAT_VERSION, "kind": KIND, "head": self.head}
-        value |= {"n_tweets": self.n_tweets, "terms": rows}
+        value |= {"scorer_version": SCORER_VERSION, "n_tweets": self.n_tweets, "terms": rows}
         text = json.dumps(value, separators=(",", ":"), default=np.ndarray.tolist)
         with written_whole(path, "wb") as file:
             file.write(gzip.compress(text.encode(), mtime=0))
 
     @classmethod
     def read(cls, path: str | Path) -> "Evidence":
-        """Read what `write` wrote; `UserError` if the file is missing or of another release."""
+        """Read what `write` wrote; `UserError` if it is missing, of another release or counted otherwise."""
         try:
             value = json.loads(gzip.decompress(Path(path).read_bytes()))
             if (value["format_version"], value["kind"]) != (FORMAT_VERSION, KIND):
                 raise ValueError("another version or kind")
+            if (version := value.get("scorer_version", 1)) != SCORER_VERSION:
+                raise ValueError(f"counted by scorer version {version}, not {SCORER_VERSION}")
             rows = {tuple(key): of for *key, of in value["terms"]}
             terms = {k: [(s, Ratio(np.array(n), np.array(d))) for s, n, d in of] for k, of in rows.items()}
             return cls(value["head"], value["n_tweets"], terms)

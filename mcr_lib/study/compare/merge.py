@@ -24,8 +24,8 @@ from mcr_lib.training.options import WITHOUT_EFFECT
 
 MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be equal, and probes if any
     "seed", "settings", "notebooks", "device", "n_processes", "answer_batch_size", "answer_splits", "probes",
-    "n_probe_examples", "attention_examples", "predictions", "compare", "stand_in", "n_resamples",
-    "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
+    "n_probe_examples", "attention_examples", "attention_answers", "predictions", "compare", "stand_in",
+    "n_resamples", "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
 Tweets = list[Example]
 Measured = Iterator[tuple[str, list[str], Terms]]  # metric, ids of tweets, terms over these tweets
@@ -109,7 +109,7 @@ def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
     ratios = {f"{task}_f1": ratio for task, ratio in tasks.items()}
     if "box" in tweets[0].constraints:
         ratios |= bias.textual_bias(answers.judged)
-    ratios["n_rate"] = bias.visual_bias(answers.judged)["n_rate"]
+    ratios |= bias.visual_bias(answers.judged)
     ratios["unread"] = share([parsed is None or parsed.reason is not None for parsed in answers.parsed])
     ids = [tweet.id for tweet in tweets]
     yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items() if metric in METRICS)
@@ -124,8 +124,8 @@ def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
     probed = {variant: _answers(run, name, stem, tweets[variant]) for variant, stem in stems.items()}
     probed = {variant: some for variant, some in probed.items() if some is not None}
     for text, variant, real, blank in blank_pairs(answers, probed):
-        at_real, at_blank = (bias.visual_bias(judged)["n_rate"] for judged in (real, blank))
-        metric = "image_caused_n_rate_muted" if text == "muted" else f"image_caused_n_rate.{variant}"
+        at_real, at_blank = (bias.visual_bias(judged)["foreign_rate"] for judged in (real, blank))
+        metric = "image_caused_foreign_rate" + ("_muted" if text == "muted" else f".{variant}")
         yield metric, [j.example.id for j in blank], [(1, at_real), (-1, at_blank)]
     counted = [variant for variant in stems if variant not in CONTROLS]
     if set(counted) - set(probed):

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mcr_lib.study.catalogue import labels
+from mcr_lib.study.catalogue import NOTE_1, VERSION_1, labels
 from mcr_lib.study.compare.evidence import Scores
 from mcr_lib.study.render import markdown
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 GROUNDING = ("false_grounding", "missed_grounding")
-SECONDARY = (*GROUNDING, "image_caused_n_rate", "image_caused_n_rate_muted", "consistency")
-LABELS = labels(("gmner_f1", *SECONDARY, "n_f1", "n_rate"))  # of the metrics in tables
+SECONDARY = (*GROUNDING, "image_caused_foreign_rate", "image_caused_foreign_rate_muted", "consistency")
+LABELS = labels(("gmner_f1", *SECONDARY, "n_f1", "n_rate", "foreign_rate"))  # of the metrics in tables
 Heads = dict[str, dict[str, str]]  # heading -> name -> text
 
 
@@ -41,7 +41,7 @@ def pair_table(scores: Scores) -> str:
 def isolated_table(scores: Scores) -> str:
     """What each part of the method adds: differences between settings that differ in it, without verdict."""
     split, shown = scores["eval_split"], [split for split in scores["splits"] if split != "dev"]
-    columns = [(other, metric) for metric in ("gmner_f1", "n_rate") for other in shown]
+    columns = [(other, metric) for metric in ("gmner_f1", "foreign_rate") for other in shown]
     columns += [(split, metric) for metric in GROUNDING]
     pairs = {row["isolates"]: f"{row['first']} − {row['second']}" for row in scores["isolated"]}
     heads = {f"points, on {split} unless noted": {part: part for part in pairs}, "settings": pairs}
@@ -83,4 +83,21 @@ def _note(scores: Scores) -> str:
     tweets = ", ".join(f"{split} {n:,}" for split, n in scores["n_tweets"].items())
     seeds = ", ".join(map(str, scores["seeds"]))
     note = f"Mean over the seeds that a row has, of {seeds}, with 95 % intervals over seeds and tweets"
-    return f"{note} ({tweets}). {CONTROLLED}" if scores["source"] == "testbed" else f"{note} ({tweets})."
+    more = [f"{note} ({tweets}).", *([NOTE_1] if _is_version_1(scores) else [])]
+    return " ".join([*more, *([CONTROLLED] if scores["source"] == "testbed" else [])])
+
+
+def today(scores: Scores) -> Scores:
+    """Scores that may be of scorer version 1, with the metrics under today's names; no value changes."""
+    if not _is_version_1(scores):
+        return scores
+
+    def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {**row, "metric": VERSION_1.get(row["metric"], row["metric"])}
+
+    kinds = {kind: [renamed(row) for row in scores[kind]] for kind in ("rows", "comparisons", "isolated")}
+    return {**scores, **kinds}  # `primary` is GMNER F1, whose name stays
+
+
+def _is_version_1(scores: Scores) -> bool:
+    return any(signature.endswith("scorer_version=1") for signature in scores["signatures"].values())

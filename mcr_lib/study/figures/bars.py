@@ -71,15 +71,15 @@ def errors(rows: Rows, *, n: int) -> Figure:
     return palette.legend(figure, palette.GOLD_ERRORS | palette.EXTRA_ERRORS)
 
 
-def invented(rows: Rows) -> Figure:
-    """N-Rate of each setting by where the names come from, a panel per split (`bias.invented_rows`)."""
+def foreign(rows: Rows) -> Figure:
+    """Foreign names of each setting by where they come from, a panel per split (`bias.foreign_rows`)."""
     splits = unique(rows, "split")
-    colours = {kind: colour for kind, colour in palette.INVENTED.items() if any(kind in row for row in rows)}
+    colours = {kind: colour for kind, colour in palette.ORIGINS.items() if any(kind in row for row in rows)}
     title = "Where names come from of which the text has no word (single run)"
     figure, axes = panels(len(splits), (3.6, 1.2 + 0.36 * len(unique(rows, "name"))), title, sharex=True)
     for ax, split in zip(axes, splits, strict=True):
         stack(ax, [row for row in rows if row["split"] == split], colours, whole="n_predictions")
-        ax.set(title=split, xlabel="N-Rate, %  (N-Count at the end)")
+        ax.set(title=split, xlabel="foreign names, % of all  (their number at the end)")
     return palette.legend(figure, colours)
 
 
@@ -141,6 +141,22 @@ def attention(rows: Rows) -> Figure:
     """Attention at the digits of a box, by setting and part of the answer (`attention.rows`)."""
     title = "Where it looks when it writes the box of an entity (dotted: no preference; single run)"
     return _by_part(rows, _MASSES, title, "attention per token, × a token's share", reference=1)
+
+
+def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
+    """Attention on the image as a share of that on image and sentence, by group (`attention.share_rows`),
+    beside the `paper`'s: group -> percent.
+    """
+    here, there, bars = "this run", "paper, Qwen2.5-VL-7B", []
+    colours = {here: palette.BLUE, **({there: palette.GREY} if paper else {})}
+    for row in rows:
+        name = f"{row['group']}\n{row['setting']}, {row['answers']} answers"
+        bars.append((name, here, *(row[f"image{end}"] for end in ("", "_low", "_high"))))
+        bars += [(name, there, *[paper.get(row["group"])] * 3)] if paper else []
+    title = "While the location of what the image does not show is written (single run, 95 % over tweets)"
+    figure, (ax,) = panels(1, (max(5.2, 2.4 + 1.5 * len(rows)), 3.1), title)
+    group(ax, bars, colours).set(ylabel="attention on the image,\n% of image and sentence", ylim=(0, 100))
+    return palette.legend(figure, colours)
 
 
 def cuts(rows: Rows) -> Figure:

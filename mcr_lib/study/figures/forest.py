@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mcr_lib.bias import ABSENT
 from mcr_lib.study.catalogue import CATALOGUE
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Panels, Rows, panels, unique
@@ -15,8 +16,8 @@ from mcr_lib.study.figures.palette import Panels, Rows, panels, unique
 Row = Mapping[str, Any]
 _BESIDE = {"xytext": (8, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}  # right of a point
 _HOLLOW = {"markerfacecolor": "white"}
-_OF_PAIR = ("gmner_f1", "false_grounding", "missed_grounding", "image_caused_n_rate",
-    "image_caused_n_rate_muted", "consistency", "n_f1", "n_rate")  # fmt: skip
+_OF_PAIR = ("gmner_f1", "false_grounding", "missed_grounding", "image_caused_foreign_rate",
+    "image_caused_foreign_rate_muted", "consistency", "n_f1", "n_rate", "foreign_rate")  # fmt: skip
 _SIGNS = {"old box": "something not shown gets the old box: textual bias, %",
     "old name": "the old name is written: visual bias, %"}  # fmt: skip
 
@@ -78,7 +79,7 @@ def rates(rows: Rows, *, metrics: Sequence[str], n: int, title: str, hard: bool 
 
 
 def naming(rows: Rows, *, n: int) -> Figure:
-    """N-Rate of each setting and rule, with N-Count beside it (`bias.naming_rows`)."""
+    """N-Rate of each setting and rule, with N-Count and its parts beside it (`bias.naming_rows`)."""
     title = f"Names that are not in the text (n = {n:,} tweets, single run, 95 % intervals)"
     figure, (ax,), styles = _with_rules(rows, 1, 6.4, title)
     highest = [max(row["n_rate"] or 0, row["n_rate_high"] or 0) for row in rows]
@@ -86,28 +87,29 @@ def naming(rows: Rows, *, n: int) -> Figure:
         text = "no prediction"
         if row["n_predictions"]:
             _dot(ax, y, row["n_rate"], _interval(row, "n_rate"), **style)
-            text = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}"
+            parts = ", ".join(f"{row[kind]:,} {kind}" for kind in ABSENT if row[kind])
+            text = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}" + f": {parts}" * bool(parts)
         ax.annotate(text, (highest[y], y), **_BESIDE)
     x = max(1, *highest)
-    ax.set(xlim=(-0.02 * x, 1.5 * x), xlabel="N-Rate: names of which the text has no word, % (0 is right)")
+    ax.set(xlim=(-0.02 * x, 1.8 * x), xlabel="N-Rate: names that the text does not hold, % (0 is right)")
     return figure
 
 
 def image_caused(rows: Rows) -> Figure:
-    """N-Rate at the real and at a blank image, a panel per text (`bias.image_caused_rows`)."""
+    """Foreign names at the real and at a blank image, a panel per text (`bias.image_caused_rows`)."""
     texts, names = unique(rows, "text"), unique(rows, "name")
     title = "Names of which the text has no word, at the real and at a blank image (single run)"
     figure, axes = _lines(names, len(texts), 4.8, title)
     for ax, text in zip(axes, texts, strict=True):
         of_text = [row for row in rows if row["text"] == text]
-        x = max(1.0, *(row[key] for row in of_text for key in ("n_rate real", "n_rate blank")))
+        x = max(1.0, *(row[key] for row in of_text for key in ("rate real", "rate blank")))
         for row in of_text:
             y, style = names.index(row["name"]), {"color": palette.setting(row["name"], names)}
-            _dot(ax, y, row["n_rate real"], (row["n_rate blank"], row["n_rate real"]), **style)
-            _dot(ax, y, row["n_rate blank"], (None, None), **style, **_HOLLOW)
+            _dot(ax, y, row["rate real"], (row["rate blank"], row["rate real"]), **style)
+            _dot(ax, y, row["rate blank"], (None, None), **style, **_HOLLOW)
             ax.annotate("{difference:+.1f} ({ci_low:.1f} to {ci_high:.1f})".format(**row), (x, y), **_BESIDE)
         xlim, ticks = (-0.03 * x, 1.75 * x), [tick for tick in ax.get_xticks() if 0 <= tick <= x]
-        ax.set(xlim=xlim, xticks=ticks, xlabel="N-Rate, %   (written: image-caused part, 95 %)")
+        ax.set(xlim=xlim, xticks=ticks, xlabel="foreign names, %   (written: image-caused part, 95 %)")
         ax.set_title(f"text {text} (n = {max(row['tweets'] for row in of_text):,} tweets)")
     _legend(figure, "real image", "blank image")
     return figure

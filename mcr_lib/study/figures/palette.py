@@ -32,7 +32,7 @@ GOLD_ERRORS = {"right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": 
     "box left out": "#F0B08A", "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE}  # fmt: skip
 EXTRA_ERRORS = {"no entity": GREEN, "name not in the text": PINK}
 WRONG_BOXES = {"own entity, inexact": GREY, "another entity": RED, "image only": BLUE, "background": YELLOW}
-INVENTED = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
+ORIGINS = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
 FAULTS = {"clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
     "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK}  # fmt: skip
 FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")

@@ -18,6 +18,7 @@ from mcr_lib.data.files import read_text
 from mcr_lib.data.probes import PROBES, VARIANTS
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
+from mcr_lib.metrics import SCORERS
 from mcr_lib.statistics import MAX_RESAMPLES
 from mcr_lib.study import render
 from mcr_lib.study.runs import setting
@@ -56,7 +57,7 @@ class Config(BaseModel):
     predictions: str | None = _key(None, "a predictions file to score; null = none")
     stand_in: Share | None = _key(None, "without predictions: score gold with decisions right at this rate")
     compare: str | None = _key(None, "a second predictions file to compare it with; null = none")
-    scorer: Literal["definition", "e2e", "unco-legacy"] = _key("definition", "rule of the headline scores")
+    scorer: Literal[SCORERS] = _key("definition", "rule of the headline scores")
     parse: Literal["strict", "lenient"] = _key("strict", "how answers are read")
     n_resamples: int = _key(1000, "bootstrap resamples", ge=100, le=MAX_RESAMPLES)
     n_degrade_repeats: int = _key(5, "repeats per level where answers are degraded at random", ge=1, le=100)
@@ -86,6 +87,7 @@ class Config(BaseModel):
     probes: tuple[Probe, ...] = _key((), "probes of eval_split; empty = none")
     n_probe_examples: int = _key(100, "tweets that are probed", ge=1)
     attention_examples: int = _key(0, "tweets of eval_split whose attention is measured; 0 = none", ge=0)
+    attention_answers: int = _key(50, "right and wrong answers, each, whose attention is divided (T5)", ge=0)
     seed: int = _key(0, "of every random choice", ge=0)
     notebooks: tuple[str, ...] | None = _key(None, "notebooks that the profile runs, by name; null = all")
 

@@ -1,4 +1,4 @@
-"""Attention section of notebook 06: where settings look when they write a box, and whether it matters."""
+"""Attention sections of notebook 06: where settings look when they write a location, and if it matters."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,20 @@ import numpy as np
 
 from mcr_lib import metrics
 from mcr_lib.data import probes
-from mcr_lib.data.predictions import read_predictions
+from mcr_lib.data.predictions import parse_prediction, read_predictions
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.settings import Study
+from mcr_lib.study.tables import facts
 from mcr_lib.study.tables.bias import Rows, estimate
 
 if TYPE_CHECKING:
-    from mcr_lib.training.attention import Look
+    from mcr_lib.training.attention import EntityKey, Look, Share
 
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 Boxed = dict[tuple[str, int], dict[str, "Look"]]  # id of the tweet, first token -> setting -> look
+ROWS_OF_T5 = {"normal": "SFT, right", "textual bias": "SFT, textual bias", "MCR": "MCR"}  # by group
+NO_SHARES = "no attention to divide: no plain fine-tuning that has answered, or nothing is to be looked at"
 PARTS = ("answer", "reasoning")
 METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
 METRICS |= {key: key for key in ("cut_image", "cut_gold", "cut_elsewhere")}
@@ -36,13 +39,89 @@ def looks(study: Study) -> dict[str, list["Look"]]:
     """The looks at the chosen tweets of settings that see the whole tweet and have a model and answers."""
     examples, by_setting = chosen(study), {}
     for name in study.settings if examples else ():
-        if study[name].modality == "full" and study.can_answer(name) and study.is_answered(name):
+        if _is_measurable(study, name):
             from mcr_lib.training.attention import look
 
             predictions = {row.id: row for row in read_predictions(study.answer(name))[1]}
             answered = [(e, predictions[e.id]) for e in examples if e.id in predictions]
             by_setting[name] = look(study.load(name), answered, prompt=study[name].prompt)
     return by_setting
+
+
+def image_shares(study: Study) -> dict[str, list["Share"]]:
+    """The paper's share (Table 5) of the first plain fine-tuning, and of settings of CVO at its entities.
+
+    Entities that the image does not show, drawn at random: up to `attention_answers` that plain fine-tuning
+    answers with none ("normal") and as many that it boxes ("textual bias"). That MCR is measured at the same
+    entities is ours, so that a difference is one of models; the paper is silent.
+    """
+    n, settings = study.config.attention_answers * (study.config.attention_examples > 0), study.settings
+    plain = next((name for name, one in settings.items() if (one.stage, one.rows) == ("sft", "answers")), "")
+    if not n or not plain or not _is_measurable(study, plain):
+        return {}
+    from mcr_lib.training import attention
+
+    of_cvo = [name for name, one in settings.items() if one.stage == "cvo" and _is_measurable(study, name)]
+    answers, by_setting = {name: _answered(study, name) for name in (plain, *of_cvo)}, {}
+    keys = _drawn(answers[plain], n, study.config.seed)
+    tweets = {id for id, _ in keys}
+    for name, answered in answers.items():
+        given = [(example, row) for example, row in answered if example.id in tweets]
+        by_setting[name] = attention.image_shares(study.load(name), given, keys, prompt=study[name].prompt)
+    return by_setting
+
+
+def paper_shares() -> dict[str, float]:
+    """Group -> attention on the image in percent in the paper's Table 5, if the facts hold it."""
+    table = facts.all_facts()["tables"]["T5"]
+    rows = table["rows"] if isinstance(table, Mapping) else {}
+    return {group: rows[row][0] for group, row in ROWS_OF_T5.items() if row in rows}
+
+
+def _is_measurable(study: Study, name: str) -> bool:
+    return study[name].modality == "full" and study.can_answer(name) and study.is_answered(name)
+
+
+def _answered(study: Study, name: str) -> list[tuple[Example, Any]]:
+    rows = {row.id: row for row in read_predictions(study.answer(name))[1]}
+    return [(e, rows[e.id]) for e in study.examples(study.config.eval_split) if e.images and e.id in rows]
+
+
+def _drawn(answered: Sequence[tuple[Example, Any]], n: int, seed: int) -> set["EntityKey"]:
+    """Up to n entities that are not shown and answered with none, and as many that are boxed."""
+    keys: dict[bool, list[EntityKey]] = {False: [], True: []}
+    for example, row in answered:
+        parsed, entities = parse_prediction(row, example, "strict")
+        for predicted, gold in metrics.judge(example, entities).matched if parsed.reason is None else ():
+            if gold.is_groundable is False:
+                keys[bool(predicted.boxes_xyxy)].append((example.id, gold.start))
+    rng = np.random.default_rng(seed)
+    return {some[k] for some in keys.values() for k in rng.permutation(len(some))[:n]}
+
+
+def share_rows(study: Study, shares: Mapping[str, Sequence["Share"]]) -> Rows:
+    """Per group of Table 5 and setting the mean share of the image and of the sentence in percent."""
+    result = []
+    for name, of_setting in shares.items():
+        boxed, unboxed = ([one for one in of_setting if one.is_boxed is flag] for flag in (True, False))
+        is_mcr = study[name].stage == "cvo"
+        groups = {"MCR": of_setting} if is_mcr else {"normal": unboxed, "textual bias": boxed}
+        for group, some in groups.items():
+            row = {"group": group, "setting": name, "answers": len(some)}
+            row |= {"boxed": sum(one.is_boxed for one in some)}
+            estimated = _mean([one.example.id for one in some], [one.image for one in some], study, "image")
+            sentence = None if estimated["image"] is None else round(100 - estimated["image"], 1)
+            result.append({**row, **estimated, "sentence": sentence})
+    return result
+
+
+def _mean(ids: Sequence[str], values: Sequence[float], study: Study, key: str, **how: Any) -> dict[str, Any]:
+    """The mean of values (`nan` = undefined) with its interval over the tweets `ids`."""
+    tweets, values = list(dict.fromkeys(ids)), np.array(values, dtype=float)
+    at = np.array([tweets.index(id) for id in ids], dtype=np.int64)[~np.isnan(values)]
+    sums = np.bincount(at, values[~np.isnan(values)], len(tweets))
+    ratio = Ratio(sums, np.bincount(at, minlength=len(tweets)))
+    return estimate(ratio, study.config, key, ends=key, **{"digits": 1, **how})
 
 
 def describe(study: Study, looks: Looks) -> str:
@@ -67,34 +146,36 @@ def rows(study: Study, looks: Looks) -> Rows:
     for name, part in product(looks, PARTS):
         if not (some := [look for look in looks[name] if look.part == part]):
             continue
-        ids = list(dict.fromkeys(look.example.id for look in some))
-        tweets = np.array([ids.index(look.example.id) for look in some])
-        row = {"setting": name, "part": part, "boxes": len(some), "tweets": len(ids)}
+        ids = [look.example.id for look in some]
+        row = {"setting": name, "part": part, "boxes": len(some), "tweets": len(set(ids))}
         row["log_probability"] = round(float(np.mean([look.log_probability for look in some])), 3)
         row["sinks"] = round(float(np.mean([look.n_sinks for look in some])), 2)
         for key in METRICS:
             cut = key.removeprefix("cut_")
             values = [look.mass[key].mean() if cut == key else look.cuts[cut] for look in some]
-            values = np.array(values, dtype=float)
-            at, values = tweets[~np.isnan(values)], values[~np.isnan(values)]
-            ratio = Ratio(np.bincount(at, values, len(ids)), np.bincount(at, minlength=len(ids)))
-            row |= estimate(ratio, study.config, key, ends=key, scale=100, digits=3)
+            row |= _mean(ids, values, study, key, scale=100, digits=3)
         result.append(row)
     return result
 
 
-def result_rows(study: Study, rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rows of `results.csv`: attention_<group>_<part> (1 = a token's share), cut_<kind>_<part> (nats)."""
-    if not rows:
+def result_rows(study: Study, rows: Sequence[Mapping[str, Any]], shares: Rows = ()) -> Rows:
+    """Rows of `results.csv`: attention_<group>_<part> (1 = a token's share), cut_<kind>_<part> (nats), and
+    attention_on_image_<group of Table 5> (percent).
+    """
+    if not rows and not shares:
         return []
     c, examples = study.config, chosen(study)
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": c.eval_split}
     extra = {"resamples": c.n_resamples, "seed": c.seed}
     signature = metrics.signature(scorer=c.scorer, **data, parse="strict", extra=extra)
+    pairs = product(rows, METRICS.items())
+    named = [(row, f"{name}_{row['part']}", key, row["tweets"]) for row, (key, name) in pairs]
+    groups = [f"attention_on_image_{row['group'].lower().replace(' ', '_')}" for row in shares]
+    named += [(row, name, "image", row["answers"]) for row, name in zip(shares, groups, strict=True)]
     return [
-        {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": f"{name}_{row['part']}",
-         "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": row["tweets"],
-         "signature": signature} for row in rows for key, name in METRICS.items()
+        {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": metric,
+         "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": n,
+         "signature": signature} for row, metric, key, n in named
     ]  # fmt: skip
 
 

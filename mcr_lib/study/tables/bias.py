@@ -19,7 +19,7 @@ from mcr_lib.data.predictions import read_predictions
 from mcr_lib.data.probes import Probe
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 from mcr_lib.statistics import Ratio, interval95, resamples
-from mcr_lib.study.catalogue import TEXTUAL_BIAS
+from mcr_lib.study.catalogue import OF_HARD, TEXTUAL_BIAS
 from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
@@ -190,34 +190,47 @@ def _read(results: BiasResults, name: str, path: Path, examples: list[Example]) 
 
 
 def grounding_rows(results: BiasResults) -> Rows:
-    """Metrics of textual bias per setting and blind rule, over all and the hard entities (`bias.is_hard`)."""
+    """Metrics of textual bias per setting and blind rule; ours also over hard entities (`bias.is_hard`)."""
     rows = []
     for head, report in results.reports_by_kind:
         if textual := report.get("textual_bias"):
-            for part, values in (("all", textual), ("hard", textual["hard"])):
+            for part, values, keys in (("all", textual, TEXTUAL_BIAS), ("hard", textual["hard"], OF_HARD)):
                 row = {**head, "entities": part, "tweets": values.get("n_tweets", report["n_examples"])}
-                rows.append(row | _with_ci95(values, *TEXTUAL_BIAS))
+                rows.append(row | _with_ci95(values, *keys))
     return rows
 
 
 def naming_rows(results: BiasResults) -> Rows:
-    """N-Count, predictions, N-Rate with its 95 % interval, and altered names, per setting and blind rule."""
+    """N-Count, predictions, N-Rate with its 95 % interval, and its parts, per setting and blind rule."""
     rows = []
     for head, report in results.reports_by_kind if results.reports else ():
         visual = report["visual_bias"]
-        counts = {key: visual[key] for key in ("n_count", "n_predictions")}
-        rows.append({**head, **counts, **_with_ci95(visual, "n_rate"), "altered": visual["altered"]})
+        counts, parts = {key: visual[key] for key in ("n_count", "n_predictions")}, bias.ABSENT
+        row = {**head, **counts, **_with_ci95(visual, "n_rate")}
+        rows.append(row | {kind: visual[f"{kind}_count"] for kind in parts})
     return rows
 
 
-def invented_rows(results: BiasResults) -> Rows:
-    """N-Count, predictions and origin of the invented names (`bias.invented_names`), per split and name."""
+def foreign_rows(results: BiasResults) -> Rows:
+    """Foreign names, predictions and origins of the former (`bias.foreign_names`), per split and name."""
     rows = []
     for split, by_name in {results.config.eval_split: results.answers, **results.other_splits}.items():
         for name, answers in by_name.items():
-            kinds = bias.invented_names(answers.judged, results.training_names)
-            row = {"name": name, "split": split, "n_count": sum(kinds.values())}
+            kinds = bias.foreign_names(answers.judged, results.training_names)
+            row = {"name": name, "split": split, "foreign": sum(kinds.values())}
             rows.append({**row, "n_predictions": sum(len(j.predictions) for j in answers.judged), **kinds})
+    return rows
+
+
+def type_error_rows(results: BiasResults) -> Rows:
+    """`bias.type_errors` per name, in tweets that the text decides and in all."""
+    rows = []
+    for name, answers in results.answers.items():
+        for only_text_decided in (True, False):
+            ratio = bias.type_errors(answers.judged, only_text_decided=only_text_decided)
+            row = {"name": name, "tweets": "text-decided" if only_text_decided else "all"}
+            row |= {"names": int(ratio.denominator.sum()), "wrong types": int(ratio.numerator.sum())}
+            rows.append(row | estimate(ratio, results.config, "rate"))
     return rows
 
 
@@ -272,7 +285,7 @@ def blank_pairs(answers: AlignedAnswers, probed: Answers) -> Iterator[BlankPair]
 
 
 def image_caused_rows(results: BiasResults) -> Rows:
-    """N-Rate at the real and the worst blank image and their difference, per name, as it is and muted."""
+    """Foreign names at the real and the worst blank image, their difference, per name, as it is and muted."""
     rows, c = [], results.config
     for name, probed in results.probe_answers.items():
         of_name = []
@@ -281,10 +294,10 @@ def image_caused_rows(results: BiasResults) -> Rows:
             test = bias.image_caused(*pair, n_resamples=c.n_resamples, rng=rng)
             row: Row = {"name": name, "text": text, "blank": variant, "tweets": test.n}
             for image, judged in zip(("real", "blank"), pair, strict=True):
-                rate = bias.visual_bias(judged)["n_rate"]
-                row[f"n_count {image}"] = int(rate.numerator.sum())
+                rate = bias.visual_bias(judged)["foreign_rate"]
+                row[f"foreign {image}"] = int(rate.numerator.sum())
                 row[f"n_predictions {image}"] = int(rate.denominator.sum())
-                row[f"n_rate {image}"] = round(rate.percent or 0, 2)
+                row[f"rate {image}"] = round(rate.percent or 0, 2)
             row |= {"difference": round(test.difference, 2), "ci_low": round(test.ci95[0], 2)}
             of_name.append(row | {"ci_high": round(test.ci95[1], 2), "p": round(test.p_value, 4)})
         by_text = groupby(of_name, key=lambda row: row["text"])
@@ -352,19 +365,21 @@ def result_rows(results: BiasResults, tables: Tables) -> Rows:
         rows.append(value | {"n": row[n] if n else len(examples), "signature": signature})
 
     for row in tables["grounding"]:
-        for key in TEXTUAL_BIAS if (row["kind"], row["entities"]) == ("setting", "hard") else ():
+        for key in OF_HARD if (row["kind"], row["entities"]) == ("setting", "hard") else ():
             add(row | {f"ci_{end}": row[f"{key}_{end}"] for end in ("low", "high")}, f"{key}_hard", key)
     for row in tables["sharing"]:
         for key in (key for key in row if key != "name"):
             add(row, "wrong_box_" * (key in bias.WRONG_BOXES) + key.replace(",", ""), key)
-    for row in tables["invented"]:
-        for kind in (kind for kind in bias.INVENTED if kind in row):
-            add(row, f"n_count_{kind}", kind)
+    for row in tables["foreign"]:
+        for origin in (origin for origin in bias.ORIGINS if origin in row):
+            add(row, f"foreign_count_{origin}", origin)
+    for row in tables["type errors"]:
+        add(row, "type_errors" + "_text_decided" * (row["tweets"] != "all"), "rate", n="names")
     for row in tables["consistency"]:
         metric = "consistency" if row["probe"] == "all" else f"consistency_{row['probe']}"
         add(row, metric, "consistency", n="right", probe=row["worst"] or row["probe"])
     for row in tables["image caused"]:
-        metric = "image_caused_n_rate" + "_muted" * (row["text"] == "muted")
+        metric = "image_caused_foreign_rate" + "_muted" * (row["text"] == "muted")
         add(row, metric, "difference", n="tweets", probe=row["blank"])
     for row in tables["rename"]:
         add(row, f"renamed_{row['sign']}", "share", n="tweets", probe="rename")

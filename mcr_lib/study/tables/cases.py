@@ -53,7 +53,8 @@ SCORER_CASES: dict[str, list[tuple[Example, Answer]]] = {  # where the scorers d
     "two tweets: one perfect, one empty answer": [(_ada("a", _BOX), _HIT), (_ada("b", _BOX), ())],
     "two tweets: one perfect, one invents a name": [(_ada("a", _BOX), _HIT), (_NOBODY, _HIT)],
     "three gold boxes, one hit": [(_ada("a", _BOX, _FAR, _THIRD), _HIT)],
-    "IoU of exactly 0.5": [(_ada("a", _BOX), _HALF)],
+    "IoU of exactly 0.5": [(_ada("a", _BOX), _HALF)], "the same entity twice": [(_ada("a", _BOX), _HIT * 2)],
+    "two boxes, only the second hits": [(_ada("a", _BOX), (_predicted("Ada", "PER", _FAR, _BOX),))],
 }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def reports(study: Study, names: Iterable[str], split: str) -> dict[str, dict[st
 
 
 def numbers(report: Mapping[str, Any]) -> dict[str, Number]:
-    """The metrics of `results.csv` from a report: percent, but counts for n_count and altered."""
+    """The metrics of `results.csv` from a report: percent, but counts for <kind>_count."""
     values: dict[str, tuple[Any, Any]] = {}
     for task in metrics.TASKS:
         if score := report.get(task):
@@ -144,7 +144,7 @@ def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
         counts["left out"] += len(j.example.entities) - len(j.matched) - len(j.pairing.touches)
         explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
         extras = (pred for i, (_, pred) in enumerate(j.effective) if i not in explained)
-        counts.update(EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "invented"] for pred in extras)
+        counts.update(EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "foreign"] for pred in extras)
     return counts
 
 

@@ -100,12 +100,10 @@ def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Repo
         more = {"hard": hard, "box_sharing": pairs, "wrong_boxes": bias.wrong_boxes(judged)}
         result["textual_bias"] = _textual_bias(judged, weights, only_hard=False) | more
     ratios = bias.visual_bias(judged)
-    invented, altered = ratios["n_rate"], ratios["altered_rate"]
-    result["visual_bias"] = {
-        "n_count": int(invented.numerator.sum()), "n_rate": _percent(invented),
-        "altered": int(altered.numerator.sum()), "altered_rate": _percent(altered),
-        "n_predictions": int(invented.denominator.sum()), "ci95": statistics.summary(ratios, weights)["ci95"],
-    }  # fmt: skip
+    visual = {"n_predictions": sum(len(j.predictions) for j in judged)}
+    for key, ratio in ratios.items():
+        visual |= {key.replace("rate", "count"): int(ratio.numerator.sum()), key: _percent(ratio)}
+    result["visual_bias"] = visual | {"ci95": statistics.summary(ratios, weights)["ci95"]}
     return result
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mcr_lib.bias import ABSENT
 from mcr_lib.data.check import CheckReport, quirks_by_kind
 from mcr_lib.metrics import TASKS
 from mcr_lib.study.catalogue import TEXTUAL_BIAS, label, labels
@@ -80,7 +81,9 @@ def _show_bias(result: Mapping[str, Any], console: Console) -> None:
     if textual := result.get("textual_bias"):
         hard, sharing = textual["hard"], textual["box_sharing"]
         rows = {"all tweets": textual, f"hard subset (tweets: {hard['n_tweets']:,})": hard}
-        lines = [[name, *_cells(row, TEXTUAL_BIAS)] for name, row in rows.items()]
+        lines = [
+            [name, *_cells(row, TEXTUAL_BIAS)] for name, row in rows.items()
+        ]  # the paper's: no hard subset
         console.print(terminal("textual bias, %", ["", *labels(TEXTUAL_BIAS).values()], lines))
         pairs = f"{sharing['pairs']:,} (gold {sharing['gold_pairs']:,})"
         wrong = _counts(textual["wrong_boxes"])
@@ -88,7 +91,8 @@ def _show_bias(result: Mapping[str, Any], console: Console) -> None:
     visual = result["visual_bias"]
     n_count = f"{label('n_count')} {visual['n_count']:,} of {visual['n_predictions']:,} predictions"
     n_rate = f"{label('n_rate')} {_cells(visual, ['n_rate'])[0]} %"
-    _print(console, f"visual bias: {n_count} ({n_rate}), altered {visual['altered']:,}")
+    parts = _counts({kind: visual[f"{kind}_count"] for kind in ABSENT})
+    _print(console, f"visual bias: {n_count} ({n_rate}): {parts}")
 
 
 def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
@@ -128,7 +132,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _cells(row: Mapping[str, float | None], keys: Iterable[str]) -> list[str]:
-    return ["–" if row[key] is None else f"{row[key]:.2f}" for key in keys]
+    return ["–" if row.get(key) is None else f"{row[key]:.2f}" for key in keys]
 
 
 def _share(count: int, total: int) -> str:
