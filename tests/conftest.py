@@ -41,6 +41,13 @@ def _loopback_only():
 
 
 @pytest.fixture(autouse=True)
+def _figures_are_closed():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True)
 def _small_numbers_are_kept():
     """Training on a CPU has numbers below the normal range taken for 0, in the whole process; other tests
     need them.

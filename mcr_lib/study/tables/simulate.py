@@ -17,7 +17,7 @@ from mcr_lib.study.tables import facts
 
 LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)
 ALL = "all four"
-SCORER = "paper" if "paper" in metrics.SCORERS else "e2e"  # the same results on degraded gold
+SCORER = "paper"
 PERFECT, PAPER, REPORTED = "simulated, perfect text", "simulated, the paper's text", "the paper"
 Rates = tuple[float, float]  # false and missed grounding, shares
 Cells = Mapping[str, Mapping[str, Any]]  # row -> column -> value (`facts.table`)
