@@ -57,12 +57,12 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
     `thresholds`: setting -> least maximum, least and most median. Points are spread a little: many agree.
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
-    title = "What the filter of D2 keeps (shaded), and why the rest is dropped: R of G answers to each row"
-    figure, axes = palette.panels(len(names), (5.4, 3.4), title, n_columns=2)
+    title = "Rows that the filter of D2 keeps (shaded) and drops"
+    figure, axes = palette.panels(len(names), (5.6, 3.4), title, n_columns=min(2, len(names)))
     for ax, name in zip(axes, names, strict=True):
         points, (least, low, high) = frame[frame["setting"] == name], thresholds[name]
         top = 1.06 * max(points["max"].max(), 0.1)
-        shift = np.random.default_rng(0).uniform(-0.012 * top, 0.012 * top, (2, len(points)))
+        shift = np.random.default_rng(0).uniform(-0.008 * top, 0.008 * top, (2, len(points)))
         x, y = points["median"] + shift[0], points["max"] + shift[1]
         for verdict, colour in palette.VERDICTS.items():
             is_so = points["verdict"] == verdict
@@ -77,7 +77,7 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
                 draw(value, **style)
         edge = (-0.03 * top, top)
         ax.set(title=f"{name} (n = {len(points):,})", xlim=edge, ylim=edge)
-        ax.set(xlabel="median of R", ylabel="maximum of R")
+        ax.set(xlabel="median of R over the answers to a row", ylabel="maximum of R")
         ax.legend(loc="lower right", markerscale=1.6)
     return figure
 

@@ -73,12 +73,14 @@ def filter_rows(study: Study, names: Sequence[str]) -> Rows:
 
 
 def filter_table(judged: Rows) -> Rows:
-    """Per setting how many rows of D2 the filter keeps, and how many it drops for which reason."""
+    """Per setting how many rows of D2 the filter keeps, how many it drops for which reason, and its cost."""
     rows = []
     for name in dict.fromkeys(row["setting"] for row in judged):
-        counts = Counter(row["verdict"] for row in judged if row["setting"] == name)
-        shares = {"rows of D2": (n := counts.total()), "kept, %": round(100 * counts["kept"] / n, 1)}
-        rows.append({"setting": name, **shares, **{verdict: counts[verdict] for verdict in VERDICTS}})
+        own = [row for row in judged if row["setting"] == name]
+        counts = Counter(row["verdict"] for row in own)
+        row = {"setting": name, "rows of D2": len(own), **{verdict: counts[verdict] for verdict in VERDICTS}}
+        row["kept, %"] = round(100 * counts["kept"] / len(own), 1)
+        rows.append(row | {"seconds": round(sum(row["seconds"] for row in own), 1)})
     return rows
 
 

@@ -191,9 +191,10 @@ def train(study: Study, names: Sequence[str]) -> Rows:
 
 
 def check_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
+    """The checks before each training (`checks.json`): longest rows, gold answers, groups."""
     checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
-    keys = {key: key.replace("_", " ") for values in checks.values() for key in values}
+    keys = [key for values in checks.values() for key in values if not key.startswith("filter_")]
+    keys = {key: key.replace("_", " ") for key in keys}
     return [{"setting": n} | {to: of.get(key, "") for key, to in keys.items()} for n, of in checks.items()]
 
 
