@@ -71,6 +71,13 @@ NOT_CARRIED = {
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
     "check_groups": "it samples nothing before training",
+    "filter_d2": "it trains on all rows",
+    **dict.fromkeys(("filter_std", "filter_max", "filter_median", "filter_scale"), "it filters no rows"),
+    "filter_batch_size": "it filters no rows",
+    **dict.fromkeys(("sapo_temperature_pos", "sapo_temperature_neg"), "it has its own value"),
+    **dict.fromkeys(
+        ("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"), "it has no vespo"
+    ),
     "save": "adapter and merged model are both kept",
     "vllm_importance_sampling_clip_min": "it bounds the ratio from above alone",
 }

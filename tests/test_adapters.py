@@ -61,7 +61,7 @@ def logits(backbone, example):
 
 
 def options(**departures):
-    return CvoOptions(lora_rank=RANK, lora_alpha=32, **departures)
+    return CvoOptions(lora_rank=RANK, lora_alpha=32, filter_d2=False, **departures)
 
 
 def test_an_adapter_is_trained_further_from_its_own_logits(adapter, nano_folder, nano_tweets, tmp_path):

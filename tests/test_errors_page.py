@@ -131,6 +131,7 @@ LIGHT = {
     "several processes": lambda at: launch.require_launcher(4, "cvo --profile mine --setting mcr"),
     "run folder in use": held_folder,
     "colocate vLLM": lambda at: options.options_of("cvo", {"vllm_mode": "colocate"}, "mine.yaml"),
+    "loss of whole answers": lambda at: options.options_of("cvo", {"loss_type": "luspo"}, "mine.yaml"),
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
     "another split's answers": other_split,
@@ -260,6 +261,13 @@ def groups_checked(at, trained):
     preflight.check_groups(trained.backbone, trained.rows, CVO, prompt="direct")
 
 
+def nothing_kept(at, trained):
+    from mcr_lib.training import d2_filter
+
+    how = {"prompt": "direct", "start": str(trained.folder)}
+    d2_filter.kept(trained.backbone, trained.rows[:2], at.tmp, CVO, **how)
+
+
 def torn_group(at, trained):
     from mcr_lib.training import cvo
 
@@ -292,11 +300,11 @@ def adapter_of(at, **base):
     adapters.locate_base(at.tmp, {"base": {"family": "qwen2.5-vl", "weights": "0" * 12, **base}})
 
 
-def served(at, vllm):
+def served(at, vllm, **departures):
     from mcr_lib.training import cvo
 
     at.bend.setattr(cvo, "find_spec", lambda name: vllm)
-    cvo.check_server("mrsi", CVO.model_copy(update={"use_vllm": True, "vllm_server_port": 1}))
+    cvo.check_server("mrsi", CVO.model_copy(update={"use_vllm": True, "vllm_server_port": 1, **departures}))
 
 
 def cut_weights(at, trained):
@@ -325,6 +333,7 @@ HEAVY = {
     "adapter, another base": lambda at, trained: adapter_of(at, name="tiny-base"),
     "adapter, another architecture": lambda at, trained: adapter_of(at, name="tiny-base", family="qwen3-vl"),
     "adapter, base gone": lambda at, trained: adapter_of(at, folder="nowhere"),
+    "loss and vLLM": lambda at, trained: served(at, "here", loss_type="vespo"),
     "no vLLM": lambda at, trained: served(at, None),
     "no vLLM server": lambda at, trained: served(at, "here"),
     "weights in parts": cut_weights,
@@ -336,6 +345,7 @@ HEAVY = {
     "too long": short_model,
     "answer cut": gold_checked,
     "all rewards equal": groups_checked,
+    "nothing kept": nothing_kept,
     "groups and batch": torn_group,
     "no room": full_disk,
 }

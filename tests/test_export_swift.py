@@ -253,10 +253,14 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     expected = {
         "reward_weights": "1 1 1 1 1",
         "num_generations": "8",
-        "beta": "0.04",
+        "beta": "0.005",
         "loss_type": "grpo",
-        "top_k": "-1",
-        "temperature": "0.9",
+        "learning_rate": "5e-06",
+        "top_k": "200",
+        "top_p": "0.95",
+        "temperature": "1.5",
+        "epsilon": "0.15",
+        "epsilon_high": "0.25",
     }
     assert {key: found[key] for key in expected} == expected
     assert found["gradient_accumulation_steps"] == "4"  # 64 answers, 2 processes of 8

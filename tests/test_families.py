@@ -149,7 +149,9 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
     assert (took["n_steps"], took["checks"]["images_opened"]) == (1, 4)
 
     rows = list(mrsi.grpo_rows([(e, "terse") for e in few], target, prompt="direct"))
-    options = CvoOptions(**steps, num_generations=4, max_completion_length=40, check_groups=0)
+    options = CvoOptions(
+        **steps, num_generations=4, max_completion_length=40, check_groups=0, filter_d2=False
+    )
     took = cvo.train(
         str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu"
     )

@@ -17,13 +17,14 @@ import psutil
 import pytest
 
 from mcr_lib.answer import parse_answer
+from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.study.commands import cli
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import backbones, loop
+from mcr_lib.training import backbones, d2_filter, loop
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.nano, pytest.mark.slow]
@@ -52,6 +53,11 @@ def log(run, name):
         {key: value for key, value in row.items() if key != "seconds"}
         for row in loop.read_log(run.setting(name))
     ]
+
+
+def judged(run, name):
+    rows = read_jsonl(run.setting(name) / "filter.jsonl", kind="filter")[1]
+    return [{key: value for key, value in row.items() if key != "seconds"} for _, row in rows]
 
 
 def start(arguments, folder):
@@ -88,20 +94,21 @@ def wait_for(process, path, n_lines):
 
 STOPS = (
     ("sft", 13, signal.SIGKILL),
+    ("mcr", 1, signal.SIGKILL, "filter.jsonl.part"),
     ("mcr", 3, signal.SIGKILL),
     ("sft-lora", 1, signal.SIGINT),
     ("sft-lora", 3, signal.SIGKILL),
     ("mcr-lora", 1, signal.SIGKILL),
 )
-"""In which setting, after how many updates, and how."""
+"""In which setting, after how many rows of its log, or of another file, and how."""
 
 
 def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, tmp_path):
     run = RunFolder(tmp_path / "run")
     arguments = ("cvo", "--profile", "nano", "--setting", "mcr-lora", "--out", run.path)
-    for name, n_rows, how in STOPS:
+    for name, n_rows, how, *file in STOPS:
         process = start(arguments, tmp_path)
-        wait_for(process, run.setting(name) / "log.jsonl", n_rows)
+        wait_for(process, run.setting(name) / (file or ["log.jsonl"])[0], n_rows)
         if name == "sft":
             with pytest.raises(UserError, match=f"in use by process {process.pid}"), run.locked():
                 pass
@@ -128,6 +135,8 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_one_that_is_not(unbroken, t
         assert [(run.setting(name) / f).read_bytes() for f in files] == [
             (unbroken.run.setting(name) / f).read_bytes() for f in files
         ]
+        if "mcr" in name:
+            assert judged(run, name) == judged(unbroken.run, name)
 
 
 def test_a_stage_on_an_adapter_goes_on_as_if_it_had_not_stopped(unbroken, tmp_path):
@@ -211,6 +220,14 @@ def test_two_processes_train_and_answer_as_one_and_go_on_after_the_death_of_one(
     rows = pq.read_table(run.setting("mcr") / "rollouts.parquet").to_pylist()
     assert len(rows) == 16
     assert all(len({r["id"] for r in rows if r["group"] == group}) == 1 for group in range(4))
+    options, _ = made.options("mcr")
+    start = str(run.setting("sft") / "model")
+    how = {"prompt": "direct", "start": start}
+    alone = RunFolder(tmp_path / "alone")
+    alone.setting("mcr").mkdir(parents=True)
+    loaded = backbones.load(start, device="cpu")
+    d2_filter.kept(loaded, made.rows("mcr"), alone.setting("mcr"), options, **how)
+    assert judged(run, "mcr") == judged(alone, "mcr")
     both, examples = made.answer("mcr"), made.examples("test")
     one = made.answer("mcr", examples=examples, stem="mcr.test.one")
     assert both.read_bytes() == one.read_bytes()
@@ -244,7 +261,7 @@ def test_a_setting_made_from_the_very_same_is_linked_not_trained(unbroken, tmp_p
 def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
     facts = unbroken.record("mcr")
     options = {row["option"]: row for row in facts["options"]}
-    assert (options["beta"]["value"], options["beta"]["origin"]) == (0.04, "ms-swift")
+    assert (options["num_iterations"]["value"], options["num_iterations"]["origin"]) == (1, "ms-swift")
     assert (options["batch_size"]["value"], options["batch_size"]["origin"]) == (16, "profile")
     assert {row["option"]: row for row in unbroken.record("mcr-lora")["options"]}["lora_rank"][
         "origin"
@@ -252,6 +269,7 @@ def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
     assert (facts["n_steps"], facts["n_rows"], facts["checks"]["gold_answers"]) == (4, 8, 8)
     checks = json.loads((unbroken.run.setting("mcr") / "checks.json").read_text())
     assert checks["equal_groups"] < checks["groups_sampled"] == 4
+    assert (checks["filter_rows"], checks["filter_kept"]) == (8, 8)
     assert facts["peak_memory_mb"] > 100
 
 

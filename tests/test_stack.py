@@ -26,7 +26,7 @@ SFT = SftOptions(
 )  # fmt: skip
 CVO = CvoOptions(
     batch_size=8, num_generations=4, max_completion_length=8, lora_rank=0, check_groups=0, num_iterations=2,
-    save_steps=3,
+    save_steps=3, filter_d2=False,
 )  # fmt: skip
 
 
@@ -298,13 +298,10 @@ WITHOUT_EFFECT = {
         "entropy_coef_max", "entropy_coef_delta", "entropy_target", "max_tool_calling_iterations",
         "off_policy_mask_threshold", "log_completions", "log_multimodal", "num_completions_to_print",
         "log_unique_prompts", "log_completions_hub_repo", "use_transformers_continuous_batching",
-        "transformers_continuous_batching_config", "use_transformers_paged", "sapo_temperature_neg",
-        "sapo_temperature_pos",
+        "transformers_continuous_batching_config", "use_transformers_paged",
     },
 }  # fmt: skip
-"""Options of TRL alone that we leave as they are: of other losses, of text, of logs, of generation elsewhere,
-or off.
-"""
+"""Options of TRL alone that we leave as they are: of text, of logs, of generation elsewhere, or off."""
 
 
 @pytest.mark.parametrize("stage", ["sft", "cvo"])
@@ -318,7 +315,7 @@ def test_every_option_of_trl_that_changes_a_result_is_set(stage):
     of_trl = {field.name for field in dataclasses.fields(config)} - general
     set_here = set(ours().for_trl()) - general
     assert set_here <= of_trl
-    left = {name for name in of_trl - set_here if not name.startswith(("vllm_", "use_vllm", "vespo_"))}
+    left = {name for name in of_trl - set_here if not name.startswith(("vllm_", "use_vllm"))}
     assert left == WITHOUT_EFFECT[stage]
 
 

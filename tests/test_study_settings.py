@@ -16,17 +16,23 @@ def test_every_option_tells_its_origin():
     for kind in (SftOptions, CvoOptions):
         assert {row["origin"] for row in kind().describe()} <= {"paper", "ms-swift", "TRL", "ours"}
     options = {row["option"]: row for row in CvoOptions().describe()}
-    # known of the paper: 2 epochs, batch 64, 8 generations
-    assert [options[name]["value"] for name in ("num_train_epochs", "batch_size", "num_generations")] == [
-        2.0,
-        64,
-        8,
-    ]
-    assert {options[name]["origin"] for name in ("num_train_epochs", "batch_size", "num_generations")} == {
-        "paper"
+    of_paper = {  # App. D.3, E.4 and Eq. 11
+        "num_train_epochs": 2.0, "batch_size": 64, "num_generations": 8, "learning_rate": 5e-6,
+        "warmup_steps": 0.05, "epsilon": 0.15, "epsilon_high": 0.25, "temperature": 1.5, "top_k": 200,
+        "top_p": 0.95, "beta": 0.005, "loss_type": "grpo", "filter_d2": True, "filter_std": 0.1,
+        "filter_max": 0.8, "filter_median": [0.08, 0.6],
+    }  # fmt: skip
+    assert {name: options[name]["value"] for name in of_paper} == of_paper
+    assert {options[name]["origin"] for name in of_paper} == {"paper"}
+    of_mrsi = {
+        "num_train_epochs": 2.0,
+        "batch_size": 16,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "cosine",
     }
-    # where TRL's defaults differ: KL weight 0, dapo, temperature 1
-    assert [options[name]["value"] for name in ("beta", "loss_type", "temperature")] == [0.04, "grpo", 0.9]
+    found = {row["option"]: row for row in SftOptions().describe()}
+    assert {name: found[name]["value"] for name in of_mrsi} == of_mrsi
+    assert {found[name]["origin"] for name in of_mrsi} == {"paper"}
 
 
 def test_options_that_are_ours_do_not_reach_trl_and_all_of_them_exist():
@@ -39,7 +45,7 @@ def test_options_that_are_ours_do_not_reach_trl_and_all_of_them_exist():
 def test_a_setting_departs_from_the_profile_and_the_profile_from_the_defaults():
     setting = Setting(stage="cvo", options={"beta": 0.1})
     options, origins = stage_options(setting, {"beta": 0.2, "epsilon": 0.3}, name="mcr", of_run={"seed": 7})
-    assert (options.beta, options.epsilon, options.seed, options.temperature) == (0.1, 0.3, 7, 0.9)
+    assert (options.beta, options.epsilon, options.seed, options.temperature) == (0.1, 0.3, 7, 1.5)
     assert origins == {"seed": "run", "beta": "setting mcr", "epsilon": "profile"}
     assert (
         stage_options(Setting(stage="sft", options={"seed": 3}), {}, name="a", of_run={"seed": 7})[0].seed

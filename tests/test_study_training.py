@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -159,8 +160,48 @@ def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, sample
     assert rollouts.advantages_agree(study, sampled.assign(advantage=rounded))
 
 
+def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
+    assert rollouts.filter_rows(study, ["mcr"]) == [], "no filter ran yet"
+    verdicts = ["kept", "kept", "too even", "too easy"]
+    head = {"style": "", "R": [0, 1], "std": 0.3, "seconds": 0.5}
+    judged = [
+        {"id": str(k), **head, "max": 1 - k / 10, "median": k / 5, "verdict": verdict}
+        for k, verdict in enumerate(verdicts)
+    ]
+    folder = study.run.setting("mcr")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "filter.jsonl", judged, kind="filter")
+    rows = rollouts.filter_rows(study, ["mcr", "sft"])
+    (folder / "filter.jsonl").unlink()
+    assert rows == [{"setting": "mcr", **row} for row in judged]
+    counts = {"kept": 2, "too even": 1, "never right": 0, "too hard": 0, "too easy": 1}
+    (table,) = rollouts.filter_table(rows)
+    assert table == {"setting": "mcr", "rows of D2": 4, **counts, "kept, %": 50.0, "seconds": 2.0}
+    assert rollouts.thresholds(study, ["mcr"]) == {"mcr": (0, 0, 9)}, "as profile nano has them"
+    (ax,) = curves.selection(rows, thresholds={"mcr": (0.75, 0.1, 0.5)}).axes
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == [f"{name} ({n})" for name, n in counts.items()]
+    assert len(ax.lines) == 3
+    assert set(palette.VERDICTS) == set(counts)
+
+
+@pytest.mark.nano
+def test_what_a_cut_leaves_out_is_told_for_the_sampling_of_the_setting_and_of_the_paper(study):
+    settings = {"short": {"stage": "cvo", "data": "train"}}
+    given = {"settings": settings, "backbone": study.config.backbone, "cvo.max_completion_length": 6}
+    own, paper = training.cut_rows(Study(config.load("nano", study.run.path, given)), ["short"], n_rows=2)
+    assert (own["sampling"], own["start"]) == ("T 1, top-k off, top-p 1", "backbone")
+    assert (own["mass kept, %"], own["nats per answer"]) == (100, 0)
+    assert paper["sampling"] == "T 1.5, top-k 200, top-p 0.95"
+    # chance weights spread over all of a vocabulary of which 200 tokens are kept, so every token is off, by
+    # at least the logarithm of the mean mass (Jensen)
+    assert (paper["mass kept, %"] < 50, paper["tokens off by 1 % or more, %"]) == (True, 100)
+    assert paper["nats per token"] > -math.log(paper["mass kept, %"] / 100) - 1e-3
+
+
 def test_without_a_setting_there_is_nothing_to_show(study):
     empty = rollouts.read(study, [])
+    assert rollouts.filter_table([]) == training.cut_rows(study, []) == []
     assert rollouts.health_rows(empty, []) == rollouts.reason_rows(empty) == []
     assert rollouts.widest_groups(study, empty) == []
     assert rollouts.advantages_agree(study, empty)
@@ -277,6 +318,8 @@ def test_only_results_of_the_testbed_have_a_note(study):
 
 def test_checks_and_files_are_listed(study, sampled):
     folder = study.run.setting("mcr")
-    (folder / "checks.json").write_text(json.dumps({"longest_prompt": 9, "gold_answers": 8}))
+    (folder / "checks.json").write_text(
+        json.dumps({"longest_prompt": 9, "gold_answers": 8, "filter_kept": 3})
+    )
     assert training.check_rows(study, ["mcr"]) == [{"setting": "mcr", "longest prompt": 9, "gold answers": 8}]
     assert training.files_of(study, ["mcr"]) == "settings/mcr: checks.json, log.jsonl, rollouts.parquet"

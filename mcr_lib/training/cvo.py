@@ -20,7 +20,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
-from mcr_lib.training import adapters, cards, loop, preflight
+from mcr_lib.training import adapters, cards, d2_filter, loop, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
@@ -31,11 +31,18 @@ def train(
     start: str, rows: Rows, folder: Path, options: CvoOptions, *, prompt: Kind, device: str | None = None,
     progress: loop.Progress = None, card: loop.Map | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """As `sft.train`, by GRPO on rows of `mrsi.grpo_rows`; `start` is also the reference model of KL."""
+    """As `sft.train`, by GRPO on rows of `mrsi.grpo_rows`, those that the filter of D2 keeps.
+
+    `start` is also the reference model of KL.
+    """
     check_server(start, options)
     backbone, checkpoint = loop.started(start, folder, options, device)
     checks = preflight.check_rows(backbone, rows, max_completion_length=options.max_completion_length)
     checks |= preflight.check_gold(backbone, rows, options)
+    if options.filter_d2:
+        of_filter = {"prompt": prompt, "start": start, "progress": progress}
+        rows, facts = d2_filter.kept(backbone, rows, folder, options, **of_filter)
+        checks |= facts
     if checkpoint is None:
         checks |= preflight.check_groups(backbone, rows, options, prompt=prompt)
     loop.note(folder, checks, is_new=checkpoint is None)
@@ -51,6 +58,9 @@ def check_server(start: str, options: CvoOptions) -> None:
     """Refuses to go on if a vLLM server is to sample and none answers, with the command that starts it."""
     if not options.use_vllm:
         return
+    if options.loss_type == "vespo" and options.vllm_importance_sampling_mode.startswith("sequence"):
+        problem = "loss_type vespo weighs the answers of a vLLM server token by token"
+        raise UserError(f"{problem}; set vllm_importance_sampling_mode: token_truncate or token_mask")
     if find_spec("vllm") is None:
         problem = "use_vllm needs vllm, which is not installed"
         raise UserError(f"{problem}; pip install -r requirements-vllm.lock brings what goes together")

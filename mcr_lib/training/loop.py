@@ -39,8 +39,8 @@ CURVES = {
     **{f"rewards/reward_{name}/{kind}": f"{name}_{kind}" for name in NAMES for kind in ("mean", "std")},
     "frac_reward_zero_std": "equal_groups", "completions/clipped_ratio": "truncated",
     "completions/mean_length": "length", "kl": "kl", "entropy": "entropy",
-    "clip_ratio/region_mean": "clipped", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
-    "epoch": "epoch",
+    "clip_ratio/region_mean": "clipped", "cispo_clip_ratio": "clipped", "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate", "epoch": "epoch",
 }  # fmt: skip
 """TRL's name -> ours. SFT's loss, kl and entropy in nats per token; reward is R = Σ λ_k R_k; equal_groups the
 share of groups without spread in R; truncated the share of answers cut at the most tokens; length in tokens.

@@ -91,6 +91,8 @@ def of_stage(
     logits = completion_tokens if is_cvo else tokens  # as float32, with a gradient
     update = rows * (tokens * (others + layer) * size + logits * shape.vocabulary * (size + 8))
     sampled = options.batch_size // n_processes if is_cvo and not options.use_vllm else 0  # at once, as TRL
+    if is_cvo and options.filter_d2:
+        sampled = max(sampled, options.filter_batch_size)
     rollout = shape.rollout(sampled, prompt_tokens, completion_tokens, options.weights)
     weights = shape.weights(options.weights, options.quantization)
     if options.lora_rank:  # in float32: value, gradient, two moments of AdamW

@@ -8,7 +8,7 @@ the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (i
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
@@ -22,9 +22,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
-GrpoLoss = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
+GrpoLoss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
+Scale = Literal["sum", "share"]
 Spread = Literal["group", "batch", "none"]
 Weights = tuple[float, float, float, float, float]
+VERDICTS = ("kept", "too even", "never right", "too hard", "too easy")  # of the filter of D2 on a row
 _WHY_CORRECTION = "vLLM's sampling distribution differs slightly from the policy"
 _WHY_GROUPS = "prompts sampled before training, which stops if every group is equal; 0 = no check"
 
@@ -40,9 +42,9 @@ class Options(BaseModel):
 
     num_train_epochs: float = _of("paper", 2.0, "2 for Qwen2.5-VL; 5 of SFT for MiMo-VL", gt=0)
     max_steps: int = _of("ours", -1, "if positive, replaces the epochs; for short runs", ge=-1)
-    batch_size: Positive = _of("ms-swift", 16, "rows per update, over all processes and accumulation")
-    learning_rate: float = _of("ms-swift", 1e-4, "of LoRA; 1e-5 for full fine-tuning", gt=0)
-    lr_scheduler_type: Schedule = _of("ms-swift", "cosine")
+    batch_size: Positive = _of("paper", 16, "rows per update, over all processes and accumulation")
+    learning_rate: float = _of("paper", 1e-4, "of LoRA; for full fine-tuning ms-swift has 1e-5", gt=0)
+    lr_scheduler_type: Schedule = _of("paper", "cosine")
     warmup_steps: float = _of("ms-swift", 0.0, "updates, or below 1 a share of them", ge=0)
     weight_decay: float = _of("ms-swift", 0.1, ge=0)
     adam_beta1: Share = _of("ms-swift", 0.9)
@@ -50,7 +52,7 @@ class Options(BaseModel):
     adam_epsilon: float = _of("TRL", 1e-8, gt=0)
     max_grad_norm: float = _of("ms-swift", 1.0, gt=0)
     optim: Literal["adamw_torch_fused", "adamw_torch"] = _of("TRL", "adamw_torch_fused")
-    lora_rank: int = _of("ms-swift", 8, "0 = full fine-tuning; LoRA: paper, its rank is not public", ge=0)
+    lora_rank: int = _of("ms-swift", 8, "0 = full fine-tuning; LoRA: paper, rank: silent", ge=0)
     lora_alpha: Positive = _of("ms-swift", 32)
     lora_dropout: Share = _of("ms-swift", 0.05)
     save: Literal["adapter", "merged"] = _of("ours", "adapter", "of LoRA: the adapter, or the whole model")
@@ -99,23 +101,32 @@ class CvoOptions(Options):
     """GRPO with the rewards that check the constraints (CVO)."""
 
     batch_size: Positive = _of("paper", 64, "answers per update: prompts x num_generations")
+    learning_rate: float = _of("paper", 5e-6, "of LoRA", gt=0)
+    lr_scheduler_type: Schedule = _of("ms-swift", "cosine", "paper: of MRSI; of CVO silent")
+    warmup_steps: float = _of("paper", 0.05, "updates, or below 1 a share of them", ge=0)
     num_generations: int = _of("paper", 8, "answers per prompt, G", ge=2)
     max_completion_length: Positive = _of("ms-swift", 512, "tokens")
-    temperature: float = _of("ms-swift", 0.9, "of sampling and of the log-probabilities", gt=0)
-    top_p: float = _of("TRL", 1.0, "samples and scores from the same distribution: no cut", gt=0, le=1)
-    top_k: int = _of("TRL", 0, "no cut", ge=0)
+    temperature: float = _of("paper", 1.5, "of sampling and of the log-probabilities", gt=0)
+    top_k: int = _of("paper", 200, "most tokens sampled from; TRL scores without this cut; 0 = no cut", ge=0)
+    top_p: float = _of("paper", 0.95, "mass sampled from, after top_k; likewise; 1 = no cut", gt=0, le=1)
     min_p: Share | None = _of("TRL", None)
     repetition_penalty: float = _of("TRL", 1.0, gt=0)
-    beta: float = _of("ms-swift", 0.04, "weight of KL against the start; TRL's is 0", ge=0)
+    beta: float = _of("paper", 0.005, "weight of KL against the start", ge=0)
     use_bias_correction_kl: bool = _of("ours", False, "as in the GRPO paper; TRL's default has changed")
-    loss_type: GrpoLoss = _of("ms-swift", "grpo", "each answer counts alike; TRL's is dapo")
-    scale_rewards: Spread = _of("ms-swift", "group", "advantages are divided by the spread of the group")
+    importance_sampling_level: Literal["token", "sequence"] = _of("ms-swift", "token")
+    loss_type: GrpoLoss = _of("paper", "grpo", "divided by the answer's length: Eq. 11; TRL's is dapo")
+    sapo_temperature_pos: float = _of("TRL", 1.0, "of sapo alone, as the next", gt=0)
+    sapo_temperature_neg: float = _of("TRL", 1.05, gt=0)
+    vespo_k_pos: float = _of("TRL", 2.0, "of vespo alone, as the next three", ge=0)
+    vespo_lambda_pos: float = _of("TRL", 3.0, ge=0)
+    vespo_k_neg: float = _of("TRL", 3.0, ge=0)
+    vespo_lambda_neg: float = _of("TRL", 2.0, ge=0)
+    scale_rewards: Spread = _of("paper", "group", "advantages are divided by the group's spread: Eq. 12")
     multi_objective_aggregation: Aggregation = _of("TRL", "sum_then_normalize", "R is a sum: paper")
     num_iterations: Positive = _of("ms-swift", 1, "updates per sampled batch")
-    epsilon: Share = _of("ms-swift", 0.2, "clipping of the ratio, below")
-    epsilon_high: Share | None = _of("ms-swift", None, "above; null = as below")
+    epsilon: Share = _of("paper", 0.15, "clipping of the ratio, below")
+    epsilon_high: float | None = _of("paper", 0.25, "above; null = as below; of cispo the largest", ge=0)
     delta: float | None = _of("ms-swift", None)
-    importance_sampling_level: Literal["token", "sequence"] = _of("ms-swift", "token")
     mask_truncated_completions: bool = _of("ms-swift", False, "a cut answer is wrong, and trained on as such")
     top_entropy_quantile: Share = _of("ms-swift", 1.0)
     entropy_coef: float = _of("TRL", 0.0, ge=0)
@@ -139,6 +150,12 @@ class CvoOptions(Options):
     vllm_importance_sampling_clip_max: float | None = _of("TRL", 3.0, gt=0)
     vllm_importance_sampling_clip_min: float | None = _of("TRL", None, ge=0)
     check_groups: int = _of("ours", 8, _WHY_GROUPS, ge=0)
+    filter_d2: bool = _of("paper", True, "train on the rows of which sampled answers differ enough in R")
+    filter_std: float = _of("paper", 0.1, "least standard deviation of R over a row's answers", ge=0)
+    filter_max: float = _of("paper", 0.8, "least R of its best answer", ge=0)
+    filter_median: tuple[float, float] = _of("paper", (0.08, 0.6), "least and most median of R")
+    filter_scale: Scale = _of("ours", "sum", "R of these, paper silent: sum, or share of the weights' sum")
+    filter_batch_size: Positive = _of("ours", 16, "answers sampled at a time, per process; memory")
 
     @field_validator("vllm_mode")
     @classmethod
@@ -147,6 +164,26 @@ class CvoOptions(Options):
             problem = "in the trainer's own process TRL 1.16 expands image tokens twice"
             raise ValueError(f"{problem}; take server, with GPUs of its own")
         return value
+
+    @field_validator("loss_type")
+    @classmethod
+    def _refuse_luspo_of_tokens(cls, value: str, info: ValidationInfo) -> str:
+        if value == "luspo" and info.data.get("importance_sampling_level") != "sequence":
+            raise ValueError("this loss weighs whole answers; set importance_sampling_level: sequence too")
+        return value
+
+    @field_validator("filter_median")
+    @classmethod
+    def _refuse_an_empty_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the least median stands first, then the most")
+        return value
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How answers are sampled, in training, for its checks and for the filter of D2."""
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        return {name: getattr(self, name) for name in names}
 
     def rewarding(self, prompt: Kind) -> dict[str, Any]:
         """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning."""
@@ -164,10 +201,11 @@ OURS = (  # options that TRL does not have by that name
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "sigma",
     "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
+    "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "filter_batch_size",
 )  # fmt: skip
-WITHOUT_EFFECT = (  # on results, but by rounding: not in a setting's fingerprint
-    "per_device_batch_size", "gradient_checkpointing", "save_steps", "vllm_server_base_url",
-    "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
+WITHOUT_EFFECT = (  # on results, but by rounding and draws: not in a setting's fingerprint
+    "per_device_batch_size", "gradient_checkpointing", "save_steps", "filter_batch_size",
+    "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import LogitsProcessor
 
 from mcr_lib import rewards
 from mcr_lib.answer import write_answer
@@ -65,21 +66,31 @@ def check_groups(backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt:
     n, size = min(options.check_groups, len(rows)), options.num_generations
     if not n:
         return {}
-    chosen = [rows[k * len(rows) // n] for k in range(n) for _ in range(size)]
     torch.manual_seed(options.seed)
-    images = [[open_image(path) for path in row["images"]] for row in chosen]
-    chats, most = [row["prompt"] for row in chosen], options.max_completion_length
-    sampling = {"temperature": options.temperature, "top_p": options.top_p}
-    answers, _ = answer_batch(backbone, chats, images, max_new_tokens=most, **sampling)
-    values = zip(*_scores(chosen, answers, **options.rewarding(prompt)).values(), strict=True)
-    totals = [rewards.Rewards(*each).total(options.reward_weights) for each in values]
-    n_equal = sum(len(set(totals[k : k + size])) == 1 for k in range(0, n * size, size))
-    mean = sum(totals) / (n * size)
+    groups = sample_groups(backbone, [rows[k * len(rows) // n] for k in range(n)], options, prompt=prompt)
+    totals = [[each.total(options.reward_weights) for each in group] for group in groups]
+    n_equal = sum(len(set(group)) == 1 for group in totals)
+    mean = sum(map(sum, totals)) / (n * size)
     if n_equal == n:
         problem = f"all {n} sampled groups of {size} answers are equal in reward (mean {mean:.2f})"
         advice = "there is nothing to learn; fine-tune the start for longer, or raise the temperature"
         raise UserError(f"{problem}, so {advice} (check_groups=0 leaves this check out)")
     return {"groups_sampled": n, "equal_groups": n_equal, "mean_reward": round(mean, 4)}
+
+
+def sample_groups(
+    backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt: Kind,
+    processors: Sequence[LogitsProcessor] = (),
+) -> list[list[rewards.Rewards]]:  # fmt: skip
+    """The rewards of `num_generations` answers to each row, sampled as in training."""
+    size = options.num_generations
+    chosen = [row for row in rows for _ in range(size)]
+    images = [opened for row in rows for opened in [[open_image(path) for path in row["images"]]] * size]
+    how = {"max_new_tokens": options.max_completion_length, "processors": processors, **options.sampling}
+    answers, _ = answer_batch(backbone, [row["prompt"] for row in chosen], images, **how)
+    values = zip(*_scores(chosen, answers, **options.rewarding(prompt)).values(), strict=True)
+    each = [rewards.Rewards(*five) for five in values]
+    return [each[k : k + size] for k in range(0, len(each), size)]
 
 
 def _scores(rows: Rows, answers: list[str], **rewarding: Any) -> dict[str, list[float | None]]:

@@ -181,8 +181,11 @@ class Study:
         signature = metrics.signature(scorer=c.scorer, parse=c.parse, **gold)
         card = {"setting": name, "made_from": expected, "score_signature": signature}
         card |= {"answer_form": c.answer_form, "style": c.test_style}
-        task = f"{name}: {one.stage}"
-        report = self.progress and (lambda done, of, row: self.progress(task, done, of, dict(row)))
+
+        def report(done: int, of: int, row: dict[str, Any]) -> None:
+            if self.progress:
+                self.progress(f"{name}: {row.get('task', one.stage)}", done, of, dict(row))
+
         how = {"prompt": one.prompt, "device": self._device, "progress": report, "card": card}
         facts = train(self._model(one.start), data, folder, options, **how)
         if state.is_main_process:

@@ -11,12 +11,15 @@ import pandas as pd
 from mcr_lib import metrics, rewards
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
+from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
 from mcr_lib.study.tables.injection import Rows, by_column, case_rewards
+from mcr_lib.training.options import VERDICTS
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
+NO_FILTER = "no filter of D2 ran: filter_d2 is false, or there is no setting of this stage"
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
 _ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
@@ -60,6 +63,31 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
     """The rollouts of several settings in one table (columns: `cvo.write_rollouts`, and setting)."""
     frames = [pd.read_parquet(study.run.setting(n) / "rollouts.parquet").assign(setting=n) for n in names]
     return pd.concat(frames or [pd.DataFrame(columns=["setting", "step", "worthless"])], ignore_index=True)
+
+
+def filter_rows(study: Study, names: Sequence[str]) -> Rows:
+    """The rows that the filter of D2 judged (`training.d2_filter`) in each setting; none where none ran."""
+    files = {name: study.run.setting(name) / "filter.jsonl" for name in names}
+    read_of = {name: read_jsonl(path, kind="filter")[1] for name, path in files.items() if path.is_file()}
+    return [{"setting": name, **row} for name, judged in read_of.items() for _, row in judged]
+
+
+def filter_table(judged: Rows) -> Rows:
+    """Per setting how many rows of D2 the filter keeps, how many it drops for which reason, and its cost."""
+    rows = []
+    for name in dict.fromkeys(row["setting"] for row in judged):
+        own = [row for row in judged if row["setting"] == name]
+        counts = Counter(row["verdict"] for row in own)
+        row = {"setting": name, "rows of D2": len(own), **{verdict: counts[verdict] for verdict in VERDICTS}}
+        row["kept, %"] = round(100 * counts["kept"] / len(own), 1)
+        rows.append(row | {"seconds": round(sum(row["seconds"] for row in own), 1)})
+    return rows
+
+
+def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Setting -> least maximum, least and most median of R that the filter keeps."""
+    options = {name: study.options(name)[0] for name in names}
+    return {name: (each.filter_max, *each.filter_median) for name, each in options.items()}
 
 
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:

@@ -22,6 +22,7 @@ from mcr_lib.study.runs import config, progress
 from mcr_lib.study.runs.model_card import TESTBED_NOTE
 from mcr_lib.study.runs.setting import BACKBONE, lineage
 from mcr_lib.study.runs.settings import Study
+from mcr_lib.training.options import CvoOptions
 
 Rows = list[dict[str, Any]]
 ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]  # setting -> a tweet and its training row
@@ -190,10 +191,35 @@ def train(study: Study, names: Sequence[str]) -> Rows:
 
 
 def check_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The checks before each training (`checks.json`): longest rows, gold answers, sampled groups."""
+    """The checks before each training (`checks.json`): longest rows, gold answers, groups."""
     checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
-    keys = {key: key.replace("_", " ") for values in checks.values() for key in values}
+    keys = [key for values in checks.values() for key in values if not key.startswith("filter_")]
+    keys = {key: key.replace("_", " ") for key in keys}
     return [{"setting": n} | {to: of.get(key, "") for key, to in keys.items()} for n, of in checks.items()]
+
+
+def cut_rows(study: Study, names: Sequence[str], *, n_rows: int = 4) -> Rows:
+    """What sampling leaves out of the distribution that scores (`sampling`), of each setting's start model.
+
+    On `n_rows` rows of its data, with the sampling of the setting and with the paper's.
+    """
+    from mcr_lib.training import sampling
+
+    rows = []
+    for name in names:
+        options, data, backbone = study.options(name)[0], study.rows(name), study.load(study[name].start)
+        some = [data[k * len(data) // n_rows] for k in range(n_rows)]
+        paper = {key: CvoOptions.model_fields[key].default for key in ("temperature", "top_k", "top_p")}
+        both = options, options.model_copy(update=paper)
+        for given in both[: 1 + (both[0] != both[1])]:
+            facts = sampling.measure_cut(backbone, some, given)
+            how = f"T {given.temperature:g}, top-k {given.top_k or 'off'}, top-p {given.top_p:g}"
+            row = {"setting": name, "start": study[name].start, "sampling": how, "tokens": facts["tokens"]}
+            row |= {"mass kept, %": round(100 * facts["mass"], 2)}
+            row |= {"tokens off by 1 % or more, %": round(100 * facts["cut"], 1)}
+            row |= {"nats per token": round(facts["nats_per_token"], 4)}
+            rows.append(row | {"nats per answer": round(facts["nats_per_answer"], 2)})
+    return rows
 
 
 def curve_rows(study: Study, names: Sequence[str]) -> Rows:
