@@ -334,3 +334,19 @@ def test_boxes_of_entities_that_are_right_and_shown_are_looked_at_and_no_others(
         "".join(base.processor.tokenizer.decode([ids[-k]]) for k in spot.digits["reasoning"]).replace(" ", "")
         == "1,2,31,40"
     )
+
+
+def test_locations_are_found_in_both_forms_of_answer_whatever_the_order_of_fields():
+    from mcr_lib.training.attention import _LOCATION
+
+    answers = {
+        '[{"entity": "None", "type": "PER", "bbox_2d": null}, {"bbox_2d": [1, 2, 3, 4], "entity": "Ada"}]': (
+            ["null", "[1, 2, 3, 4]"]
+        ),
+        '(Ada, person, (1, 2, 3, 4)) (None, Oslo, location) ("None", person, None)': (
+            ["(1, 2, 3, 4)", "None", "None"]
+        ),
+        "None</answer>": [],
+    }
+    for answer, expected in answers.items():
+        assert [match.group() for match in _LOCATION.finditer(answer)] == expected
