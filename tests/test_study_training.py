@@ -222,7 +222,8 @@ def test_settings_stand_after_those_that_they_start_from(study):
 def test_the_table_lists_what_each_setting_is_trained_on(study):
     rows = {row["setting"]: row for row in training.row_table(study, ["sft", "mrsi", "mcr"])}
     assert (rows["sft"]["tweets"], rows["sft"]["rows"]) == ("8 of train", 8)
-    assert rows["mrsi"]["tweets"] == f"{len(study.examples('d1'))} of d1"
+    assert rows["mrsi"]["tweets"] == f"{len(study.tweets('mrsi'))} of d1"
+    assert rows["mrsi"]["rows"] == len(study.pairs("mrsi"))
     assert rows["mrsi"]["styles"] == 1
     assert (rows["mcr"]["completions"], rows["mcr"]["starts from"]) == ("sampled", "mrsi")
 

@@ -72,10 +72,9 @@ def image_shares(study: Study) -> dict[str, list["Share"]]:
 
 
 def paper_shares() -> dict[str, float]:
-    """Group -> attention on the image in percent in the paper's Table 5, if the facts hold it."""
-    table = facts.all_facts()["tables"]["T5"]
-    rows = table["rows"] if isinstance(table, Mapping) else {}
-    return {group: rows[row][0] for group, row in ROWS_OF_T5.items() if row in rows}
+    """Group -> attention on the image in percent in the paper's Table 5."""
+    table = facts.table("T5")
+    return {group: table[row]["vision"] for group, row in ROWS_OF_T5.items()}
 
 
 def _is_measurable(study: Study, name: str) -> bool:
