@@ -108,7 +108,7 @@ class Pair:
 
     predicted: PredictedEntity
     gold: Entity  # box in the answer's space
-    f1: float  # F_ij of their tokens, in (0, 1]
+    f1: float  # F_ij of their tokens, in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,13 @@ class Matched:
         return sum(values) / k if k else float(self.n_pred == self.n_gold == 0)
 
 
-def match(predictions: Sequence[PredictedEntity], gold: Sequence[Entity]) -> Matched:
+def match(
+    predictions: Sequence[PredictedEntity], gold: Sequence[Entity], *, with_zeros: bool = False
+) -> Matched:
     """Match predicted and gold entities one to one for the largest sum of token F1 (paper App. D.2).
 
-    F = 2w / (n + m), which is Eq. 17 with P and R put in; pairs of F = 0 are left out (ours).
+    F = 2w / (n + m), which is Eq. 17 with P and R put in. Pairs of F = 0 are left out (ours), or, for the
+    audit of that choice, matched as well: then k = min(p, q).
 
     Example:
         >>> said = [PredictedEntity("York", "LOC"), PredictedEntity("Ada", "PER")]
@@ -142,8 +145,10 @@ def match(predictions: Sequence[PredictedEntity], gold: Sequence[Entity]) -> Mat
         [w and 2 * w * unit // (len(a) + len(b)) for w, b in zip(row, meant, strict=True)]
         for row, a in zip(runs, said, strict=True)
     ]
+    if with_zeros:  # below a whole unit of F for all of them
+        weights = [[w * (1 + len(gold)) + 1 for w in row] for row in weights]
     pairs = (
-        Pair(predictions[i], gold[j], 2 * runs[i][j] / (len(said[i]) + len(meant[j])))
+        Pair(predictions[i], gold[j], 2 * runs[i][j] / (len(said[i]) + len(meant[j]) or 1))
         for i, j in heaviest_matching(weights)
     )
     return Matched(len(predictions), len(gold), tuple(pairs))

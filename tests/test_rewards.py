@@ -30,8 +30,8 @@ R_C = """
     p=7   0   0    0   .2   .4   .8   .9    1
 """
 """Below the diagonal too many, 1 - (p - q) w_o(q): w_o = .4 for q of 1 and 2, .2 for 3 and 4, .1 for 5 and 6.
-Above it too few, 1 - (q - p) w_u(p): w_u = .5 for p of 1 and 2, .3 for 3 and 4, .2 for 5 and 6. Never below 0:
-p=4, q=1 would be 1 - 3·.4 = -.2, p=1, q=4 would be 1 - 3·.5 = -.5, p=3, q=7 would be 1 - 4·.3 = -.2."""
+Above it too few, 1 - (q - p) w_u(p): w_u = .5 for p of 1 and 2, .3 for 3 and 4, .2 for 5 and 6. Never
+below 0: p=4, q=1 would be 1 - 3·.4 = -.2, p=1, q=4 would be 1 - 3·.5 = -.5, p=3, q=7 1 - 4·.3 = -.2."""
 
 
 @pytest.mark.parametrize("p", range(8))
@@ -94,8 +94,8 @@ def text(*names):
         (["Rome", "Eve", "Eve"], ["Rome"], 1),  # k = 1: nor what is too much
         (["Rome", "Rome"], ["Rome"], 1),  # a duplicate has no gold left
         (["Eve", "York"], ["New York", "Rome"], 2 / 3),  # F = 0 of Eve and Rome is no pair
-        # F of "a b" is 1 with "a b" and 4/5 with "a b c"; "a" has 2/3 and 1/2. Best: 4/5 + 2/3 against 1 + 1/2
-        (["a b", "a"], ["a b", "a b c"], 1.5 / 2),  # 1.5 > 22/15 = 1.4667
+        # F of "a b" is 1 with "a b" and 4/5 with "a b c"; "a" has 2/3 and 1/2: 1 + 1/2
+        (["a b", "a"], ["a b", "a b c"], 1.5 / 2),  # is more than 4/5 + 2/3
         (["a b", "b"], ["a b", "b d"], 5 / 6),  # 1 + 2/3
         # "a" first takes "a a" (2/3) or "a" (1): the sum decides, 1 + 1 over 2/3 + 2/3
         (["a", "a a"], ["a a", "a"], 1),
@@ -147,7 +147,7 @@ MISSED = pred("Ada Byron", FAR)
         ([], (0, 0, 0, 0, 0)),  # p = 0 < q; k = 0
         ([ADA], (0.5, 1, 1, 1, 1)),  # 1 - 1·.5; the means see the one pair
         ([ROME], (0.5, 1, 1, 1, 1)),
-        ([ADA, pred("Eve", FAR)], (1, 1, 1, 1, 1)),  # p = q and F = 0 is no pair: a filler hides what is missing
+        ([ADA, pred("Eve", FAR)], (1, 1, 1, 1, 1)),  # p = q, no pair: a filler hides what is missing
         ([ADA, ROME, pred("Eve", FAR)], (0.6, 1, 1, 1, 1)),  # 1 - 1·.4
         ([ADA, ROME, ROME], (0.6, 1, 1, 1, 1)),
         ([ADA, ADA], (1, 1, 1, 1, 1)),  # a duplicate is a filler
@@ -170,7 +170,7 @@ MISSED = pred("Ada Byron", FAR)
         ([pred("Ada Byron", (0, 0, 10, 3))], (0.5, 1, 1, 0, 1)),  # IoU = σ
         ([pred("Ada Byron", (0, 0, 10, 2))], (0.5, 1, 1, 0, 1)),  # below σ: not negative
         ([pred("Ada", FAR, type="ORG"), pred("Rome", FAR)], (1, 5 / 6, 0, 0, 0.5)),
-        ([ROME, pred("Ada"), pred("Byron", A, type="ORG")], (0.6, 5 / 6, 1, 0.5, 0.5)),  # F 2/3 twice: the first
+        ([ROME, pred("Ada"), pred("Byron", A, type="ORG")], (0.6, 5 / 6, 1, 0.5, 0.5)),  # F 2/3 twice
     ],
 )  # fmt: skip
 def test_each_reward_is_as_worked_out_by_hand(answer, expected):

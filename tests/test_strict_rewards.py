@@ -1,4 +1,4 @@
-"""The strict rewards: each case worked out by hand, and the two properties that make them safe to train on."""
+"""The strict rewards: each case worked out by hand, and the two properties that make them safe."""
 
 from dataclasses import replace
 from functools import partial

@@ -2,6 +2,8 @@
 
 The audit lists every answer of up to two predictions to a tweet of two entities (`mistakes.WORLD`), each also
 with a made-up name behind it, plants one mistake more, and asks whether R falls (ours; the paper is silent).
+Answers whose names the two sets pair differently ("Ada" beside "Ada Byron") are left out of it: there it is a
+matter of taste which name is the mistake.
 """
 
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ from mcr_lib.yardsticks import perfect
 
 Rows = list[dict[str, Any]]
 Answer = tuple[PredictedEntity, ...]
-KINDS: tuple[RewardKind, ...] = get_args(RewardKind)
+WITH_ZEROS = "paper, F = 0 matched"  # the other reading of "matched": k = min(p, q)
+KINDS = ("paper", WITH_ZEROS, "strict")
 COLUMNS = ("R_c", "R_s", "R_t", "R_u", "R_e")
 PLANTED = {  # repair that takes it back -> mistake
     "missing entity added": "entity left out", "untouching one dropped": "name made up or repeated",
@@ -78,14 +81,23 @@ def grounding_rows() -> Rows:
 
 
 @cache
-def earned(answer: Answer, kind: RewardKind) -> Rewards:
-    """The rewards of an answer to `mistakes.WORLD`."""
+def earned(answer: Answer, kind: str) -> Rewards:
+    """The rewards of an answer to `mistakes.WORLD` by one of `KINDS`."""
+    if kind == WITH_ZEROS:
+        matched = rewards.match(answer, WORLD.entities, with_zeros=True)
+        means = (
+            rewards.reward_span,
+            rewards.reward_type,
+            rewards.reward_grounding,
+            rewards.reward_entailment,
+        )
+        return Rewards(rewards.reward_count(matched.n_pred, matched.n_gold), *(of(matched) for of in means))
     return rewards.rewards(ParsedAnswer(answer), WORLD, kind=kind)
 
 
-def total(answer: Answer, kind: RewardKind) -> float:
+def total(answer: Answer, kind: str) -> float:
     """R of an answer to `mistakes.WORLD`, with σ and λ of the set."""
-    return earned(answer, kind).total(DEFAULTS[kind][1])
+    return earned(answer, kind).total(DEFAULTS["strict" if kind == "strict" else "paper"][1])
 
 
 def all_answers(n_most: int = 2) -> list[Answer]:
@@ -94,27 +106,41 @@ def all_answers(n_most: int = 2) -> list[Answer]:
     return [answer + more for answer in mistakes.small_answers(n_most) for more in ((), (filler,))]
 
 
-def plantings(n_most: int = 2) -> Iterator[tuple[str, Answer, Answer]]:
+@cache
+def plantings(n_most: int = 2) -> tuple[tuple[str, Answer, Answer], ...]:
     """Every (mistake, answer without it, answer with it) of which one is in `all_answers`."""
-    for answer in all_answers(n_most):
-        for repair in mistakes.repairs(answer, WORLD):
-            if not repair.moves_others:
-                yield PLANTED[repair.kind], repair.answer, answer
-        checked, spans = strict_rewards.check(answer, WORLD), mistakes.spans(answer, WORLD)
-        gold_of, touching = dict(checked.matches), {i for i, _ in checked.matches + checked.touches}
-        for i, prediction in enumerate(answer):
-            others, rest = (*answer[:i], *answer[i + 1 :]), spans[:i] + spans[i + 1 :]
-            if i not in touching and not prediction.boxes_xyxy:
-                boxed = replace(prediction, boxes_xyxy=(mistakes.C,))
-                yield STRAY, answer, (*answer[:i], boxed, *answer[i + 1 :])
-            is_missed = i in gold_of and constraints.BOX.holds(prediction, WORLD.entities[gold_of[i]]) < 0.5
-            if is_missed and mistakes.spans(others, WORLD) == rest:
-                yield SILENCE, answer, others
+    some = (one for answer in all_answers(n_most) for one in _plantings_of(answer))
+    return tuple(one for one in some if _is_clear(one[1]) and _is_clear(one[2]))
+
+
+@cache
+def _is_clear(answer: Answer) -> bool:
+    """Whether both sets pair the names of an answer with the same gold entities."""
+    checked, gold = strict_rewards.check(answer, WORLD), WORLD.entities
+    strict = ((answer[i], gold[j]) for i, j in checked.matches + checked.touches)
+    paper = ((pair.predicted, pair.gold) for pair in rewards.match(answer, gold).pairs)
+    return sorted(map(repr, strict)) == sorted(map(repr, paper))
+
+
+def _plantings_of(answer: Answer) -> Iterator[tuple[str, Answer, Answer]]:
+    for repair in mistakes.repairs(answer, WORLD):
+        if not repair.moves_others:
+            yield PLANTED[repair.kind], repair.answer, answer
+    checked, spans = strict_rewards.check(answer, WORLD), mistakes.spans(answer, WORLD)
+    gold_of, touching = dict(checked.matches), {i for i, _ in checked.matches + checked.touches}
+    for i, prediction in enumerate(answer):
+        others, rest = (*answer[:i], *answer[i + 1 :]), spans[:i] + spans[i + 1 :]
+        if i not in touching and not prediction.boxes_xyxy:
+            boxed = replace(prediction, boxes_xyxy=(mistakes.C,))
+            yield STRAY, answer, (*answer[:i], boxed, *answer[i + 1 :])
+        is_missed = i in gold_of and constraints.BOX.holds(prediction, WORLD.entities[gold_of[i]]) < 0.5
+        if is_missed and mistakes.spans(others, WORLD) == rest:
+            yield SILENCE, answer, others
 
 
 def audit_rows(n_most: int = 2) -> Rows:
     """Per mistake and set of rewards, how often planting it lowers R ("costs"), leaves it ("free") or raises
-    it ("pays"); where it does not always cost, the best answer for which it pays or is free.
+    it ("pays"); where it does not always cost, the best of the shortest answers for which it pays or is free.
     """
     steps = {mistake: [] for mistake in (*PLANTED.values(), STRAY, SILENCE)}
     for mistake, before, after in plantings(n_most):
@@ -126,7 +152,7 @@ def audit_rows(n_most: int = 2) -> Rows:
         free, paying = [one for one in tried if one[0] == one[1]], [one for one in tried if one[0] > one[1]]
         row = {"mistake": mistake, "rewards": kind, "n": len(pairs)}
         row |= {"costs": len(pairs) - len(free) - len(paying), "free": len(free), "pays": len(paying)}
-        if best := max(paying or free, key=lambda one: (one[0], one[0] - one[1]), default=None):
+        if best := min(paying or free, key=lambda one: (len(one[2]) > 2, -one[0], -one[1]), default=None):
             row |= {"without it": in_words(best[2]), "R": best[1], "with it": in_words(best[3])}
             row["R with it"] = best[0]
         rows.append(row)
@@ -153,7 +179,9 @@ def property_rows(n_most: int = 2) -> Rows:
     wrong = [(a,) for a in answers if (a,) not in right]
     mended = [(m, with_it, without) for m, without, with_it in plantings(n_most) if m in PLANTED.values()]
     of_pair = [(a, b) for m, a, b in mended if m in ("wrong type", "wrongly boxed or not", "wrong box")]
-    every, turned = [(a, b) for _, a, b in mended], [(a, b) for a in answers for b in permutations(a)]
+    every = [(a, b) for _, a, b in mended]
+    differing = [a for a in answers if len({p.text for p in a}) == len(a)]
+    turned = [(a, b) for a in differing for b in permutations(a)]
     checks = (
         ("every reward lies in [0, 1]", right + wrong, lambda k, a: all(0 <= r <= 1 for r in five(a, k))),
         ("a perfect answer earns 1 of each", right, lambda k, a: set(five(a, k)) == {1}),
@@ -161,7 +189,11 @@ def property_rows(n_most: int = 2) -> Rows:
         ("mending type, groundability or box of a match lowers no reward", of_pair, _lowers_none),
         ("mending any one mistake lowers no reward", every, _lowers_none),
         ("mending any one mistake does not lower R", every, lambda k, a, b: _change(k, a, b) > -_CLOSE),
-        ("the order of names does not matter", turned, lambda k, a, b: abs(_change(k, a, b)) < _CLOSE),
+        (
+            "the order of different names does not matter",
+            turned,
+            lambda k, a, b: abs(_change(k, a, b)) < _CLOSE,
+        ),
     )
     rows = []
     for name, some, holds in checks:
@@ -172,14 +204,14 @@ def property_rows(n_most: int = 2) -> Rows:
     return rows
 
 
-def five(answer: Answer, kind: RewardKind) -> tuple[float, ...]:
+def five(answer: Answer, kind: str) -> tuple[float, ...]:
     """The five rewards of an answer to `mistakes.WORLD`."""
     return tuple(by_column(earned(answer, kind)).values())
 
 
-def _change(kind: RewardKind, before: Answer, after: Answer) -> float:
+def _change(kind: str, before: Answer, after: Answer) -> float:
     return total(after, kind) - total(before, kind)
 
 
-def _lowers_none(kind: RewardKind, before: Answer, after: Answer) -> bool:
+def _lowers_none(kind: str, before: Answer, after: Answer) -> bool:
     return all(b > a - _CLOSE for a, b in zip(five(before, kind), five(after, kind), strict=True))
