@@ -64,7 +64,8 @@ def reward_u(rows: Rows) -> Figure:
     """R_u against the IoU of the box that counts (`audit.grounding_rows`)."""
     frame = pd.DataFrame(rows)
     dashes = {line: (2, 1) if line.startswith("strict") else "" for line in palette.SIGMAS}
-    figure, (ax,) = palette.panels(1, (5.8, 3.4), "R_u: 0 up to σ, then to 1 on a line, or at once the IoU")
+    title = "R_u: nothing up to σ, then on a line to 1 (paper) or the IoU (strict)"
+    figure, (ax,) = palette.panels(1, (5.8, 3.4), title)
     style = {"palette": palette.SIGMAS, "dashes": dashes, "estimator": None, "sort": False}
     sns.lineplot(frame, x="iou", y="R_u", hue="line", style="line", ax=ax, **style)
     ax.set(xlabel="IoU of the box with the gold box", ylabel="R_u", xlim=(0, 1), ylim=(-0.03, 1.05))

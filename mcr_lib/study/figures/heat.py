@@ -62,7 +62,7 @@ def audit(rows: Rows) -> Figure:
     """How often each mistake costs, is free, or pays, by set of rewards (`audit.audit_rows`)."""
     frame = pd.DataFrame(rows)
     frame.index = frame["mistake"] + frame["n"].map(" (n = {:,})".format)
-    title = "One mistake more: how often it lowers R, leaves it, or raises it, %"
+    title = "One mistake more: how often it lowers R (costs), leaves it (free) or raises it (pays), %"
     names = palette.unique(rows, "rewards")
     figure, axes = panels(len(names), (4.1, 0.36 * len(set(frame.index)) + 0.9), title, sharey=True)
     for ax, name in zip(axes, names, strict=True):

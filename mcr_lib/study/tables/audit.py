@@ -109,7 +109,7 @@ def all_answers(n_most: int = 2) -> list[Answer]:
 @cache
 def plantings(n_most: int = 2) -> tuple[tuple[str, Answer, Answer], ...]:
     """Every (mistake, answer without it, answer with it) of which one is in `all_answers`."""
-    some = (one for answer in all_answers(n_most) for one in _plantings_of(answer))
+    some = (one for answer in all_answers(n_most) for one in plantings_of(answer))
     return tuple(one for one in some if _is_clear(one[1]) and _is_clear(one[2]))
 
 
@@ -122,7 +122,8 @@ def _is_clear(answer: Answer) -> bool:
     return sorted(map(repr, strict)) == sorted(map(repr, paper))
 
 
-def _plantings_of(answer: Answer) -> Iterator[tuple[str, Answer, Answer]]:
+def plantings_of(answer: Answer) -> Iterator[tuple[str, Answer, Answer]]:
+    """As `plantings`, of which one is this answer, whether clear or not."""
     for repair in mistakes.repairs(answer, WORLD):
         if not repair.moves_others:
             yield PLANTED[repair.kind], repair.answer, answer
