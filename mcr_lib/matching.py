@@ -1,4 +1,4 @@
-"""Placing predicted names in the text and pairing them with gold: one rule for rewards, scorers and bias.
+"""Placing predicted names in the text and pairing them with gold: one rule for scorers, bias, strict rewards.
 
 A model answers with names, gold is token spans. Placing turns the k-th name of an answer into a span of the
 tweet, pairing assigns it to a gold entity. Paper silent; ours. Perfect answers in reading order score 100.00

@@ -31,7 +31,7 @@ PLANTED = {  # repair that takes it back -> mistake
     "box": "wrong box",
 }  # fmt: skip
 STRAY, SILENCE = "box on a made-up name", "wrongly boxed name left out"
-_BOXES = {(): "none", (mistakes.A,): "box", (mistakes.B,): "box a little off"}
+_BOXES = {(): "–", (mistakes.A,): "box", (mistakes.B,): "near"}
 _CLOSE = 1e-9
 
 
@@ -161,14 +161,14 @@ def audit_rows(n_most: int = 2) -> Rows:
 
 
 def in_words(answer: Answer) -> str:
-    """An answer to `mistakes.WORLD` to read.
+    """An answer to `mistakes.WORLD` to read: no box (–), the box of "Ada Byron", one near it, or a miss.
 
     Example:
         >>> in_words((PredictedEntity("Rome", "LOC"), PredictedEntity("Eve", "PER", (mistakes.C,))))
-        'Rome LOC none · Eve PER elsewhere'
+        'Rome LOC –, Eve PER miss'
     """
-    parts = (f"{p.text} {p.type} {_BOXES.get(p.boxes_xyxy, 'elsewhere')}" for p in answer)
-    return " · ".join(parts) or "nothing"
+    parts = (f"{p.text} {p.type} {_BOXES.get(p.boxes_xyxy, 'miss')}" for p in answer)
+    return ", ".join(parts) or "nothing"
 
 
 def property_rows(n_most: int = 2) -> Rows:
