@@ -11,7 +11,7 @@ names, and names what only the image shows. MCR spells out what a right answer m
 MRSI *states* them: `claim(entity)` is what a reasoning chain says about a gold entity (`chains` puts it into
 words). CVO *checks* them: `holds(predicted, gold)` is how far a prediction satisfies them (`rewards` sums it
 up). A task is the set of constraints that its source annotates; chain, prompt, reward and score follow from
-that set. Symbols and roles: paper, method section; the functions are ours (its formulas are not public).
+that set. Symbols and roles: paper, method section.
 """
 
 from collections.abc import Callable, Collection

@@ -1,126 +1,181 @@
-"""CVO: the constraints, checked. Five rewards in [0, 1] for one answer, also as reward functions for TRL's
-GRPOTrainer.
+"""CVO: the constraints, checked. The paper's five rewards of one answer, each in [0, 1], also as reward
+functions for TRL's GRPOTrainer.
 
-    R = λ1·R_c + λ2·R_s + λ3·R_t + λ4·R_u + λ5·R_e    (paper; names and sum are public, the formulas are ours)
+    R = λ1·R_c + λ2·R_s + λ3·R_t + λ4·R_u + λ5·R_e                                                (Eq. 10)
 
-    R_c  count        n_touch / max(n_pred, n_gold)                                    reward_count
-    R_s  span         2 n_match / (n_pred + n_gold)                                    reward_span
-    R_t  type         matches with the right type / max(n_pred, n_gold)                reward_type
-    R_e  entailment   matches with the right groundability / max(n_pred, n_gold)       reward_entailment
-    R_u  grounding    Σ over matched groundable gold of (IoU if IoU > σ else 0)        reward_grounding
-                      / (n groundable gold + n boxes on predictions that touch no groundable gold)
+    F_ij  token F1    2·P·R / (P + R) with P = w/n, R = w/m: w the longest run of tokens that predicted
+                      name i (n tokens) and gold name j (m) have in common                        (Eq. 16, 17)
+    k     pairs       predictions matched one to one with gold for the largest Σ F_ij, F_ij > 0   (Hungarian)
 
-A prediction *matches* the gold entity of its span and *touches* one that shares a token with it, one to one
-(`matching.pair`); n_touch counts gold entities matched or touched; duplicates and names that the text lacks
-are predictions that touch nothing. With a zero denominator R_u is 1 if the tweet has no entity or something
-is touched, else 0. Both empty: all 1. Unparseable: all 0. A constraint that the source does not annotate has
-the reward `None`. Properties (tested): only a perfect answer reaches the maximum; repairing one mistake (a
-missing entity added, a prediction that touches nothing dropped, a boundary, type, groundability or box
-corrected) lowers none of the five, as long as the names of the other predictions keep their places in the
-text. (They may not: "Ada" and "Byron in" touch two entities; with "Ada" corrected to "Ada Byron", no words
-are left to place "Byron in" on, and R_c falls.)
+    R_c  count        1 if p = q, else 1 less a penalty per name too many or too few              (Eq. 13–15)
+    R_s  span         1/k Σ F_ij                                                                  (Eq. 6, 18)
+    R_t  type         1/k Σ [the types are equal]                                                 (Eq. 7)
+    R_u  grounding    1/k Σ max(0, (IoU - σ) / (1 - σ))                                           (Eq. 8)
+    R_e  entailment   1/k Σ [both have a box, or neither has]                                     (Eq. 9)
+
+with p predicted and q gold entities. σ = 0.3, λ1 = 0.3, λ5 = 0.2: the best values of paper Table 10. λ2, λ3
+and λ4 are silent; ours are 0.3, as λ1 is. What else the paper leaves open, and what we do:
+
+- A pair without a common token (F = 0) is not matched and counts in no mean.
+- Tokens are split at white space; case counts.
+- Of equal matchings the first in reading order, so that repeated names pair in their order. A duplicate can
+  match only another gold entity.
+- R_u of a pair: 1 if neither has a box, 0 if one has; with several gold boxes the best one counts.
+- No matched pair: R_s, R_t, R_u and R_e are 0; if prediction and gold are both empty all five are 1.
+- An unreadable text earns 0 of everything, even for a tweet without entities.
+- A constraint that the source does not annotate has the reward `None`.
+
+Only R_c sees what is missing or too much, the others are means over what was matched; notebook 02 lists what
+that pays for. `strict_rewards` is a set of ours in which every reward sees it.
 
 Boxes are compared in the answer's own space with gold as it would be written there (`written_gold`), so the
-gold answer scores exactly the maximum.
+gold answer earns exactly 1 of each. No reward reads the reasoning, so a model could drop it or write anything
+in it. `Reasoning` sets what reasoning an answer needs to earn anything (ours).
 
-The five rewards ignore the reasoning, so a model could drop it or write anything in it. `Reasoning` sets what
-reasoning an answer needs to earn anything (paper silent; ours).
-
-    trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=[1.0] * 5, ...),
+    trainer = GRPOTrainer(model, args=GRPOConfig(reward_weights=list(WEIGHTS), ...),
     reward_funcs=grpo_reward_functions(), train_dataset=rows)
 
 where each row has the columns `prompt`, `images`, `gold` (`gold_column(example)`), `model_size` and `family`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from math import lcm
 from typing import Any, Literal
 
 from mcr_lib import chains, constraints
+from mcr_lib import strict_rewards as strict
 from mcr_lib.answer import ParsedAnswer, parse_answer
 from mcr_lib.boxes import Size, Space, box_format, written_box
-from mcr_lib.matching import pair, place
-from mcr_lib.schema import Example, PredictedEntity
+from mcr_lib.matching import heaviest_matching
+from mcr_lib.schema import Entity, Example, PredictedEntity
 
-SIGMA = 0.5  # IoU above which a box earns its IoU (paper's σ; its value is not public, Table 10 varies it)
 NAMES = ("count", "span", "type", "grounding", "entailment")  # the rewards in the order of λ1..λ5
+SIGMA = 0.3  # σ: IoU up to which a box earns nothing
+WEIGHTS = (0.3, 0.3, 0.3, 0.3, 0.2)  # λ1..λ5
 
-CountRule = Literal["touch", "ratio"]
+RewardKind = Literal["paper", "strict"]
+DEFAULTS: dict[RewardKind, tuple[float, tuple[float, ...]]] = {  # σ and λ1..λ5 of each set
+    "paper": (SIGMA, WEIGHTS), "strict": (strict.SIGMA, strict.WEIGHTS),
+}  # fmt: skip
+_NEEDS = (  # the constraint that a source must annotate
+    ("count", "span"), ("span", "span"), ("type", "type"), ("grounding", "box"), ("entailment", "groundable"),
+)  # fmt: skip
 # What reasoning an answer needs to earn anything: free = none; present = some; agreeing = reasoning that
 # states the answer (`chains.faithfulness`, boxes by IoU above σ).
 Reasoning = Literal["free", "present", "agreeing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """An answer placed and paired with gold (`matching.Pairing`): the input of the five rewards."""
+def reward_count(n_pred: int, n_gold: int) -> float:
+    """R_c of p predicted and q gold entities, in [0, 1] (paper Eq. 13–15).
 
-    gold: Example  # boxes in the answer's space
-    predictions: tuple[PredictedEntity, ...]
-    matches: tuple[tuple[int, int], ...]
-    touches: tuple[tuple[int, int], ...]
+    1 if p = q; 1 - (p - q)·w_o(q) if p > q > 0; 1 - (q - p)·w_u(p) if 0 < p < q, neither below 0; else 0.
+    w_o(q) = 0.4, 0.2, 0.1 and w_u(p) = 0.5, 0.3, 0.2 for up to 2, up to 4, and 5 or more entities.
 
-    @property
-    def n_larger(self) -> int:
-        """max(n_pred, n_gold)."""
-        return max(len(self.predictions), len(self.gold.entities))
-
-    def matched(self, constraint: constraints.Constraint) -> list[float]:
-        """How far the constraint holds, per match."""
-        return [constraint.holds(self.predictions[i], self.gold.entities[j]) for i, j in self.matches]
-
-
-def check(predictions: Sequence[PredictedEntity], gold: Example) -> Checked:
-    """Place and pair an answer in the space of `gold` (`written_gold`); a duplicate takes part in no pair."""
-    placements = place([p.text for p in predictions], gold.tokens)
-    spans = [p.span if p.kind == "placed" else None for p in placements]
-    pairing = pair(spans, [entity.span for entity in gold.entities])
-    return Checked(gold, tuple(predictions), pairing.matches, pairing.touches)
-
-
-def reward_count(checked: Checked, *, rule: CountRule = "touch") -> float:
-    """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 if both are empty.
-
-    "ratio", an ablation, is 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for invented fillers.
+    Example:
+        >>> reward_count(2, 2), reward_count(3, 2), reward_count(1, 2), reward_count(0, 2)
+        (1.0, 0.6, 0.5, 0.0)
     """
-    if not checked.n_larger:
+    if n_pred == n_gold:
         return 1.0
-    if rule == "ratio":
-        return 1 - abs(len(checked.predictions) - len(checked.gold.entities)) / checked.n_larger
-    return (len(checked.matches) + len(checked.touches)) / checked.n_larger
+    if not n_pred or not n_gold:
+        return 0.0
+    fewer, penalties = min(n_pred, n_gold), (0.4, 0.2, 0.1) if n_pred > n_gold else (0.5, 0.3, 0.2)
+    return max(0.0, 1 - abs(n_pred - n_gold) * penalties[(fewer > 2) + (fewer > 4)])
 
 
-def reward_span(checked: Checked) -> float:
-    """R_s: 2 n_match / (n_pred + n_gold), the F1 of spans, in [0, 1]; 1 if both are empty."""
-    total = len(checked.predictions) + len(checked.gold.entities)
-    return 2 * sum(checked.matched(constraints.SPAN)) / total if total else 1.0
+def common_run(pred_tokens: Sequence[str], gold_tokens: Sequence[str]) -> int:
+    """w: the length of the longest run of tokens that stands in both (paper App. D.2).
 
-
-def reward_type(checked: Checked) -> float:
-    """R_t: matches with the right type / max(n_pred, n_gold), in [0, 1]; 1 if both are empty."""
-    return sum(checked.matched(constraints.TYPE)) / checked.n_larger if checked.n_larger else 1.0
-
-
-def reward_entailment(checked: Checked) -> float:
-    """R_e: matches with the right "shown or not" / max(n_pred, n_gold), in [0, 1]; 1 if both are empty."""
-    return sum(checked.matched(constraints.GROUNDABLE)) / checked.n_larger if checked.n_larger else 1.0
-
-
-def reward_grounding(checked: Checked, *, sigma: float = SIGMA) -> float:
-    """R_u: IoU above σ of the matched groundable entities / (groundable entities + stray boxes), in [0, 1].
-
-    Zero denominator: 1 if the tweet has no entity or something is touched, else 0.
+    Example:
+        >>> common_run("the New York Times".split(), "New York City".split())
+        2
     """
-    gold, predictions, matches = checked.gold.entities, checked.predictions, checked.matches
-    groundable = {j for j, entity in enumerate(gold) if entity.is_groundable}
-    owned = {i for i, j in matches + checked.touches if j in groundable}
-    n_stray = sum(bool(p.boxes_xyxy) for i, p in enumerate(predictions) if i not in owned)
-    if not len(groundable) + n_stray:
-        return float(not gold or bool(matches or checked.touches))
-    ious = [constraints.BOX.holds(predictions[i], gold[j]) for i, j in matches if j in groundable]
-    return sum(iou for iou in ious if iou > sigma) / (len(groundable) + n_stray)
+    if pred_tokens == gold_tokens:
+        return len(gold_tokens)
+    longest, before = 0, [0] * (len(gold_tokens) + 1)  # before[j]: the run that ends with gold token j - 1
+    for token in pred_tokens:
+        now = [0, *(before[j] + 1 if token == gold else 0 for j, gold in enumerate(gold_tokens))]
+        longest, before = max(longest, *now), now
+    return longest
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A predicted and a gold entity that are matched."""
+
+    predicted: PredictedEntity
+    gold: Entity  # box in the answer's space
+    f1: float  # F_ij of their tokens, in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """An answer matched with gold: the input of the rewards."""
+
+    n_pred: int
+    n_gold: int
+    pairs: tuple[Pair, ...]  # k of them, in the order of the predictions
+
+    def mean(self, values: Iterable[float]) -> float:
+        """The mean of a value per pair; without a pair 1 if prediction and gold are both empty, else 0."""
+        k = len(self.pairs)
+        return sum(values) / k if k else float(self.n_pred == self.n_gold == 0)
+
+
+def match(
+    predictions: Sequence[PredictedEntity], gold: Sequence[Entity], *, with_zeros: bool = False
+) -> Matched:
+    """Match predicted and gold entities one to one for the largest sum of token F1 (paper App. D.2).
+
+    F = 2w / (n + m), which is Eq. 17 with P and R put in. Pairs of F = 0 are left out (ours), or, for the
+    audit of that choice, matched as well: then k = min(p, q).
+
+    Example:
+        >>> said = [PredictedEntity("York", "LOC"), PredictedEntity("Ada", "PER")]
+        >>> [(p.gold.text, round(p.f1, 3)) for p in match(said, [Entity("New York", 0, 2, "LOC")]).pairs]
+        [('New York', 0.667)]
+    """
+    said, meant = [p.text.split() for p in predictions], [e.text.split() for e in gold]
+    runs = [[common_run(a, b) for b in meant] for a in said]
+    unit = lcm(*{len(a) + len(b) for a in said for b in meant if a})  # of F in whole numbers, for exact sums
+    weights = [
+        [w and 2 * w * unit // (len(a) + len(b)) for w, b in zip(row, meant, strict=True)]
+        for row, a in zip(runs, said, strict=True)
+    ]
+    if with_zeros:  # below a whole unit of F for all of them
+        weights = [[w * (1 + len(gold)) + 1 for w in row] for row in weights]
+    pairs = (
+        Pair(predictions[i], gold[j], 2 * runs[i][j] / (len(said[i]) + len(meant[j]) or 1))
+        for i, j in heaviest_matching(weights)
+    )
+    return Matched(len(predictions), len(gold), tuple(pairs))
+
+
+def reward_span(matched: Matched) -> float:
+    """R_s: the mean token F1 of the matched pairs, in [0, 1] (paper Eq. 6, 18)."""
+    return matched.mean(pair.f1 for pair in matched.pairs)
+
+
+def reward_type(matched: Matched) -> float:
+    """R_t: the share of matched pairs with equal types, in [0, 1] (paper Eq. 7)."""
+    return matched.mean(constraints.TYPE.holds(pair.predicted, pair.gold) for pair in matched.pairs)
+
+
+def reward_grounding(matched: Matched, *, sigma: float = SIGMA) -> float:
+    """R_u: the mean of max(0, (IoU - σ) / (1 - σ)) over the matched pairs, in [0, 1] (paper Eq. 8).
+
+    A pair without a box counts as IoU 1, with one box as 0 (paper silent; ours: `constraints.BOX`).
+    """
+    ious = (constraints.BOX.holds(pair.predicted, pair.gold) for pair in matched.pairs)
+    return matched.mean(max(0.0, (iou - sigma) / (1 - sigma)) for iou in ious)
+
+
+def reward_entailment(matched: Matched) -> float:
+    """R_e: the share of matched pairs with two boxes or none, in [0, 1] (paper Eq. 9)."""
+    return matched.mean(constraints.GROUNDABLE.holds(pair.predicted, pair.gold) for pair in matched.pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +188,8 @@ class Rewards:
     grounding: float | None
     entailment: float | None
 
-    def total(self, weights: Sequence[float] = (1, 1, 1, 1, 1)) -> float:
-        """R = Σ λ_k R_k over the rewards that are not `None`; `weights` are λ1..λ5."""
+    def total(self, weights: Sequence[float] = WEIGHTS) -> float:
+        """R = Σ λ_k R_k over the rewards that are not `None` (paper Eq. 10); `weights` are λ1..λ5."""
         values = zip(weights, (getattr(self, name) for name in NAMES), strict=True)
         return sum(weight * value for weight, value in values if value is not None)
 
@@ -154,36 +209,41 @@ def rewards(
     parsed: ParsedAnswer,
     gold: Example,
     *,
-    sigma: float = SIGMA,
-    count_rule: CountRule = "touch",
+    kind: RewardKind = "paper",
+    sigma: float | None = None,
     reasoning: Reasoning = "free",
+    count_rule: strict.CountRule = "touch",
 ) -> Rewards:
     """The five rewards of a strictly parsed answer; one that is `worthless` scores 0 in everything.
 
-    The boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1).
+    The boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of the set
+    (`DEFAULTS`); `count_rule` is of the strict set.
 
     Example:
-        >>> from mcr_lib.schema import Entity
         >>> rome = Entity("Rome", 0, 1, "LOC", ())
         >>> tweet = Example("1", "demo", "train", ("Rome", "!"), (rome,), ("PER", "LOC"))
         >>> rewards(ParsedAnswer((PredictedEntity("Rome", "PER"),)), tweet)
         Rewards(count=1.0, span=1.0, type=0.0, grounding=1.0, entailment=1.0)
     """
-    is_worthless = worthless(parsed, gold, sigma=sigma, reasoning=reasoning) is not None
-    checked = None if is_worthless else check(parsed.entities, gold)
-
-    def value(needs: str, reward: Callable[[Checked], float]) -> float | None:
-        if needs not in gold.constraints:
-            return None
-        return 0.0 if checked is None else reward(checked)
-
-    return Rewards(
-        count=value("span", lambda c: reward_count(c, rule=count_rule)),
-        span=value("span", reward_span),
-        type=value("type", reward_type),
-        grounding=value("box", lambda c: reward_grounding(c, sigma=sigma)),
-        entailment=value("groundable", reward_entailment),
-    )
+    sigma = DEFAULTS[kind][0] if sigma is None else sigma
+    if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) is not None:
+        values = dict.fromkeys(NAMES, 0.0)
+    elif kind == "paper":
+        matched = match(parsed.entities, gold.entities)
+        values = {
+            "count": reward_count(matched.n_pred, matched.n_gold),
+            "span": reward_span(matched), "type": reward_type(matched),
+            "grounding": reward_grounding(matched, sigma=sigma), "entailment": reward_entailment(matched),
+        }  # fmt: skip
+    else:
+        checked = strict.check(parsed.entities, gold)
+        values = {
+            "count": strict.reward_count(checked, rule=count_rule),
+            "span": strict.reward_span(checked), "type": strict.reward_type(checked),
+            "grounding": strict.reward_grounding(checked, sigma=sigma),
+            "entailment": strict.reward_entailment(checked),
+        }  # fmt: skip
+    return Rewards(**{name: values[name] if needs in gold.constraints else None for name, needs in _NEEDS})
 
 
 def written_gold(example: Example, space: Space, *, model_size: Size | None = None) -> Example:
@@ -215,14 +275,19 @@ def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
 
 
 def grpo_reward_functions(
-    *, sigma: float = SIGMA, count_rule: CountRule = "touch", reasoning: Reasoning = "free"
+    *,
+    kind: RewardKind = "paper",
+    sigma: float | None = None,
+    reasoning: Reasoning = "free",
+    count_rule: strict.CountRule = "touch",
 ) -> list[Callable[..., list[float | None]]]:
-    """The five rewards as functions for TRL's GRPOTrainer, in the order of λ1..λ5.
+    """The five rewards as functions for TRL's GRPOTrainer, in the order of λ1..λ5; options as of `rewards`.
 
     Each completion is parsed once for all five. Columns read: `gold` (`gold_column`), `model_size` ([width,
-    height] or `None`) and `family` (a name of `boxes.BOX_FORMATS`). Weights go into
+    height] or `None`) and `family` (a name of `boxes.BOX_FORMATS`). Weights (`DEFAULTS`) go into
     `GRPOConfig(reward_weights=...)`.
     """
+    how = {"kind": kind, "sigma": sigma, "reasoning": reasoning, "count_rule": count_rule}
 
     @lru_cache(maxsize=1024)
     def gold_of(gold: str, space: Space, model_size: Size | None) -> Example:
@@ -232,7 +297,7 @@ def grpo_reward_functions(
     def all_of(text: str, gold: str, space: Space, model_size: Size | None) -> Rewards:
         example = gold_of(gold, space, model_size)
         parsed = parse_answer(text, labels=example.labels, constraints=example.constraints)
-        return rewards(parsed, example, sigma=sigma, count_rule=count_rule, reasoning=reasoning)
+        return rewards(parsed, example, **how)
 
     def function(name: str) -> Callable[..., list[float | None]]:
         def reward(completions, gold, model_size, family, **_: Any) -> list[float | None]:

@@ -179,7 +179,7 @@ def test_the_plug_in_registers_five_rewards_that_are_those_of_training(exported,
         reward = kind(args=None)
         assert reward(right, **columns, messages=[], trainer_state=None) == [1.0] * len(rows)
         assert reward(["no answer"] * len(rows), **columns) == [0.0] * len(rows)
-    assert "sigma=0.4" in (out / "rewards_mcr.py").read_text()
+    assert 'kind="paper", sigma=0.4' in (out / "rewards_mcr.py").read_text()
 
 
 def flags_of(arguments):
@@ -251,7 +251,7 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
     assert found["external_plugins"] == "rewards_mcr.py"
     assert found["reward_funcs"] == "mcr_count mcr_span mcr_type mcr_grounding mcr_entailment"
     expected = {
-        "reward_weights": "1 1 1 1 1",
+        "reward_weights": "0.3 0.3 0.3 0.3 0.2",
         "num_generations": "8",
         "beta": "0.005",
         "loss_type": "grpo",

@@ -1,11 +1,15 @@
 """Placing and pairing: the rule by hand, and properties."""
 
+from fractions import Fraction
 from itertools import permutations
+from math import lcm
+from time import process_time
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcr_lib.matching import largest_matching, pair, place
+from mcr_lib.matching import heaviest_matching, largest_matching, pair, place
 
 TOKENS = ("Paris", "or", "Paris", "Texas", "?", "#", "GoDubs", "Paris")
 
@@ -122,3 +126,75 @@ def test_the_largest_matching_is_as_large_as_any(n_left, n_right, edges):
         for p in permutations(range(large), small)
     )
     assert len(result) == best
+
+
+# the heaviest matching
+# ----------------------------------------------------------------------------
+
+
+def by_trying_all(weights):
+    """Of all one-to-one choices of pairs of positive weight the heaviest, and the first in reading order."""
+    n, m = len(weights), len(weights[0]) if weights else 0
+    best, best_key = [], None
+    for columns in {tuple(c if c < m else m for c in some) for some in permutations(range(m + n), n)}:
+        pairs = [(i, j) for i, j in enumerate(columns) if j < m]
+        if all(weights[i][j] > 0 for i, j in pairs):
+            key = (-sum(weights[i][j] for i, j in pairs), columns)  # an unmatched row counts as column m
+            if best_key is None or key < best_key:
+                best, best_key = pairs, key
+    return best
+
+
+@st.composite
+def matrices(draw, most=4, largest=4):
+    n, m = draw(st.integers(0, most)), draw(st.integers(0, most))
+    cell = st.sampled_from([0, 0, *range(1, largest + 1)])
+    return [[draw(cell) for _ in range(m)] for _ in range(n)]
+
+
+@given(matrices())
+@settings(max_examples=200, deadline=None)
+def test_the_heaviest_matching_is_that_found_by_trying_all(weights):
+    assert heaviest_matching(weights) == by_trying_all(weights)
+
+
+@given(matrices(most=9, largest=50))
+@settings(max_examples=200)
+def test_the_heaviest_matching_weighs_what_scipys_does(weights):
+    optimize = pytest.importorskip(
+        "scipy.optimize", reason="scipy is no dependency; it is asked if it is there"
+    )
+    weighed = sum(weights[i][j] for i, j in heaviest_matching(weights))
+    if weights and weights[0]:
+        i, j = optimize.linear_sum_assignment(weights, maximize=True)
+        assert weighed == sum(weights[a][b] for a, b in zip(i, j, strict=True))
+    else:
+        assert weighed == 0
+
+
+def test_of_equal_matchings_the_first_in_reading_order_is_taken():
+    assert heaviest_matching([[1, 1], [1, 1]]) == [(0, 0), (1, 1)]
+    assert heaviest_matching([[1], [1], [1]]) == [(0, 0)]
+    assert heaviest_matching([[0, 2, 2]]) == [(0, 1)]
+    # row 0 could have column 0 at the price of 1: 1 + 2 < 2 + 2
+    assert heaviest_matching([[1, 2], [2, 1]]) == [(0, 1), (1, 0)]
+    # 3 + 3 in three ways: row 0 takes what it can
+    assert heaviest_matching([[3, 0, 3], [3, 0, 0], [3, 0, 3]]) == [(0, 0), (2, 2)]
+
+
+def test_what_weighs_nothing_is_not_matched():
+    assert heaviest_matching([]) == heaviest_matching([[], []]) == heaviest_matching([[0, 0], [0, 0]]) == []
+    assert heaviest_matching([[0, 0], [0, 5]]) == [(1, 1)]
+
+
+def test_sums_that_differ_by_less_than_a_float_holds_are_told_apart():
+    # 1/3 + 2/5 against 11/15 - 1/10^20, in units of 1/(15·10^20)
+    unit = lcm(15, 10**20)
+    near = int((Fraction(11, 15) - Fraction(1, 10**20)) * unit)
+    assert heaviest_matching([[near, unit // 3], [2 * unit // 5, 0]]) == [(0, 1), (1, 0)]
+
+
+def test_a_thousand_predictions_of_one_name_are_matched_in_a_second():
+    began = process_time()
+    assert heaviest_matching([[1] * 10] * 1000) == [(k, k) for k in range(10)]
+    assert process_time() - began < 1

@@ -267,7 +267,7 @@ def test_groups_that_are_all_equal_stop_cvo_before_it_begins(backbone, grpo_rows
 
 
 def test_gold_that_its_own_answer_does_not_reach_is_told(backbone, grpo_rows):
-    # a name of which only the second mention is annotated is placed at the first
+    # strict rewards place a name of which only the second mention is annotated at the first
     gold = json.loads(grpo_rows[0]["gold"])
     entity = {"text": "Ada", "start": 2, "end": 3, "type": "PER", "boxes_xyxy_px": []}
     row = {
@@ -279,7 +279,7 @@ def test_gold_that_its_own_answer_does_not_reach_is_told(backbone, grpo_rows):
         match=f"the gold answer to tweet {row['id']} earns 0.00 of reward_count; its annotation is broken",
     ):
         preflight.check_gold(
-            backbone, [*grpo_rows[1:], row], CVO.model_copy(update={"max_completion_length": 99})
+            backbone, [*grpo_rows[1:], row], replace_all(CVO, max_completion_length=99, rewards="strict")
         )
 
 

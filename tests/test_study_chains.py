@@ -16,7 +16,7 @@ from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.commands import cli
-from mcr_lib.study.figures import bars, boxes, curves, heat
+from mcr_lib.study.figures import bars, boxes, heat
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
@@ -91,36 +91,6 @@ def test_claims_are_listed_per_constraint():
     rows = injection.claim_rows()
     assert [row["symbol"] for row in rows] == ["C_s", "C_t", "C_e", "C_u"]
     assert [row["Oracle Arena"] for row in rows] == ["Oracle Arena", "LOC", False, None]
-
-
-def test_rewards_of_hand_made_answers_are_as_worked_out():
-    rows = {row["answer"]: tuple(row[c] for c in injection.REWARD_COLUMNS) for row in injection.reward_rows()}
-    assert rows["perfect"] == (1, 1, 1, 1, 1)
-    assert rows["box not wanted (textual bias)"] == (1, 1, 1, 0.5, 0.5)  # R_u: 1 of (1 groundable + 1 stray)
-    assert rows["name not in the text (visual bias)"] == pytest.approx((2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3))
-    assert rows["malformed"] == rows["empty"] == (0, 0, 0, 0, 0)
-
-
-def test_made_up_names_earn_the_ratio_and_nothing_by_touch():
-    assert [(row["touch"], row["ratio"]) for row in injection.filler_rows(2)] == [(0, 0), (0, 0.5), (0, 1)]
-
-
-def test_the_line_of_r_u_jumps_after_sigma_and_is_halved_by_a_stray_box():
-    r_u = {(row["line"], row["iou"]): row["R_u"] for row in injection.grounding_rows()}
-    assert r_u["σ = 0.5", 0.5] == 0
-    assert r_u["σ = 0.5", 0.51] == pytest.approx(0.51)
-    assert r_u["σ = 0.7", 0.51] == 0
-    assert r_u["σ = 0.5, and a stray box", 0.8] == pytest.approx(0.4)
-
-
-def test_no_repair_in_the_table_lowers_a_reward_and_each_raises_its_own():
-    rows = {row["mended"]: row for row in injection.repair_rows(1)}
-    assert set(rows) == set(mistakes.MENDED)
-    assert all(row["lower some reward"] == 0 < row["repairs"] for row in rows.values())
-    own = {"type": "R_t", "boundary": "R_s", "groundability": "R_e", "box": "R_u"}
-    own["missing entity added"] = "R_c"
-    for kind, reward in own.items():
-        assert rows[kind][f"raise {reward}"] == rows[kind]["repairs"], kind
 
 
 def test_rewrites_are_kept_or_named():
@@ -205,9 +175,6 @@ def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_origin
 def test_every_figure_draws(tweets):
     built = mrsi.build_chains(mrsi.pairs(tweets, tuple(STYLES), n_styles=99, seed=0), seed=0).chains
     for figure in (
-        heat.rewards(injection.reward_rows()),
-        curves.reward_u(injection.grounding_rows()),
-        heat.repairs(injection.repair_rows(1)),
         heat.numbers(injection.order_rows(), title="orders", vmax=4),
         heat.verifier(injection.mutation_rows(tweets[:3], seed=0)),
         bars.lengths(injection.length_rows(built), limit=64),

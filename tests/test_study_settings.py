@@ -11,10 +11,12 @@ from mcr_lib.schema import Example
 from mcr_lib.study.runs.setting import Setting, check, lineage, stage_options
 from mcr_lib.training.options import OURS, WITHOUT_EFFECT, CvoOptions, SftOptions, options_of
 
+ORIGINS = {"paper", "ms-swift", "TRL", "ours", "paper (λ1, λ5), ours (λ2–λ4)"}
+
 
 def test_every_option_tells_its_origin():
     for kind in (SftOptions, CvoOptions):
-        assert {row["origin"] for row in kind().describe()} <= {"paper", "ms-swift", "TRL", "ours"}
+        assert {row["origin"] for row in kind().describe()} <= ORIGINS
     options = {row["option"]: row for row in CvoOptions().describe()}
     of_paper = {  # App. D.3, E.4 and Eq. 11
         "num_train_epochs": 2.0, "batch_size": 64, "num_generations": 8, "learning_rate": 5e-6,
@@ -73,12 +75,47 @@ def test_a_line_of_settings_is_told_from_its_first():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_generations", 1), ("sigma", 1.0), ("temperature", 0), ("reward_weights", [1, 1]), ("beta", -1)],
+    [
+        ("num_generations", 1),
+        ("sigma", 1.0),
+        ("temperature", 0),
+        ("reward_weights", [1, 1]),
+        ("beta", -1),
+        ("rewards", "kind"),
+    ],
 )
 def test_a_value_that_an_option_does_not_take_is_told(name, value):
     with pytest.raises(UserError, match=f"^here: {name} of cvo is ") as raised:
         options_of("cvo", {name: value}, "here")
     assert "\n" not in str(raised.value)
+
+
+def test_a_set_of_rewards_brings_its_own_sigma_and_weights():
+    paper, strict = options_of("cvo", {}, "here"), options_of("cvo", {"rewards": "strict"}, "here")
+    assert (paper.rewards, paper.sigma, paper.reward_weights) == ("paper", 0.3, (0.3, 0.3, 0.3, 0.3, 0.2))
+    assert (strict.sigma, strict.reward_weights) == (0.5, (1, 1, 1, 1, 1))
+    mixed = options_of("cvo", {"rewards": "strict", "sigma": 0.3}, "here")
+    assert (mixed.sigma, mixed.reward_weights) == (0.3, (1, 1, 1, 1, 1))
+
+    def origins(options, given):
+        rows = {row["option"]: row["origin"] for row in options.describe(given)}
+        return rows["sigma"], rows["reward_weights"]
+
+    assert origins(paper, {}) == ("paper", "paper (λ1, λ5), ours (λ2–λ4)")
+    assert origins(strict, {"rewards": "mine.yaml"}) == ("ours", "ours")
+    assert origins(mixed, {"sigma": "mine.yaml"}) == ("mine.yaml", "ours")
+    assert strict.rewarding("mcr") == {
+        "kind": "strict",
+        "sigma": 0.5,
+        "count_rule": "touch",
+        "reasoning": "free",
+    }
+
+
+def test_a_count_rule_belongs_to_strict_rewards():
+    assert options_of("cvo", {"count_rule": "ratio", "rewards": "strict"}, "here").count_rule == "ratio"
+    with pytest.raises(UserError, match="^here: count_rule of cvo is 'ratio': .*take rewards: strict$"):
+        options_of("cvo", {"count_rule": "ratio"}, "here")
 
 
 def test_vllm_in_the_trainers_own_process_is_refused_with_the_reason():

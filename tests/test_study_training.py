@@ -53,19 +53,25 @@ def study(tmp_path_factory, nano_folder):
 
 def test_rewards_and_advantages_of_the_four_rollouts_are_those_worked_out_by_hand():
     rows = {row["rollout"]: row for row in rollouts.hand_made_rows()}
-    # textual bias: the place gets a stray box: R_u = 1 / (1 + 1), one of two groundabilities right; the text
-    # is perfect
+    # textual bias: one of two pairs has a box that is not wanted: R_u and R_e 1/2; .3·3 + .15 + .1
     textual = rows["box not wanted (textual bias)"]
-    assert [textual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e", "R")] == [1, 1, 1, 0.5, 0.5, 4]
-    # visual bias: three names for two: 2/3, 2·2/5, 2/3, 1/2, 2/3
+    assert [textual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e", "R")] == [1, 1, 1, 0.5, 0.5, 1.15]
+    # visual bias: three names for two, R_c = 1 - 1·.4, and two right pairs; .18 + .3·3 + .2
     visual = rows["name not in the text (visual bias)"]
-    assert [visual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e")] == pytest.approx(
-        [2 / 3, 4 / 5, 2 / 3, 1 / 2, 2 / 3]
-    )
+    assert [visual[key] for key in ("R_c", "R_s", "R_t", "R_u", "R_e", "R")] == [0.6, 1, 1, 1, 1, 1.28]
     assert rows["malformed"]["R"] == 0
-    # mean (5 + 4 + 3.3 + 0) / 4 = 3.075; spread² = (1.925² + 0.925² + 0.225² + 3.075²) / 3 = 4.6892
-    assert rows["perfect"]["advantage"] == pytest.approx(1.925 / (4.6892**0.5 + 1e-4), abs=1e-4)
+    # mean (1.4 + 1.15 + 1.28 + 0) / 4 = .9575; spread² = (.4425² + .1925² + .3225² + .9575²) / 3 = .41789
+    assert rows["perfect"]["advantage"] == pytest.approx(0.4425 / (0.41789**0.5 + 1e-4), abs=1e-4)
     assert sum(row["advantage"] for row in rows.values()) == pytest.approx(0, abs=1e-3)
+
+
+def test_strict_rewards_push_the_made_up_name_down_where_the_papers_do_not():
+    # paper: mean of 1.4, 1.15, 1.28 is 1.2767; strict: 5, 4 and 2/3 + 4/5 + 2/3 + 1/2 + 2/3 = 3.3, mean 4.1
+    paper, strict = (
+        rollouts.hand_made_rows(rollouts.HAND_MADE[:3], kind=kind) for kind in ("paper", "strict")
+    )
+    assert [row["R"] for row in strict] == [5, 4, 3.3]
+    assert paper[2]["advantage"] > 0 > strict[1]["advantage"] > strict[2]["advantage"]
 
 
 def test_a_shortcut_is_pushed_up_beside_a_malformed_answer_and_down_among_readable_ones():
@@ -134,11 +140,11 @@ def test_a_perfect_answer_earns_what_its_reasoning_allows():
     rows = {row.pop("reasoning"): row for row in rollouts.reasoning_rows()}
     earned = {what: (row["free"], row["present"], row["agreeing"]) for what, row in rows.items()}
     assert earned == {
-        "states the answer": (5, 5, 5),
-        "states it, the box a little off": (5, 5, 5),
-        "says another thing": (5, 5, 0),
-        "says nothing of it": (5, 5, 0),
-        "none": (5, 0, 0),
+        "states the answer": (1.4, 1.4, 1.4),
+        "states it, the box a little off": (1.4, 1.4, 1.4),
+        "says another thing": (1.4, 1.4, 0),
+        "says nothing of it": (1.4, 1.4, 0),
+        "none": (1.4, 0, 0),
     }
     assert [row["flaw"] for row in rows.values()] == ["", "", "missing_slot", "missing_name", "no_reasoning"]
 

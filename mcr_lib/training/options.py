@@ -8,12 +8,21 @@ the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (i
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
-from mcr_lib.rewards import SIGMA, CountRule, Reasoning
+from mcr_lib.rewards import DEFAULTS, NAMES, SIGMA, WEIGHTS, Reasoning, RewardKind
+from mcr_lib.strict_rewards import CountRule
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -28,6 +37,7 @@ Spread = Literal["group", "batch", "none"]
 Weights = tuple[float, float, float, float, float]
 VERDICTS = ("kept", "too even", "never right", "too hard", "too easy")  # of the filter of D2 on a row
 _WHY_CORRECTION = "vLLM's sampling distribution differs slightly from the policy"
+_WEIGHTS_FROM = "paper (λ1, λ5), ours (λ2–λ4)"
 _WHY_GROUPS = "prompts sampled before training, which stops if every group is equal; 0 = no check"
 
 
@@ -79,9 +89,12 @@ class Options(BaseModel):
         rows = []
         for name, value in self.model_dump(mode="json").items():
             field = type(self).model_fields[name]
-            origin = (origins or {}).get(name, field.json_schema_extra["origin"])
+            origin = (origins or {}).get(name, self._origin(name))
             rows.append({"option": name, "value": value, "origin": origin, "why": field.description})
         return rows
+
+    def _origin(self, name: str) -> str:
+        return type(self).model_fields[name].json_schema_extra["origin"]
 
     def for_trl(self) -> dict[str, Any]:
         """The options that TRL has by the same name."""
@@ -134,9 +147,10 @@ class CvoOptions(Options):
     disable_dropout: bool = _of("TRL", False)
     sync_ref_model: Literal[False] = _of("ms-swift", False)
     cast_lm_head_to_fp32: bool = _of("TRL", False)
-    reward_weights: Weights = _of("ours", (1.0,) * 5, "λ1..λ5 of count, span, type, grounding, entailment")
-    sigma: float = _of("ours", SIGMA, "IoU above which a box earns it; the paper's is not public", ge=0, lt=1)
-    count_rule: CountRule = _of("ours", "touch", "see rewards.reward_count")
+    rewards: RewardKind = _of("paper", "paper", "strict = ours (strict_rewards), with σ 0.5 and λ 1")
+    reward_weights: Weights = _of(_WEIGHTS_FROM, WEIGHTS, f"λ1..λ5 of {', '.join(NAMES)}")
+    sigma: float = _of("paper", SIGMA, "σ, IoU up to which a box earns nothing", ge=0, lt=1)
+    count_rule: CountRule = _of("ours", "touch", "of strict rewards: strict_rewards.reward_count")
     reasoning: Reasoning = _of("ours", "free", "what reasoning a reward requires: rewards.Reasoning")
     use_vllm: bool = _of("ours", False, "sampled by a vLLM server with its own GPUs; not exactly repeatable")
     vllm_mode: Literal["server", "colocate"] = _of("ours", "server", "colocate is refused")
@@ -156,6 +170,23 @@ class CvoOptions(Options):
     filter_median: tuple[float, float] = _of("paper", (0.08, 0.6), "least and most median of R")
     filter_scale: Scale = _of("ours", "sum", "R of these, paper silent: sum, or share of the weights' sum")
     filter_batch_size: Positive = _of("ours", 16, "answers sampled at a time, per process; memory")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_defaults_of_the_set(cls, given: dict[str, Any]) -> dict[str, Any]:
+        sigma, weights = DEFAULTS["strict" if given.get("rewards") == "strict" else "paper"]
+        return {"sigma": sigma, "reward_weights": weights, **given}
+
+    @field_validator("count_rule")
+    @classmethod
+    def _refuse_without_strict(cls, value: str, info: Any) -> str:
+        if value != "touch" and info.data.get("rewards") == "paper":
+            raise ValueError("the paper's rewards have one count rule; take rewards: strict")
+        return value
+
+    def _origin(self, name: str) -> str:
+        is_of_strict = self.rewards == "strict" and name in ("sigma", "reward_weights")
+        return "ours" if is_of_strict else super()._origin(name)
 
     @field_validator("vllm_mode")
     @classmethod
@@ -188,7 +219,8 @@ class CvoOptions(Options):
     def rewarding(self, prompt: Kind) -> dict[str, Any]:
         """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning."""
         reasoning = "free" if prompt == "direct" else self.reasoning
-        return {"sigma": self.sigma, "count_rule": self.count_rule, "reasoning": reasoning}
+        sums = {"kind": self.rewards, "sigma": self.sigma, "count_rule": self.count_rule}
+        return {**sums, "reasoning": reasoning}
 
     @property
     def vllm_url(self) -> str:
@@ -199,8 +231,8 @@ class CvoOptions(Options):
 
 OURS = (  # options that TRL does not have by that name
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
-    "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "sigma",
-    "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
+    "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "rewards",
+    "sigma", "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
     "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "filter_batch_size",
 )  # fmt: skip
 WITHOUT_EFFECT = (  # on results, but by rounding and draws: not in a setting's fingerprint

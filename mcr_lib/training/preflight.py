@@ -50,7 +50,7 @@ def check_gold(backbone: Backbone, rows: Rows, options: CvoOptions) -> dict[str,
         space = box_format(row["family"]).space
         gold = rewards.written_gold(example, space, model_size=size and tuple(size))
         texts.append(write_answer(perfect(gold), constraints=gold.constraints))
-    for reward, values in _scores(rows, texts, sigma=options.sigma, count_rule=options.count_rule).items():
+    for reward, values in _scores(rows, texts, **options.rewarding("direct")).items():
         for row, value in zip(rows, values, strict=True):
             if value not in (1.0, None):
                 problem = f"the gold answer to tweet {row['id']} earns {value:.2f} of {reward}"

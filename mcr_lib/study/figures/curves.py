@@ -46,8 +46,8 @@ def rewards(rows: Rows) -> Figure:
         low, high = points[mean] - points[spread], points[mean] + points[spread]
         ax.fill_between(points["step"], low, high, color=colour, alpha=0.12, linewidth=0)
         _line(ax, points["step"], points[mean], colour)
-        top = len(NAMES) if symbol == "R" else 1
-        ax.set(title=f"{name} · {symbol}", xlabel="update", ylabel="", ylim=(0, 1.04 * top))
+        top = None if symbol == "R" else 1.04  # how large R can be is a matter of λ
+        ax.set(title=f"{name} · {symbol}", xlabel="update", ylabel="", ylim=(0, top))
     return figure
 
 
@@ -93,11 +93,11 @@ def _line(ax: Axes, steps: pd.Series, values: pd.Series, colour: str, label: str
 
 
 def reward_u(rows: Rows) -> Figure:
-    """R_u against the IoU of the box that counts (`injection.grounding_rows`); equal lines are shifted."""
+    """R_u against the IoU of the box that counts (`audit.grounding_rows`)."""
     frame = pd.DataFrame(rows)
-    frame["R_u"] += frame["line"].map({"σ = 0.3": 0.008, "σ = 0.7": -0.008}).fillna(0) * (frame["R_u"] > 0)
-    dashes = {line: (1, 1) if "stray" in line else "" for line in palette.SIGMAS}
-    figure, (ax,) = palette.panels(1, (5.8, 3.4), "R_u: nothing up to σ, then the IoU")
+    dashes = {line: (2, 1) if line.startswith("strict") else "" for line in palette.SIGMAS}
+    title = "R_u: nothing up to σ, then on a line to 1 (paper) or the IoU (strict)"
+    figure, (ax,) = palette.panels(1, (5.8, 3.4), title)
     style = {"palette": palette.SIGMAS, "dashes": dashes, "estimator": None, "sort": False}
     sns.lineplot(frame, x="iou", y="R_u", hue="line", style="line", ax=ax, **style)
     ax.set(xlabel="IoU of the box with the gold box", ylabel="R_u", xlim=(0, 1), ylim=(-0.03, 1.05))

@@ -37,14 +37,14 @@ def numbers(rows: Rows, *, title: str, **options: float) -> Figure:
     return figure
 
 
-def rewards(rows: Rows) -> Figure:
+def rewards(rows: Rows, *, title: str = "The paper's five rewards, and their weighted sum R") -> Figure:
     """The five rewards of hand-made answers, their sum R, and their advantages if the rows have them."""
     has_advantage, n = "advantage" in rows[0], len(rows)
     width, options = (4.2, {"width_ratios": (6, 3), "sharey": True}) if has_advantage else (7.8, {})
-    title = "Five rewards, each in [0, 1], and their sum R"
     figure, axes = panels(1 + has_advantage, (width, 0.36 * n + 0.9), title, **options)
     values = pd.DataFrame(rows).set_index(next(iter(rows[0])))[[*palette.REWARDS, "R"]].astype(float)
-    heat_table(axes[0], values / np.array([1, 1, 1, 1, 1, 5]), values.map("{:.2f}".format), vmax=1)
+    most = [1, 1, 1, 1, 1, values["R"].max()]
+    heat_table(axes[0], values / most, values.map("{:.2f}".format), vmax=1)
     axes[0].axvline(5, color="white", linewidth=4)
     if has_advantage:
         advantages = np.array([row["advantage"] for row in rows])
@@ -58,14 +58,18 @@ def rewards(rows: Rows) -> Figure:
     return figure
 
 
-def repairs(rows: Rows) -> Figure:
-    """How often mending one mistake raises each reward, and lowers any (`injection.repair_rows`)."""
+def audit(rows: Rows) -> Figure:
+    """How often each mistake costs, is free, or pays, by set of rewards (`audit.audit_rows`)."""
     frame = pd.DataFrame(rows)
-    keys = {f"raise {symbol}": symbol for symbol in palette.REWARDS} | {"lower some reward": "falls"}
-    shares = frame[list(keys)].rename(columns=keys).mul(100 / frame["repairs"], axis=0)
-    shares.index = frame["mended"] + frame["repairs"].map(" (n = {:,})".format)
-    figure, (ax,) = panels(1, (6.6, 2.9), "Repairs that raise each reward, and that lower any, %")
-    number_table(ax, shares, digits=0).axvline(5, color="white", linewidth=4)
+    frame.index = frame["mistake"] + frame["n"].map(" (n = {:,})".format)
+    title = "One mistake more: how often it lowers R (costs), leaves it (free) or raises it (pays), %"
+    names = palette.unique(rows, "rewards")
+    figure, axes = panels(len(names), (4.1, 0.36 * len(set(frame.index)) + 0.9), title, sharey=True)
+    for ax, name in zip(axes, names, strict=True):
+        part = frame[frame["rewards"] == name]
+        shares = part[["costs", "free", "pays"]].mul(100 / part["n"], axis=0)
+        number_table(ax, shares, digits=1).axvline(1, color="white", linewidth=4)
+        ax.set_title(name, pad=22)
     return figure
 
 

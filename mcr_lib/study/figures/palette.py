@@ -27,7 +27,8 @@ TASKS = {"GMNER": BLUE, "MNER": SKY, "EEG": ORANGE}
 GROUNDABLE = {"groundable": YELLOW, "not groundable": GREY}
 DECISIONS = {"span": BLUE, "type": ORANGE, "groundable": GREEN, "box": RED, "all four": BLACK}
 REWARDS = {"R_c": MEDIUM, "R_s": BLUE, "R_t": ORANGE, "R_u": RED, "R_e": GREEN}
-SIGMAS = {"σ = 0.3": SKY, "σ = 0.5": RED, "σ = 0.7": BLUE, "σ = 0.5, and a stray box": RED}
+SIGMAS = {"paper, σ = 0.0": SKY, "paper, σ = 0.3": BLUE, "paper, σ = 0.5": BLACK,
+    "strict, σ = 0.5": ORANGE, "strict, and a stray box": RED}  # fmt: skip
 GOLD_ERRORS = {"right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": RED,
     "box left out": "#F0B08A", "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE}  # fmt: skip
 EXTRA_ERRORS = {"no entity": GREEN, "name not in the text": PINK}

@@ -1,9 +1,8 @@
-"""Tables of notebook 02: constraints, rewards, chains, the verifier, D1 and D2, target boxes, chain files."""
+"""Tables of notebook 02: constraints, chains, the verifier, D1 and D2, target boxes, chain files."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 from itertools import combinations, product
 from typing import Any
 
@@ -14,7 +13,7 @@ from mcr_lib import chains, constraints, rewards, statements
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format, to_space
 from mcr_lib.data import files, mrsi
-from mcr_lib.schema import Example, PredictedEntity
+from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts
 from mcr_lib.study.tables import cases, mistakes
 from mcr_lib.styles import STYLES, order, say, type_in_words
@@ -24,7 +23,6 @@ from mcr_lib.yardsticks import perfect
 Tweets = Sequence[Example]
 Rows = list[dict[str, Any]]
 TEMPLATE = "nothing (template)"
-REWARD_COLUMNS = ("R_c", "R_s", "R_t", "R_u", "R_e")
 
 
 def claim_rows() -> Rows:
@@ -34,64 +32,6 @@ def claim_rows() -> Rows:
         | {entity.text: one.claim(entity) for entity in cases.TWEET.entities}
         for one in constraints.of_task(cases.TWEET.constraints)
     ]
-
-
-def case_rewards(name: str) -> rewards.Rewards:
-    """The rewards of one of `cases.ANSWERS`, or of a text that is no answer ("malformed")."""
-    text = "Kevin Durant, left" if name == "malformed" else write_answer(cases.ANSWERS[name])
-    return rewards.rewards(parse_answer(text, labels=cases.TWEET.labels), cases.TWEET)
-
-
-def by_column(earned: rewards.Rewards) -> dict[str, float | None]:
-    """The five rewards by the names of their columns (`REWARD_COLUMNS`)."""
-    return {column: getattr(earned, name) for column, name in zip(REWARD_COLUMNS, rewards.NAMES, strict=True)}
-
-
-def reward_rows() -> Rows:
-    """The five rewards and their sum for each hand-made answer, the malformed one last."""
-    earned = {name: case_rewards(name) for name in (*cases.ANSWERS, "malformed")}
-    return [{"answer": name, **by_column(five), "R": five.total()} for name, five in earned.items()]
-
-
-def filler_rows(n_most: int = 4) -> Rows:
-    """R_c by the touch rule and by the plain ratio, for answers to `cases.TWEET` of invented names only."""
-    names = [PredictedEntity(f"Nobody {k}", "PER") for k in range(n_most)]
-    checked = [rewards.check(names[:n], cases.TWEET) for n in range(n_most + 1)]
-    by_rule = {rule: [rewards.reward_count(one, rule=rule) for one in checked] for rule in ("touch", "ratio")}
-    return pd.DataFrame({"made-up names": range(n_most + 1), **by_rule}).to_dict("records")
-
-
-def grounding_rows() -> Rows:
-    """R_u of one groundable entity against the IoU of its box, per σ; last at σ = 0.5 beside a stray box."""
-    stray = PredictedEntity("Rome", "LOC", (mistakes.C,))
-    lines = [(f"σ = {sigma}", sigma, []) for sigma in (0.3, 0.5, 0.7)]
-    lines.append((f"σ = {rewards.SIGMA}, and a stray box", rewards.SIGMA, [stray]))
-    rows = []
-    for (line, sigma, others), percent in product(lines, range(101)):
-        box = (0, 0, 10, percent / 10)  # covers this share of the gold box, 10 x 10
-        checked = rewards.check([PredictedEntity("Ada Byron", "PER", (box,)), *others], mistakes.WORLD)
-        row = {"line": line, "iou": percent / 100}
-        rows.append(row | {"R_u": rewards.reward_grounding(checked, sigma=sigma)})
-    return rows
-
-
-def repair_rows(n_most: int = 2) -> Rows:
-    """How often rewards rise or fall, per kind of repair that moves no other name, of all small answers."""
-
-    @cache
-    def five(answer: tuple[PredictedEntity, ...]) -> np.ndarray:
-        return np.array([*by_column(rewards.rewards(rewards.ParsedAnswer(answer), mistakes.WORLD)).values()])
-
-    filler = PredictedEntity("Nobody", "PER", (mistakes.C,))  # also behind each small answer
-    keys = ["repairs", *(f"raise {name}" for name in REWARD_COLUMNS), "raise the sum", "lower some reward"]
-    counts = {kind: np.zeros(len(keys), dtype=int) for kind in mistakes.MENDED}
-    for answer in (a + more for a in mistakes.small_answers(n_most) for more in ((), (filler,))):
-        for repair in mistakes.repairs(answer, mistakes.WORLD):
-            if not repair.moves_others:
-                change = five(repair.answer) - five(answer)
-                flags = [1, *(change > 1e-12), change.sum() > 1e-12, (change < -1e-12).any()]
-                counts[repair.kind] += np.array(flags, dtype=int)
-    return [{"mended": k, **dict(zip(keys, n.tolist(), strict=True))} for k, n in counts.items()]
 
 
 def chains_text(built: Iterable[chains.Chain]) -> str:
@@ -241,7 +181,7 @@ def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Tar
         gold = rewards.written_gold(example, space, model_size=target.size(example))
         text = write_answer(perfect(gold), constraints=gold.constraints)
         parsed = parse_answer(text, labels=gold.labels, constraints=gold.constraints)
-        earned |= {*by_column(rewards.rewards(parsed, gold)).values()}
+        earned |= {getattr(rewards.rewards(parsed, gold), name) for name in rewards.NAMES}
     return earned <= {1.0, None}
 
 

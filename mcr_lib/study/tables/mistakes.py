@@ -1,4 +1,4 @@
-"""Mistakes planted for the verifier, and repaired, where no reward may fall (ours; the paper is silent)."""
+"""Mistakes planted for the verifier, and repaired for the audit of rewards (ours; the paper is silent)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from itertools import product
 
 from numpy.random import Generator
 
-from mcr_lib import rewards
+from mcr_lib import strict_rewards
 from mcr_lib.matching import Span, place
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statements import Statement
@@ -24,7 +24,7 @@ WORLD = Example("world", "hand-made", "train", _TOKENS, _GOLD, ("PER", "LOC"), i
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """The answer after one repair; rewards may fall if it moves others."""
+    """The answer after one repair; even strict rewards may fall if it moves others."""
 
     kind: str  # of `MENDED`
     answer: tuple[PredictedEntity, ...]
@@ -56,7 +56,7 @@ def spans(answer: Answer, gold: Example) -> list[Span | None]:
 
 
 def _repairs(answer: Answer, gold: Example) -> Repairs:
-    checked = rewards.check(answer, gold)
+    checked = strict_rewards.check(answer, gold)
     matched, pairs = dict(checked.matches), dict((*checked.touches, *checked.matches))
     for i, prediction in enumerate(answer):
         if i not in pairs:

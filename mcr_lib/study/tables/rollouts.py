@@ -15,7 +15,7 @@ from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
-from mcr_lib.study.tables.injection import Rows, by_column, case_rewards
+from mcr_lib.study.tables.audit import Rows, by_column, case_rewards
 from mcr_lib.training.options import VERDICTS
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
@@ -38,10 +38,17 @@ def advantages(totals: Sequence[float]) -> list[float]:
     return ((values - values.mean()) / (values.std(ddof=1) + EPSILON)).tolist()
 
 
-def hand_made_rows(names: Sequence[str] = HAND_MADE, *, weights: Sequence[float] = (1, 1, 1, 1, 1)) -> Rows:
-    """Hand-made answers (`case_rewards`) as one group: rewards, their sum R by weights λ1..λ5, advantage."""
-    earned = [case_rewards(name) for name in names]
-    totals = [five.total(weights) for five in earned]
+def hand_made_rows(
+    names: Sequence[str] = HAND_MADE,
+    *,
+    kind: rewards.RewardKind = "paper",
+    weights: Sequence[float] | None = None,
+) -> Rows:
+    """Hand-made answers (`case_rewards`) as one group: rewards, their sum R by weights λ1..λ5 (`None` = those
+    of the set), advantage.
+    """
+    earned = [case_rewards(name, kind) for name in names]
+    totals = [five.total(weights or rewards.DEFAULTS[kind][1]) for five in earned]
     return [
         {"rollout": name, **by_column(five), "R": round(total, 4), "advantage": round(advantage, 4)}
         for name, five, total, advantage in zip(names, earned, totals, advantages(totals), strict=True)
