@@ -32,7 +32,7 @@ dtype: bfloat16
 settings:
   base: {{}}
   asked: {{start: mrsi, prompt: cot}}
-  mrsi: {{stage: sft, styles: [table], prompt: mcr}}
+  mrsi: {{stage: sft, styles: [checklist], prompt: mcr}}
   mcr: {{stage: cvo, start: asked, prompt: mcr}}
   full: {{stage: sft, rows: answers, options: {{lora_rank: 0, warmup_steps: 10}}}}
 sft: {{per_device_batch_size: 4, bf16: true}}
