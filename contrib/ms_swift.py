@@ -5,6 +5,7 @@
     OUT/<setting>.jsonl        rows in ms-swift's format: messages, images, and for GRPO what rewards read
     OUT/<setting>.sh           swift sft or swift rlhf --rlhf_type grpo, with the profile's options as flags
     OUT/rewards_<setting>.py   the five rewards as a plug-in of ms-swift; imports mcr_lib.rewards
+    OUT/filter_<setting>.py    the filter of D2, run by the script on answers of `swift sample`
 
 Boxes are written as the family of the backbone speaks: for Qwen2.5-VL in pixels of the image as resized, so
 the commands set the pixel budget that the rows were written for. Row format, plug-in interface and flags are
@@ -55,7 +56,7 @@ TRANSLATED = (
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards",
     "multi_objective_aggregation", "top_k",
     "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning",
-    "rewards", "use_vllm",
+    "rewards", "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "use_vllm",
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port",
     "vllm_server_timeout",
     "vllm_importance_sampling_correction", "vllm_importance_sampling_mode",
@@ -71,9 +72,7 @@ NOT_CARRIED = {
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
     "check_groups": "it samples nothing before training",
-    "filter_d2": "it trains on all rows",
-    **dict.fromkeys(("filter_std", "filter_max", "filter_median", "filter_scale"), "it filters no rows"),
-    "filter_batch_size": "it filters no rows",
+    "filter_batch_size": "swift sample has its own",
     **dict.fromkeys(("sapo_temperature_pos", "sapo_temperature_neg"), "it has its own value"),
     **dict.fromkeys(
         ("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"), "it has no vespo"
@@ -120,6 +119,8 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
         }
         if isinstance(options, CvoOptions):
             texts[f"rewards_{each}.py"] = plugin(options.rewarding(study[each].prompt))
+            if options.filter_d2:
+                texts[f"filter_{each}.py"] = filter_script(each, options, study[each].prompt)
         texts[f"{each}.sh"] = script(study, each, options, family)
         for file_name, text in texts.items():
             paths.append(out / file_name)
@@ -220,7 +221,9 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
         _start(study, name, options),
     )
     given = [*start, ("model_type", model_type), ("template", template)]
-    given += [("dataset", f"{name}.jsonl"), *([] if is_sft else [("external_plugins", f"rewards_{name}.py")])]
+    is_filtered = not is_sft and options.filter_d2
+    given += [("dataset", f"{name}{'_kept' * is_filtered}.jsonl")]
+    given += [] if is_sft else [("external_plugins", f"rewards_{name}.py")]
     given += [
         ("output_dir", f"output/{name}"),
         ("add_version", "false"),
@@ -246,6 +249,7 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
     return _SCRIPT.format(
         name=name, profile=Path(study.loaded.profile).name.removesuffix(".yaml"),
         notes="".join(f"{note}\n" for note in notes),
+        filtered=_filtered(name, options, start, (model_type, template)) if is_filtered else "",
         n_processes=study.config.n_processes or 1, smallest=study.target.min_pixels,
         largest=study.target.max_pixels,
         batch=options.batch_size, rows=options.per_device_batch_size,
@@ -269,13 +273,82 @@ if ((accumulation * rows * NPROC_PER_NODE != batch)); then
   echo "$NPROC_PER_NODE processes of $rows rows do not make up a batch of $batch" >&2
   exit 2
 fi
-{command}
+{filtered}{command}
 newest="$(find output/{name} -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)"
 {handed_over}
+"""
+_FILTERED = """if [ ! -s {name}_kept.jsonl ]; then
+  {sample}
+  "${{PYTHON:-python}}" filter_{name}.py {name}.jsonl samples_{name}.jsonl > {name}_kept.part
+  mv {name}_kept.part {name}_kept.jsonl
+fi
 """
 _WHOLE = 'ln -sfn "$PWD/$newest" output/{name}-model'
 _MERGED = """ln -sfn "$PWD/$newest" output/{name}-adapter
 swift export --adapters "$newest" --merge_lora true --output_dir output/{name}-model"""
+
+
+def _filtered(name: str, options: CvoOptions, start: Sequence[tuple[str, str]], kind: tuple[str, str]) -> str:
+    """The lines that sample from the start and filter; flags of `swift sample` are of its documentation."""
+    given = [(key, value) for key, value in start if key != "ref_adapters"]
+    given += [("model_type", kind[0]), ("template", kind[1]), ("dataset", f"{name}.jsonl")]
+    given += [("sampler_engine", "vllm"), ("num_return_sequences", options.num_generations)]
+    given += [("n_best_to_keep", options.num_generations), ("max_new_tokens", options.max_completion_length)]
+    given += [("temperature", options.temperature), ("top_p", options.top_p), ("top_k", options.top_k or -1)]
+    given += [("output_dir", "."), ("output_file", f"samples_{name}.jsonl"), ("resume", "true")]
+    sample = " \\\n    ".join(["swift sample", *(f"--{key} {_written(value)}" for key, value in given)])
+    return _FILTERED.format(name=name, sample=sample)
+
+
+def filter_script(name: str, options: CvoOptions, prompt: str) -> str:
+    """The source of the filter of D2 (paper, App. D.3) on answers that ms-swift sampled."""
+    departures = options.model_dump(mode="json", exclude_defaults=True)
+    return f'''"""Keeps the rows of {name}.jsonl on which the start mostly fails and sometimes succeeds.
+
+    python filter_{name}.py {name}.jsonl SAMPLES.jsonl > {name}_kept.jsonl
+
+SAMPLES: rows of `swift sample`, each with the messages of a row and an answer as the last one.
+"""
+
+import json
+import sys
+from collections import Counter, defaultdict
+
+from mcr_lib.rewards import NAMES, Rewards, grpo_reward_functions
+from mcr_lib.training.d2_filter import judge, scaled
+from mcr_lib.training.options import CvoOptions
+
+OPTIONS = CvoOptions(**json.loads({json.dumps(departures)!r}))
+REWARDS = grpo_reward_functions(**OPTIONS.rewarding({prompt!r}))
+
+
+def key(messages, row):
+    images = [image["path"] if isinstance(image, dict) else image for image in row.get("images") or ()]
+    return json.dumps([[message["content"] for message in messages], images])
+
+
+def verdict(row, answers):
+    columns = {{name: [row[name]] * len(answers) for name in ("gold", "model_size", "family")}}
+    earned = zip(*(reward(completions=answers, **columns) for reward in REWARDS), strict=True)
+    totals = [scaled(Rewards(**dict(zip(NAMES, five, strict=True))), OPTIONS) for five in earned]
+    return judge(totals, OPTIONS)["verdict"]
+
+
+rows, samples = ([json.loads(line) for line in open(path, encoding="utf-8")] for path in sys.argv[1:3])
+answers = defaultdict(list)
+for sample in samples:
+    answers[key(sample["messages"][:-1], sample)].append(sample["messages"][-1]["content"])
+counts = Counter()
+for row in rows:
+    sampled = answers[key(row["messages"], row)]
+    of_row = verdict(row, sampled) if len(sampled) > 1 else "without answers"
+    counts[of_row] += 1
+    if of_row == "kept":
+        print(json.dumps(row, ensure_ascii=False))
+print(", ".join(f"{{n}} {{name}}" for name, n in counts.most_common()), file=sys.stderr)
+if not counts["kept"]:
+    sys.exit("the filter of D2 keeps no row: {name}_kept.jsonl would be empty")
+'''
 
 
 def not_carried(options: Options) -> list[str]:

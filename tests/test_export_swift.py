@@ -15,11 +15,12 @@ from contrib import ms_swift
 from mcr_lib import rewards
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.errors import UserError
-from mcr_lib.schema import Example
+from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training.options import CvoOptions, SftOptions
 from mcr_lib.yardsticks import perfect
+from tests.conftest import REPOSITORY
 
 PROFILE = """
 source: twitter-gmner
@@ -83,6 +84,7 @@ def test_what_is_written_is_told_in_the_order_of_use(exported):
         "mrsi.sh",
         "mcr.jsonl",
         "rewards_mcr.py",
+        "filter_mcr.py",
         "mcr.sh",
         "full.jsonl",
         "full.sh",
@@ -202,7 +204,8 @@ def run_script(out, name, *more, **environment):
         'printf "%s\\n" "$@" "pixels=$MIN_PIXELS,$MAX_PIXELS" "--"\n'
     )
     (bin_ / "swift").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}", **environment}
+    paths = {"PATH": f"{bin_}:{os.environ['PATH']}", "PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, **paths, **environment}
     done = subprocess.run([out / f"{name}.sh", *more], capture_output=True, text=True, env=environment)
     return done, [call.strip("\n").split("\n") for call in done.stdout.split("--\n") if call]
 
@@ -239,8 +242,66 @@ def test_scripts_call_swift_with_documented_flags_and_hand_over(exported):
     ]
 
 
-def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported):
-    _, (trained, _) = run_script(exported[0], "mcr")
+def answers_to(row, k):
+    """To the first row perfect answers alone; to others three perfect ones and five made-up names."""
+    size = tuple(row["model_size"])
+    gold = rewards.written_gold(Example.from_row(json.loads(row["gold"])), "model_px", model_size=size)
+    invented = [PredictedEntity("Nobody Atall", "PER")]
+    return [write_answer(perfect(gold) if k == 0 or n < 3 else invented) for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def sampled(exported):
+    """What `swift sample` would leave: a row per answer, the answer as its last message."""
+    rows = rows_of(exported[0], "mcr")
+    lines = [
+        {"messages": [*row["messages"], {"role": "assistant", "content": text}], "images": row["images"]}
+        for k, row in enumerate(rows[:-1])
+        for text in answers_to(row, k)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (exported[0] / "samples_mcr.jsonl").write_text(text)
+    return rows
+
+
+def test_the_filter_of_d2_runs_on_what_swift_samples_before_the_training(exported, sampled):
+    """A made-up name earns .3 · R_c: .3 beside one gold entity, .15 beside two, 0 beside none; perfect 1.4.
+
+    The median is that of the five made-up ones: kept within [.08, .6]. The first row has no spread, the last
+    no answers.
+    """
+    done, (asked, trained, _) = run_script(exported[0], "mcr")
+    assert done.returncode == 0, done.stderr
+    assert asked[0] == "sample"
+    flags = flags_of(asked[:-1])
+    expected = {"num_return_sequences": "8", "temperature": "1.5", "top_k": "200", "top_p": "0.95"}
+    assert {key: flags[key] for key in expected} == expected
+    assert (flags["dataset"], flags["adapters"]) == ("mcr.jsonl", "output/mrsi-adapter")
+    n_entities = [len(json.loads(row["gold"])["entities"]) for row in sampled]
+    assert rows_of(exported[0], "mcr_kept") == [
+        row for row, n in zip(sampled[1:-1], n_entities[1:-1], strict=True) if n
+    ]
+    assert "1 too even" in done.stderr
+    assert "1 without answers" in done.stderr
+    assert flags_of(trained[:-1])["dataset"] == "mcr_kept.jsonl"
+
+
+def test_a_filter_that_keeps_nothing_stops_the_script_with_the_counts(exported, sampled, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    command = [
+        sys.executable,
+        exported[0] / "filter_mcr.py",
+        exported[0] / "mcr.jsonl",
+        tmp_path / "none.jsonl",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{len(sampled)} without answers\nthe filter of D2 keeps no row" in done.stderr
+
+
+def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported, sampled):
+    *_, trained, _ = run_script(exported[0], "mcr")[1]
     assert trained[:3] == ["rlhf", "--rlhf_type", "grpo"]
     found = flags_of(trained[:-1])
     assert set(found) <= {*DOCUMENTED, *OF_TRANSFORMERS}
