@@ -25,7 +25,7 @@ from mcr_lib.schema import CONSTRAINTS
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-EIGHT = "formal,formal-entity,questions,conclusions,distill,image-first,checklist,terse"
+SEVEN = "formal,formal-entity,questions,conclusions,distill,checklist,terse"
 
 
 def main() -> int:
@@ -49,9 +49,9 @@ def main() -> int:
             "--d1-share",
             "1",
             "--styles",
-            EIGHT,
+            SEVEN,
             "--n-styles",
-            "8",
+            "7",
         ]
         reward = [sys.executable, str(REPOSITORY / "benchmarks" / "bench_rewards.py"), str(root)]
         testbed = [
@@ -70,7 +70,7 @@ def main() -> int:
             ("import mcr_lib.metrics", 1, *_timed([sys.executable, "-c", "import mcr_lib.metrics"])),
             ("load and check 10,000 tweets", 10, *_timed(check)),
             ("score 1,500 answers, 1,000 resamples", 5, *_timed(score)),
-            ("build, verify, write 56,000 chains", 20, *_timed(chains)),
+            ("build, verify, write 49,000 chains", 17.5, *_timed(chains)),
             ("reward 10,000 completions", 2, *_timed_within(reward)),
             ("make 3,000 testbed tweets with pictures", 10, *_timed(testbed)),
             ("mcr run, first time (smoke)", 60, *_timed(run)),

@@ -8,8 +8,8 @@ of each name what the constraints claim, in three wordings. The paper has three 
     distill      free reasoning about named aspects        one
 
 Types, tags and the variety of orders are the paper's; it prints one instruction of each type, and every word
-here is ours. `PAPER` lists these five; `image-first`, `checklist` and `terse` are our own and are only taken
-where a profile names them. Answers vary too: in the order of triples and of the fields within one (App. C.2).
+here is ours. `PAPER` lists these five; `checklist` and `terse` are our own and are only taken where a profile
+names them. Answers vary too: in the order of triples and of the fields within one (App. C.2).
 
 A style contains no rule. A wording is a list of parts; a part is a heading and one piece per constraint, in
 the order in which they are said. Pieces of constraints that the task lacks are left out, and so is a part
@@ -116,12 +116,6 @@ def _sentence(pieces: Mapping[str, str], statement: Statement, task: Collection[
     words = {"type": label, "kind": TYPE_WORDS.get(label, label), "a_kind": type_in_words(label)}
     words["why"] = TYPE_REASONS.get(label, "its words say so")
     return text.format(m=statement.mention, slot=slot(statement.slot or 0), **words)
-
-
-def order(wording: Sequence[Part]) -> tuple[str, ...]:
-    """The constraints in the order in which a wording says them of something that the image shows."""
-    keys = (key for one in wording for key in one.pieces if key not in ("absent", "nowhere"))
-    return tuple(dict.fromkeys(_CONSTRAINT_OF[key] for key in keys if key in _CONSTRAINT_OF))
 
 
 def type_in_words(label: str) -> str:
@@ -291,30 +285,6 @@ STYLES = {
             "Reading the post, I find no name, so the picture has nothing to be compared with.",
             "What does the text say? It names nobody and nothing. What the image adds alone is no entity.",
         ),
-    ),
-    "image-first": Style(
-        "distill", "ours: all of the image, then all of the text",
-        Instruction(
-            "Think step by step: first what the image shows, then which of it the text names, and as what."
-        ),
-        "Image first",
-        (
-            (part("I start with the image.", shown="It contains {m}", absent="It does not contain {m}",
-                  at=" inside {slot}", nowhere=" and gives no box", end="."),
-             part("Now the text.", span="{m} occurs there", type=" as {a_kind}, since {why}", end=".")),
-            (part("On the picture:", at="the region {slot} ", shown="depicts {m}",
-                  absent="no region depicts {m}", nowhere=", so no box", end="."),
-             part("In the caption:", span="{m} is the name", type=" of {a_kind}", end=".")),
-            (part("Visible or not?", shown="{m} appears", absent="{m} is missing", at=", framed by {slot}",
-                  nowhere=", without a frame", end="."),
-             part("Named how?", span="The text has {m}", type=" for {a_kind}; {why}", end=".")),
-        ),
-        (
-            "I start with the image. It may hold much. Now the text. It has no name.",
-            "On the picture: whatever it holds. In the caption: no name.",
-            "Visible or not? It does not matter. Named how? Not at all.",
-        ),
-        fields=("bbox_2d", "entity", "type"), triples="shown",
     ),
     "checklist": Style(
         "formal", "ours: a list per name, a line per constraint",

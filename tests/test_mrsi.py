@@ -123,8 +123,8 @@ def replaced(line, old, new, count=-1):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda lines: lines[:-1], "15 chains, but its first line promises 16; the file was cut"),
-        (lambda lines: [*lines[:-1], lines[-1][:40]], "line 17: not JSON"),
+        (lambda lines: lines[:-1], "13 chains, but its first line promises 14; the file was cut"),
+        (lambda lines: [*lines[:-1], lines[-1][:40]], "line 15: not JSON"),
         (replaced(0, '"format_version": 2', '"format_version": 7'), "format_version 7"),
         (
             replaced(0, '"chains_version": 2', '"chains_version": 1'),

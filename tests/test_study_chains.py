@@ -175,7 +175,6 @@ def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_origin
 def test_every_figure_draws(tweets):
     built = mrsi.build_chains(mrsi.pairs(tweets, tuple(STYLES), n_styles=99, seed=0), seed=0).chains
     for figure in (
-        heat.numbers(injection.order_rows(), title="orders", vmax=4),
         heat.verifier(injection.mutation_rows(tweets[:3], seed=0)),
         bars.lengths(injection.length_rows(built), limit=64),
     ):

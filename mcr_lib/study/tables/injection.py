@@ -16,7 +16,7 @@ from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts
 from mcr_lib.study.tables import cases, mistakes
-from mcr_lib.styles import STYLES, order, say, type_in_words
+from mcr_lib.styles import STYLES, say, type_in_words
 from mcr_lib.verify import FLAWS, verify
 from mcr_lib.yardsticks import perfect
 
@@ -88,13 +88,12 @@ def mutation_rows(examples: Sequence[Example], *, seed: int) -> Rows:
     return rows
 
 
-def order_rows() -> Rows:
-    """Per style and wording the position, 1 to 4, of each constraint."""
-    wordings = {f"{name} {k}": w for name, style in STYLES.items() for k, w in enumerate(style.wordings, 1)}
-    rows = {name: {"wording": name} for name in wordings}
-    for name, one in product(rows, constraints.ALL.values()):
-        rows[name][one.symbol] = order(wordings[name]).index(one.name) + 1
-    return [*rows.values()]
+def style_rows() -> Rows:
+    """Per style its type of prompt, and the orders of triples and of their fields in an answer."""
+    return [
+        {"style": name, "prompt": style.kind, "triples": style.triples, "fields": ", ".join(style.fields)}
+        for name, style in STYLES.items()
+    ]
 
 
 def length_rows(built: Iterable[chains.Chain]) -> Rows:
