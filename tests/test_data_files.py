@@ -5,7 +5,10 @@ import json
 import pytest
 
 from mcr_lib.data.files import is_safe_id, read_jsonl, read_text, write_json, write_jsonl, written_whole
+from mcr_lib.data.mrsi import read_chains
+from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
+from mcr_lib.study.runs.artifacts import RunFolder, read_manifest
 
 HEAD = '{"format_version": 2, "kind": "rows"}\n'
 
@@ -76,3 +79,20 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
 )
 def test_ids_that_could_leave_a_folder_are_not_safe(id):
     assert not is_safe_id(id)
+
+
+@pytest.mark.parametrize("kind", ["predictions", "chains", "run folder"])
+def test_what_an_older_version_wrote_is_refused_and_the_sentence_says_what_changed(tmp_path, kind):
+    old = {"format_version": 1, "kind": kind, "chains_version": 1, "n": 0, "notebooks": {}}
+    (path := tmp_path / "manifest.json").write_text(json.dumps(old) + '\n{"id": "1", "answer": ""}\n')
+    if kind == "run folder":
+        path.write_text(json.dumps(old))
+    read = {
+        "predictions": lambda: read_predictions(path),
+        "chains": lambda: read_chains(path, []),
+        "run folder": lambda: read_manifest(RunFolder(tmp_path)),
+    }[kind]
+    with pytest.raises(
+        UserError, match="D_R holds pairs of tweet and style, and prompts, rewards and bias are"
+    ):
+        read()
