@@ -40,6 +40,7 @@ class Study:
         self.settings, self.progress = self.config.settings, progress
         self.pixels = self.config.min_pixels, self.config.max_pixels  # for released models only
         self._examples: dict[str, list[Example]] = {}
+        self._pairs: dict[str, list[mrsi.Pair]] = {}
 
     def __getitem__(self, name: str) -> Setting:
         setting.lineage(self.settings, name, "this run")
@@ -58,7 +59,10 @@ class Study:
     def pairs(self, name: str, tweets: Tweets | None = None) -> list[mrsi.Pair]:
         """The pairs of D_R that a setting is trained on; `tweets`: of these alone, not of all of train."""
         c, one = self.config, self[name]
-        tweets = self.examples("train") if tweets is None else tweets
+        if tweets is None:
+            if name not in self._pairs:
+                self._pairs[name] = self.pairs(name, self.examples("train"))
+            return self._pairs[name]
         some = mrsi.some(tweets, share=one.share, seed=c.seed)
         line = (self[each] for each in reversed(setting.lineage(self.settings, name)))
         styles = next((each.styles for each in line if each.styles), c.chain_styles)
