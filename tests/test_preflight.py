@@ -128,7 +128,8 @@ def test_the_paper_s_numbers_are_those_of_its_profiles():
 @pytest.mark.parametrize("profile", ON_GPU)
 def test_profiles_for_gpus_score_answer_and_reward_as_the_paper_does(profile):
     c = (loaded := config.load(profile)).config
-    assert (c.scorer, c.answer_form, c.n_styles, c.chain_styles, c.split_by) == ("paper", "paper", 2, (), "pairs")
+    assert (c.scorer, c.answer_form) == ("paper", "paper")
+    assert (c.n_styles, c.chain_styles, c.split_by) == (2, (), "pairs")
     cvo = loaded.options["mcr"][0]
     assert (cvo.rewards, cvo.sigma, cvo.reward_weights) == ("paper", 0.3, (0.3, 0.3, 0.3, 0.3, 0.2))
     assert (cvo.temperature, cvo.top_k, cvo.top_p, cvo.beta) == (1.5, 200, 0.95, 0.005)

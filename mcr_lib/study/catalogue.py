@@ -50,8 +50,8 @@ VERSION_1 = {"n_count": "foreign_count", "n_rate": "foreign_rate",
     "image_caused_n_rate": "image_caused_foreign_rate",
     "image_caused_n_rate_muted": "image_caused_foreign_rate_muted"}  # fmt: skip
 NOTE_1 = (  # of runs that were made before the paper's full text was read
-    "Made by the first version and not run again since: rewards `strict`, older prompts, scorer version 1 (N-F1 over "
-    "entities with a predicted span; foreign names were called N-Rate)."
+    "Made by the first version and not run again since: rewards `strict`, older prompts, scorer version 1 "
+    "(N-F1 over entities with a predicted span; foreign names were called N-Rate)."
 )
 
 
