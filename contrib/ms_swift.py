@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.data import mrsi
-from mcr_lib.data.files import read_jsonl, written_whole
+from mcr_lib.data.files import written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES
 from mcr_lib.study.runs import config, setting
@@ -59,9 +59,9 @@ TRANSLATED = (
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port",
     "vllm_server_timeout",
     "vllm_importance_sampling_correction", "vllm_importance_sampling_mode",
-    "vllm_importance_sampling_clip_max", "filter_d2",
+    "vllm_importance_sampling_clip_max",
 )  # fmt: skip
-"""Options that become other flags, or go into the plug-in, the rows or the shell."""
+"""Options that become other flags, or go into the plug-in or the shell."""
 
 NOT_CARRIED = {
     "completion_only_loss": "its loss is on the answer alone",
@@ -71,6 +71,7 @@ NOT_CARRIED = {
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
     "check_groups": "it samples nothing before training",
+    "filter_d2": "it trains on all rows",
     **dict.fromkeys(("filter_std", "filter_max", "filter_median", "filter_scale"), "it filters no rows"),
     "filter_batch_size": "it filters no rows",
     **dict.fromkeys(("sapo_temperature_pos", "sapo_temperature_neg"), "it has its own value"),
@@ -108,7 +109,7 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
     paths = []
     for each in trained:
         options, _ = study.options(each)
-        rows, note = filtered(study, each, options)
+        rows = study.rows(each)
         if not rows:
             raise UserError(
                 f"setting {each} has no tweet to train on; its tweets are those of {study[each].part} that"
@@ -119,36 +120,13 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
         }
         if isinstance(options, CvoOptions):
             texts[f"rewards_{each}.py"] = plugin(options.rewarding(study[each].prompt))
-        texts[f"{each}.sh"] = script(study, each, options, family, note)
+        texts[f"{each}.sh"] = script(study, each, options, family)
         for file_name, text in texts.items():
             paths.append(out / file_name)
             with written_whole(paths[-1]) as file:
                 file.write(text)
         paths[-1].chmod(0o755)
     return paths
-
-
-def filtered(study: Study, name: str, options: Options) -> tuple[list[dict[str, Any]], str]:
-    """The rows of a setting that the filter of D2 keeps, and a note; ms-swift itself filters none.
-
-    The filter samples from the start model, so it is only known if CVO has begun in this run: then its
-    `filter.jsonl` is there. Otherwise all rows are exported, and the note says so.
-
-    Raises:
-        UserError: the filter was made of other rows.
-    """
-    rows = study.rows(name)
-    if not (isinstance(options, CvoOptions) and options.filter_d2):
-        return rows, ""
-    path = study.run.setting(name) / "filter.jsonl"
-    if not path.is_file():
-        made = f"python -m mcr_lib cvo --setting {name} makes it before it trains"
-        return rows, f"# D2 is not filtered: the run has no filter.jsonl ({made}; then export with --run)"
-    verdicts = {(row["id"], row["style"]): row["verdict"] for _, row in read_jsonl(path, kind="filter")[1]}
-    if set(verdicts) != {(row["id"], row["style"]) for row in rows}:
-        raise UserError(f"{path} is of other rows than setting {name} has now; make it anew")
-    kept = [row for row in rows if verdicts[row["id"], row["style"]] == "kept"]
-    return kept, f"# D2 is filtered: {len(kept)} of {len(rows)} rows"
 
 
 def swift_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +210,7 @@ def _of_vllm(options: CvoOptions) -> list[tuple[str, Any]]:
     return found
 
 
-def script(study: Study, name: str, options: Options, family: str, note: str = "") -> str:
+def script(study: Study, name: str, options: Options, family: str) -> str:
     """The shell script that trains a setting and leaves `output/<setting>-model`, and of LoRA
     `output/<setting>-adapter`.
     """
@@ -256,8 +234,7 @@ def script(study: Study, name: str, options: Options, family: str, note: str = "
     ]
     given += [(key, _quoted(value)) for key, value in flags(options, family)]
     command = "swift sft" if is_sft else "swift rlhf --rlhf_type grpo"
-    notes = [note] if note else []
-    notes += [f"# Not carried over: {departure}" for departure in not_carried(options)]
+    notes = [f"# Not carried over: {departure}" for departure in not_carried(options)]
     if not is_sft:
         served = (
             f"beforehand, on other GPUs: swift rollout --model {dict(start)['model']} --port"

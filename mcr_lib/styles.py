@@ -300,7 +300,7 @@ STYLES = {
         "Image first",
         (
             (part("I start with the image.", shown="It contains {m}", absent="It does not contain {m}",
-                  at=" inside {slot}", nowhere=", so there is no box", end="."),
+                  at=" inside {slot}", nowhere=" and gives no box", end="."),
              part("Now the text.", span="{m} occurs there", type=" as {a_kind}, since {why}", end=".")),
             (part("On the picture:", at="the region {slot} ", shown="depicts {m}",
                   absent="no region depicts {m}", nowhere=", so no box", end="."),

@@ -14,7 +14,6 @@ import pytest
 from contrib import ms_swift
 from mcr_lib import rewards
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import config
@@ -269,25 +268,6 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported)
         "# Not carried over: entropy_coef=0.5 (it adds no entropy term)\n"
         in (exported[0] / "mcr.sh").read_text()
     )
-
-
-def test_d2_is_filtered_where_the_run_holds_the_filter_and_a_script_says_if_not(
-    exported, sample_dir, tmp_path
-):
-    assert "# D2 is not filtered: the run has no filter.jsonl" in (exported[0] / "mcr.sh").read_text()
-    assert "D2" not in (exported[0] / "mrsi.sh").read_text()
-    study = opened(tmp_path, sample_dir)
-    pairs = study.pairs("mcr")
-    judged = [{"id": example.id, "style": style, "verdict": "too easy"} for example, style in pairs]
-    judged[1]["verdict"] = "kept"
-    write_jsonl(path := study.run.setting("mcr") / "filter.jsonl", judged, kind="filter")
-    ms_swift.export(study, tmp_path / "out", "mcr")
-    (row,) = rows_of(tmp_path / "out", "mcr")
-    assert json.loads(row["gold"])["id"] == pairs[1][0].id
-    assert f"# D2 is filtered: 1 of {len(pairs)} rows\n" in (tmp_path / "out" / "mcr.sh").read_text()
-    write_jsonl(path, judged[1:], kind="filter")
-    with pytest.raises(UserError, match="is of other rows than setting mcr has now; make it anew"):
-        ms_swift.export(study, tmp_path / "out", "mcr")
 
 
 def test_full_fine_tuning_freezes_the_vision_tower_and_hands_its_checkpoint_over(exported):
