@@ -106,14 +106,33 @@ def test_the_paper_s_numbers_are_those_of_its_profiles():
     for profile, backbone in (("qwen2.5-vl-7b", "Qwen2.5-VL-7B"), ("mimo-vl-7b", "MiMo-VL-7B")):
         study = Context(config.load(profile), REPOSITORY).study
         sft, cvo = study.options("mrsi")[0], study.options("mcr")[0]
-        assert sft.num_train_epochs == facts["mrsi_epochs"]["value"][backbone]
-        assert (cvo.num_train_epochs, cvo.batch_size) == (
-            facts["cvo_epochs"]["value"],
-            facts["cvo_batch"]["value"],
-        )
-        assert cvo.num_generations == facts["cvo_generations"]["value"]
+        of = {name: fact.get("value") for name, fact in facts.items()}
+        of |= {"mrsi_epochs": of["mrsi_epochs"][backbone]}
+        assert {
+            "mrsi_epochs": sft.num_train_epochs, "mrsi_batch": sft.batch_size,
+            "mrsi_learning_rate": sft.learning_rate, "mrsi_schedule": sft.lr_scheduler_type,
+            "cvo_epochs": cvo.num_train_epochs, "cvo_batch": cvo.batch_size,
+            "cvo_learning_rate": cvo.learning_rate, "cvo_warmup": cvo.warmup_steps,
+            "cvo_generations": cvo.num_generations, "cvo_clip": [cvo.epsilon, cvo.epsilon_high],
+            "cvo_sampling": {name: getattr(cvo, name) for name in ("temperature", "top_k", "top_p")},
+            "cvo_beta": cvo.beta, "sigma": cvo.sigma,
+            "lambda_1": cvo.reward_weights[0], "lambda_5": cvo.reward_weights[4],
+        }.items() <= of.items()  # fmt: skip
+        least, most = {"min_std": cvo.filter_std, "min_max": cvo.filter_max}, [*cvo.filter_median]
+        assert (cvo.filter_d2, {**least, "median": most}) == (True, of["filter"])
+        assert (cvo.rewards, cvo.loss_type, cvo.scale_rewards) == ("paper", "grpo", "group")
         assert min(sft.lora_rank, cvo.lora_rank) > 0
         assert (sft.weights, sft.quantization, sft.pixels) == ("bfloat16", "none", (3136, 1_003_520))
+
+
+@pytest.mark.parametrize("profile", ON_GPU)
+def test_profiles_for_gpus_score_answer_and_reward_as_the_paper_does(profile):
+    c = (loaded := config.load(profile)).config
+    assert (c.scorer, c.answer_form) == ("paper", "paper")
+    assert (c.n_styles, c.chain_styles, c.split_by) == (2, (), "pairs")
+    cvo = loaded.options["mcr"][0]
+    assert (cvo.rewards, cvo.sigma, cvo.reward_weights) == ("paper", 0.3, (0.3, 0.3, 0.3, 0.3, 0.2))
+    assert (cvo.temperature, cvo.top_k, cvo.top_p, cvo.beta) == (1.5, 200, 0.95, 0.005)
 
 
 def test_every_profile_is_tried_here():

@@ -49,7 +49,10 @@ OF_HARD = ("false_grounding", "missed_grounding", "balanced_accuracy")  # also o
 VERSION_1 = {"n_count": "foreign_count", "n_rate": "foreign_rate",
     "image_caused_n_rate": "image_caused_foreign_rate",
     "image_caused_n_rate_muted": "image_caused_foreign_rate_muted"}  # fmt: skip
-NOTE_1 = "Scorer version 1: N-F1 over entities with a predicted span; foreign names were called N-Rate."
+NOTE_1 = (  # of runs that were made before the paper's full text was read
+    "Made by the first version and not run again since: rewards `strict`, older prompts, scorer version 1 "
+    "(N-F1 over entities with a predicted span; foreign names were called N-Rate)."
+)
 
 
 def label(key: str) -> str:
