@@ -103,7 +103,7 @@ def _full(example: Example, prompt: Kind, style: str, form: Form) -> list[str]:
         "direct": [], "cot": ["Think step by step."], "cot-3shot": ["Think step by step."],
         "mcr-no-instruction": ["Reason first."], "mcr": _instruction(example, style),
     }[prompt]  # fmt: skip
-    fields = STYLES[style].fields if prompt == "mcr" else None
+    fields = STYLES[style].fields if prompt.startswith("mcr") else None  # as the chains of the style answer
     return [
         *_introduction(example),
         *instruction,

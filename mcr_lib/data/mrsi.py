@@ -217,6 +217,7 @@ def grpo_rows(drawn: Iterable[Pair], target: Target, *, prompt: prompts.Kind) ->
             "prompt": target.messages(example, prompt, style), "images": [*example.images],
             "gold": gold_column(example), "image_size": example.image_size_px and [*example.image_size_px],
             "model_size": size and list(size), "family": target.family, "id": example.id, "style": style,
+            "form": target.form,
         }  # fmt: skip
 
 

@@ -49,7 +49,8 @@ def check_gold(backbone: Backbone, rows: Rows, options: CvoOptions) -> dict[str,
         example, size = Example.from_row(json.loads(row["gold"])), row["model_size"]
         space = box_format(row["family"]).space
         gold = rewards.written_gold(example, space, model_size=size and tuple(size))
-        texts.append(write_answer(perfect(gold), constraints=gold.constraints))
+        how = {"constraints": gold.constraints, "form": row["form"], "labels": gold.labels}
+        texts.append(write_answer(perfect(gold), **how))
     for reward, values in _scores(rows, texts, **options.rewarding("direct")).items():
         for row, value in zip(rows, values, strict=True):
             if value not in (1.0, None):
