@@ -68,9 +68,8 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
             is_so = points["verdict"] == verdict
             label = f"{verdict} ({is_so.sum():,})"
             ax.scatter(x[is_so], y[is_so], 14, color=colour, alpha=0.6, linewidths=0, label=label)
-        ax.fill_between(
-            [low, min(high, top)], least, top, color=palette.VERDICTS["kept"], alpha=0.1, linewidth=0
-        )
+        shade = {"color": palette.VERDICTS["kept"], "alpha": 0.1, "linewidth": 0}
+        ax.fill_between([low, min(high, top)], least, top, **shade)
         style = {"color": palette.DARK, "linestyle": ":", "linewidth": 1}
         for draw, value in ((ax.axhline, least), (ax.axvline, low), (ax.axvline, high)):
             if 0 < value < top:

@@ -131,9 +131,7 @@ class Group:
 
     setting: str
     step: int  # from 1
-    judged: tuple[
-        metrics.Judged, ...
-    ]  # boxes in pixels of the original image; no entity if it cannot be parsed
+    judged: tuple[metrics.Judged, ...]  # boxes in original pixels; no entity if it cannot be parsed
     rows: tuple[dict[str, Any], ...]  # columns of `read`
 
 

@@ -233,9 +233,7 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
 def _parsing(answers: ScoredFile) -> Report:
     parsed, asked = answers.parsed, answers.answer_form
     failed = Counter(p.reason for p in parsed if p.reason is not None)
-    n_lenient = sum(
-        p.reason is None and bool(p.repairs or p.lost) for p in parsed
-    )  # mended, or entities lost
+    n_lenient = sum(p.reason is None and bool(p.repairs or p.lost) for p in parsed)
     n_ok, counts = len(parsed) - failed.total() - n_lenient, {"failed_by_reason": failed}
     counts["repairs"] = Counter(name for p in parsed for name in p.repairs)
     counts["lost_entities"] = Counter(name for p in parsed for name in p.lost)

@@ -5,14 +5,14 @@ Scores are those of `SCORER`, since they stand beside the paper's.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 import numpy as np
 
 from mcr_lib import bias, metrics, yardsticks
 from mcr_lib.data import check
-from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, checksum
+from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, PredictedEntity, checksum
 from mcr_lib.study.tables import facts
 
 LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)
@@ -20,7 +20,7 @@ ALL = "all four"
 SCORER = "paper"
 PERFECT, PAPER, REPORTED = "simulated, perfect text", "simulated, the paper's text", "the paper"
 Rates = tuple[float, float]  # false and missed grounding, shares
-Cells = Mapping[str, Mapping[str, Any]]  # row -> column -> value (`facts.table`)
+Cells = Mapping[str, Mapping[str, Any]]  # model and method -> column -> percent: `facts.table`
 
 
 def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) -> list[dict[str, Any]]:
@@ -68,10 +68,7 @@ def recall_rows(none: Cells, scores: Cells, counts: Mapping[str, int]) -> list[d
 
         EEG recall = N-Rec · n_none / n_gold + boxes that hit / n_gold        (paper Eq. 21, 23, 28)
 
-    Args:
-        none: N-Rec by model and method (the paper's Figure 3).
-        scores: EEG recall of the same (its T1).
-        counts: gold entities of the test split, and those that the image does not show (`check.EXPECTED`).
+    From its Figure 3, its T1, and the counts of the test split (`check.EXPECTED`).
 
     >>> counts = {"entities": 100, "not groundable": 80}
     >>> recall_rows({"A": {"N-Rec": 50.0}}, {"A": {"EEG R": 50.0}}, counts)
@@ -127,15 +124,12 @@ def with_none_rates(
     for kind, rate in zip((False, True), rates, strict=True):
         of_kind = rng.permutation(np.flatnonzero(is_shown == kind))
         flipped |= {*of_kind[: round(rate * len(of_kind))].tolist()}
-    answers, number = [], 0
-    for tweet in tweets:
-        answer = []
-        for p in yardsticks.degrade(tweet, accuracy, rng):
-            other = () if is_shown[number] else (yardsticks.INVENTED_BOX,)
-            answer.append(replace(p, boxes_xyxy=other) if number in flipped else p)
-            number += 1
-        answers.append(tuple(answer))
-    return answers
+
+    def decided(k: int, p: PredictedEntity) -> PredictedEntity:
+        return replace(p, boxes_xyxy=() if is_shown[k] else (yardsticks.INVENTED_BOX,)) if k in flipped else p
+
+    numbers, degraded = count(), (yardsticks.degrade(tweet, accuracy, rng) for tweet in tweets)
+    return [tuple(decided(next(numbers), p) for p in answer) for answer in degraded]
 
 
 def none_rows(
@@ -143,16 +137,10 @@ def none_rows(
 ) -> list[dict[str, Any]]:
     """GMNER F1, N-Pre and N-Rec in percent of gold whose decisions on None are as good as a system's.
 
-    Each system has three rows. With `PERFECT` text, and with `PAPER` text (spans and types as wrong as its
-    `text_accuracy` says), decisions between None and a box are flipped at random until N-Pre and N-Rec are
-    the system's (`none_rates`), and every other box is gold. The third, `REPORTED`, is its own row.
-
-    Args:
-        examples: tweets with gold.
-        none: N-Pre and N-Rec by model and method (the paper's Figure 3).
-        scores: the scores of the same (its T1).
-        n_repeats: draws of wrong spans and types, of which the mean is returned.
-        seed: of the draws.
+    Each system of the paper's Figure 3 (`none`) and T1 (`scores`) has three rows. With `PERFECT` text, and
+    with `PAPER` text (spans and types as wrong as its `text_accuracy`; mean of `n_repeats` draws), decisions
+    between None and a box are flipped at random until N-Pre and N-Rec are the system's (`none_rates`), and
+    every other box is gold. The third, `REPORTED`, is its own row.
     """
     tweets = [example for example in examples if example.entities]
     entities = [entity for example in tweets for entity in example.entities]
