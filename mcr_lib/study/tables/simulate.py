@@ -146,9 +146,9 @@ def none_rows(
     entities = [entity for example in tweets for entity in example.entities]
     n_boxed = sum(bool(e.is_groundable) for e in entities)
     counts = {"n_none": len(entities) - n_boxed, "n_boxed": n_boxed}
-    rows = []
+    rows, columns = [], ("kind", "f1", "n_pre", "n_rec", "false_grounding", "missed_grounding")
     for number, name in enumerate(name for name in none if name in scores):
-        model, method = name.rsplit(" ", 1)
+        (model, method), values = name.rsplit(" ", 1), []
         n_pre, n_rec = (none[name][key] / 100 for key in ("N-Pre", "N-Rec"))
         for kind, accuracy in ((PERFECT, {}), (PAPER, text_accuracy(scores[name]))):
             rates = none_rates(n_pre, n_rec, accuracy.get("span", 1.0), **counts)
@@ -160,17 +160,13 @@ def none_rows(
                 ratios = bias.textual_bias(judged)
                 reached = (ratios[key].percent or 0.0 for key in ("n_pre", "n_rec"))
                 draws.append([_gmner_f1(judged), *reached])
-            f1, *reached = (round(float(mean), 1) for mean in np.mean(draws, axis=0))
-            rows.append(_none_row(model, method, kind, f1, reached, rates))
-        reported = [none[name]["N-Pre"], none[name]["N-Rec"]]
-        rows.append(_none_row(model, method, REPORTED, scores[name]["GMNER F1"], reported, (None, None)))
+            means = [round(float(mean), 1) for mean in np.mean(draws, axis=0)]
+            values.append((kind, *means, *(round(100 * rate, 1) for rate in rates)))
+        n_of_none = none[name]["N-Pre"], none[name]["N-Rec"]
+        values.append((REPORTED, scores[name]["GMNER F1"], *n_of_none, None, None))
+        head = {"model": model, "method": method}
+        rows += [head | dict(zip(columns, some, strict=True)) for some in values]
     return rows
-
-
-def _none_row(model: str, method: str, kind: str, f1: float, reached: list, rates: tuple) -> dict[str, Any]:
-    false, missed = (None if rate is None else round(100 * rate, 1) for rate in rates)
-    keys = {"n_pre": reached[0], "n_rec": reached[1], "false_grounding": false, "missed_grounding": missed}
-    return {"model": model, "method": method, "kind": kind, "f1": f1, **keys}
 
 
 def _gmner_f1(judged: Sequence[metrics.Judged]) -> float:
