@@ -215,8 +215,7 @@ def rewards(
 ) -> Rewards:
     """The five rewards of a strictly parsed answer; one that is `worthless` scores 0 in everything.
 
-    The boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of the set
-    (`DEFAULTS`).
+    Boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of `DEFAULTS`.
 
     Example:
         >>> rome = Entity("Rome", 0, 1, "LOC", ())
@@ -274,10 +273,7 @@ def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
 
 
 def grpo_reward_functions(
-    *,
-    kind: RewardKind = "paper",
-    sigma: float | None = None,
-    reasoning: Reasoning = "free",
+    *, kind: RewardKind = "paper", sigma: float | None = None, reasoning: Reasoning = "free"
 ) -> list[Callable[..., list[float | None]]]:
     """The five rewards as functions for TRL's GRPOTrainer, in the order of λ1..λ5; options as of `rewards`.
 

@@ -52,9 +52,8 @@ def rewards(rows: Rows) -> Figure:
 
 
 def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """R of the best and of the middle answer to each row of D2, by verdict (`rollouts.filter_rows`).
-
-    `thresholds`: setting -> least maximum, least and most median. Points are spread a little: many agree.
+    """R of the best and of the middle answer to each row of D2, by verdict (`rollouts.filter_rows`), a little
+    spread, since many agree; `thresholds` of `rollouts.thresholds`.
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     title = "Rows that the filter of D2 keeps (shaded) and drops"

@@ -48,11 +48,9 @@ def looks(study: Study) -> dict[str, list["Look"]]:
 
 
 def image_shares(study: Study) -> dict[str, list["Share"]]:
-    """The paper's share (Table 5) of the first plain fine-tuning, and of settings of CVO at its entities.
-
-    Entities that the image does not show, drawn at random: up to `attention_answers` that plain fine-tuning
-    answers with none ("normal") and as many that it boxes ("textual bias"). That MCR is measured at the same
-    entities is ours, so that a difference is one of models; the paper is silent.
+    """The paper's share (Table 5) of the first plain fine-tuning at entities that the image does not show, up
+    to `attention_answers` that it answers with none ("normal") and boxes ("textual bias"), drawn at random.
+    Settings of CVO at the same ones (paper silent; ours), so that a difference is one of models.
     """
     n, settings = study.config.attention_answers * (study.config.attention_examples > 0), study.settings
     plain = next((name for name, one in settings.items() if (one.stage, one.rows) == ("sft", "answers")), "")

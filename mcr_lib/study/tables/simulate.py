@@ -115,9 +115,8 @@ def none_rates(n_pre: float, n_rec: float, span: float, *, n_none: int, n_boxed:
 def with_none_rates(
     tweets: Sequence[Example], accuracy: Mapping[str, float], rates: Rates, rng: np.random.Generator
 ) -> list[yardsticks.Answer]:
-    """Gold with spans and types right at a rate (`yardsticks.degrade`), and false and missed grounding.
-
-    Exactly these shares of the entities, drawn at random, get an invented box or lose their box.
+    """Gold with spans and types right at a rate (`yardsticks.degrade`), and false and missed grounding: just
+    these shares of the entities, drawn at random, get an invented box or lose their box.
     """
     is_shown = np.array([bool(e.is_groundable) for tweet in tweets for e in tweet.entities])
     flipped = set()
