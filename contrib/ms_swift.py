@@ -55,7 +55,7 @@ TRANSLATED = (
     "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "loss_type", "scale_rewards",
     "multi_objective_aggregation", "top_k",
-    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "count_rule", "reasoning",
+    "shuffle_dataset", "mask_truncated_completions", "reward_weights", "sigma", "reasoning",
     "rewards", "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "use_vllm",
     "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port",
     "vllm_server_timeout",

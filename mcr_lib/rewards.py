@@ -212,12 +212,10 @@ def rewards(
     kind: RewardKind = "paper",
     sigma: float | None = None,
     reasoning: Reasoning = "free",
-    count_rule: strict.CountRule = "touch",
 ) -> Rewards:
     """The five rewards of a strictly parsed answer; one that is `worthless` scores 0 in everything.
 
-    The boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of the set
-    (`DEFAULTS`); `count_rule` is of the strict set.
+    Boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of `DEFAULTS`.
 
     Example:
         >>> rome = Entity("Rome", 0, 1, "LOC", ())
@@ -238,7 +236,7 @@ def rewards(
     else:
         checked = strict.check(parsed.entities, gold)
         values = {
-            "count": strict.reward_count(checked, rule=count_rule),
+            "count": strict.reward_count(checked),
             "span": strict.reward_span(checked), "type": strict.reward_type(checked),
             "grounding": strict.reward_grounding(checked, sigma=sigma),
             "entailment": strict.reward_entailment(checked),
@@ -275,11 +273,7 @@ def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
 
 
 def grpo_reward_functions(
-    *,
-    kind: RewardKind = "paper",
-    sigma: float | None = None,
-    reasoning: Reasoning = "free",
-    count_rule: strict.CountRule = "touch",
+    *, kind: RewardKind = "paper", sigma: float | None = None, reasoning: Reasoning = "free"
 ) -> list[Callable[..., list[float | None]]]:
     """The five rewards as functions for TRL's GRPOTrainer, in the order of λ1..λ5; options as of `rewards`.
 
@@ -287,7 +281,7 @@ def grpo_reward_functions(
     height] or `None`) and `family` (a name of `boxes.BOX_FORMATS`). Weights (`DEFAULTS`) go into
     `GRPOConfig(reward_weights=...)`.
     """
-    how = {"kind": kind, "sigma": sigma, "reasoning": reasoning, "count_rule": count_rule}
+    how = {"kind": kind, "sigma": sigma, "reasoning": reasoning}
 
     @lru_cache(maxsize=1024)
     def gold_of(gold: str, space: Space, model_size: Size | None) -> Example:

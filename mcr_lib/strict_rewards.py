@@ -22,7 +22,6 @@ on, and R_c falls.)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from mcr_lib import constraints
 from mcr_lib.matching import pair, place
@@ -30,8 +29,6 @@ from mcr_lib.schema import Example, PredictedEntity
 
 SIGMA = 0.5  # IoU above which a box earns its IoU
 WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)  # λ1..λ5
-
-CountRule = Literal["touch", "ratio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +58,10 @@ def check(predictions: Sequence[PredictedEntity], gold: Example) -> Checked:
     return Checked(gold, tuple(predictions), pairing.matches, pairing.touches)
 
 
-def reward_count(checked: Checked, *, rule: CountRule = "touch") -> float:
-    """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 if both are empty.
-
-    "ratio", an ablation, is 1 - |n_pred - n_gold| / max(n_pred, n_gold), which pays for invented fillers.
-    """
-    if not checked.n_larger:
-        return 1.0
-    if rule == "ratio":
-        return 1 - abs(len(checked.predictions) - len(checked.gold.entities)) / checked.n_larger
-    return (len(checked.matches) + len(checked.touches)) / checked.n_larger
+def reward_count(checked: Checked) -> float:
+    """R_c: n_touch / max(n_pred, n_gold), in [0, 1]; 1 if both are empty."""
+    n_touch = len(checked.matches) + len(checked.touches)
+    return n_touch / checked.n_larger if checked.n_larger else 1.0
 
 
 def reward_span(checked: Checked) -> float:

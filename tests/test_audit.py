@@ -34,13 +34,6 @@ def test_rewards_of_hand_made_answers_are_as_worked_out():
     assert strict["malformed"] == strict["empty"] == [0, 0, 0, 0, 0, 0]
 
 
-def test_made_up_names_earn_r_c_by_number_and_nothing_by_touch():
-    rows = audit.count_rows(4)
-    assert [row["paper"] for row in rows] == pytest.approx([0, 0.5, 1, 0.6, 0.2])
-    assert [row["strict, touch"] for row in rows] == [0] * 5
-    assert [row["strict, ratio"] for row in rows] == pytest.approx([0, 0.5, 1, 2 / 3, 0.5])
-
-
 def test_r_u_rises_on_a_line_or_jumps_and_is_halved_by_a_stray_box():
     r_u = {(row["line"], row["iou"]): row["R_u"] for row in audit.grounding_rows()}
     assert r_u["paper, σ = 0.3", 0.3] == 0

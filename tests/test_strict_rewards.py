@@ -74,13 +74,11 @@ def test_any_of_several_gold_boxes_may_be_hit():
     assert five([pred("Ada", A)], two)[3] == five([pred("Ada", FAR)], two)[3] == 1
 
 
-def test_sigma_is_exclusive_and_the_plain_count_ratio_pays_for_fillers():
+def test_sigma_is_exclusive_and_fillers_earn_no_count():
     at_half = pred("Ada Byron", (0, 0, 10, 5))  # IoU exactly 0.5
     assert five([at_half, ROME])[3] == 0
     assert five([at_half, ROME], sigma=0.49)[3] == 0.5
-    fillers = [pred("x"), pred("y")]
-    assert five(fillers)[0] == 0
-    assert five(fillers, count_rule="ratio")[0] == 1
+    assert five([pred("x"), pred("y")])[0] == 0
 
 
 def is_perfect(answer, gold):

@@ -139,9 +139,10 @@ def test_shares_are_means_per_group_of_plain_fine_tuning_and_one_of_mcr():
 
 
 def test_the_papers_shares_are_read_from_its_table_by_group(monkeypatch):
-    table = {"columns": ["vision", "sentence"], "rows": {"SFT, right": [1.5, 98.5], "MCR": [2.5, 97.5]}}
+    rows = {"SFT, right": [1.5, 98.5], "SFT, textual bias": [3.5, 96.5], "MCR": [2.5, 97.5]}
+    table = {"columns": ["vision", "sentence"], "rows": rows}
     monkeypatch.setattr(attention.facts, "all_facts", lambda: {"tables": {"T5": table}})
-    assert attention.paper_shares() == {"normal": 1.5, "MCR": 2.5}
+    assert attention.paper_shares() == {"normal": 1.5, "textual bias": 3.5, "MCR": 2.5}
 
 
 def test_entities_are_drawn_that_are_not_shown_as_many_boxed_as_not():

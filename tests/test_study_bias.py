@@ -18,7 +18,7 @@ from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import bias as bias_tables
-from mcr_lib.study.tables import bias_cases, comparison
+from mcr_lib.study.tables import bias_cases, comparison, scoring
 
 N = 6
 PROFILE = """
@@ -158,7 +158,7 @@ def test_the_worst_blank_image_is_reported(study, found, made):
     original = {e.id: e for e in found.examples}
     noise = [p.example for p in made["blank_noise"]]
     answer(study, "other", noise, lambda e: yardsticks.perfect(original[e.id] if e.id in half else e))
-    answers = bias_tables.read_answers(noise, study.run.predictions("other"), found.config)
+    answers = scoring.read_answers(noise, study.run.predictions("other"), found.config.parse)
     probed = {"perfect": {**found.probe_answers["perfect"], "blank_noise": answers}}
     rows = {row["probe"]: row for row in bias_tables.consistency_rows(replace(found, probe_answers=probed))}
     assert (rows["blank"]["worst"], rows["blank"]["consistency"], rows["blank"]["clean"]) == (
@@ -221,7 +221,7 @@ def test_old_boxes_and_old_names_after_renaming(study, found, made):
 
     tweets = [p.example for p in made["rename"]]
     answer(study, "keeps.test.rename", tweets, keeps_the_box)
-    keeps = bias_tables.read_answers(tweets, study.run.predictions("keeps.test.rename"), found.config)
+    keeps = scoring.read_answers(tweets, study.run.predictions("keeps.test.rename"), found.config.parse)
     rows = bias_tables.rename_rows(
         replace(found, probe_answers={"keeps": {"rename": keeps}, "stale": found.probe_answers["stale"]})
     )
@@ -269,7 +269,7 @@ def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
         study.run.predictions("r"), [{**row, "coordinate_space": "original_px"} for row in rows]
     )
     three = [example, *others[:2]]
-    answers = bias_tables.read_answers(three, study.run.predictions("r"), found.config)
+    answers = scoring.read_answers(three, study.run.predictions("r"), found.config.parse)
     (row,) = bias_tables.faithful_rows(
         replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]})
     )

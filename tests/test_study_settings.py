@@ -104,18 +104,7 @@ def test_a_set_of_rewards_brings_its_own_sigma_and_weights():
     assert origins(paper, {}) == ("paper", "paper (λ1, λ5), ours (λ2–λ4)")
     assert origins(strict, {"rewards": "mine.yaml"}) == ("ours", "ours")
     assert origins(mixed, {"sigma": "mine.yaml"}) == ("mine.yaml", "ours")
-    assert strict.rewarding("mcr") == {
-        "kind": "strict",
-        "sigma": 0.5,
-        "count_rule": "touch",
-        "reasoning": "free",
-    }
-
-
-def test_a_count_rule_belongs_to_strict_rewards():
-    assert options_of("cvo", {"count_rule": "ratio", "rewards": "strict"}, "here").count_rule == "ratio"
-    with pytest.raises(UserError, match="^here: count_rule of cvo is 'ratio': .*take rewards: strict$"):
-        options_of("cvo", {"count_rule": "ratio"}, "here")
+    assert strict.rewarding("mcr") == {"kind": "strict", "sigma": 0.5, "reasoning": "free"}
 
 
 def test_vllm_in_the_trainers_own_process_is_refused_with_the_reason():

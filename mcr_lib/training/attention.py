@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -86,9 +87,7 @@ class Spot:
 def look(backbone: Backbone, answered: Answered, *, prompt: prompts.Kind, batch_size: int = 8) -> list[Look]:
     """The looks at every box whose entity has a correct span and is shown by the image, in their order."""
     spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, prompt)]
-    return [
-        one for looks in _in_batches(backbone, spots, _Batch.looks, batch_size=batch_size) for one in looks
-    ]
+    return list(chain(*_in_batches(backbone, spots, _Batch.looks, batch_size)))
 
 
 def image_shares(
@@ -98,17 +97,15 @@ def image_shares(
     how = {"prompt": prompt, "is_shown": False}
     spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, **how)]
     spots = [spot for spot in spots if (spot.example.id, spot.gold.start) in of]
-    return _in_batches(backbone, spots, _Batch.shares, batch_size=8)
+    return _in_batches(backbone, spots, _Batch.shares, 8)
 
 
-def _in_batches(
-    backbone: Backbone, spots: Sequence[Spot], measure: Callable[["_Batch"], list], *, batch_size: int
-) -> list[Any]:
+def _in_batches(backbone: Backbone, spots: list[Spot], measure: Callable, size: int) -> list[Any]:
     """What is measured at each spot, texts of a similar length together."""
     order, measured = sorted(range(len(spots)), key=lambda k: len(spots[k].text)), {}
     with torch.no_grad(), _with_maps(backbone.model):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
             measured |= zip(chosen, measure(_Batch(backbone, [spots[k] for k in chosen])), strict=True)
     return [measured[k] for k in range(len(spots))]
 
@@ -179,8 +176,8 @@ class _Batch:
         inputs = processor(text=[spot.text for spot in spots], images=images, **padding)
         self.inputs = inputs.to(self.model.device, self.model.dtype)
         self.ids, self.device = self.inputs["input_ids"], self.model.device
-        self.length, is_image = self.ids.shape[1], self.ids == self.model.config.image_token_id
-        self.is_image = is_image
+        self.is_image = is_image = self.ids == self.model.config.image_token_id
+        self.length = self.ids.shape[1]
         merge, patch = processor.image_processor.merge_size, processor.image_processor.patch_size
         first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
         grids = [self.inputs["image_grid_thw"][k, 1:].tolist() for k in first_image]
@@ -195,16 +192,16 @@ class _Batch:
             self.is_excluded[k, : int(is_padding.sum()) + 1] = True
 
     @contextmanager
-    def _each_map(self, reduce: Callable[[torch.Tensor], Any]) -> Iterator[None]:
-        """Call `reduce` with each layer's map; in a hook, so that at most one is in memory."""
+    def _hooked(self, kind: str, hook: Callable, **how: Any) -> Iterator[None]:
+        """With a hook on each layer's attention, which sees one map at a time."""
         with ExitStack() as hooks:
             for module in self.modules:
-                hooks.enter_context(module.register_forward_hook(lambda _, args, out: reduce(out[1])))
+                hooks.enter_context(getattr(module, f"register_{kind}_hook")(hook, **how))
             yield
 
     def shares(self) -> list[Share]:
         layers: list[np.ndarray] = []
-        with self._each_map(lambda attention: layers.append(self._of_image_and_sentence(attention))):
+        with self._hooked("forward", lambda _, args, out: layers.append(self._of_image_and_sentence(out[1]))):
             self.model(**self.inputs, logits_to_keep=1, use_cache=False)
         sums = np.sum(layers, axis=0)  # (n_spots, 2)
         shares = sums[:, 0] / sums.sum(axis=1)
@@ -223,7 +220,7 @@ class _Batch:
 
     def looks(self) -> list[list[Look]]:
         layers: list[dict[Key, tuple]] = []
-        with self._each_map(lambda attention: layers.append(self._reduced(attention))):
+        with self._hooked("forward", lambda _, args, out: layers.append(self._reduced(out[1]))):
             whole = self._log_probabilities()
         changes = {kind: self._changes(kind, whole) for kind in CUTS}
         looks: list[list[Look]] = [[] for _ in self.spots]
@@ -245,9 +242,7 @@ class _Batch:
                 mask[k, :, self.length - spot.n_answer - 1 :, columns[k]] = torch.finfo(mask.dtype).min
             return args, {**kwargs, "attention_mask": mask}
 
-        with ExitStack() as hooks:
-            for module in self.modules:
-                hooks.enter_context(module.register_forward_pre_hook(hide, with_kwargs=True))
+        with self._hooked("forward_pre", hide, with_kwargs=True):
             after = self._log_probabilities()
         return {key: value - whole[key] for key, value in after.items() if len(columns[key[0]])}
 

@@ -101,8 +101,8 @@ def kept(
         problem = f"the filter of D2 keeps none of {len(judged)} rows ({listed})"
         raise UserError(f"{problem}; {REMEDIES[reason]}, or take filter_d2=false; see {file.path}")
     chosen = {_key(row) for row in judged if row["verdict"] == "kept"}
-    facts = {f"filter_{name.replace(' ', '_')}": counts[name] for name in VERDICTS}
-    facts = {"filter_rows": len(judged), **facts}
+    facts = {"filter_rows": len(judged)}
+    facts |= {f"filter_{name.replace(' ', '_')}": counts[name] for name in VERDICTS}
     facts["filter_seconds"] = round(sum(row["seconds"] for row in judged), 1)  # of all processes
     return [row for row in rows if _key(row) in chosen], facts
 

@@ -8,21 +8,13 @@ the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (i
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import DEFAULTS, NAMES, SIGMA, WEIGHTS, Reasoning, RewardKind
-from mcr_lib.strict_rewards import CountRule
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -150,7 +142,6 @@ class CvoOptions(Options):
     rewards: RewardKind = _of("paper", "paper", "strict = ours (strict_rewards), with σ 0.5 and λ 1")
     reward_weights: Weights = _of(_WEIGHTS_FROM, WEIGHTS, f"λ1..λ5 of {', '.join(NAMES)}")
     sigma: float = _of("paper", SIGMA, "σ, IoU up to which a box earns nothing", ge=0, lt=1)
-    count_rule: CountRule = _of("ours", "touch", "of strict rewards: strict_rewards.reward_count")
     reasoning: Reasoning = _of("ours", "free", "what reasoning a reward requires: rewards.Reasoning")
     use_vllm: bool = _of("ours", False, "sampled by a vLLM server with its own GPUs; not exactly repeatable")
     vllm_mode: Literal["server", "colocate"] = _of("ours", "server", "colocate is refused")
@@ -171,24 +162,17 @@ class CvoOptions(Options):
     filter_scale: Scale = _of("ours", "sum", "R of these, paper silent: sum, or share of the weights' sum")
     filter_batch_size: Positive = _of("ours", 16, "answers sampled at a time, per process; memory")
 
-    @model_validator(mode="before")
+    @pydantic.model_validator(mode="before")
     @classmethod
     def _take_the_defaults_of_the_set(cls, given: dict[str, Any]) -> dict[str, Any]:
         sigma, weights = DEFAULTS["strict" if given.get("rewards") == "strict" else "paper"]
         return {"sigma": sigma, "reward_weights": weights, **given}
 
-    @field_validator("count_rule")
-    @classmethod
-    def _refuse_without_strict(cls, value: str, info: Any) -> str:
-        if value != "touch" and info.data.get("rewards") == "paper":
-            raise ValueError("the paper's rewards have one count rule; take rewards: strict")
-        return value
-
     def _origin(self, name: str) -> str:
         is_of_strict = self.rewards == "strict" and name in ("sigma", "reward_weights")
         return "ours" if is_of_strict else super()._origin(name)
 
-    @field_validator("vllm_mode")
+    @pydantic.field_validator("vllm_mode")
     @classmethod
     def _refuse_colocate(cls, value: str) -> str:
         if value == "colocate":
@@ -196,14 +180,14 @@ class CvoOptions(Options):
             raise ValueError(f"{problem}; take server, with GPUs of its own")
         return value
 
-    @field_validator("loss_type")
+    @pydantic.field_validator("loss_type")
     @classmethod
     def _refuse_luspo_of_tokens(cls, value: str, info: ValidationInfo) -> str:
         if value == "luspo" and info.data.get("importance_sampling_level") != "sequence":
             raise ValueError("this loss weighs whole answers; set importance_sampling_level: sequence too")
         return value
 
-    @field_validator("filter_median")
+    @pydantic.field_validator("filter_median")
     @classmethod
     def _refuse_an_empty_range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
@@ -219,8 +203,7 @@ class CvoOptions(Options):
     def rewarding(self, prompt: Kind) -> dict[str, Any]:
         """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning."""
         reasoning = "free" if prompt == "direct" else self.reasoning
-        sums = {"kind": self.rewards, "sigma": self.sigma, "count_rule": self.count_rule}
-        return {**sums, "reasoning": reasoning}
+        return {"kind": self.rewards, "sigma": self.sigma, "reasoning": reasoning}
 
     @property
     def vllm_url(self) -> str:
@@ -232,7 +215,7 @@ class CvoOptions(Options):
 OURS = (  # options that TRL does not have by that name
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "rewards",
-    "sigma", "count_rule", "reasoning", "check_groups", "gradient_checkpointing",
+    "sigma", "reasoning", "check_groups", "gradient_checkpointing",
     "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "filter_batch_size",
 )  # fmt: skip
 WITHOUT_EFFECT = (  # on results, but by rounding and draws: not in a setting's fingerprint

@@ -34,8 +34,7 @@ class Parts:
         length: Callable[[Any], int], seed: int, device: str, progress: Callable[[int, int], None] | None,
     ) -> list[Row]:  # fmt: skip
         """Makes a row of each item by `work` on batches of `size` items of like length; returns all rows.
-
-        `work` draws random numbers that depend on seed and batch; `progress` gets rows so far, in all.
+        What `work` draws at random depends on seed and batch; `progress` gets rows so far, in all.
         """
         state = launch.together(device)
         is_main, part = state.is_main_process, self._part(state.process_index)
@@ -73,10 +72,7 @@ class Parts:
         return list(self.read().values())
 
     def read(self, path: Path | None = None) -> dict[Hashable, Row]:
-        """The rows of the file, or of a part, by key; none if it is of another header.
-
-        A last line that a kill has cut is removed.
-        """
+        """The rows of the file or a part by key, none of another header; a line cut by a kill is removed."""
         path = path or self.path
         content = path.read_bytes() if path.is_file() else b""
         whole = content[: content.rfind(b"\n") + 1]

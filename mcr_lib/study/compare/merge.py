@@ -19,7 +19,7 @@ from mcr_lib.study.compare.evidence import METRICS, Evidence
 from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.settings import RANDOM
 from mcr_lib.study.tables import comparison, scoring
-from mcr_lib.study.tables.bias import CONTROLS, AlignedAnswers, blank_pairs, first_faults, read_answers, share
+from mcr_lib.study.tables.bias import CONTROLS, blank_pairs, first_faults, share
 from mcr_lib.training.options import WITHOUT_EFFECT
 
 MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be equal, and probes if any
@@ -117,7 +117,7 @@ def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
         yield from _measure_probes(run, name, answers)
 
 
-def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
+def _measure_probes(run: _Run, name: str, answers: scoring.ScoredFile) -> Measured:
     stems = {variant: f"{run.config.eval_split}.{variant}" for variant in probes.variants(run.config.probes)}
     stems = {variant: stem for variant, stem in stems.items() if run.data(stem).is_file()}
     tweets = {variant: prepare.read_examples(run, stem) for variant, stem in stems.items()}
@@ -136,7 +136,7 @@ def _measure_probes(run: _Run, name: str, answers: AlignedAnswers) -> Measured:
         yield "consistency", list(after), [(1, bias.consistency(before, list(after.values())))]
 
 
-def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> AlignedAnswers | None:
+def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> scoring.ScoredFile | None:
     """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
     if not (path := run.predictions(f"{name}.{stem}")).is_file():
         run.lacks(f"no answers of {name} to {stem}")
@@ -150,7 +150,7 @@ def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> AlignedAnswers 
     run.backbones.update({_backbone(run, name, header.get("model"), path)} - {None})
     if n_left := len({tweet.id for tweet in tweets} - {row.id for row in rows}):
         run.lacks(f"{n_left} of {len(tweets)} answers of {name} to {stem}; they count as empty")
-    return read_answers(tweets, path, run.config)
+    return scoring.join(tweets, rows, header, parse=run.config.parse)
 
 
 def _backbone(run: _Run, name: str, model: str | None, path: Path) -> str | None:

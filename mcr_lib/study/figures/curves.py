@@ -52,9 +52,8 @@ def rewards(rows: Rows) -> Figure:
 
 
 def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """R of the best and of the middle answer to each row of D2, by verdict (`rollouts.filter_rows`).
-
-    `thresholds`: setting -> least maximum, least and most median. Points are spread a little: many agree.
+    """R of the best and of the middle answer to each row of D2, by verdict (`rollouts.filter_rows`), a little
+    spread, since many agree; `thresholds` of `rollouts.thresholds`.
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     title = "Rows that the filter of D2 keeps (shaded) and drops"
@@ -68,9 +67,8 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
             is_so = points["verdict"] == verdict
             label = f"{verdict} ({is_so.sum():,})"
             ax.scatter(x[is_so], y[is_so], 14, color=colour, alpha=0.6, linewidths=0, label=label)
-        ax.fill_between(
-            [low, min(high, top)], least, top, color=palette.VERDICTS["kept"], alpha=0.1, linewidth=0
-        )
+        shade = {"color": palette.VERDICTS["kept"], "alpha": 0.1, "linewidth": 0}
+        ax.fill_between([low, min(high, top)], least, top, **shade)
         style = {"color": palette.DARK, "linestyle": ":", "linewidth": 1}
         for draw, value in ((ax.axhline, least), (ax.axvline, low), (ax.axvline, high)):
             if 0 < value < top:

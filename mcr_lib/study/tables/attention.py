@@ -10,10 +10,10 @@ import numpy as np
 from mcr_lib import metrics
 from mcr_lib.data import probes
 from mcr_lib.data.predictions import parse_prediction, read_predictions
-from mcr_lib.schema import Example, checksum
+from mcr_lib.schema import Example
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.study.tables import facts
+from mcr_lib.study.tables import facts, scoring
 from mcr_lib.study.tables.bias import Rows, estimate
 
 if TYPE_CHECKING:
@@ -42,18 +42,15 @@ def looks(study: Study) -> dict[str, list["Look"]]:
         if _is_measurable(study, name):
             from mcr_lib.training.attention import look
 
-            predictions = {row.id: row for row in read_predictions(study.answer(name))[1]}
-            answered = [(e, predictions[e.id]) for e in examples if e.id in predictions]
-            by_setting[name] = look(study.load(name), answered, prompt=study[name].prompt)
+            given = _answered(study, name, examples)
+            by_setting[name] = look(study.load(name), given, prompt=study[name].prompt)
     return by_setting
 
 
 def image_shares(study: Study) -> dict[str, list["Share"]]:
-    """The paper's share (Table 5) of the first plain fine-tuning, and of settings of CVO at its entities.
-
-    Entities that the image does not show, drawn at random: up to `attention_answers` that plain fine-tuning
-    answers with none ("normal") and as many that it boxes ("textual bias"). That MCR is measured at the same
-    entities is ours, so that a difference is one of models; the paper is silent.
+    """The paper's share (Table 5) of the first plain fine-tuning at entities that the image does not show, up
+    to `attention_answers` that it answers with none ("normal") and boxes ("textual bias"), drawn at random.
+    Settings of CVO at the same ones (paper silent; ours), so that a difference is one of models.
     """
     n, settings = study.config.attention_answers * (study.config.attention_examples > 0), study.settings
     plain = next((name for name, one in settings.items() if (one.stage, one.rows) == ("sft", "answers")), "")
@@ -62,11 +59,12 @@ def image_shares(study: Study) -> dict[str, list["Share"]]:
     from mcr_lib.training import attention
 
     of_cvo = [name for name, one in settings.items() if one.stage == "cvo" and _is_measurable(study, name)]
-    answers, by_setting = {name: _answered(study, name) for name in (plain, *of_cvo)}, {}
+    tweets, by_setting = study.examples(study.config.eval_split), {}
+    answers = {name: _answered(study, name, tweets) for name in (plain, *of_cvo)}
     keys = _drawn(answers[plain], n, study.config.seed)
-    tweets = {id for id, _ in keys}
+    drawn = {id for id, _ in keys}
     for name, answered in answers.items():
-        given = [(example, row) for example, row in answered if example.id in tweets]
+        given = [(example, row) for example, row in answered if example.id in drawn]
         by_setting[name] = attention.image_shares(study.load(name), given, keys, prompt=study[name].prompt)
     return by_setting
 
@@ -81,9 +79,9 @@ def _is_measurable(study: Study, name: str) -> bool:
     return study[name].modality == "full" and study.can_answer(name) and study.is_answered(name)
 
 
-def _answered(study: Study, name: str) -> list[tuple[Example, Any]]:
+def _answered(study: Study, name: str, examples: Sequence[Example]) -> list[tuple[Example, Any]]:
     rows = {row.id: row for row in read_predictions(study.answer(name))[1]}
-    return [(e, rows[e.id]) for e in study.examples(study.config.eval_split) if e.images and e.id in rows]
+    return [(e, rows[e.id]) for e in examples if e.images and e.id in rows]
 
 
 def _drawn(answered: Sequence[tuple[Example, Any]], n: int, seed: int) -> set["EntityKey"]:
@@ -163,18 +161,15 @@ def result_rows(study: Study, rows: Sequence[Mapping[str, Any]], shares: Rows = 
     """
     if not rows and not shares:
         return []
-    c, examples = study.config, chosen(study)
-    data = {"source": examples[0].source, "checksum": checksum(examples), "split": c.eval_split}
-    extra = {"resamples": c.n_resamples, "seed": c.seed}
-    signature = metrics.signature(scorer=c.scorer, **data, parse="strict", extra=extra)
+    c, how = study.config, scoring.options(study.config) | {"parse": "strict"}
+    of_run = {"split": c.eval_split, "seed": c.seed, "signature": scoring.signature(chosen(study), how)}
     pairs = product(rows, METRICS.items())
     named = [(row, f"{name}_{row['part']}", key, row["tweets"]) for row, (key, name) in pairs]
     groups = [f"attention_on_image_{row['group'].lower().replace(' ', '_')}" for row in shares]
     named += [(row, name, "image", row["answers"]) for row, name in zip(shares, groups, strict=True)]
     return [
-        {"setting": row["setting"], "split": c.eval_split, "seed": c.seed, "metric": metric,
-         "value": row[key], "ci_low": row[f"{key}_low"], "ci_high": row[f"{key}_high"], "n": n,
-         "signature": signature} for row, metric, key, n in named
+        {"setting": row["setting"], "metric": metric, "value": row[key], "ci_low": row[f"{key}_low"],
+         "ci_high": row[f"{key}_high"], "n": n, **of_run} for row, metric, key, n in named
     ]  # fmt: skip
 
 

@@ -7,10 +7,10 @@ matter of taste which name is the mistake.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from itertools import permutations, product
-from typing import Any, get_args
+from typing import Any
 
 from mcr_lib import constraints, rewards, strict_rewards
 from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
@@ -52,19 +52,6 @@ def reward_rows(kind: RewardKind = "paper") -> Rows:
     return [{"answer": n, **by_column(five), "R": five.total(weights)} for n, five in earned.items()]
 
 
-def count_rows(n_most: int = 6) -> Rows:
-    """R_c of so many made-up names for a tweet of two, by the paper's rule and by the two strict ones."""
-    rows = []
-    for n in range(n_most + 1):
-        made_up = [PredictedEntity(f"Nobody {k}", "PER") for k in range(n)]
-        checked, row = strict_rewards.check(made_up, WORLD), {"made-up names": n}
-        row["paper"] = rewards.reward_count(n, len(WORLD.entities))
-        for rule in get_args(strict_rewards.CountRule):
-            row[f"strict, {rule}"] = strict_rewards.reward_count(checked, rule=rule)
-        rows.append(row)
-    return rows
-
-
 def grounding_rows() -> Rows:
     """R_u of one groundable entity against the IoU of its box: paper by σ; strict, without and with a stray
     box beside it.
@@ -85,12 +72,7 @@ def earned(answer: Answer, kind: str) -> Rewards:
     """The rewards of an answer to `mistakes.WORLD` by one of `KINDS`."""
     if kind == WITH_ZEROS:
         matched = rewards.match(answer, WORLD.entities, with_zeros=True)
-        means = (
-            rewards.reward_span,
-            rewards.reward_type,
-            rewards.reward_grounding,
-            rewards.reward_entailment,
-        )
+        means = rewards.reward_span, rewards.reward_type, rewards.reward_grounding, rewards.reward_entailment
         return Rewards(rewards.reward_count(matched.n_pred, matched.n_gold), *(of(matched) for of in means))
     return rewards.rewards(ParsedAnswer(answer), WORLD, kind=kind)
 
@@ -181,20 +163,15 @@ def property_rows(n_most: int = 2) -> Rows:
     mended = [(m, with_it, without) for m, without, with_it in plantings(n_most) if m in PLANTED.values()]
     of_pair = [(a, b) for m, a, b in mended if m in ("wrong type", "wrongly boxed or not", "wrong box")]
     every = [(a, b) for _, a, b in mended]
-    differing = [a for a in answers if len({p.text for p in a}) == len(a)]
-    turned = [(a, b) for a in differing for b in permutations(a)]
+    moved = [(a, b) for a in answers if len({p.text for p in a}) == len(a) for b in permutations(a)]
     checks = (
-        ("every reward lies in [0, 1]", right + wrong, lambda k, a: all(0 <= r <= 1 for r in five(a, k))),
-        ("a perfect answer earns 1 of each", right, lambda k, a: set(five(a, k)) == {1}),
-        ("no other answer does", wrong, lambda k, a: set(five(a, k)) != {1}),
+        ("every reward lies in [0, 1]", right + wrong, lambda k, a: all(0 <= r <= 1 for r in _five(a, k))),
+        ("a perfect answer earns 1 of each", right, lambda k, a: set(_five(a, k)) == {1}),
+        ("no other answer does", wrong, lambda k, a: set(_five(a, k)) != {1}),
         ("mending type, groundability or box of a match lowers no reward", of_pair, _lowers_none),
         ("mending any one mistake lowers no reward", every, _lowers_none),
-        ("mending any one mistake does not lower R", every, lambda k, a, b: _change(k, a, b) > -_CLOSE),
-        (
-            "the order of different names does not matter",
-            turned,
-            lambda k, a, b: abs(_change(k, a, b)) < _CLOSE,
-        ),
+        ("mending any one mistake does not lower R", every, lambda *of: _change(*of) > -_CLOSE),
+        ("the order of different names does not matter", moved, lambda *of: abs(_change(*of)) < _CLOSE),
     )
     rows = []
     for name, some, holds in checks:
@@ -205,9 +182,8 @@ def property_rows(n_most: int = 2) -> Rows:
     return rows
 
 
-def five(answer: Answer, kind: str) -> tuple[float, ...]:
-    """The five rewards of an answer to `mistakes.WORLD`."""
-    return tuple(by_column(earned(answer, kind)).values())
+def _five(answer: Answer, kind: str) -> tuple[float, ...]:
+    return astuple(earned(answer, kind))
 
 
 def _change(kind: str, before: Answer, after: Answer) -> float:
@@ -215,4 +191,4 @@ def _change(kind: str, before: Answer, after: Answer) -> float:
 
 
 def _lowers_none(kind: str, before: Answer, after: Answer) -> bool:
-    return all(b > a - _CLOSE for a, b in zip(five(before, kind), five(after, kind), strict=True))
+    return all(b > a - _CLOSE for a, b in zip(_five(before, kind), _five(after, kind), strict=True))

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from mcr_lib import bias, chains, metrics, yardsticks
-from mcr_lib.answer import ParsedAnswer
 from mcr_lib.data import files, probes
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.data.probes import Probe
@@ -25,6 +24,7 @@ from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import comparison, scoring
+from mcr_lib.study.tables.scoring import ScoredFile
 from mcr_lib.testbed.bait import baited
 
 Row = dict[str, Any]
@@ -35,22 +35,7 @@ CONTROLS = ("mute_blank",)  # only a reference for other probes: does not count 
 PREDICTIONS = "predictions"  # name of the configured file, whose header need not name its data
 
 
-@dataclass(frozen=True)
-class AlignedAnswers:
-    """The answers of one file in the order of the tweets; without an answer, a tweet has no predictions."""
-
-    judged: list[metrics.Judged]
-    parsed: list[ParsedAnswer | None]  # `None` = no answer
-    prompt: str | None = None  # its kind, from the header; `None` = not recorded
-
-    @cached_property
-    def faults(self) -> Faults:
-        """Id of a tweet -> the `bias.fault` of its answer."""
-        pairs = zip(self.judged, self.parsed, strict=True)
-        return {j.example.id: bias.fault(j, is_read=p is not None and p.reason is None) for j, p in pairs}
-
-
-Answers = dict[str, AlignedAnswers]
+Answers = dict[str, ScoredFile]
 BlankPair = tuple[str, str, list[metrics.Judged], list[metrics.Judged]]
 
 
@@ -156,15 +141,6 @@ def make_probes(study: Study) -> dict[str, list[Probe]]:
     return made
 
 
-def read_answers(examples: Sequence[Example], path: Path, config: Config) -> AlignedAnswers:
-    """The answers of a predictions file to these tweets."""
-    header, rows = read_predictions(path)
-    file = scoring.join(examples, rows, parse=config.parse)
-    missing, parsed = set(file.ids["missing"]), iter(file.parsed)
-    aligned = [None if example.id in missing else next(parsed) for example in examples]
-    return AlignedAnswers(file.judged, aligned, header.get("prompt"))
-
-
 def _add(results: BiasResults, name: str, paths: dict[str, Path], tweets: dict[str, list[Example]]) -> None:
     """Add the answers to the scored split (key "") and to its probes (key ".<variant>")."""
     if (answers := _read(results, name, paths[""], tweets[""])) is not None:  # else probes mean nothing
@@ -173,7 +149,7 @@ def _add(results: BiasResults, name: str, paths: dict[str, Path], tweets: dict[s
         results.probe_answers[name] = {variant: some for variant, some in probed.items() if some is not None}
 
 
-def _read(results: BiasResults, name: str, path: Path, examples: list[Example]) -> AlignedAnswers | None:
+def _read(results: BiasResults, name: str, path: Path, examples: list[Example]) -> ScoredFile | None:
     """The answers of a file; `None`, with a sentence in `missing`, where it cannot be used."""
     header, rows = read_predictions(path) if path.is_file() else ({}, [])
     data, expected = header.get("data"), f"{examples[0].source}:{checksum(examples)}"
@@ -184,7 +160,7 @@ def _read(results: BiasResults, name: str, path: Path, examples: list[Example]) 
     elif not {row.id for row in rows} & {example.id for example in examples}:
         reason = f"has no answer to any of these {len(examples):,} tweets: left out"
     else:
-        return read_answers(examples, path, results.config)
+        return scoring.join(examples, rows, header, parse=results.config.parse)
     results.missing.append(f"{name}: {path.parent.name}/{path.name} {reason}")
     return None
 
@@ -274,7 +250,7 @@ def first_faults(by_probe: Mapping[str, Faults]) -> Faults:
     return {id: next(filter(None, (faults.get(id) for faults in by_probe.values())), None) for id in ids}
 
 
-def blank_pairs(answers: AlignedAnswers, probed: Answers) -> Iterator[BlankPair]:
+def blank_pairs(answers: ScoredFile, probed: Answers) -> Iterator[BlankPair]:
     """Text, variant of the blank image, and answers to the same tweets at the real and the blank image."""
     pairs = [("as it is", v, answers, probed[v]) for v in probes.PROBES["blank"] if v in probed]
     if {"mute", "mute_blank"} <= probed.keys():
@@ -354,14 +330,13 @@ def result_rows(results: BiasResults, tables: Tables) -> Rows:
         split = row.get("split", c.eval_split)
         other = next(iter(results.other_splits.get(split, {}).values()), None)
         examples = [j.example for j in other.judged] if other else results.examples
-        extra = {"resamples": c.n_resamples, "seed": c.seed}
+        extra = {}
         if probe:
             of_probe = [some for variant, some in results.probes.items() if probe in (variant, "all")]
             extra["probe"] = f"{probe}:{checksum([p.example for some in of_probe for p in some] or examples)}"
-        data = {"source": examples[0].source, "checksum": checksum(examples), "split": split}
-        signature = metrics.signature(scorer=c.scorer, **data, parse=c.parse, extra=extra)
         value = {"setting": row["name"], "split": split, "seed": c.seed, "metric": metric.replace(" ", "_")}
         value |= {"value": row[key], "ci_low": row.get("ci_low"), "ci_high": row.get("ci_high")}
+        signature = scoring.signature(examples, scoring.options(c), **extra)
         rows.append(value | {"n": row[n] if n else len(examples), "signature": signature})
 
     for row in tables["grounding"]:

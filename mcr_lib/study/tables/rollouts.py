@@ -39,14 +39,9 @@ def advantages(totals: Sequence[float]) -> list[float]:
 
 
 def hand_made_rows(
-    names: Sequence[str] = HAND_MADE,
-    *,
-    kind: rewards.RewardKind = "paper",
-    weights: Sequence[float] | None = None,
+    names: Sequence[str] = HAND_MADE, *, kind: rewards.RewardKind = "paper", weights: Sequence[float] = ()
 ) -> Rows:
-    """Hand-made answers (`case_rewards`) as one group: rewards, their sum R by weights λ1..λ5 (`None` = those
-    of the set), advantage.
-    """
+    """Hand-made answers (`case_rewards`) as one group: rewards, R by `weights` or the set's, advantage."""
     earned = [case_rewards(name, kind) for name in names]
     totals = [five.total(weights or rewards.DEFAULTS[kind][1]) for five in earned]
     return [
@@ -131,9 +126,7 @@ class Group:
 
     setting: str
     step: int  # from 1
-    judged: tuple[
-        metrics.Judged, ...
-    ]  # boxes in pixels of the original image; no entity if it cannot be parsed
+    judged: tuple[metrics.Judged, ...]  # boxes in original pixels; no entity if it cannot be parsed
     rows: tuple[dict[str, Any], ...]  # columns of `read`
 
 

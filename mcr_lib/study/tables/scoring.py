@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,22 @@ Examples = Sequence[Example]
 Answers = Sequence[Judged]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScoredFile:
     """The answers of one file to the tweets of one split, in the order of the split."""
 
     judged: list[Judged]  # one per tweet; a tweet without an answer counts as an empty answer
-    parsed: list[ParsedAnswer]  # one per tweet that has an answer
+    parsed: list[ParsedAnswer | None]  # one per tweet; `None` = no answer
     ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts) and "missing" ids
     n_other_size: int  # rows whose image_size_px differs from the annotated one
     answer_form: Form | None = None  # the one that the prompt asked for; `None` = unknown
+    prompt: str | None = None  # its kind; `None` = unknown
+
+    @cached_property
+    def faults(self) -> dict[str, str | None]:
+        """Id of a tweet -> the `bias.fault` of its answer."""
+        pairs = zip(self.judged, self.parsed, strict=True)
+        return {j.example.id: bias.fault(j, is_read=p is not None and p.reason is None) for j, p in pairs}
 
     @property
     def id_counts(self) -> dict[str, dict[str, Any]]:
@@ -42,33 +50,32 @@ class ScoredFile:
         return {kind: {"count": len(ids), "first": ids[:5]} for kind, ids in self.ids.items()}
 
 
-def join(examples: Examples, predictions: Sequence[files.Prediction], *, parse: Mode) -> ScoredFile:
+def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, *, parse: Mode) -> ScoredFile:
     """Parse every answer, place it in its tweet and pair it with gold ("lenient" also places leniently)."""
-    n_rows = Counter(prediction.id for prediction in predictions)
-    row_of = {prediction.id: prediction for prediction in predictions}
+    n_rows, row_of = Counter(row.id for row in rows), {row.id: row for row in rows}
     judged, parsed, n_other_size = [], [], 0
     for example in examples:
-        entities = ()
+        answer, entities = None, ()
         if (row := row_of.get(example.id)) is not None:
             answer, entities = files.parse_prediction(row, example, parse)
-            parsed.append(answer)
             n_other_size += len({row.image_size_px, example.image_size_px} - {None}) > 1
+        parsed.append(answer)
         judged.append(metrics.judge(example, entities, lenient=parse == "lenient"))
     known = {example.id for example in examples}
     unknown, repeated = [i for i in n_rows if i not in known], [i for i, n in n_rows.items() if n > 1]
     missing = [example.id for example in examples if example.id not in row_of]
     ids = {"unknown": unknown, "repeated": repeated, "missing": missing}
-    return ScoredFile(judged, parsed, ids, n_other_size)
+    return ScoredFile(judged, parsed, ids, n_other_size, header.get("answer_form"), header.get("prompt"))
 
 
 def read_answers(examples: Examples, path: str | Path, parse: Mode) -> ScoredFile:
     """`join` of a predictions file, at least one of whose ids must be in the split."""
     header, rows = files.read_predictions(path)
-    answers = join(examples, rows, parse=parse)
+    answers = join(examples, rows, header, parse=parse)
     if len(answers.ids["missing"]) == len(examples):
         ids = f"none of its {len(rows)} ids is in the {examples[0].split} split of {examples[0].source}"
         raise UserError(f"{path}: {ids}; is it another split or data set?")
-    return replace(answers, answer_form=header.get("answer_form"))
+    return answers
 
 
 def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
@@ -162,14 +169,13 @@ def score_examples(
         expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
         raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
     answers, first = read_answers(examples, predictions, parse), examples[0]
-    data = {"source": first.source, "checksum": checksum(examples), "split": first.split}
-    extra = {"resamples": n_resamples, "seed": seed}
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
     others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
     other_f1 = {f"{task}_f1": round(ratio.percent or 0.0, 2) for task, ratio in others.items()}
-    signature = metrics.signature(scorer=scorer, parse=parse, extra=extra, **data)
+    how = {"scorer": scorer, "parse": parse, "n_resamples": n_resamples, "seed": seed}
     result = {
-        "format_version": FORMAT_VERSION, "signature": signature, "predictions": Path(predictions).name,
+        "format_version": FORMAT_VERSION, "signature": signature(examples, how),
+        "predictions": Path(predictions).name,
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
         "parse": _parsing(answers), "placing": _placing(answers.judged), "ids": answers.id_counts,
         "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
@@ -184,6 +190,13 @@ def score_examples(
         tests = {task: f1_test(f1[task], rival_f1[task], task, names, n_resamples, seed) for task in f1}
         result["compare"] = {"with": names[1], "ids": rival.id_counts, **tests}
     return result
+
+
+def signature(examples: Examples, how: Mapping[str, Any], **extra: str) -> str:
+    """`metrics.signature` of scores of these tweets by these `options`."""
+    data = {"source": examples[0].source, "checksum": checksum(examples), "split": examples[0].split}
+    extra = {"resamples": how["n_resamples"], "seed": how["seed"], **extra}
+    return metrics.signature(scorer=how["scorer"], parse=how["parse"], extra=extra, **data)
 
 
 def f1_test(first: Ratio, second: Ratio, task: str, names: list[str], n_resamples: int, seed: int) -> Report:
@@ -231,11 +244,9 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
 
 
 def _parsing(answers: ScoredFile) -> Report:
-    parsed, asked = answers.parsed, answers.answer_form
+    parsed, asked = [p for p in answers.parsed if p is not None], answers.answer_form
     failed = Counter(p.reason for p in parsed if p.reason is not None)
-    n_lenient = sum(
-        p.reason is None and bool(p.repairs or p.lost) for p in parsed
-    )  # mended, or entities lost
+    n_lenient = sum(p.reason is None and bool(p.repairs or p.lost) for p in parsed)
     n_ok, counts = len(parsed) - failed.total() - n_lenient, {"failed_by_reason": failed}
     counts["repairs"] = Counter(name for p in parsed for name in p.repairs)
     counts["lost_entities"] = Counter(name for p in parsed for name in p.lost)

@@ -5,14 +5,14 @@ Scores are those of `SCORER`, since they stand beside the paper's.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 import numpy as np
 
 from mcr_lib import bias, metrics, yardsticks
 from mcr_lib.data import check
-from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, checksum
+from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, PredictedEntity, checksum
 from mcr_lib.study.tables import facts
 
 LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)
@@ -20,7 +20,7 @@ ALL = "all four"
 SCORER = "paper"
 PERFECT, PAPER, REPORTED = "simulated, perfect text", "simulated, the paper's text", "the paper"
 Rates = tuple[float, float]  # false and missed grounding, shares
-Cells = Mapping[str, Mapping[str, Any]]  # row -> column -> value (`facts.table`)
+Cells = Mapping[str, Mapping[str, Any]]  # model and method -> column -> percent: `facts.table`
 
 
 def degradation_rows(examples: Sequence[Example], *, n_repeats: int, seed: int) -> list[dict[str, Any]]:
@@ -68,10 +68,7 @@ def recall_rows(none: Cells, scores: Cells, counts: Mapping[str, int]) -> list[d
 
         EEG recall = N-Rec · n_none / n_gold + boxes that hit / n_gold        (paper Eq. 21, 23, 28)
 
-    Args:
-        none: N-Rec by model and method (the paper's Figure 3).
-        scores: EEG recall of the same (its T1).
-        counts: gold entities of the test split, and those that the image does not show (`check.EXPECTED`).
+    From its Figure 3, its T1, and the counts of the test split (`check.EXPECTED`).
 
     >>> counts = {"entities": 100, "not groundable": 80}
     >>> recall_rows({"A": {"N-Rec": 50.0}}, {"A": {"EEG R": 50.0}}, counts)
@@ -118,24 +115,20 @@ def none_rates(n_pre: float, n_rec: float, span: float, *, n_none: int, n_boxed:
 def with_none_rates(
     tweets: Sequence[Example], accuracy: Mapping[str, float], rates: Rates, rng: np.random.Generator
 ) -> list[yardsticks.Answer]:
-    """Gold with spans and types right at a rate (`yardsticks.degrade`), and false and missed grounding.
-
-    Exactly these shares of the entities, drawn at random, get an invented box or lose their box.
+    """Gold with spans and types right at a rate (`yardsticks.degrade`), and false and missed grounding: just
+    these shares of the entities, drawn at random, get an invented box or lose their box.
     """
     is_shown = np.array([bool(e.is_groundable) for tweet in tweets for e in tweet.entities])
     flipped = set()
     for kind, rate in zip((False, True), rates, strict=True):
         of_kind = rng.permutation(np.flatnonzero(is_shown == kind))
         flipped |= {*of_kind[: round(rate * len(of_kind))].tolist()}
-    answers, number = [], 0
-    for tweet in tweets:
-        answer = []
-        for p in yardsticks.degrade(tweet, accuracy, rng):
-            other = () if is_shown[number] else (yardsticks.INVENTED_BOX,)
-            answer.append(replace(p, boxes_xyxy=other) if number in flipped else p)
-            number += 1
-        answers.append(tuple(answer))
-    return answers
+
+    def decided(k: int, p: PredictedEntity) -> PredictedEntity:
+        return replace(p, boxes_xyxy=() if is_shown[k] else (yardsticks.INVENTED_BOX,)) if k in flipped else p
+
+    numbers, degraded = count(), (yardsticks.degrade(tweet, accuracy, rng) for tweet in tweets)
+    return [tuple(decided(next(numbers), p) for p in answer) for answer in degraded]
 
 
 def none_rows(
@@ -143,24 +136,18 @@ def none_rows(
 ) -> list[dict[str, Any]]:
     """GMNER F1, N-Pre and N-Rec in percent of gold whose decisions on None are as good as a system's.
 
-    Each system has three rows. With `PERFECT` text, and with `PAPER` text (spans and types as wrong as its
-    `text_accuracy` says), decisions between None and a box are flipped at random until N-Pre and N-Rec are
-    the system's (`none_rates`), and every other box is gold. The third, `REPORTED`, is its own row.
-
-    Args:
-        examples: tweets with gold.
-        none: N-Pre and N-Rec by model and method (the paper's Figure 3).
-        scores: the scores of the same (its T1).
-        n_repeats: draws of wrong spans and types, of which the mean is returned.
-        seed: of the draws.
+    Each system of the paper's Figure 3 (`none`) and T1 (`scores`) has three rows. With `PERFECT` text, and
+    with `PAPER` text (spans and types as wrong as its `text_accuracy`; mean of `n_repeats` draws), decisions
+    between None and a box are flipped at random until N-Pre and N-Rec are the system's (`none_rates`), and
+    every other box is gold. The third, `REPORTED`, is its own row.
     """
     tweets = [example for example in examples if example.entities]
     entities = [entity for example in tweets for entity in example.entities]
     n_boxed = sum(bool(e.is_groundable) for e in entities)
     counts = {"n_none": len(entities) - n_boxed, "n_boxed": n_boxed}
-    rows = []
+    rows, columns = [], ("kind", "f1", "n_pre", "n_rec", "false_grounding", "missed_grounding")
     for number, name in enumerate(name for name in none if name in scores):
-        model, method = name.rsplit(" ", 1)
+        (model, method), values = name.rsplit(" ", 1), []
         n_pre, n_rec = (none[name][key] / 100 for key in ("N-Pre", "N-Rec"))
         for kind, accuracy in ((PERFECT, {}), (PAPER, text_accuracy(scores[name]))):
             rates = none_rates(n_pre, n_rec, accuracy.get("span", 1.0), **counts)
@@ -172,17 +159,13 @@ def none_rows(
                 ratios = bias.textual_bias(judged)
                 reached = (ratios[key].percent or 0.0 for key in ("n_pre", "n_rec"))
                 draws.append([_gmner_f1(judged), *reached])
-            f1, *reached = (round(float(mean), 1) for mean in np.mean(draws, axis=0))
-            rows.append(_none_row(model, method, kind, f1, reached, rates))
-        reported = [none[name]["N-Pre"], none[name]["N-Rec"]]
-        rows.append(_none_row(model, method, REPORTED, scores[name]["GMNER F1"], reported, (None, None)))
+            means = [round(float(mean), 1) for mean in np.mean(draws, axis=0)]
+            values.append((kind, *means, *(round(100 * rate, 1) for rate in rates)))
+        n_of_none = none[name]["N-Pre"], none[name]["N-Rec"]
+        values.append((REPORTED, scores[name]["GMNER F1"], *n_of_none, None, None))
+        head = {"model": model, "method": method}
+        rows += [head | dict(zip(columns, some, strict=True)) for some in values]
     return rows
-
-
-def _none_row(model: str, method: str, kind: str, f1: float, reached: list, rates: tuple) -> dict[str, Any]:
-    false, missed = (None if rate is None else round(100 * rate, 1) for rate in rates)
-    keys = {"n_pre": reached[0], "n_rec": reached[1], "false_grounding": false, "missed_grounding": missed}
-    return {"model": model, "method": method, "kind": kind, "f1": f1, **keys}
 
 
 def _gmner_f1(judged: Sequence[metrics.Judged]) -> float:

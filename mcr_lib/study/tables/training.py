@@ -199,9 +199,8 @@ def check_rows(study: Study, names: Sequence[str]) -> Rows:
 
 
 def cut_rows(study: Study, names: Sequence[str], *, n_rows: int = 4) -> Rows:
-    """What sampling leaves out of the distribution that scores (`sampling`), of each setting's start model.
-
-    On `n_rows` rows of its data, with the sampling of the setting and with the paper's.
+    """What sampling leaves out of the distribution that scores (`sampling`), of each setting's start model on
+    `n_rows` rows of its data, with the sampling of the setting and with the paper's.
     """
     from mcr_lib.training import sampling
 
