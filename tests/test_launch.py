@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from mcr_lib import prompts
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
@@ -96,7 +97,13 @@ def test_a_model_that_is_not_needed_any_more_makes_room_for_the_next_one(nano_fo
 
 
 BACKBONE = SimpleNamespace(
-    name="b", wording="brief", space="model_px", model=SimpleNamespace(device=torch.device("cpu"))
+    name="b",
+    wording="brief",
+    style=None,
+    form="json",
+    space="model_px",
+    messages=lambda example, prompt, shots: prompts.messages(example, prompt, wording="brief", shots=shots),
+    model=SimpleNamespace(device=torch.device("cpu")),
 )
 TWEETS = [Example(f"t{k}", "demo", "test", ("word",) * (k % 5 + 1), (), ("PER",)) for k in range(11)]
 
