@@ -14,10 +14,10 @@ import pytest
 from PIL import ImageChops
 
 from mcr_lib import data, testbed
-from mcr_lib.data.check import check
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
+from mcr_lib.study.check import check
 from mcr_lib.study.figures import boxes
 from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.tables.examples import share_rows

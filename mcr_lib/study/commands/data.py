@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mcr_lib.chains import CHAINS_VERSION
 from mcr_lib.data import load_split, mrsi
-from mcr_lib.data.check import check as check_data
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.schema import checksum
+from mcr_lib.study.check import check as check_data
 from mcr_lib.study.commands.arguments import console
 from mcr_lib.study.tables.scoring import score_file
 from mcr_lib.study.tables.terminal import show_check, show_score

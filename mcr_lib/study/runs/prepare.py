@@ -10,12 +10,12 @@ from PIL.Image import Image
 
 from mcr_lib import chains, prompts, testbed
 from mcr_lib.data import SPLITS, find_source, load_split, mrsi
-from mcr_lib.data.check import CheckReport, check
 from mcr_lib.data.files import read_jsonl, read_text, write_jsonl
 from mcr_lib.data.images import ImageReport, open_image, usable_images
 from mcr_lib.data.modality import masked
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
+from mcr_lib.study.check import CheckReport, check
 from mcr_lib.study.runs import cache
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded

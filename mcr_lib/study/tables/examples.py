@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from mcr_lib import boxes
-from mcr_lib.data.check import CheckReport, quirks_by_kind
-from mcr_lib.data.shares import V2_SHARES, shares
 from mcr_lib.schema import Example
+from mcr_lib.study.check import CheckReport, quirks_by_kind
+from mcr_lib.study.shares import V2_SHARES, shares
 
 Rows = list[dict[str, Any]]
 _OF_ENTITY = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
@@ -52,7 +52,7 @@ def mixture(tweets: pd.DataFrame) -> dict[str, int]:
 
 
 def share_rows(by_split: Mapping[str, Sequence[Example]], coarse_of: Mapping[str, str] | None = None) -> Rows:
-    """One row per share of `data.shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
+    """A row per share of `study.shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
     columns = {split: shares(examples, coarse_of=coarse_of) for split, examples in by_split.items()}
     columns["Twitter-GMNER v2"] = V2_SHARES
     return [

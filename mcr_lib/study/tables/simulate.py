@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mcr_lib import bias, metrics, yardsticks
-from mcr_lib.data import check
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, Example, PredictedEntity, checksum
+from mcr_lib.study import check
 from mcr_lib.study.tables import facts
 
 LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)

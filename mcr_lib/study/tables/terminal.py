@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 
 from mcr_lib.bias import ABSENT
-from mcr_lib.data.check import CheckReport, quirks_by_kind
 from mcr_lib.metrics import TASKS
 from mcr_lib.study.catalogue import TEXTUAL_BIAS, label, labels
+from mcr_lib.study.check import CheckReport, quirks_by_kind
 from mcr_lib.study.render import terminal
 
 _ID_NOTES = {"missing": "count as empty answers", "repeated": "the last row counts", "unknown": "left out"}

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from mcr_lib.data import check as checking
-from mcr_lib.data.check import EXPECTED, check
 from mcr_lib.errors import UserError
+from mcr_lib.study import check as checking
+from mcr_lib.study.check import EXPECTED, check
 
 
 @pytest.mark.parametrize(
