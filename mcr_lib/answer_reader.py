@@ -8,10 +8,10 @@ they cannot drift apart: strict means "no defect at all".
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
-from mcr_lib.answer_json import LooseList, Lost, number, whole_characters
+from mcr_lib.answer_json import LooseList, Lost, note_around, number, whole_characters
 from mcr_lib.answer_tuples import NULL_WORDS, LooseTuples
 from mcr_lib.boxes import Box
 from mcr_lib.schema import TYPE_WORDS, PredictedEntity
@@ -32,56 +32,10 @@ SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the l
 _TAG = re.compile(r"(</?(?:think|process|answer)>)")
 _CLOSING = {"<think>": "</think>", "<process>": "</process>"}
 _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
-_FENCE = re.compile(r"```[A-Za-z]*+")
 _NOBODY = re.compile(r"[\s`.\"']*+(?:none|null|n/a)[\s`.\"']*+", re.IGNORECASE)
 _TUPLES_START = re.compile(r"(?:\[\s*+)?+\(")
 _LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
-
-
-@dataclass(slots=True)
-class Reading:
-    """The parsed content of a text and its defects; see `answer.ParsedAnswer`."""
-
-    entities: list[PredictedEntity] = field(default_factory=list)
-    think: str | None = None
-    form: Form | None = None
-    first_defect: str | None = None
-    repairs: dict[str, None] = field(default_factory=dict)
-    lost: list[str] = field(default_factory=list)
-    reason: str | None = None
-
-    def note(self, defect: str) -> None:
-        """Record a repaired defect."""
-        self.first_defect = self.first_defect or defect
-        self.repairs[defect] = None
-
-
-def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> Reading:
-    """Everything that can be parsed from a model's text, in time linear in its length."""
-    reading = Reading()
-    keys, types = answer_keys(constraints), type_names(tuple(labels))
-    try:
-        if not text.strip():
-            raise Lost("empty_text")
-        rest = _cut_reasoning(whole_characters(text, reading.note), reading)
-        body, outside, has_tags = _find_body(rest, reading)
-        reading.form, start = _find_list(body, has_tags, keys, types)
-        if not has_tags:
-            reading.note("no_answer_tag")
-        _note_around(outside, reading)
-        for item in (_tuples if reading.form == "paper" else _json)(body, start, keys, types, reading):
-            try:
-                reading.entities.append(_entity(item, keys, types, reading))
-            except Lost as loss:
-                reading.first_defect = reading.first_defect or loss.name
-                reading.lost.append(loss.name)
-    except Lost as loss:
-        reading.first_defect = reading.first_defect or loss.name
-        reading.reason = loss.name
-    if reading.lost and not reading.entities:
-        reading.reason = reading.lost[0]
-    return reading
 
 
 def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
@@ -104,200 +58,207 @@ def type_names(labels: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _cut_reasoning(text: str, reading: Reading) -> list[str]:
-    """The text without its reasoning, split at answer tags; the reasoning goes to `reading.think`."""
-    pieces = _TAG.split(text)
-    last_close = {piece: k for k, piece in enumerate(pieces) if piece in _OPENING}
-    thinks: list[list[str]] = []
-    rest: list[str] = []
-    opened: str | None = None  # the tag of the reasoning that is being read
-    last_opened: str | None = None
-    has_answer = False
-    for k, piece in enumerate(pieces):
-        if opened is not None and _OPENING.get(piece) == opened:
-            opened = None
-        elif opened is not None and (piece != "<answer>" or k < last_close.get(_CLOSING[opened], -1)):
-            if _TAG.fullmatch(piece):
-                reading.note("tag_in_think")
-            thinks[-1].append(piece)
-        elif piece in _CLOSING:
-            if has_answer:
-                reading.note("think_misplaced")
-            elif thinks and not (len(thinks) == 1 and (last_opened, piece) == ("<think>", "<process>")):
-                reading.note("several_thinks")
-            thinks.append([])
-            opened = last_opened = piece
-        elif piece in _OPENING and not has_answer and not thinks:
-            reading.note("unopened_think")
-            thinks, rest, last_opened = [rest], [], _OPENING[piece]
-        elif piece in _OPENING:
-            reading.note("think_misplaced")
+def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> "Reader":
+    """Everything that can be parsed from a model's text, in time linear in its length."""
+    reader = Reader(answer_keys(constraints), type_names(tuple(labels)))
+    try:
+        for item in reader.items(text):
+            try:
+                reader.entities.append(reader.entity(item))
+            except Lost as loss:
+                reader.first_defect = reader.first_defect or loss.name
+                reader.lost.append(loss.name)
+    except Lost as loss:
+        reader.first_defect = reader.first_defect or loss.name
+        reader.reason = loss.name
+    if reader.lost and not reader.entities:
+        reader.reason = reader.lost[0]
+    return reader
+
+
+@dataclass(slots=True)
+class Reader:
+    """What has been read of one text, and its defects; see `answer.ParsedAnswer`."""
+
+    keys: tuple[str, ...]  # of an item in the task
+    types: Mapping[str, str]  # see `type_names`
+    entities: list[PredictedEntity] = field(default_factory=list)
+    think: str | None = None
+    form: Form | None = None
+    first_defect: str | None = None
+    repairs: dict[str, None] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    reason: str | None = None
+
+    def note(self, defect: str) -> None:
+        """Record a repaired defect."""
+        self.first_defect = self.first_defect or defect
+        self.repairs[defect] = None
+
+    def items(self, text: str) -> Iterator[Any]:
+        """The items of the answer's list: values under the keys of JSON, a `Lost`, or what is no item."""
+        if not text.strip():
+            raise Lost("empty_text")
+        body, outside, has_tags = self._cut(whole_characters(text, self.note))
+        start = len(body) - len(body.lstrip())
+        is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
+        self.form, start = ("paper", start) if is_nobody else self._find_list(body, start, has_tags)
+        if not has_tags:
+            self.note("no_answer_tag")
+        note_around(outside, self.note)
+        if is_nobody:
+            if body.strip() not in ("None", ""):
+                self.note("null_in_words")
+            return
+        note_around(body[:start], self.note)
+        if self.form == "json":
+            yield from LooseList(body, start, self.note)
         else:
-            if opened is not None:
-                reading.note("unclosed_think")
-            opened = None
-            has_answer = has_answer or piece == "<answer>"
-            rest.append(piece)
-    if opened is not None:
-        reading.note("unclosed_think")
-    if thinks:
-        reading.think = "\n".join("".join(think).strip() for think in thinks)
-    return rest
+            yield from LooseTuples(body, start, self.note, self.types, self.keys)
 
+    def _cut(self, text: str) -> tuple[str, str, bool]:
+        """The text in the answer tags that count, the text outside of all tags, and whether there are any.
 
-def _find_body(pieces: list[str], reading: Reading) -> tuple[str, str, bool]:
-    """The text in the answer tags that count, the text outside of all, and whether there are any."""
-    blocks: list[str] = []
-    outside: list[str] = []
-    opened: list[str] | None = None
-    for piece in pieces:
-        if piece == "<answer>":
-            opened = []
-        elif piece == "</answer>" and opened is not None:
-            blocks.append("".join(opened))
-            opened = None
-        else:
-            (outside if opened is None else opened).append(piece)
-    n_opened = pieces.count("<answer>")
-    if n_opened == 0:
-        return "".join(outside), "", False
-    if n_opened > 1:
-        reading.note("several_answers")
-    if blocks:
-        return blocks[-1], "".join(outside), True
-    reading.note("unclosed_answer")
-    if not (body := "".join(opened)).strip():
-        raise Lost("no_list")  # only a closed answer says by being empty that nobody is named
-    return body, "".join(outside), True
+        The reasoning goes to `think`.
+        """
+        pieces = _TAG.split(text)
+        last_close = {piece: k for k, piece in enumerate(pieces) if piece in _OPENING}
+        outside: list[str] = []
+        thinks: list[list[str]] = []
+        answers: list[list[str]] = []
+        complete: list[str] | None = None  # the last answer that was closed
+        tag = last_tag = None  # the tag that is open; that of the last reasoning
+        in_answer = False
+        for k, piece in enumerate(pieces):
+            if tag and piece == _CLOSING[tag]:
+                tag = None
+            elif tag and (piece != "<answer>" or k < last_close.get(_CLOSING[tag], -1)):
+                if _TAG.fullmatch(piece):
+                    self.note("tag_in_think")
+                thinks[-1].append(piece)
+            elif piece in _CLOSING:
+                if answers:
+                    self.note("think_misplaced")
+                elif thinks and (len(thinks), last_tag, piece) != (1, "<think>", "<process>"):
+                    self.note("several_thinks")
+                thinks.append([])
+                tag = last_tag = piece
+            elif piece in _OPENING and (answers or thinks):
+                self.note("think_misplaced")
+            elif piece in _OPENING:
+                self.note("unopened_think")
+                thinks, outside, last_tag = [outside], [], _OPENING[piece]
+            elif piece == "<answer>":
+                if tag:
+                    self.note("unclosed_think")
+                tag, in_answer = None, True
+                answers.append([])
+            elif piece == "</answer>" and in_answer:
+                complete, in_answer = answers[-1], False
+            else:
+                (answers[-1] if in_answer else outside).append(piece)
+        if tag:
+            self.note("unclosed_think")
+        if thinks:
+            self.think = "\n".join("".join(think).strip() for think in thinks)
+        if not answers:
+            return "".join(outside), "", False
+        if len(answers) > 1:
+            self.note("several_answers")
+        if complete is None:
+            self.note("unclosed_answer")
+            if not "".join(answers[-1]).strip():
+                raise Lost("no_list")  # only a closed answer says by being empty that nobody is named
+        return "".join(answers[-1] if complete is None else complete), "".join(outside), True
 
+    def _find_list(self, body: str, start: int, has_tags: bool) -> tuple[Form, int]:
+        """The form of the list in a text, and where it starts, at `start` or later."""
+        if body[start : start + 1] in ("[", "{", "("):
+            return "paper" if _TUPLES_START.match(body, start) else "json", start
+        objects = _LIST_START.search(body)
+        if objects is None or objects[0] == "[":
+            tuples = LooseTuples(body, 0, lambda _: None, self.types, self.keys)
+            if next(iter(tuples), None) is not None:
+                return "paper", 0
+        start = body.find("[") if objects is None else objects.start()
+        if start < 0:
+            raise Lost("no_list" if has_tags else "no_answer")
+        return "json", start
 
-def _find_list(
-    body: str, has_tags: bool, keys: tuple[str, ...], types: Mapping[str, str]
-) -> tuple[Form, int]:
-    """The form of the list in a text, and where it starts."""
-    start = len(body) - len(body.lstrip())
-    if body[start : start + 1] in ("[", "{", "("):
-        return "paper" if _TUPLES_START.match(body, start) else "json", start
-    if _NOBODY.fullmatch(body) or (has_tags and start == len(body)):
-        return "paper", start
-    objects = _LIST_START.search(body)
-    if objects is None or objects[0] == "[":
-        tuples = LooseTuples(body, 0, lambda _: None, lambda _: None, types, keys)
-        if next(iter(tuples), None) is not None:
-            return "paper", 0
-    start = body.find("[") if objects is None else objects.start()
-    if start < 0:
-        raise Lost("no_list" if has_tags else "no_answer")
-    return "json", start
+    def entity(self, item: Any) -> PredictedEntity:
+        """The entity that an item claims; raises a `Lost`."""
+        if isinstance(item, Lost):
+            raise item
+        if not isinstance(item, dict):
+            raise Lost("item_not_object")
+        values = self._values(item)
+        text = values["entity"]
+        if not isinstance(text, str):
+            raise Lost("entity_not_text")
+        if not text.strip():
+            raise Lost("entity_empty")
+        type_ = self._type(values["type"]) if "type" in values else None
+        return PredictedEntity(text, type_, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
 
+    def _values(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item's values under the task's own keys."""
+        values = {key: item[key] for key in self.keys if key in item}
+        for name in item:
+            key = next((k for k in self.keys if k not in values and name.lower() in ALIASES[k]), None)
+            if key is not None:
+                self.note("key_alias")
+                values[key] = item[name]
+        if len(values) < len(item):
+            self.note("extra_key")
+        if len(values) < len(self.keys):
+            raise Lost("missing_key")
+        return values
 
-def _json(body: str, start: int, keys: Any, types: Any, reading: Reading) -> Iterator[Any]:
-    _note_around(body[:start], reading)
-    loose_list = LooseList(body, start, reading.note)
-    yield from loose_list
-    _note_around(body[loose_list.start :], reading)
+    def _type(self, value: Any) -> str:
+        label = self.types.get(value.strip().upper()) if isinstance(value, str) else None
+        if label is None:
+            raise Lost("unknown_type")
+        if value != (TYPE_WORDS.get(label, label) if self.form == "paper" else label):
+            self.note("type_synonym")
+        return label
 
+    def _boxes(self, value: Any) -> tuple[Box, ...]:
+        if value is None:
+            return ()
+        if value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS):
+            self.note("null_in_words")
+            return ()
+        if isinstance(value, list) and isinstance(value[0], list | dict):
+            self.note("several_boxes")
+            return tuple(map(self._box, value))
+        return (self._box(value),)
 
-def _tuples(
-    body: str, start: int, keys: tuple[str, ...], types: Mapping[str, str], reading: Reading
-) -> Iterator[Any]:
-    if (nobody := body.strip()) == "None" or not nobody:
-        return
-    if _NOBODY.fullmatch(body):
-        reading.note("null_in_words")
-        return
-    yield from LooseTuples(body, start, reading.note, partial(_note_around, reading=reading), types, keys)
+    def _box(self, value: Any) -> Box:
+        for names in _CORNERS:
+            if isinstance(value, dict) and value.keys() == set(names):
+                self.note("box_as_object")
+                value = [value[name] for name in names]
+        if not isinstance(value, list):
+            raise Lost("box_not_list")
+        if len(value) != 4:
+            raise Lost("box_length")
+        x1, y1, x2, y2 = map(self._coordinate, value)
+        if x1 > x2 or y1 > y2:
+            self.note("swapped_corners")
+            x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+        if x1 == x2 or y1 == y2:
+            self.note("empty_box")
+        return (x1, y1, x2, y2)
 
-
-def _note_around(text: str, reading: Reading) -> None:
-    without_fences = _FENCE.sub("", text)
-    if without_fences != text:
-        reading.note("code_fence")
-    if without_fences.strip():
-        reading.note("text_around")
-
-
-def _entity(item: Any, keys: tuple[str, ...], types: Mapping[str, str], reading: Reading) -> PredictedEntity:
-    if isinstance(item, Lost):
-        raise item
-    if not isinstance(item, dict):
-        raise Lost("item_not_object")
-    values = _values(item, keys, reading)
-    text = values["entity"]
-    if not isinstance(text, str):
-        raise Lost("entity_not_text")
-    if not text.strip():
-        raise Lost("entity_empty")
-    type_ = _type(values["type"], types, reading) if "type" in keys else None
-    return PredictedEntity(text, type_, _boxes(values["bbox_2d"], reading) if "bbox_2d" in keys else ())
-
-
-def _values(item: dict[str, Any], keys: tuple[str, ...], reading: Reading) -> dict[str, Any]:
-    """The item's values under the task's own keys."""
-    if len(item) == len(keys) and all(key in item for key in keys):
-        return item
-    values = {key: item[key] for key in keys if key in item}
-    for key, value in item.items():
-        meant = next((k for k in keys if k not in values and key.lower() in ALIASES[k]), None)
-        if key not in values and meant is not None:
-            reading.note("key_alias")
-            values[meant] = value
-    if len(values) < len(item):
-        reading.note("extra_key")
-    if len(values) < len(keys):
-        raise Lost("missing_key")
-    return values
-
-
-def _type(value: Any, types: Mapping[str, str], reading: Reading) -> str:
-    label = types.get(value.strip().upper()) if isinstance(value, str) else None
-    if label is None:
-        raise Lost("unknown_type")
-    if value != (TYPE_WORDS.get(label, label) if reading.form == "paper" else label):
-        reading.note("type_synonym")
-    return label
-
-
-def _boxes(value: Any, reading: Reading) -> tuple[Box, ...]:
-    is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
-    if is_null_word:
-        reading.note("null_in_words")
-    if value is None or is_null_word:
-        return ()
-    if isinstance(value, list) and isinstance(value[0], list | dict):
-        reading.note("several_boxes")
-        return tuple(_box(box, reading) for box in value)
-    return (_box(value, reading),)
-
-
-def _box(value: Any, reading: Reading) -> Box:
-    if isinstance(value, dict):
-        corners = next((names for names in _CORNERS if set(names) == set(value)), None)
-        if corners is not None:
-            reading.note("box_as_object")
-            value = [value[name] for name in corners]
-    if not isinstance(value, list):
-        raise Lost("box_not_list")
-    if len(value) != 4:
-        raise Lost("box_length")
-    x1, y1, x2, y2 = (_coordinate(v, reading) for v in value)
-    if x1 > x2 or y1 > y2:
-        reading.note("swapped_corners")
-        x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
-    if x1 == x2 or y1 == y2:
-        reading.note("empty_box")
-    return (x1, y1, x2, y2)
-
-
-def _coordinate(value: Any, reading: Reading) -> float:
-    if isinstance(value, Lost):
-        raise value
-    if isinstance(value, str) and (value := number(value.strip())) is not None:
-        reading.note("number_as_text")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Lost("box_not_numbers")
-    if isinstance(value, float):
-        reading.note("float_coordinate")
-    if value < 0:
-        reading.note("negative_number")
-    return value
+    def _coordinate(self, value: Any) -> float:
+        if isinstance(value, Lost):
+            raise value
+        if isinstance(value, str) and (value := number(value.strip())) is not None:
+            self.note("number_as_text")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Lost("box_not_numbers")
+        if isinstance(value, float):
+            self.note("float_coordinate")
+        if value < 0:
+            self.note("negative_number")
+        return value

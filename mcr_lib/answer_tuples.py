@@ -10,10 +10,20 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mcr_lib.answer_json import CONTROL, MAX_ITEMS, NOT_FINITE, STRING, Lost, number, read_string
+from mcr_lib.answer_json import (
+    MAX_ITEMS,
+    NOT_FINITE,
+    STRING,
+    Lost,
+    Note,
+    note_around,
+    number,
+    read_string,
+    without_control,
+)
 
 NULL_WORDS = ("", "none", "null", "n/a", "[]")  # in any case: the image does not show the entity
-QUOTES = "\"'`“”‘’"
+QUOTES = ('"', "'", "`", "“", "”", "‘", "’")
 MAX_FIELDS = 16  # of one tuple; each part of a name with commas counts as one
 
 _FIELD = re.compile(  # up to the next comma or parenthesis; a bare name may hold "(...)"
@@ -47,7 +57,7 @@ class LooseTuples:
     """The tuples of a text that may be damaged; iterate it once.
 
     Example:
-        >>> for item in LooseTuples("(Ada, person, None) (in, person, [1, 2])", 0, print, print, {"PERSON"}):
+        >>> for item in LooseTuples("(Ada, person, None) (in, person, [1, 2])", 0, print, {"PERSON"}):
         ...     print(item)
         {'bbox_2d': None, 'type': 'person', 'entity': 'Ada'}
         box_brackets
@@ -56,8 +66,7 @@ class LooseTuples:
 
     text: str
     start: int  # of the first tuple or of a "[" before it; while iterating, behind what was read
-    note: Callable[[str], None]  # called with the name of every repaired defect
-    note_around: Callable[[str], None]  # called with text that belongs to no tuple
+    note: Note
     types: Collection[str]  # names of types in upper case
     keys: Collection[str] = ("entity", "type", "bbox_2d")  # the task's fields
     n_tries: int = MAX_ITEMS  # of lines that may be tuples without an opening parenthesis
@@ -72,10 +81,9 @@ class LooseTuples:
         n_items = 0
         while True:
             at = self.text.find("(", self.start)
-            at = len(self.text) if at < 0 else at
-            gap = self.text[self.start : at]
+            is_last = at < 0
+            gap = self.text[self.start :] if is_last else self.text[self.start : at]
             if (item := self._without_opening(gap)) is None:
-                is_last = at == len(self.text)
                 if is_list and is_last:
                     gap, bracket, rest = gap.partition("]")
                     if not bracket:
@@ -95,18 +103,15 @@ class LooseTuples:
     def _note_gap(self, gap: str, *, may_have_comma: bool) -> bool:
         """Notes what should not stand between two tuples; True if that is text."""
         marks = "".join(gap.split())
-        if not marks or (marks == "," and may_have_comma):
-            return False
         if marks.strip(",)"):
-            self.note_around(gap)
+            note_around(gap, self.note)
             return True
-        self.note("unbalanced_parentheses" if ")" in marks else "stray_comma")
+        if marks and not (marks == "," and may_have_comma):
+            self.note("unbalanced_parentheses" if ")" in marks else "stray_comma")
         return False
 
     def _without_opening(self, gap: str) -> dict[str, Any] | None:
         """The first tuple that begins in a text between tuples and lacks only its opening parenthesis."""
-        if "," not in gap:
-            return None
         start, note = self.start, self.note
         for line in _LINE.finditer(gap):
             if "," not in line[0] or self.n_tries == 0:
@@ -116,12 +121,12 @@ class LooseTuples:
             self.note, begin = notes.append, start + line.start() + _BULLET.match(line[0]).end()
             try:
                 fields, is_closed = self._fields(begin)
-                item = None if not is_closed and self._is_cut(fields) else self._values(fields)
+                item = self._values(fields) if is_closed or not self._is_cut(fields) else None
             except Lost:
                 item = None
             self.note = note
             if item is not None and "\n" not in self.text[begin : self.start].strip():
-                self.note_around(gap[: line.start()])
+                note_around(gap[: line.start()], note)
                 for defect in ["unbalanced_parentheses", *notes]:
                     note(defect)
                 return item
@@ -136,7 +141,7 @@ class LooseTuples:
             if not is_closed and not is_at_end and fields[-1].value == "":
                 fields.pop()
             if not fields or (is_after_text and not (len(fields) > 1 and any(map(self._is_telling, fields)))):
-                self.note_around(self.text[at : self.start])
+                note_around(self.text[at : self.start], self.note)
                 return None
             if not is_closed and is_at_end and self._is_cut(fields):
                 raise Lost("cut_list")
@@ -159,67 +164,63 @@ class LooseTuples:
     def _fields(self, at: int) -> tuple[list[Field], bool]:
         """The fields from behind an opening parenthesis on, and whether it is closed; moves `start`."""
         fields: list[Field] = []
-        mark = ","
+        self.start, mark = at, ","
         while mark == "," and len(fields) < MAX_FIELDS:
-            fields.append(self._field(at))
+            fields.append(self._field())
             match = _MARK.match(self.text, fields[-1].end)
-            mark, at = match[1], match.end()
-            self.start = at
+            mark, self.start = match[1], match.end()
         return fields, mark == ")"
 
-    def _field(self, at: int) -> Field:
-        match = _FIELD.match(self.text, at)
-        kind, value = match.lastgroup, match[match.lastgroup]
+    def _field(self) -> Field:
+        match = _FIELD.match(self.text, self.start)
+        kind, value, begin, end = match.lastgroup, match[match.lastgroup], match.start(), match.end()
         if kind == "box":
-            self.start = match.start("box")
-            return Field("box", self._boxes(), match.start("box"), self.start)
+            self.start = begin = match.start(kind)
+            return Field(kind, self._boxes(), begin, self.start)
         if kind == "bare":
-            return Field("bare", self._bare(value), match.start("bare"), match.end())
+            return Field(kind, self._bare(value), match.start(kind), end)
         if kind != "text":
             self.note("python_literal" if kind == "quoted" else "other_quotes")
-        return Field("quoted", read_string(value, self.note), match.start(), match.end())
+        return Field("quoted", read_string(value, self.note), begin, end)
 
     def _bare(self, text: str) -> str:
         text = text.strip()
-        if text and (text[0] in QUOTES or text[-1] in QUOTES):
-            is_pair = text[0] in QUOTES and text[-1] in QUOTES
-            if is_pair or text.count('"') == 1:
-                self.note("other_quotes")
-                text = text.strip(QUOTES).strip()
-        if CONTROL.search(text):
-            self.note("control_character")
-            text = CONTROL.sub(" ", text)
-        return text
+        is_pair = text[:1] in QUOTES and text[-1:] in QUOTES
+        if text != (inner := text.strip("".join(QUOTES))) and (is_pair or text.count('"') == 1):
+            self.note("other_quotes")
+            text = inner.strip()
+        return without_control(text, self.note)
 
     def _boxes(self) -> list[list[Any]]:
         """The values of the box, or of the boxes of a list, that opens at `start`; moves `start`."""
-        match = _NUMBERS.match(self.text, self.start)
-        if match is not None and (match[1].strip() or match[2]):
-            return [self._box()]
+        if (box := self._box()) is not None:
+            return [box]
         self.note("several_boxes")
         boxes, at = [], self.start + 1
         while (match := _NEXT_BOX.match(self.text, at)) is not None:
             self.start = match.end()
-            boxes.append(self._box())
+            if (box := self._box()) is None:
+                self.start = _OPENINGS.match(self.text, self.start).end()
+                raise Lost("too_deep")
+            boxes.append(box)
             at = self.start
         if (match := _CLOSE.match(self.text, at)) is None:
             self.note("unbalanced_parentheses")
         self.start = at if match is None else match.end()
         return boxes
 
-    def _box(self) -> list[Any]:
+    def _box(self) -> list[Any] | None:
+        """The values of the box that opens at `start`, `None` if another one opens within; moves `start`."""
         match = _NUMBERS.match(self.text, self.start)
         if match is None or not (match[1].strip() or match[2]):
-            self.start = _OPENINGS.match(self.text, self.start).end()
-            raise Lost("too_deep")
-        if match[1] and not match[2] and match.end() == len(self.text):
-            self.start = match.end()
-            raise Lost("cut_list")
+            return None
+        is_bracket, self.start = match[0][0] == "[", match.end()
         if not match[2]:
+            if self.start == len(self.text):
+                raise Lost("cut_list")
             self.note("unbalanced_parentheses")
-        if self.text[self.start] == "[" and match[1].strip():
+        if is_bracket and match[1].strip():
             self.note("box_brackets")
-        self.start = match.end()
         return self._numbers(match[1])
 
     def _numbers(self, text: str) -> list[Any]:
@@ -237,29 +238,22 @@ class LooseTuples:
             left.pop()
         if len(left) < len(self.keys):
             raise Lost("missing_key")
-        values = {}
-        if "bbox_2d" in self.keys:
-            values["bbox_2d"] = self._take_location(left)
-        if "type" in self.keys:
-            values["type"] = self._take_type(left)
-        values["entity"] = self._name(left, fields)
-        return values
+        readers = {"bbox_2d": self._take_location, "type": self._take_type}
+        values = {key: take(left) for key, take in readers.items() if key in self.keys}
+        return {**values, "entity": self._name(left, fields)}
 
     def _take_location(self, left: list[Field]) -> Any:
         if boxes := [box for field in left if field.kind == "box" for box in field.value]:
             left[:] = [field for field in left if field.kind != "box"]
             return boxes[0] if len(boxes) == 1 else boxes
-        bare = [field for field in left if field.kind == "bare"]
-        nulls = [field for field in bare if field.value == "None"]
-        if nulls := nulls or [field for field in bare if field.value.lower() in NULL_WORDS]:
-            left.remove(nulls[-1])
-            return None if nulls[-1].value == "None" else nulls[-1].value
-        for field in reversed([field for field in left if field.kind == "quoted"]):
-            match = _NUMBERS.fullmatch(field.value)
-            if match is not None or field.value.lower() in NULL_WORDS:
-                self.note("quoted_field")
-                left.remove(field)
-                return field.value if match is None else self._numbers(match[1])
+        if _take(left, "bare", lambda value: value == "None") is not None:
+            return None
+        if (null := _take(left, "bare", lambda value: value.lower() in NULL_WORDS)) is not None:
+            return null
+        quoted = _take(left, "quoted", lambda value: value.lower() in NULL_WORDS or _NUMBERS.fullmatch(value))
+        if quoted is not None:
+            self.note("quoted_field")
+            return self._numbers(match[1]) if (match := _NUMBERS.fullmatch(quoted)) else quoted
         for k in range(len(left) - 3):
             four = left[k : k + 4]
             if all(field.kind == "bare" and _NUMBER.fullmatch(field.value) for field in four):
@@ -269,14 +263,13 @@ class LooseTuples:
         raise Lost("box_not_list")
 
     def _take_type(self, left: list[Field]) -> str:
-        named = [field for field in left if field.kind != "box" and field.value.upper() in self.types]
-        bare = [field for field in named if field.kind == "bare"]
-        if not bare:
-            if not named:
+        name = _take(left, "bare", lambda value: value.upper() in self.types)
+        if name is None:
+            name = _take(left, "quoted", lambda value: value.upper() in self.types)
+            if name is None:
                 raise Lost("unknown_type")
             self.note("quoted_field")
-        left.remove(field := (bare or named)[-1])
-        return field.value
+        return name
 
     def _name(self, left: list[Field], fields: list[Field]) -> str:
         """The name among the fields that are left: the quoted one, else the first with its parts."""
@@ -295,6 +288,15 @@ class LooseTuples:
         return first.value
 
 
+def _take(left: list[Field], kind: str, is_meant: Callable[[str], Any]) -> str | None:
+    """The value of the last field of a kind whose value is meant; takes it out."""
+    for field in reversed(left):
+        if field.kind == kind and is_meant(field.value):
+            left.remove(field)
+            return field.value
+    return None
+
+
 def _number(text: str) -> Any:
     """The number that a text is; a `Lost` for one that is no place, the text itself if it is no number."""
     try:
@@ -303,4 +305,4 @@ def _number(text: str) -> Any:
         return loss
     if value is None and text.lower() in NOT_FINITE:
         return Lost("number_not_finite")
-    return text.strip(QUOTES) if value is None else value
+    return text.strip("".join(QUOTES)) if value is None else value
