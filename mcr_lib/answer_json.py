@@ -95,7 +95,7 @@ class LooseList:
         note_around(self.text[self._start :], self.note)
 
     def _go_to(self, start: int) -> None:
-        """Makes the token at `start` the next; a mark is its own kind, and "" the kind of what is no token."""
+        """Makes the token at `start` the next; a mark is its own kind, what is no token has the kind ""."""
         match = _TOKEN.match(self.text, start)
         kind, self._value = (match.lastgroup, match[match.lastgroup]) if match else ("", "")
         self._kind = self._value if kind == "mark" else kind

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from mcr_lib.answer_json import LooseList, Lost, note_around, number, whole_characters
-from mcr_lib.answer_tuples import NULL_WORDS, LooseTuples
+from mcr_lib.answer_json import NOT_FINITE, LooseList, Lost, note_around, number, whole_characters
+from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
 from mcr_lib.boxes import Box
 from mcr_lib.schema import TYPE_WORDS, PredictedEntity
 
@@ -251,10 +251,14 @@ class Reader:
         return (x1, y1, x2, y2)
 
     def _coordinate(self, value: Any) -> float:
-        if isinstance(value, Lost):
-            raise value
-        if isinstance(value, str) and (value := number(value.strip())) is not None:
-            self.note("number_as_text")
+        if isinstance(value, str):
+            text = value.strip(QUOTES) if self.form == "paper" else value
+            is_quoted = self.form == "json" or text != value
+            if not is_quoted and text.lower() in NOT_FINITE:
+                raise Lost("number_not_finite")
+            value = number(text.strip())
+            if is_quoted and value is not None:
+                self.note("number_as_text")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Lost("box_not_numbers")
         if isinstance(value, float):

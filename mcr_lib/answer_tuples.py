@@ -10,20 +10,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mcr_lib.answer_json import (
-    MAX_ITEMS,
-    NOT_FINITE,
-    STRING,
-    Lost,
-    Note,
-    note_around,
-    number,
-    read_string,
-    without_control,
-)
+from mcr_lib.answer_json import MAX_ITEMS, STRING, Lost, Note, note_around, read_string, without_control
 
 NULL_WORDS = ("", "none", "null", "n/a", "[]")  # in any case: the image does not show the entity
-QUOTES = ('"', "'", "`", "“", "”", "‘", "’")
+QUOTES = "\"'`“”‘’"
 MAX_FIELDS = 16  # of one tuple; each part of a name with commas counts as one
 
 _FIELD = re.compile(  # up to the next comma or parenthesis; a bare name may hold "(...)"
@@ -37,7 +27,7 @@ _FIELD = re.compile(  # up to the next comma or parenthesis; a bare name may hol
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _NUMBERS = re.compile(r"[(\[]([^()\[\]]*+)([)\]]|(?=\()|\Z)")  # a box, closed or not
-_NEXT_BOX, _CLOSE = re.compile(r"\s*+,?+\s*+(?=[(\[])"), re.compile(r"\s*+,?+\s*+[)\]]")
+_NEXT_BOX, _CLOSE = re.compile(r"\s*+,?+\s*+(?=[(\[])"), re.compile(r"(?:\s*+,?+\s*+[)\]])?+")
 _MARK, _OPENINGS = re.compile(r"\s*+([,)]?)"), re.compile(r"[\s(\[]*+")
 _LINE, _BULLET = re.compile(r"[^\n)]++"), re.compile(r"\s*+(?:(?:[-*•]|[0-9]++[.:])\s++)?+")
 _NUMBER = re.compile(r"-?[0-9]++(?:\.[0-9]++)?+")
@@ -61,7 +51,7 @@ class LooseTuples:
         ...     print(item)
         {'bbox_2d': None, 'type': 'person', 'entity': 'Ada'}
         box_brackets
-        {'bbox_2d': [1, 2], 'type': 'person', 'entity': 'in'}
+        {'bbox_2d': ['1', '2'], 'type': 'person', 'entity': 'in'}
     """
 
     text: str
@@ -81,14 +71,13 @@ class LooseTuples:
         n_items = 0
         while True:
             at = self.text.find("(", self.start)
-            is_last = at < 0
-            gap = self.text[self.start :] if is_last else self.text[self.start : at]
+            is_last, at = at < 0, at if at >= 0 else len(self.text)
+            gap = self.text[self.start : at]
             if (item := self._without_opening(gap)) is None:
                 if is_list and is_last:
-                    gap, bracket, rest = gap.partition("]")
-                    if not bracket:
+                    if "]" not in gap:
                         self.note("cut_list")
-                    gap += rest
+                    gap = gap.replace("]", "", 1)
                 is_after_text = self._note_gap(gap, may_have_comma=n_items > 0 and not is_last)
                 if is_last:
                     return
@@ -112,31 +101,31 @@ class LooseTuples:
 
     def _without_opening(self, gap: str) -> dict[str, Any] | None:
         """The first tuple that begins in a text between tuples and lacks only its opening parenthesis."""
-        start, note = self.start, self.note
         for line in _LINE.finditer(gap):
             if "," not in line[0] or self.n_tries == 0:
                 continue
             self.n_tries -= 1
-            notes: list[str] = []
-            self.note, begin = notes.append, start + line.start() + _BULLET.match(line[0]).end()
+            notes = ["unbalanced_parentheses"]
+            begin = self.start + line.start() + _BULLET.match(line[0]).end()
+            trial = LooseTuples(self.text, begin, notes.append, self.types, self.keys)
             try:
-                fields, is_closed = self._fields(begin)
-                item = self._values(fields) if is_closed or not self._is_cut(fields) else None
+                fields, is_closed = trial._fields()
+                item = trial._values(fields)
             except Lost:
-                item = None
-            self.note = note
-            if item is not None and "\n" not in self.text[begin : self.start].strip():
-                note_around(gap[: line.start()], note)
-                for defect in ["unbalanced_parentheses", *notes]:
-                    note(defect)
+                continue
+            if (is_closed or not self._is_cut(fields)) and "\n" not in self.text[begin : trial.start].strip():
+                note_around(gap[: line.start()], self.note)
+                for defect in notes:
+                    self.note(defect)
+                self.start = trial.start
                 return item
-        self.start = start
         return None
 
     def _tuple(self, at: int, *, is_after_text: bool) -> dict[str, Any] | Lost | None:
         """The tuple that opens at `at`, a `Lost`, or `None` for a parenthesis that is no tuple."""
         try:
-            fields, is_closed = self._fields(at + 1)
+            self.start = at + 1
+            fields, is_closed = self._fields()
             is_at_end = self.start == len(self.text)
             if not is_closed and not is_at_end and fields[-1].value == "":
                 fields.pop()
@@ -161,32 +150,33 @@ class LooseTuples:
         """Whether a tuple that is not closed may lack more than its closing parenthesis."""
         return len(fields) < len(self.keys) or not self._is_telling(fields[-1])
 
-    def _fields(self, at: int) -> tuple[list[Field], bool]:
+    def _fields(self) -> tuple[list[Field], bool]:
         """The fields from behind an opening parenthesis on, and whether it is closed; moves `start`."""
-        fields: list[Field] = []
-        self.start, mark = at, ","
+        fields, mark = [], ","
         while mark == "," and len(fields) < MAX_FIELDS:
             fields.append(self._field())
-            match = _MARK.match(self.text, fields[-1].end)
+            match = _MARK.match(self.text, self.start)
             mark, self.start = match[1], match.end()
         return fields, mark == ")"
 
     def _field(self) -> Field:
-        match = _FIELD.match(self.text, self.start)
-        kind, value, begin, end = match.lastgroup, match[match.lastgroup], match.start(), match.end()
+        start, match = self.start, _FIELD.match(self.text, self.start)
+        kind, value, self.start = match.lastgroup, match[match.lastgroup], match.end()
         if kind == "box":
-            self.start = begin = match.start(kind)
-            return Field(kind, self._boxes(), begin, self.start)
-        if kind == "bare":
-            return Field(kind, self._bare(value), match.start(kind), end)
-        if kind != "text":
-            self.note("python_literal" if kind == "quoted" else "other_quotes")
-        return Field("quoted", read_string(value, self.note), begin, end)
+            self.start = match.start(kind)
+            value = self._boxes()
+        elif kind == "bare":
+            value = self._bare(value)
+        else:
+            if kind != "text":
+                self.note("python_literal" if kind == "quoted" else "other_quotes")
+            kind, value = "quoted", read_string(value, self.note)
+        return Field(kind, value, start, self.start)
 
     def _bare(self, text: str) -> str:
         text = text.strip()
-        is_pair = text[:1] in QUOTES and text[-1:] in QUOTES
-        if text != (inner := text.strip("".join(QUOTES))) and (is_pair or text.count('"') == 1):
+        inner = text.strip(QUOTES)
+        if inner != text and (text.count('"') == 1 or (text[0] in QUOTES and text[-1] in QUOTES)):
             self.note("other_quotes")
             text = inner.strip()
         return without_control(text, self.note)
@@ -196,17 +186,18 @@ class LooseTuples:
         if (box := self._box()) is not None:
             return [box]
         self.note("several_boxes")
-        boxes, at = [], self.start + 1
-        while (match := _NEXT_BOX.match(self.text, at)) is not None:
+        boxes, end = [], self.start + 1
+        while match := _NEXT_BOX.match(self.text, end):
             self.start = match.end()
             if (box := self._box()) is None:
                 self.start = _OPENINGS.match(self.text, self.start).end()
                 raise Lost("too_deep")
             boxes.append(box)
-            at = self.start
-        if (match := _CLOSE.match(self.text, at)) is None:
+            end = self.start
+        match = _CLOSE.match(self.text, end)
+        if not match[0]:
             self.note("unbalanced_parentheses")
-        self.start = at if match is None else match.end()
+        self.start = match.end()
         return boxes
 
     def _box(self) -> list[Any] | None:
@@ -223,12 +214,12 @@ class LooseTuples:
             self.note("box_brackets")
         return self._numbers(match[1])
 
-    def _numbers(self, text: str) -> list[Any]:
+    def _numbers(self, text: str) -> list[str]:
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > 1 and not parts[-1]:
             self.note("stray_comma")
             parts.pop()
-        return [] if parts == [""] else [_number(part) for part in parts]
+        return [] if parts == [""] else parts
 
     def _values(self, fields: list[Field]) -> dict[str, Any]:
         """The fields under the keys of the task, each told by its content."""
@@ -259,7 +250,7 @@ class LooseTuples:
             if all(field.kind == "bare" and _NUMBER.fullmatch(field.value) for field in four):
                 self.note("flat_box")
                 del left[k : k + 4]
-                return [_number(field.value) for field in four]
+                return [field.value for field in four]
         raise Lost("box_not_list")
 
     def _take_type(self, left: list[Field]) -> str:
@@ -295,14 +286,3 @@ def _take(left: list[Field], kind: str, is_meant: Callable[[str], Any]) -> str |
             left.remove(field)
             return field.value
     return None
-
-
-def _number(text: str) -> Any:
-    """The number that a text is; a `Lost` for one that is no place, the text itself if it is no number."""
-    try:
-        value = number(text)
-    except Lost as loss:
-        return loss
-    if value is None and text.lower() in NOT_FINITE:
-        return Lost("number_not_finite")
-    return text.strip("".join(QUOTES)) if value is None else value
