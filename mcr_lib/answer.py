@@ -13,11 +13,8 @@ and `json` (ours), whose `bbox_2d` is the key that Qwen-VL models are trained on
 
 (on one line per tag). `None` and `null` mean "not in the image"; a paper answer that names nobody is `None`
 (paper silent; ours). The reasoning is optional; fields may stand in any order (paper App. C.2). A name that
-would be misread in a tuple is written in double quotes, as in JSON (ours).
-
-One reader takes both forms. Text that departs from them is data, never an exception: `DEFECTS` lists every
-departure and how strict and lenient parsing treat it. Training rewards parse strictly; evaluation may parse
-leniently and reports how often that was needed. Numbers stay as written: `boxes` handles their space.
+would be misread in a tuple is written in double quotes, as in JSON (ours). One reader takes both forms.
+Numbers stay as written: `boxes` handles their space.
 """
 
 import json
@@ -115,13 +112,9 @@ def parse_answer(
 ) -> ParsedAnswer:
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
-    Strict: at most one `<think>...</think>` and then at most one `<process>...</process>`, then one
-    `<answer>...</answer>`, and nothing else but white space. In the answer a JSON list of up to 1,000 objects
-    with exactly the task's keys, `type` one of `labels`, `bbox_2d` null or four whole numbers; or as many
-    tuples with exactly the task's fields, a comma or white space between them, `[...]` around them or not,
-    the type a word of `schema.TYPE_WORDS`, the location None or (x1, y1, x2, y2); nobody is None or nothing.
-    A name is not blank; of a box 0 <= x1 < x2 and 0 <= y1 < y2.
-    Lenient: see `DEFECTS`; what cannot be repaired is lost, entity by entity.
+    Strict (training rewards): at most one `<think>...</think>` and then one `<process>...</process>`, then
+    one `<answer>...</answer>`, none of the departures of `DEFECTS`, and between tuples a comma or white space.
+    Lenient (evaluation): repaired as `DEFECTS` says; what cannot be repaired is lost, entity by entity.
 
     Raises:
         ValueError: an unknown mode.
@@ -136,9 +129,9 @@ def parse_answer(
     if mode not in MODES:
         raise ValueError(f"unknown parse mode {mode!r}; known: {', '.join(MODES)}")
     reading = read(text, labels=labels, constraints=constraints)
-    if mode == "strict" and reading.first_defect is not None:
-        return ParsedAnswer(reason=reading.first_defect, think=reading.think, form=reading.form)
-    repairs, lost = tuple(reading.repairs), tuple(reading.lost)
+    if mode == "strict" and reading.note.first is not None:
+        return ParsedAnswer(reason=reading.note.first, think=reading.think, form=reading.form)
+    repairs, lost = tuple(reading.note.repairs), tuple(reading.lost)
     return ParsedAnswer(tuple(reading.entities), reading.reason, repairs, lost, reading.think, reading.form)
 
 
@@ -221,7 +214,7 @@ _ROWS = (  # in the order in which a text is parsed
     ("null_in_words", PERFECT.replace("null", '"none"'), "repaired",
      'null; so are "null", "n/a", "", "[]" and an empty list; nobody, if it is the whole answer'),
     ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
-    ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "also xmin, ..."),
+    ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
     ("box_brackets", _paper("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
     ("flat_box", _paper("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
     ("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),

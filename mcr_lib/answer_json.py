@@ -34,8 +34,6 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _FENCE = re.compile(r"```[A-Za-z]*+")
 
-Note = Callable[[str], None]  # called with the name of every repaired defect
-
 
 class Lost(Exception):
     """`Lost(defect)`: a defect that costs one entity or, raised outside of an item, the whole answer."""
@@ -44,24 +42,49 @@ class Lost(Exception):
         self.name = defect
 
 
+def lose(defect: str, when: Any) -> None:
+    """Raises a `Lost` if a condition holds."""
+    if when:
+        raise Lost(defect)
+
+
+class Notes:
+    """The repaired defects of a text, by name, in the order of first appearance; called to add one."""
+
+    def __init__(self) -> None:
+        self.repairs: dict[str, None] = {}
+        self.first: str | None = None  # of all defects, repaired or not
+
+    def __call__(self, defect: str, when: Any = True) -> None:
+        """Adds a defect, if a condition holds."""
+        if when:
+            self.first = self.first or defect
+            self.repairs[defect] = None
+
+    def around(self, text: str) -> None:
+        """Adds the defects of a text that belongs to no list and no tuple."""
+        without_fences = _FENCE.sub("", text)
+        self("code_fence", without_fences != text)
+        self("text_around", without_fences.strip())
+
+
 class LooseList:
     """The items of a list that may be damaged and starts at a "[" or, without a list, a "{"; iterate it once.
 
     Example:
-        >>> repairs = []
-        >>> list(LooseList("[1, {'a': None,}] etc.", 0, repairs.append)), repairs
-        ([1, {'a': None}], ['python_literal', 'python_literal', 'stray_comma', 'text_around'])
+        >>> note = Notes()
+        >>> list(LooseList("[1, {'a': None,}] etc.", 0, note)), list(note.repairs)
+        ([1, {'a': None}], ['python_literal', 'stray_comma', 'text_around'])
     """
 
-    def __init__(self, text: str, start: int, note: Note) -> None:
+    def __init__(self, text: str, start: int, note: Notes) -> None:
         self.text, self.note = text, note
         self._go_to(start)
 
     def __iter__(self) -> Iterator[Any]:
         """Each item as a Python value or a `Lost`; after a broken item, reading resumes at the next "{"."""
         is_list = self._steps_over("[")
-        if not is_list:
-            self.note("single_object")
+        self.note("single_object", not is_list)
         n_items = n_commas_due = 0
         while True:
             n_commas = 0
@@ -92,7 +115,7 @@ class LooseList:
                 self.note("cut_list")
             else:
                 yield Lost("cut_list")
-        note_around(self.text[self._start :], self.note)
+        self.note.around(self.text[self._start :])
 
     def _go_to(self, start: int) -> None:
         """Makes the token at `start` the next; a mark is its own kind, what is no token has the kind ""."""
@@ -111,8 +134,7 @@ class LooseList:
         kind, value = self._kind, self._value
         if kind in ("end", "", "]", "}", ",", ":"):
             raise self._broken()
-        if kind in _CLOSING and depth >= MAX_DEPTH:
-            raise Lost("too_deep")
+        lose("too_deep", kind in _CLOSING and depth >= MAX_DEPTH)
         self._go_to(self._end)
         if kind in _CLOSING:
             return self._read_values(kind, depth + 1)
@@ -120,8 +142,7 @@ class LooseList:
             return number(value)
         if kind == "word" and value not in _WORDS:
             raise Lost("number_not_finite" if value.lower() in NOT_FINITE else "not_json")
-        if kind == "quoted" or (kind == "word" and value[0].isupper()):
-            self.note("python_literal")
+        self.note("python_literal", kind == "quoted" or (kind == "word" and value[0].isupper()))
         return _WORDS[value] if kind == "word" else read_string(value, self.note)
 
     def _read_values(self, opening: str, depth: int) -> list[Any] | dict[str, Any]:
@@ -134,8 +155,7 @@ class LooseList:
                 self.note("stray_comma")
                 break
             key = len(values) if opening == "[" else self._read_key(depth)
-            if key in values:
-                self.note("duplicate_key")
+            self.note("duplicate_key", key in values)
             values[key] = self._read_value(depth)
         return list(values.values()) if opening == "[" else values
 
@@ -149,24 +169,22 @@ class LooseList:
         return Lost("cut_list" if self._kind == "end" else "not_json")
 
 
-def read_string(raw: str, note: Note) -> str:
+def read_string(raw: str, note: Notes) -> str:
     """The text that a JSON string stands for, given without its quotes."""
 
     def unescape(match: re.Match[str]) -> str:
         code = match[1]
         if len(code) == 5:
             return chr(int(code[1:], 16))
-        if code not in _ESCAPES:
-            note("bad_escape")
+        note("bad_escape", code not in _ESCAPES)
         return _ESCAPES.get(code, code)
 
     return whole_characters(_ESCAPE.sub(unescape, without_control(raw, note)), note)
 
 
-def without_control(text: str, note: Note) -> str:
+def without_control(text: str, note: Notes) -> str:
     """The text with each control character replaced by a space."""
-    if _CONTROL.search(text):
-        note("control_character")
+    note("control_character", _CONTROL.search(text))
     return _CONTROL.sub(" ", text)
 
 
@@ -175,24 +193,14 @@ def number(text: str) -> int | float | None:
     if not re.fullmatch(_NUMBER, text):
         return None
     to_number = int if text.lstrip("-").isdecimal() else float
-    if len(text) > MAX_NUMBER_CHARS or abs(to_number(text)) >= MAX_NUMBER:
-        raise Lost("number_too_long")
+    lose("number_too_long", len(text) > MAX_NUMBER_CHARS or abs(to_number(text)) >= MAX_NUMBER)
     return to_number(text)
 
 
-def whole_characters(text: str, note: Note) -> str:
+def whole_characters(text: str, note: Callable[[str], None]) -> str:
     """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (`lone_surrogate`)."""
     code_units = text.encode("utf-16-le", "surrogatepass")
     whole = code_units.decode("utf-16-le", "replace")
     if whole != code_units.decode("utf-16-le", "surrogatepass"):
         note("lone_surrogate")
     return whole
-
-
-def note_around(text: str, note: Note) -> None:
-    """Notes what a text holds that belongs to no list and no tuple."""
-    without_fences = _FENCE.sub("", text)
-    if without_fences != text:
-        note("code_fence")
-    if without_fences.strip():
-        note("text_around")

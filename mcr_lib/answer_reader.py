@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from mcr_lib.answer_json import NOT_FINITE, LooseList, Lost, note_around, number, whole_characters
+from mcr_lib.answer_json import NOT_FINITE, LooseList, Lost, Notes, lose, number, whole_characters
 from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
 from mcr_lib.boxes import Box
 from mcr_lib.schema import TYPE_WORDS, PredictedEntity
@@ -66,10 +66,10 @@ def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> "
             try:
                 reader.entities.append(reader.entity(item))
             except Lost as loss:
-                reader.first_defect = reader.first_defect or loss.name
+                reader.note.first = reader.note.first or loss.name
                 reader.lost.append(loss.name)
     except Lost as loss:
-        reader.first_defect = reader.first_defect or loss.name
+        reader.note.first = reader.note.first or loss.name
         reader.reason = loss.name
     if reader.lost and not reader.entities:
         reader.reason = reader.lost[0]
@@ -85,32 +85,23 @@ class Reader:
     entities: list[PredictedEntity] = field(default_factory=list)
     think: str | None = None
     form: Form | None = None
-    first_defect: str | None = None
-    repairs: dict[str, None] = field(default_factory=dict)
+    note: Notes = field(default_factory=Notes)
     lost: list[str] = field(default_factory=list)
     reason: str | None = None
 
-    def note(self, defect: str) -> None:
-        """Record a repaired defect."""
-        self.first_defect = self.first_defect or defect
-        self.repairs[defect] = None
-
     def items(self, text: str) -> Iterator[Any]:
         """The items of the answer's list: values under the keys of JSON, a `Lost`, or what is no item."""
-        if not text.strip():
-            raise Lost("empty_text")
+        lose("empty_text", not text.strip())
         body, outside, has_tags = self._cut(whole_characters(text, self.note))
         start = len(body) - len(body.lstrip())
         is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
         self.form, start = ("paper", start) if is_nobody else self._find_list(body, start, has_tags)
-        if not has_tags:
-            self.note("no_answer_tag")
-        note_around(outside, self.note)
+        self.note("no_answer_tag", not has_tags)
+        self.note.around(outside)
         if is_nobody:
-            if body.strip() not in ("None", ""):
-                self.note("null_in_words")
+            self.note("null_in_words", body.strip() not in ("None", ""))
             return
-        note_around(body[:start], self.note)
+        self.note.around(body[:start])
         if self.form == "json":
             yield from LooseList(body, start, self.note)
         else:
@@ -122,54 +113,49 @@ class Reader:
         The reasoning goes to `think`.
         """
         pieces = _TAG.split(text)
-        last_close = {piece: k for k, piece in enumerate(pieces) if piece in _OPENING}
-        outside: list[str] = []
-        thinks: list[list[str]] = []
+        last = {piece: k for k, piece in enumerate(pieces)}
+        thinks: list[str] = []
         answers: list[list[str]] = []
-        complete: list[str] | None = None  # the last answer that was closed
-        tag = last_tag = None  # the tag that is open; that of the last reasoning
-        in_answer = False
-        for k, piece in enumerate(pieces):
-            if tag and piece == _CLOSING[tag]:
-                tag = None
-            elif tag and (piece != "<answer>" or k < last_close.get(_CLOSING[tag], -1)):
-                if _TAG.fullmatch(piece):
-                    self.note("tag_in_think")
-                thinks[-1].append(piece)
-            elif piece in _CLOSING:
+        outside, complete, opening, in_answer = [], None, None, False
+        k = 0
+        while k < len(pieces):
+            piece, k = pieces[k], k + 1
+            if piece in _CLOSING:
+                is_second = (len(thinks), opening, piece) == (1, "<think>", "<process>")
                 if answers:
                     self.note("think_misplaced")
-                elif thinks and (len(thinks), last_tag, piece) != (1, "<think>", "<process>"):
-                    self.note("several_thinks")
-                thinks.append([])
-                tag = last_tag = piece
+                else:
+                    self.note("several_thinks", bool(thinks) and not is_second)
+                opening = piece
+                is_closed = last.get(_CLOSING[piece], 0) >= k
+                stop = _CLOSING[piece] if is_closed else "<answer>"
+                end = pieces.index(stop, k) if last.get(stop, 0) >= k else len(pieces)
+                self.note("tag_in_think", end > k + 1)
+                self.note("unclosed_think", not is_closed)
+                thinks.append("".join(pieces[k:end]))
+                k = end + is_closed
             elif piece in _OPENING and (answers or thinks):
                 self.note("think_misplaced")
             elif piece in _OPENING:
                 self.note("unopened_think")
-                thinks, outside, last_tag = [outside], [], _OPENING[piece]
+                thinks, outside, opening = ["".join(outside)], [], _OPENING[piece]
             elif piece == "<answer>":
-                if tag:
-                    self.note("unclosed_think")
-                tag, in_answer = None, True
+                in_answer = True
                 answers.append([])
             elif piece == "</answer>" and in_answer:
                 complete, in_answer = answers[-1], False
             else:
                 (answers[-1] if in_answer else outside).append(piece)
-        if tag:
-            self.note("unclosed_think")
         if thinks:
-            self.think = "\n".join("".join(think).strip() for think in thinks)
+            self.think = "\n".join(map(str.strip, thinks))
         if not answers:
             return "".join(outside), "", False
-        if len(answers) > 1:
-            self.note("several_answers")
-        if complete is None:
-            self.note("unclosed_answer")
-            if not "".join(answers[-1]).strip():
-                raise Lost("no_list")  # only a closed answer says by being empty that nobody is named
-        return "".join(answers[-1] if complete is None else complete), "".join(outside), True
+        self.note("several_answers", len(answers) > 1)
+        self.note("unclosed_answer", complete is None)
+        body = "".join(complete or answers[-1])
+        # Only a closed answer says by being empty that nobody is named.
+        lose("no_list", complete is None and not body.strip())
+        return body, "".join(outside), True
 
     def _find_list(self, body: str, start: int, has_tags: bool) -> tuple[Form, int]:
         """The form of the list in a text, and where it starts, at `start` or later."""
@@ -177,7 +163,7 @@ class Reader:
             return "paper" if _TUPLES_START.match(body, start) else "json", start
         objects = _LIST_START.search(body)
         if objects is None or objects[0] == "[":
-            tuples = LooseTuples(body, 0, lambda _: None, self.types, self.keys)
+            tuples = LooseTuples(body, 0, Notes(), self.types, self.keys)
             if next(iter(tuples), None) is not None:
                 return "paper", 0
         start = body.find("[") if objects is None else objects.start()
@@ -189,14 +175,11 @@ class Reader:
         """The entity that an item claims; raises a `Lost`."""
         if isinstance(item, Lost):
             raise item
-        if not isinstance(item, dict):
-            raise Lost("item_not_object")
+        lose("item_not_object", not isinstance(item, dict))
         values = self._values(item)
         text = values["entity"]
-        if not isinstance(text, str):
-            raise Lost("entity_not_text")
-        if not text.strip():
-            raise Lost("entity_empty")
+        lose("entity_not_text", not isinstance(text, str))
+        lose("entity_empty", not text.strip())
         type_ = self._type(values["type"]) if "type" in values else None
         return PredictedEntity(text, type_, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
 
@@ -208,25 +191,20 @@ class Reader:
             if key is not None:
                 self.note("key_alias")
                 values[key] = item[name]
-        if len(values) < len(item):
-            self.note("extra_key")
-        if len(values) < len(self.keys):
-            raise Lost("missing_key")
+        self.note("extra_key", len(values) < len(item))
+        lose("missing_key", len(values) < len(self.keys))
         return values
 
     def _type(self, value: Any) -> str:
         label = self.types.get(value.strip().upper()) if isinstance(value, str) else None
-        if label is None:
-            raise Lost("unknown_type")
-        if value != (TYPE_WORDS.get(label, label) if self.form == "paper" else label):
-            self.note("type_synonym")
+        lose("unknown_type", label is None)
+        self.note("type_synonym", value != (TYPE_WORDS.get(label, label) if self.form == "paper" else label))
         return label
 
     def _boxes(self, value: Any) -> tuple[Box, ...]:
-        if value is None:
-            return ()
-        if value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS):
-            self.note("null_in_words")
+        is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
+        self.note("null_in_words", is_null_word)
+        if value is None or is_null_word:
             return ()
         if isinstance(value, list) and isinstance(value[0], list | dict):
             self.note("several_boxes")
@@ -238,31 +216,23 @@ class Reader:
             if isinstance(value, dict) and value.keys() == set(names):
                 self.note("box_as_object")
                 value = [value[name] for name in names]
-        if not isinstance(value, list):
-            raise Lost("box_not_list")
-        if len(value) != 4:
-            raise Lost("box_length")
+        lose("box_not_list", not isinstance(value, list))
+        lose("box_length", len(value) != 4)
         x1, y1, x2, y2 = map(self._coordinate, value)
         if x1 > x2 or y1 > y2:
             self.note("swapped_corners")
             x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
-        if x1 == x2 or y1 == y2:
-            self.note("empty_box")
+        self.note("empty_box", x1 == x2 or y1 == y2)
         return (x1, y1, x2, y2)
 
     def _coordinate(self, value: Any) -> float:
         if isinstance(value, str):
             text = value.strip(QUOTES) if self.form == "paper" else value
             is_quoted = self.form == "json" or text != value
-            if not is_quoted and text.lower() in NOT_FINITE:
-                raise Lost("number_not_finite")
+            lose("number_not_finite", not is_quoted and text.lower() in NOT_FINITE)
             value = number(text.strip())
-            if is_quoted and value is not None:
-                self.note("number_as_text")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Lost("box_not_numbers")
-        if isinstance(value, float):
-            self.note("float_coordinate")
-        if value < 0:
-            self.note("negative_number")
+            self.note("number_as_text", is_quoted and value is not None)
+        lose("box_not_numbers", isinstance(value, bool) or not isinstance(value, int | float))
+        self.note("float_coordinate", isinstance(value, float))
+        self.note("negative_number", value < 0)
         return value

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mcr_lib.answer_json import MAX_ITEMS, STRING, Lost, Note, note_around, read_string, without_control
+from mcr_lib.answer_json import MAX_ITEMS, STRING, Lost, Notes, lose, read_string, without_control
 
 NULL_WORDS = ("", "none", "null", "n/a", "[]")  # in any case: the image does not show the entity
 QUOTES = "\"'`“”‘’"
@@ -47,16 +47,13 @@ class LooseTuples:
     """The tuples of a text that may be damaged; iterate it once.
 
     Example:
-        >>> for item in LooseTuples("(Ada, person, None) (in, person, [1, 2])", 0, print, {"PERSON"}):
-        ...     print(item)
-        {'bbox_2d': None, 'type': 'person', 'entity': 'Ada'}
-        box_brackets
-        {'bbox_2d': ['1', '2'], 'type': 'person', 'entity': 'in'}
+        >>> list(LooseTuples("(Ada, person, [1, 2])", 0, Notes(), {"PERSON"}))
+        [{'bbox_2d': ['1', '2'], 'type': 'person', 'entity': 'Ada'}]
     """
 
     text: str
     start: int  # of the first tuple or of a "[" before it; while iterating, behind what was read
-    note: Note
+    note: Notes
     types: Collection[str]  # names of types in upper case
     keys: Collection[str] = ("entity", "type", "bbox_2d")  # the task's fields
     n_tries: int = MAX_ITEMS  # of lines that may be tuples without an opening parenthesis
@@ -75,8 +72,7 @@ class LooseTuples:
             gap = self.text[self.start : at]
             if (item := self._without_opening(gap)) is None:
                 if is_list and is_last:
-                    if "]" not in gap:
-                        self.note("cut_list")
+                    self.note("cut_list", "]" not in gap)
                     gap = gap.replace("]", "", 1)
                 is_after_text = self._note_gap(gap, may_have_comma=n_items > 0 and not is_last)
                 if is_last:
@@ -93,7 +89,7 @@ class LooseTuples:
         """Notes what should not stand between two tuples; True if that is text."""
         marks = "".join(gap.split())
         if marks.strip(",)"):
-            note_around(gap, self.note)
+            self.note.around(gap)
             return True
         if marks and not (marks == "," and may_have_comma):
             self.note("unbalanced_parentheses" if ")" in marks else "stray_comma")
@@ -105,17 +101,16 @@ class LooseTuples:
             if "," not in line[0] or self.n_tries == 0:
                 continue
             self.n_tries -= 1
-            notes = ["unbalanced_parentheses"]
             begin = self.start + line.start() + _BULLET.match(line[0]).end()
-            trial = LooseTuples(self.text, begin, notes.append, self.types, self.keys)
+            trial = LooseTuples(self.text, begin, Notes(), self.types, self.keys)
             try:
                 fields, is_closed = trial._fields()
                 item = trial._values(fields)
             except Lost:
                 continue
             if (is_closed or not self._is_cut(fields)) and "\n" not in self.text[begin : trial.start].strip():
-                note_around(gap[: line.start()], self.note)
-                for defect in notes:
+                self.note.around(gap[: line.start()])
+                for defect in ("unbalanced_parentheses", *trial.note.repairs):
                     self.note(defect)
                 self.start = trial.start
                 return item
@@ -130,12 +125,10 @@ class LooseTuples:
             if not is_closed and not is_at_end and fields[-1].value == "":
                 fields.pop()
             if not fields or (is_after_text and not (len(fields) > 1 and any(map(self._is_telling, fields)))):
-                note_around(self.text[at : self.start], self.note)
+                self.note.around(self.text[at : self.start])
                 return None
-            if not is_closed and is_at_end and self._is_cut(fields):
-                raise Lost("cut_list")
-            if not is_closed:
-                self.note("unbalanced_parentheses")
+            lose("cut_list", not is_closed and is_at_end and self._is_cut(fields))
+            self.note("unbalanced_parentheses", not is_closed)
             return self._values(fields)
         except Lost as loss:
             return loss
@@ -195,8 +188,7 @@ class LooseTuples:
             boxes.append(box)
             end = self.start
         match = _CLOSE.match(self.text, end)
-        if not match[0]:
-            self.note("unbalanced_parentheses")
+        self.note("unbalanced_parentheses", not match[0])
         self.start = match.end()
         return boxes
 
@@ -207,11 +199,9 @@ class LooseTuples:
             return None
         is_bracket, self.start = match[0][0] == "[", match.end()
         if not match[2]:
-            if self.start == len(self.text):
-                raise Lost("cut_list")
+            lose("cut_list", self.start == len(self.text))
             self.note("unbalanced_parentheses")
-        if is_bracket and match[1].strip():
-            self.note("box_brackets")
+        self.note("box_brackets", is_bracket and match[1].strip())
         return self._numbers(match[1])
 
     def _numbers(self, text: str) -> list[str]:
@@ -223,28 +213,32 @@ class LooseTuples:
 
     def _values(self, fields: list[Field]) -> dict[str, Any]:
         """The fields under the keys of the task, each told by its content."""
-        left = list(fields)
+        left, values = list(fields), {}
         if len(left) > len(self.keys) and left[-1].value == "":
             self.note("stray_comma")
             left.pop()
-        if len(left) < len(self.keys):
-            raise Lost("missing_key")
-        readers = {"bbox_2d": self._take_location, "type": self._take_type}
-        values = {key: take(left) for key, take in readers.items() if key in self.keys}
+        lose("missing_key", len(left) < len(self.keys))
+        if "bbox_2d" in self.keys:
+            values["bbox_2d"] = self._take_location(left)
+        if "type" in self.keys:
+            field = _take(left, ("bare", "quoted"), lambda value: value.upper() in self.types)
+            lose("unknown_type", field is None)
+            self.note("quoted_field", field.kind == "quoted")
+            values["type"] = field.value
         return {**values, "entity": self._name(left, fields)}
 
     def _take_location(self, left: list[Field]) -> Any:
         if boxes := [box for field in left if field.kind == "box" for box in field.value]:
             left[:] = [field for field in left if field.kind != "box"]
             return boxes[0] if len(boxes) == 1 else boxes
-        if _take(left, "bare", lambda value: value == "None") is not None:
+        if _take(left, ("bare",), lambda value: value == "None"):
             return None
-        if (null := _take(left, "bare", lambda value: value.lower() in NULL_WORDS)) is not None:
-            return null
-        quoted = _take(left, "quoted", lambda value: value.lower() in NULL_WORDS or _NUMBERS.fullmatch(value))
-        if quoted is not None:
+        if field := _take(left, ("bare",), lambda value: value.lower() in NULL_WORDS):
+            return field.value
+        if field := _take(left, ("quoted",), lambda v: v.lower() in NULL_WORDS or _NUMBERS.fullmatch(v)):
             self.note("quoted_field")
-            return self._numbers(match[1]) if (match := _NUMBERS.fullmatch(quoted)) else quoted
+            match = _NUMBERS.fullmatch(field.value)
+            return self._numbers(match[1]) if match else field.value
         for k in range(len(left) - 3):
             four = left[k : k + 4]
             if all(field.kind == "bare" and _NUMBER.fullmatch(field.value) for field in four):
@@ -253,36 +247,25 @@ class LooseTuples:
                 return [field.value for field in four]
         raise Lost("box_not_list")
 
-    def _take_type(self, left: list[Field]) -> str:
-        name = _take(left, "bare", lambda value: value.upper() in self.types)
-        if name is None:
-            name = _take(left, "quoted", lambda value: value.upper() in self.types)
-            if name is None:
-                raise Lost("unknown_type")
-            self.note("quoted_field")
-        return name
-
     def _name(self, left: list[Field], fields: list[Field]) -> str:
         """The name among the fields that are left: the quoted one, else the first with its parts."""
         names = [field for field in left if field.kind == "quoted"] or [f for f in left if f.kind == "bare"]
-        if not names:
-            raise Lost("missing_key")
+        lose("missing_key", not names)
         first, last = names[0], names[-1]
         n_parts = fields.index(last) - fields.index(first) + 1
         if first.kind == "bare" and 1 < len(left) == n_parts:
             self.note("unquoted_name")
             return self._bare(self.text[first.start : last.end])
-        if len(left) > 1:
-            self.note("extra_key")
-        elif first.kind == "bare" and "(" in first.value:
-            self.note("unquoted_name")
+        self.note("extra_key", len(left) > 1)
+        self.note("unquoted_name", len(left) == 1 and first.kind == "bare" and "(" in first.value)
         return first.value
 
 
-def _take(left: list[Field], kind: str, is_meant: Callable[[str], Any]) -> str | None:
-    """The value of the last field of a kind whose value is meant; takes it out."""
-    for field in reversed(left):
-        if field.kind == kind and is_meant(field.value):
-            left.remove(field)
-            return field.value
+def _take(left: list[Field], kinds: Collection[str], is_meant: Callable[[str], Any]) -> Field | None:
+    """Takes out the last field that is meant, of the first kind that has one."""
+    for kind in kinds:
+        for field in reversed(left):
+            if field.kind == kind and is_meant(field.value):
+                left.remove(field)
+                return field
     return None
