@@ -113,7 +113,7 @@ def parse_answer(
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
     Strict (training rewards): at most one `<think>...</think>` and then one `<process>...</process>`, then
-    one `<answer>...</answer>`, none of the departures of `DEFECTS`, and between tuples a comma or white space.
+    one `<answer>...</answer>`, no departure of `DEFECTS`, and between tuples a comma or white space.
     Lenient (evaluation): repaired as `DEFECTS` says; what cannot be repaired is lost, entity by entity.
 
     Raises:

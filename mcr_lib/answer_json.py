@@ -6,6 +6,7 @@ each departure from JSON. One pass over the text, bounded depth, bounded numbers
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_DEPTH = 8  # nesting of lists and objects; an answer needs 3, one with several boxes 4
@@ -38,9 +39,6 @@ _FENCE = re.compile(r"```[A-Za-z]*+")
 class Lost(Exception):
     """`Lost(defect)`: a defect that costs one entity or, raised outside of an item, the whole answer."""
 
-    def __init__(self, defect: str) -> None:
-        self.name = defect
-
 
 def lose(defect: str, when: Any) -> None:
     """Raises a `Lost` if a condition holds."""
@@ -48,12 +46,12 @@ def lose(defect: str, when: Any) -> None:
         raise Lost(defect)
 
 
+@dataclass(slots=True)
 class Notes:
     """The repaired defects of a text, by name, in the order of first appearance; called to add one."""
 
-    def __init__(self) -> None:
-        self.repairs: dict[str, None] = {}
-        self.first: str | None = None  # of all defects, repaired or not
+    repairs: dict[str, None] = field(default_factory=dict)
+    first: str | None = None  # of all defects, repaired or not
 
     def __call__(self, defect: str, when: Any = True) -> None:
         """Adds a defect, if a condition holds."""
@@ -87,9 +85,7 @@ class LooseList:
         self.note("single_object", not is_list)
         n_items = n_commas_due = 0
         while True:
-            n_commas = 0
-            while self._steps_over(","):
-                n_commas += 1
+            n_commas = sum(iter(lambda: self._steps_over(","), False))
             is_over = self._kind in ("]", "end") or (n_items > 0 and not is_list and self._kind != "{")
             if n_commas != (0 if is_over else n_commas_due):
                 self.note("missing_comma" if n_commas == 0 else "stray_comma")
@@ -107,14 +103,13 @@ class LooseList:
             n_commas_due = int(not isinstance(item, Lost))
             if isinstance(item, Lost):
                 next_object = self.text.find("{", self._start)
-                if next_object < 0 or item.name == "cut_list":
+                if next_object < 0 or str(item) == "cut_list":
                     return
                 self._go_to(next_object)
-        if is_list and not self._steps_over("]"):
-            if n_items:
-                self.note("cut_list")
-            else:
-                yield Lost("cut_list")
+        is_cut = is_list and not self._steps_over("]")
+        self.note("cut_list", is_cut and n_items)
+        if is_cut and not n_items:
+            yield Lost("cut_list")
         self.note.around(self.text[self._start :])
 
     def _go_to(self, start: int) -> None:
@@ -132,8 +127,7 @@ class LooseList:
 
     def _read_value(self, depth: int) -> Any:
         kind, value = self._kind, self._value
-        if kind in ("end", "", "]", "}", ",", ":"):
-            raise self._broken()
+        self._expect(kind not in ("end", "", "]", "}", ",", ":"))
         lose("too_deep", kind in _CLOSING and depth >= MAX_DEPTH)
         self._go_to(self._end)
         if kind in _CLOSING:
@@ -149,24 +143,21 @@ class LooseList:
         """The values of a list or of an object, from behind its opening mark on."""
         values: dict[Any, Any] = {}  # of a list under their numbers
         while not self._steps_over(_CLOSING[opening]):
-            if values and not self._steps_over(","):
-                raise self._broken()
+            self._expect(not values or self._steps_over(","))
             if values and self._steps_over(_CLOSING[opening]):
                 self.note("stray_comma")
                 break
-            key = len(values) if opening == "[" else self._read_key(depth)
+            key: Any = len(values)
+            if opening == "{":
+                self._expect(self._kind in ("text", "quoted"))
+                key = self._read_value(depth)
+                self._expect(self._steps_over(":"))
             self.note("duplicate_key", key in values)
             values[key] = self._read_value(depth)
         return list(values.values()) if opening == "[" else values
 
-    def _read_key(self, depth: int) -> str:
-        key = self._read_value(depth) if self._kind in ("text", "quoted") else None
-        if key is None or not self._steps_over(":"):
-            raise self._broken()
-        return key
-
-    def _broken(self) -> Lost:
-        return Lost("cut_list" if self._kind == "end" else "not_json")
+    def _expect(self, is_fine: bool) -> None:
+        lose("cut_list" if self._kind == "end" else "not_json", not is_fine)
 
 
 def read_string(raw: str, note: Notes) -> str:

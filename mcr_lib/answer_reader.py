@@ -66,11 +66,11 @@ def read(text: str, *, labels: Sequence[str], constraints: Collection[str]) -> "
             try:
                 reader.entities.append(reader.entity(item))
             except Lost as loss:
-                reader.note.first = reader.note.first or loss.name
-                reader.lost.append(loss.name)
+                reader.note.first = reader.note.first or str(loss)
+                reader.lost.append(str(loss))
     except Lost as loss:
-        reader.note.first = reader.note.first or loss.name
-        reader.reason = loss.name
+        reader.note.first = reader.note.first or str(loss)
+        reader.reason = str(loss)
     if reader.lost and not reader.entities:
         reader.reason = reader.lost[0]
     return reader
@@ -122,10 +122,8 @@ class Reader:
             piece, k = pieces[k], k + 1
             if piece in _CLOSING:
                 is_second = (len(thinks), opening, piece) == (1, "<think>", "<process>")
-                if answers:
-                    self.note("think_misplaced")
-                else:
-                    self.note("several_thinks", bool(thinks) and not is_second)
+                self.note("think_misplaced", answers)
+                self.note("several_thinks", thinks and not answers and not is_second)
                 opening = piece
                 is_closed = last.get(_CLOSING[piece], 0) >= k
                 stop = _CLOSING[piece] if is_closed else "<answer>"
@@ -162,10 +160,9 @@ class Reader:
         if body[start : start + 1] in ("[", "{", "("):
             return "paper" if _TUPLES_START.match(body, start) else "json", start
         objects = _LIST_START.search(body)
-        if objects is None or objects[0] == "[":
-            tuples = LooseTuples(body, 0, Notes(), self.types, self.keys)
-            if next(iter(tuples), None) is not None:
-                return "paper", 0
+        tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
+        if (objects is None or objects[0] == "[") and next(tuples, None) is not None:
+            return "paper", 0
         start = body.find("[") if objects is None else objects.start()
         if start < 0:
             raise Lost("no_list" if has_tags else "no_answer")
@@ -206,10 +203,9 @@ class Reader:
         self.note("null_in_words", is_null_word)
         if value is None or is_null_word:
             return ()
-        if isinstance(value, list) and isinstance(value[0], list | dict):
-            self.note("several_boxes")
-            return tuple(map(self._box, value))
-        return (self._box(value),)
+        are_several = isinstance(value, list) and isinstance(value[0], list | dict)
+        self.note("several_boxes", are_several)
+        return tuple(map(self._box, value if are_several else [value]))
 
     def _box(self, value: Any) -> Box:
         for names in _CORNERS:

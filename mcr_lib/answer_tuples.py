@@ -74,7 +74,11 @@ class LooseTuples:
                 if is_list and is_last:
                     self.note("cut_list", "]" not in gap)
                     gap = gap.replace("]", "", 1)
-                is_after_text = self._note_gap(gap, may_have_comma=n_items > 0 and not is_last)
+                marks = "".join(gap.split())
+                if is_after_text := bool(marks.strip(",)")):
+                    self.note.around(gap)
+                elif marks and (marks != "," or is_last or n_items == 0):
+                    self.note("unbalanced_parentheses" if ")" in marks else "stray_comma")
                 if is_last:
                     return
                 if n_items == MAX_ITEMS:
@@ -84,16 +88,6 @@ class LooseTuples:
             if item is not None:
                 yield item
                 n_items += 1
-
-    def _note_gap(self, gap: str, *, may_have_comma: bool) -> bool:
-        """Notes what should not stand between two tuples; True if that is text."""
-        marks = "".join(gap.split())
-        if marks.strip(",)"):
-            self.note.around(gap)
-            return True
-        if marks and not (marks == "," and may_have_comma):
-            self.note("unbalanced_parentheses" if ")" in marks else "stray_comma")
-        return False
 
     def _without_opening(self, gap: str) -> dict[str, Any] | None:
         """The first tuple that begins in a text between tuples and lacks only its opening parenthesis."""
@@ -179,15 +173,14 @@ class LooseTuples:
         if (box := self._box()) is not None:
             return [box]
         self.note("several_boxes")
-        boxes, end = [], self.start + 1
-        while match := _NEXT_BOX.match(self.text, end):
+        boxes, self.start = [], self.start + 1
+        while match := _NEXT_BOX.match(self.text, self.start):
             self.start = match.end()
             if (box := self._box()) is None:
                 self.start = _OPENINGS.match(self.text, self.start).end()
                 raise Lost("too_deep")
             boxes.append(box)
-            end = self.start
-        match = _CLOSE.match(self.text, end)
+        match = _CLOSE.match(self.text, self.start)
         self.note("unbalanced_parentheses", not match[0])
         self.start = match.end()
         return boxes
@@ -205,11 +198,10 @@ class LooseTuples:
         return self._numbers(match[1])
 
     def _numbers(self, text: str) -> list[str]:
-        parts = [part.strip() for part in text.split(",")]
-        if len(parts) > 1 and not parts[-1]:
-            self.note("stray_comma")
-            parts.pop()
-        return [] if parts == [""] else parts
+        text = text.strip()
+        self.note("stray_comma", text.endswith(","))
+        text = text.removesuffix(",").strip()
+        return [part.strip() for part in text.split(",")] if text else []
 
     def _values(self, fields: list[Field]) -> dict[str, Any]:
         """The fields under the keys of the task, each told by its content."""
