@@ -59,13 +59,10 @@ _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """A parsed model text.
-
-    `reason` is the defect that makes it unreadable: strict, the first; lenient, what left nothing to read.
-    """
+    """A parsed model text."""
 
     entities: tuple[PredictedEntity, ...] = ()  # in output order, boxes as written; empty if `reason` is set
-    reason: str | None = None
+    reason: str | None = None  # the defect that makes it unreadable; lenient: that left nothing to read
     repairs: tuple[str, ...] = ()  # lenient only: each repaired defect, in the order of first appearance
     lost: tuple[str, ...] = ()  # lenient only: the defect of each dropped entity, in output order
     think: str | None = None  # the reasoning without its tags, also for a defective answer, if there is any
@@ -205,7 +202,15 @@ class _Reader:
         body, outside, has_tags = self._cut(whole_characters(text, self.note))
         start = len(body) - len(body.lstrip())
         is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
-        self.form, start = ("paper", start) if is_nobody else self._find_list(body, start, has_tags)
+        is_paper = is_nobody or _TUPLES_START.match(body, start)
+        if not is_nobody and body[start : start + 1] not in ("[", "{", "("):
+            objects = _LIST_START.search(body)
+            tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
+            is_paper = (objects is None or objects[0] == "[") and next(tuples, None) is not None
+            start = 0 if is_paper else body.find("[") if objects is None else objects.start()
+            if start < 0:
+                raise Lost("no_list" if has_tags else "no_answer")
+        self.form = "paper" if is_paper else "json"
         self.note("no_answer_tag", not has_tags)
         self.note.around(outside)
         if is_nobody:
@@ -265,19 +270,6 @@ class _Reader:
         lose("no_list", complete is None and not body.strip())
         return body, "".join(outside), True
 
-    def _find_list(self, body: str, start: int, has_tags: bool) -> tuple[Form, int]:
-        """The form of the list in a text, and where it starts, at `start` or later."""
-        if body[start : start + 1] in ("[", "{", "("):
-            return "paper" if _TUPLES_START.match(body, start) else "json", start
-        objects = _LIST_START.search(body)
-        tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
-        if (objects is None or objects[0] == "[") and next(tuples, None) is not None:
-            return "paper", 0
-        start = body.find("[") if objects is None else objects.start()
-        if start < 0:
-            raise Lost("no_list" if has_tags else "no_answer")
-        return "json", start
-
     def entity(self, item: Any) -> PredictedEntity:
         """The entity that an item claims; raises a `Lost`."""
         if isinstance(item, Lost):
@@ -287,8 +279,14 @@ class _Reader:
         text = values["entity"]
         lose("entity_not_text", not isinstance(text, str))
         lose("entity_empty", not text.strip())
-        type_ = self._type(values["type"]) if "type" in values else None
-        return PredictedEntity(text, type_, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
+        label = None
+        if "type" in values:
+            type_ = values["type"]
+            label = self.types.get(type_.strip().upper()) if isinstance(type_, str) else None
+            lose("unknown_type", label is None)
+            word = TYPE_WORDS.get(label, label) if self.form == "paper" else label
+            self.note("type_synonym", type_ != word)
+        return PredictedEntity(text, label, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
 
     def _values(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item's values under the task's own keys."""
@@ -301,12 +299,6 @@ class _Reader:
         self.note("extra_key", len(values) < len(item))
         lose("missing_key", len(values) < len(self.keys))
         return values
-
-    def _type(self, value: Any) -> str:
-        label = self.types.get(value.strip().upper()) if isinstance(value, str) else None
-        lose("unknown_type", label is None)
-        self.note("type_synonym", value != (TYPE_WORDS.get(label, label) if self.form == "paper" else label))
-        return label
 
     def _boxes(self, value: Any) -> tuple[Box, ...]:
         is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
@@ -364,15 +356,11 @@ PERFECT_PAPER = f"<answer>{_KD_TUPLE} {_OA_TUPLE}</answer>"  # or of this one
 
 
 def _with(old: str, new: str) -> str:
-    """The perfect answer with a part of its first item replaced; `_paper` in the form of the paper."""
-    return PERFECT.replace(old, new, 1)
+    """The perfect answer that holds a part (of its first item), in either form, with that part replaced."""
+    return (PERFECT if old in PERFECT else PERFECT_PAPER).replace(old, new, 1)
 
 
-def _paper(old: str, new: str) -> str:
-    return PERFECT_PAPER.replace(old, new, 1)
-
-
-_ROWS = (  # in the order in which a text is parsed
+DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is parsed
     # the text
     ("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
     ("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"),
@@ -403,29 +391,29 @@ _ROWS = (  # in the order in which a text is parsed
     ("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired", "'...', None, True, False: as in Python"),
     ("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired", "within a text it becomes a space"),
     ("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
-    ("unbalanced_parentheses", _paper("240))", "240)"), "repaired", "put in where missing, else left out"),
+    ("unbalanced_parentheses", _with("240))", "240)"), "repaired", "put in where missing, else left out"),
     # the item
     ("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
     ("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired", "the last counts, as in json.loads"),
     ("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
     ("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"),
     ("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost", "silence is no claim about the image"),
-    ("quoted_field", _paper("person", '"person"'), "repaired", "quotes around a type or location: left out"),
+    ("quoted_field", _with("person", '"person"'), "repaired", "quotes around a type or location: left out"),
     # the name and the type
     ("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
     ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
-    ("unquoted_name", _paper("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
-    ("other_quotes", _paper("Kevin Durant", "“Kevin Durant”"), "repaired", "other than double: left out"),
+    ("unquoted_name", _with("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
+    ("other_quotes", _with("(Kevin Durant", "(“Kevin Durant”"), "repaired", "other than double: left out"),
     ("type_synonym", _with(_TYPE, '"person"'), "repaired",
      "other case, long names (in tuples: labels), MISC or MIS for OTHER: as the label set has it"),
     ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
     # the box
-    ("null_in_words", PERFECT.replace("null", '"none"'), "repaired",
+    ("null_in_words", _with("null", '"none"'), "repaired",
      'null; so are "null", "n/a", "", "[]" and an empty list; nobody, if it is the whole answer'),
     ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
     ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
-    ("box_brackets", _paper("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
-    ("flat_box", _paper("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
+    ("box_brackets", _with("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
+    ("flat_box", _with("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
     ("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
     ("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
     ("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),
@@ -436,5 +424,4 @@ _ROWS = (  # in the order in which a text is parsed
     ("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "entity lost", "10^12, or 41 characters"),
     ("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
     ("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired", "kept: claims to be shown, and hits nothing"),
-)  # fmt: skip
-DEFECTS = tuple(Defect(*row) for row in _ROWS)
+))  # fmt: skip

@@ -98,11 +98,11 @@ class LooseTuples:
             begin = self.start + line.start() + _BULLET.match(line[0]).end()
             trial = LooseTuples(self.text, begin, Notes(), self.types, self.keys)
             try:
-                fields, is_closed = trial._fields()
+                fields, _, is_whole = trial._fields()
                 item = trial._values(fields)
             except Lost:
                 continue
-            if (is_closed or not self._is_cut(fields)) and "\n" not in self.text[begin : trial.start].strip():
+            if is_whole and "\n" not in self.text[begin : trial.start].strip():
                 self.note.around(gap[: line.start()])
                 for defect in ("unbalanced_parentheses", *trial.note.repairs):
                     self.note(defect)
@@ -114,14 +114,14 @@ class LooseTuples:
         """The tuple that opens at `at`, a `Lost`, or `None` for a parenthesis that is no tuple."""
         try:
             self.start = at + 1
-            fields, is_closed = self._fields()
+            fields, is_closed, is_whole = self._fields()
             is_at_end = self.start == len(self.text)
             if not is_closed and not is_at_end and fields[-1].value == "":
                 fields.pop()
             if not fields or (is_after_text and not (len(fields) > 1 and any(map(self._is_telling, fields)))):
                 self.note.around(self.text[at : self.start])
                 return None
-            lose("cut_list", not is_closed and is_at_end and self._is_cut(fields))
+            lose("cut_list", is_at_end and not is_whole)
             self.note("unbalanced_parentheses", not is_closed)
             return self._values(fields)
         except Lost as loss:
@@ -133,18 +133,16 @@ class LooseTuples:
             return field.kind == "box"
         return field.value.upper() in self.types or field.value.lower() in NULL_WORDS[1:]
 
-    def _is_cut(self, fields: list[Field]) -> bool:
-        """Whether a tuple that is not closed may lack more than its closing parenthesis."""
-        return len(fields) < len(self.keys) or not self._is_telling(fields[-1])
-
-    def _fields(self) -> tuple[list[Field], bool]:
-        """The fields from behind an opening parenthesis on, and whether it is closed; moves `start`."""
+    def _fields(self) -> tuple[list[Field], bool, bool]:
+        """The fields from behind an opening parenthesis on, if it is closed, and if none may lack."""
         fields, mark = [], ","
         while mark == "," and len(fields) < MAX_FIELDS:
             fields.append(self._field())
             match = _MARK.match(self.text, self.start)
             mark, self.start = match[1], match.end()
-        return fields, mark == ")"
+        is_closed = mark == ")"
+        is_whole = is_closed or (len(fields) >= len(self.keys) and self._is_telling(fields[-1]))
+        return fields, is_closed, is_whole
 
     def _field(self) -> Field:
         start, match = self.start, _FIELD.match(self.text, self.start)
@@ -163,10 +161,10 @@ class LooseTuples:
     def _bare(self, text: str) -> str:
         text = text.strip()
         inner = text.strip(QUOTES)
-        if inner != text and (text.count('"') == 1 or (text[0] in QUOTES and text[-1] in QUOTES)):
-            self.note("other_quotes")
-            text = inner.strip()
-        return without_control(text, self.note)
+        is_pair = inner != text and text[0] in QUOTES and text[-1] in QUOTES
+        is_quoted = is_pair or (inner != text and text.count('"') == 1)
+        self.note("other_quotes", is_quoted)
+        return without_control(inner.strip() if is_quoted else text, self.note)
 
     def _boxes(self) -> list[list[Any]]:
         """The values of the box, or of the boxes of a list, that opens at `start`; moves `start`."""
@@ -191,9 +189,8 @@ class LooseTuples:
         if match is None or not (match[1].strip() or match[2]):
             return None
         is_bracket, self.start = match[0][0] == "[", match.end()
-        if not match[2]:
-            lose("cut_list", self.start == len(self.text))
-            self.note("unbalanced_parentheses")
+        lose("cut_list", not match[2] and self.start == len(self.text))
+        self.note("unbalanced_parentheses", not match[2])
         self.note("box_brackets", is_bracket and match[1].strip())
         return self._numbers(match[1])
 
