@@ -76,12 +76,7 @@ def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _type_names(labels: tuple[str, ...]) -> dict[str, str]:
-    """Every name that lenient parsing takes for a type, in upper case, and the label that it stands for.
-
-    Example:
-        >>> _type_names(("PER", "park"))
-        {'PER': 'PER', 'PARK': 'park', 'PERSON': 'PER'}
-    """
+    """Every name that lenient parsing takes for a type, in upper case, and the label that it stands for."""
     names = {label.upper(): label for label in labels}
     for label in labels:
         for name in next((group for group in SYNONYMS if label.upper() in group), ()):
@@ -373,10 +368,8 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
     # the reasoning
     ("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "ends where the answer begins"),
-    ("unopened_think", f"Two names. </think>{PERFECT}", "repaired",
-     "all before it is reasoning; some prompts end with the opening tag"),
-    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired",
-     "joined by a line break, as one <think> and then one <process> are"),
+    ("unopened_think", f"Two names. </think>{PERFECT}", "repaired", "all before it is reasoning"),
+    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by a line break"),
     ("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired", "cut out, as is a stray </think>"),
     ("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "an answer within: a draft"),
     # the list
@@ -404,8 +397,7 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
     ("unquoted_name", _with("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
     ("other_quotes", _with("(Kevin Durant", "(“Kevin Durant”"), "repaired", "other than double: left out"),
-    ("type_synonym", _with(_TYPE, '"person"'), "repaired",
-     "other case, long names (in tuples: labels), MISC or MIS for OTHER: as the label set has it"),
+    ("type_synonym", _with(_TYPE, '"person"'), "repaired", "`SYNONYMS`, in any case: as the labels have it"),
     ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
     # the box
     ("null_in_words", _with("null", '"none"'), "repaired",

@@ -170,13 +170,15 @@ def read_string(raw: str, note: Notes) -> str:
         note("bad_escape", code not in _ESCAPES)
         return _ESCAPES.get(code, code)
 
-    return whole_characters(_ESCAPE.sub(unescape, without_control(raw, note)), note)
+    text = without_control(raw, note)
+    return whole_characters(_ESCAPE.sub(unescape, text), note) if "\\" in text else text
 
 
 def without_control(text: str, note: Notes) -> str:
     """The text with each control character replaced by a space."""
-    note("control_character", _CONTROL.search(text))
-    return _CONTROL.sub(" ", text)
+    has_control = _CONTROL.search(text)
+    note("control_character", has_control)
+    return _CONTROL.sub(" ", text) if has_control else text
 
 
 def number(text: str) -> int | float | None:

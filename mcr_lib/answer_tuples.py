@@ -59,10 +59,7 @@ class LooseTuples:
     n_tries: int = MAX_ITEMS  # of lines that may be tuples without an opening parenthesis
 
     def __iter__(self) -> Iterator[dict[str, Any] | Lost]:
-        """The fields of each tuple under the keys of an item of JSON, or a `Lost`.
-
-        After text that belongs to no tuple, a parenthesis is a tuple only if it holds a location or a type.
-        """
+        """The fields of each tuple under the keys of an item of JSON, or a `Lost`."""
         is_list = self.text.startswith("[", self.start)
         self.start += is_list
         n_items = 0
@@ -111,7 +108,7 @@ class LooseTuples:
         return None
 
     def _tuple(self, at: int, *, is_after_text: bool) -> dict[str, Any] | Lost | None:
-        """The tuple that opens at `at`, a `Lost`, or `None` for a parenthesis that is no tuple."""
+        """The tuple that opens at `at` or a `Lost`; after text, `None` if no field is a location or a type."""
         try:
             self.start = at + 1
             fields, is_closed, is_whole = self._fields()
