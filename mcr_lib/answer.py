@@ -175,9 +175,7 @@ def parse_answer(
     first_defect = reader.note.first or reason
     if mode == "strict" and first_defect is not None:
         return ParsedAnswer(reason=first_defect, think=reader.think, form=reader.form)
-    if lost and not entities:
-        reason = lost[0]
-    repairs = tuple(reader.note.repairs)
+    reason, repairs = lost[0] if lost and not entities else reason, tuple(reader.note.repairs)
     return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), reader.think, reader.form)
 
 
@@ -254,15 +252,13 @@ class _Reader:
                 complete, in_answer = answers[-1], False
             else:
                 (answers[-1] if in_answer else outside).append(piece)
-        if thinks:
-            self.think = "\n".join(map(str.strip, thinks))
+        self.think = "\n".join(map(str.strip, thinks)) if thinks else None
         if not answers:
             return "".join(outside), "", False
         self.note("several_answers", len(answers) > 1)
         self.note("unclosed_answer", complete is None)
         body = "".join(complete or answers[-1])
-        # Only a closed answer says by being empty that nobody is named.
-        lose("no_list", complete is None and not body.strip())
+        lose("no_list", complete is None and not body.strip())  # only a closed one is empty for nobody
         return body, "".join(outside), True
 
     def entity(self, item: Any) -> PredictedEntity:
@@ -344,10 +340,9 @@ class Defect:
 _KD = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
 _OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
 _LIST = f"[{_KD}, {_OA}]"
-PERFECT = f"<answer>{_LIST}</answer>"  # every example of `DEFECTS` is a damaged copy of this answer
+PERFECT = f"<answer>{_LIST}</answer>"  # examples of `DEFECTS` are damaged copies of this or its twin
 _NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
-_KD_TUPLE, _OA_TUPLE = "(Kevin Durant, person, (52, 31, 188, 240))", "(Oracle Arena, location, None)"
-PERFECT_PAPER = f"<answer>{_KD_TUPLE} {_OA_TUPLE}</answer>"  # or of this one
+PERFECT_PAPER = "<answer>(Kevin Durant, person, (52, 31, 188, 240)) (Oracle Arena, location, None)</answer>"
 
 
 def _with(old: str, new: str) -> str:
@@ -356,10 +351,9 @@ def _with(old: str, new: str) -> str:
 
 
 DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is parsed
-    # the text
+    # the text and its tags
     ("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
     ("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"),
-    # the tags
     ("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
     ("no_answer_tag", _LIST, "repaired", "the first list of the text is read, or all its tuples"),
     ("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
@@ -369,7 +363,7 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     # the reasoning
     ("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "ends where the answer begins"),
     ("unopened_think", f"Two names. </think>{PERFECT}", "repaired", "all before it is reasoning"),
-    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by a line break"),
+    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by newlines"),
     ("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired", "cut out, as is a stray </think>"),
     ("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "an answer within: a draft"),
     # the list
@@ -385,14 +379,13 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired", "within a text it becomes a space"),
     ("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
     ("unbalanced_parentheses", _with("240))", "240)"), "repaired", "put in where missing, else left out"),
-    # the item
+    # the item, its name and its type
     ("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
     ("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired", "the last counts, as in json.loads"),
     ("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
     ("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"),
     ("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost", "silence is no claim about the image"),
     ("quoted_field", _with("person", '"person"'), "repaired", "quotes around a type or location: left out"),
-    # the name and the type
     ("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
     ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
     ("unquoted_name", _with("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
@@ -400,8 +393,7 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("type_synonym", _with(_TYPE, '"person"'), "repaired", "`SYNONYMS`, in any case: as the labels have it"),
     ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
     # the box
-    ("null_in_words", _with("null", '"none"'), "repaired",
-     'null; so are "null", "n/a", "", "[]" and an empty list; nobody, if it is the whole answer'),
+    ("null_in_words", _with("null", '"none"'), "repaired", 'also "null", "n/a", "", "[]"; alone: nobody'),
     ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
     ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
     ("box_brackets", _with("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),

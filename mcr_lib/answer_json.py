@@ -94,16 +94,13 @@ class LooseList:
             if n_items == MAX_ITEMS:
                 self.note("too_many_items")
                 return
+            n_items, n_commas_due = n_items + 1, 1
             try:
-                item = self._read_value(1)
+                yield self._read_value(1)
             except Lost as loss:
-                item = loss
-            yield item
-            n_items += 1
-            n_commas_due = int(not isinstance(item, Lost))
-            if isinstance(item, Lost):
-                next_object = self.text.find("{", self._start)
-                if next_object < 0 or str(item) == "cut_list":
+                yield loss
+                n_commas_due, next_object = 0, self.text.find("{", self._start)
+                if next_object < 0 or str(loss) == "cut_list":
                     return
                 self._go_to(next_object)
         is_cut = is_list and not self._steps_over("]")

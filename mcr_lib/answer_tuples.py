@@ -60,9 +60,8 @@ class LooseTuples:
 
     def __iter__(self) -> Iterator[dict[str, Any] | Lost]:
         """The fields of each tuple under the keys of an item of JSON, or a `Lost`."""
-        is_list = self.text.startswith("[", self.start)
+        n_items, is_list = 0, self.text.startswith("[", self.start)
         self.start += is_list
-        n_items = 0
         while True:
             at = self.text.find("(", self.start)
             is_last, at = at < 0, at if at >= 0 else len(self.text)
@@ -76,10 +75,8 @@ class LooseTuples:
                     self.note.around(gap)
                 elif marks and (marks != "," or is_last or n_items == 0):
                     self.note("unbalanced_parentheses" if ")" in marks else "stray_comma")
-                if is_last:
-                    return
-                if n_items == MAX_ITEMS:
-                    self.note("too_many_items")
+                self.note("too_many_items", not is_last and n_items == MAX_ITEMS)
+                if is_last or n_items == MAX_ITEMS:
                     return
                 item = self._tuple(at, is_after_text=is_after_text)
             if item is not None:
@@ -108,7 +105,7 @@ class LooseTuples:
         return None
 
     def _tuple(self, at: int, *, is_after_text: bool) -> dict[str, Any] | Lost | None:
-        """The tuple that opens at `at` or a `Lost`; after text, `None` if no field is a location or a type."""
+        """The tuple that opens at `at` or a `Lost`; after text, `None` if no field is telling."""
         try:
             self.start = at + 1
             fields, is_closed, is_whole = self._fields()
@@ -158,8 +155,7 @@ class LooseTuples:
     def _bare(self, text: str) -> str:
         text = text.strip()
         inner = text.strip(QUOTES)
-        is_pair = inner != text and text[0] in QUOTES and text[-1] in QUOTES
-        is_quoted = is_pair or (inner != text and text.count('"') == 1)
+        is_quoted = inner != text and (text.count('"') == 1 or (text[0] in QUOTES and text[-1] in QUOTES))
         self.note("other_quotes", is_quoted)
         return without_control(inner.strip() if is_quoted else text, self.note)
 
