@@ -140,10 +140,10 @@ def _read(text: str, labels: tuple[str, ...]) -> dict[int, Claims] | None:
             if kind == "mention" or is_question:
                 continue
             owner = _owner(at, sentence, mentions, last)
+            if owner is None and kind in ("type", "slot"):
+                return None
             if owner is not None and not (kind == "show" and clause in denied_clauses):
                 claims[owner].add((kind, value))
-            elif owner is None and kind in ("type", "slot"):
-                return None
         if mentions:
             last = mentions[-1][1]
     return claims
