@@ -145,8 +145,8 @@ def parse_answer(
 ) -> ParsedAnswer:
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
-    Strict (training rewards): at most one `<think>...</think>`, then at most one `<process>...</process>`, one
-    `<answer>...</answer>`, and no departure of `DEFECTS`. Between tuples may stand a comma or white space.
+    Strict (training rewards): at most one `<think>...</think>`, then at most one `<process>...</process>`,
+    then one `<answer>...</answer>`; no departure of `DEFECTS`. Tuples may have a comma between them.
     Lenient (evaluation): repaired as `DEFECTS` says; what cannot be repaired is lost, entity by entity.
 
     Raises:
