@@ -13,45 +13,75 @@ and `json` (ours), whose `bbox_2d` is the key that Qwen-VL models are trained on
 
 (on one line per tag). `None` and `null` mean "not in the image"; a paper answer that names nobody is `None`
 (paper silent; ours). The reasoning is optional; fields may stand in any order (paper App. C.2). A name that
-would be misread in a tuple is written in double quotes, as in JSON (ours).
-
-One reader takes both forms. Text that departs from them is data, never an exception: `DEFECTS` lists every
-departure and how strict and lenient parsing treat it. Training rewards parse strictly; evaluation may parse
-leniently and reports how often that was needed. Numbers stay as written: `boxes` handles their space.
+would be misread in a tuple is written in double quotes, as in JSON (ours). One reader takes both forms.
+Numbers stay as written: `boxes` handles their space.
 """
 
 import json
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from mcr_lib.answer_reader import SYNONYMS, Form, answer_keys, read
-from mcr_lib.answer_tuples import NULL_WORDS
+from mcr_lib.answer_json import NOT_FINITE, LooseList, Lost, Notes, lose, number, whole_characters
+from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
+from mcr_lib.boxes import Box
 from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, PredictedEntity
 
+Form = Literal["json", "paper"]
 Mode = Literal["strict", "lenient"]
 MODES: tuple[Mode, ...] = ("strict", "lenient")
 FORMS: tuple[Form, ...] = get_args(Form)
 FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
+ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case
+    "entity": ("entity", "name", "text", "mention"),
+    "type": ("type", "label", "category", "entity_type"),
+    "bbox_2d": ("bbox_2d", "bbox", "box", "boxes", "bounding_box"),
+}
+SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the label set
+    ("PER", "PERSON"),
+    ("LOC", "LOCATION"),
+    ("ORG", "ORGANIZATION", "ORGANISATION"),
+    ("OTHER", "OTHERS", "MISC", "MISCELLANEOUS", "MIS"),
+)
+_TAG = re.compile(r"(</?(?:think|process|answer)>)")
+_CLOSING = {"<think>": "</think>", "<process>": "</process>"}
+_OPENING = {closing: opening for opening, closing in _CLOSING.items()}
+_NOBODY = re.compile(r"[\s`.\"']*+(?:none|null|n/a)[\s`.\"']*+", re.IGNORECASE)
+_TUPLES_START = re.compile(r"(?:\[\s*+)?+\(")
+_LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
 _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """A parsed model text.
-
-    `reason` is the defect that makes it unreadable: strict, the first; lenient, what left nothing to read.
-    """
+    """A parsed model text."""
 
     entities: tuple[PredictedEntity, ...] = ()  # in output order, boxes as written; empty if `reason` is set
-    reason: str | None = None
+    reason: str | None = None  # the defect that makes it unreadable; lenient: that left nothing to read
     repairs: tuple[str, ...] = ()  # lenient only: each repaired defect, in the order of first appearance
     lost: tuple[str, ...] = ()  # lenient only: the defect of each dropped entity, in output order
     think: str | None = None  # the reasoning without its tags, also for a defective answer, if there is any
     form: Form | None = None  # of the list that was found, also if it is defective; `None` = no list
+
+
+def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
+    """The keys of an item in a task; a missing constraint leaves its key out."""
+    return ("entity",) + ("type",) * ("type" in constraints) + ("bbox_2d",) * ("box" in constraints)
+
+
+@lru_cache(maxsize=64)
+def _type_names(labels: tuple[str, ...]) -> dict[str, str]:
+    """Every name that lenient parsing takes for a type, in upper case, and the label that it stands for."""
+    names = {label.upper(): label for label in labels}
+    for label in labels:
+        for name in next((group for group in SYNONYMS if label.upper() in group), ()):
+            names.setdefault(name, label)
+    return names
 
 
 def write_answer(
@@ -115,13 +145,9 @@ def parse_answer(
 ) -> ParsedAnswer:
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
-    Strict: at most one `<think>...</think>` and then at most one `<process>...</process>`, then one
-    `<answer>...</answer>`, and nothing else but white space. In the answer a JSON list of up to 1,000 objects
-    with exactly the task's keys, `type` one of `labels`, `bbox_2d` null or four whole numbers; or as many
-    tuples with exactly the task's fields, a comma or white space between them, `[...]` around them or not,
-    the type a word of `schema.TYPE_WORDS`, the location None or (x1, y1, x2, y2); nobody is None or nothing.
-    A name is not blank; of a box 0 <= x1 < x2 and 0 <= y1 < y2.
-    Lenient: see `DEFECTS`; what cannot be repaired is lost, entity by entity.
+    Strict (training rewards): at most one `<think>...</think>`, then at most one `<process>...</process>`,
+    then one `<answer>...</answer>`; no departure of `DEFECTS`. Tuples may have a comma between them.
+    Lenient (evaluation): repaired as `DEFECTS` says; what cannot be repaired is lost, entity by entity.
 
     Raises:
         ValueError: an unknown mode.
@@ -135,11 +161,170 @@ def parse_answer(
     """
     if mode not in MODES:
         raise ValueError(f"unknown parse mode {mode!r}; known: {', '.join(MODES)}")
-    reading = read(text, labels=labels, constraints=constraints)
-    if mode == "strict" and reading.first_defect is not None:
-        return ParsedAnswer(reason=reading.first_defect, think=reading.think, form=reading.form)
-    repairs, lost = tuple(reading.repairs), tuple(reading.lost)
-    return ParsedAnswer(tuple(reading.entities), reading.reason, repairs, lost, reading.think, reading.form)
+    reader = _Reader(answer_keys(constraints), _type_names(tuple(labels)))
+    entities, lost, reason = [], [], None
+    try:
+        for item in reader.items(text):
+            try:
+                entities.append(reader.entity(item))
+            except Lost as loss:
+                lost.append(str(loss))
+                reader.note.first = reader.note.first or lost[-1]
+    except Lost as loss:
+        reason = str(loss)
+    first_defect = reader.note.first or reason
+    if mode == "strict" and first_defect is not None:
+        return ParsedAnswer(reason=first_defect, think=reader.think, form=reader.form)
+    reason, repairs = lost[0] if lost and not entities else reason, tuple(reader.note.repairs)
+    return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), reader.think, reader.form)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one text: cuts out the reasoning, finds the list and its form, reads its items; notes defects."""
+
+    keys: tuple[str, ...]  # of an item in the task
+    types: Mapping[str, str]  # see `_type_names`
+    think: str | None = None
+    form: Form | None = None
+    note: Notes = field(default_factory=Notes)
+
+    def items(self, text: str) -> Iterator[Any]:
+        """The items of the answer's list: values under the keys of JSON, a `Lost`, or what is no item."""
+        lose("empty_text", not text.strip())
+        body, outside, has_tags = self._cut(whole_characters(text, self.note))
+        start = len(body) - len(body.lstrip())
+        is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
+        is_paper = is_nobody or _TUPLES_START.match(body, start)
+        if not is_nobody and body[start : start + 1] not in ("[", "{", "("):
+            objects = _LIST_START.search(body)
+            tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
+            is_paper = (objects is None or objects[0] == "[") and next(tuples, None) is not None
+            start = 0 if is_paper else body.find("[") if objects is None else objects.start()
+            if start < 0:
+                raise Lost("no_list" if has_tags else "no_answer")
+        self.form = "paper" if is_paper else "json"
+        self.note("no_answer_tag", not has_tags)
+        self.note.around(outside)
+        if is_nobody:
+            self.note("null_in_words", body.strip() not in ("None", ""))
+            return
+        self.note.around(body[:start])
+        if self.form == "json":
+            yield from LooseList(body, start, self.note)
+        else:
+            yield from LooseTuples(body, start, self.note, self.types, self.keys)
+
+    def _cut(self, text: str) -> tuple[str, str, bool]:
+        """The text in the answer tags that count, the text outside of all tags, and whether there are any.
+
+        The reasoning goes to `think`.
+        """
+        pieces = _TAG.split(text)
+        last = {piece: k for k, piece in enumerate(pieces)}
+        thinks: list[str] = []
+        answers: list[list[str]] = []
+        outside, complete, opening, in_answer = [], None, None, False
+        k = 0
+        while k < len(pieces):
+            piece, k = pieces[k], k + 1
+            if piece in _CLOSING:
+                is_second = (len(thinks), opening, piece) == (1, "<think>", "<process>")
+                self.note("think_misplaced", answers)
+                self.note("several_thinks", thinks and not answers and not is_second)
+                opening = piece
+                is_closed = last.get(_CLOSING[piece], 0) >= k
+                stop = _CLOSING[piece] if is_closed else "<answer>"
+                end = pieces.index(stop, k) if last.get(stop, 0) >= k else len(pieces)
+                self.note("tag_in_think", end > k + 1)
+                self.note("unclosed_think", not is_closed)
+                thinks.append("".join(pieces[k:end]))
+                k = end + is_closed
+            elif piece in _OPENING and (answers or thinks):
+                self.note("think_misplaced")
+            elif piece in _OPENING:
+                self.note("unopened_think")
+                thinks, outside, opening = ["".join(outside)], [], _OPENING[piece]
+            elif piece == "<answer>":
+                in_answer = True
+                answers.append([])
+            elif piece == "</answer>" and in_answer:
+                complete, in_answer = answers[-1], False
+            else:
+                (answers[-1] if in_answer else outside).append(piece)
+        self.think = "\n".join(map(str.strip, thinks)) if thinks else None
+        if not answers:
+            return "".join(outside), "", False
+        self.note("several_answers", len(answers) > 1)
+        self.note("unclosed_answer", complete is None)
+        body = "".join(complete or answers[-1])
+        lose("no_list", complete is None and not body.strip())  # only a closed one is empty for nobody
+        return body, "".join(outside), True
+
+    def entity(self, item: Any) -> PredictedEntity:
+        """The entity that an item claims; raises a `Lost`."""
+        if isinstance(item, Lost):
+            raise item
+        lose("item_not_object", not isinstance(item, dict))
+        values = self._values(item)
+        text = values["entity"]
+        lose("entity_not_text", not isinstance(text, str))
+        lose("entity_empty", not text.strip())
+        label = None
+        if "type" in values:
+            type_ = values["type"]
+            label = self.types.get(type_.strip().upper()) if isinstance(type_, str) else None
+            lose("unknown_type", label is None)
+            word = TYPE_WORDS.get(label, label) if self.form == "paper" else label
+            self.note("type_synonym", type_ != word)
+        return PredictedEntity(text, label, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
+
+    def _values(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item's values under the task's own keys."""
+        values = {key: item[key] for key in self.keys if key in item}
+        for name in item:
+            key = next((k for k in self.keys if k not in values and name.lower() in ALIASES[k]), None)
+            if key is not None:
+                self.note("key_alias")
+                values[key] = item[name]
+        self.note("extra_key", len(values) < len(item))
+        lose("missing_key", len(values) < len(self.keys))
+        return values
+
+    def _boxes(self, value: Any) -> tuple[Box, ...]:
+        is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
+        self.note("null_in_words", is_null_word)
+        if value is None or is_null_word:
+            return ()
+        are_several = isinstance(value, list) and isinstance(value[0], list | dict)
+        self.note("several_boxes", are_several)
+        return tuple(map(self._box, value if are_several else [value]))
+
+    def _box(self, value: Any) -> Box:
+        for names in _CORNERS:
+            if isinstance(value, dict) and value.keys() == set(names):
+                self.note("box_as_object")
+                value = [value[name] for name in names]
+        lose("box_not_list", not isinstance(value, list))
+        lose("box_length", len(value) != 4)
+        x1, y1, x2, y2 = map(self._coordinate, value)
+        if x1 > x2 or y1 > y2:
+            self.note("swapped_corners")
+            x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+        self.note("empty_box", x1 == x2 or y1 == y2)
+        return (x1, y1, x2, y2)
+
+    def _coordinate(self, value: Any) -> float:
+        if isinstance(value, str):
+            text = value.strip(QUOTES) if self.form == "paper" else value
+            is_quoted = self.form == "json" or text != value
+            lose("number_not_finite", not is_quoted and text.lower() in NOT_FINITE)
+            value = number(text.strip())
+            self.note("number_as_text", is_quoted and value is not None)
+        lose("box_not_numbers", isinstance(value, bool) or not isinstance(value, int | float))
+        self.note("float_coordinate", isinstance(value, float))
+        self.note("negative_number", value < 0)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,111 +340,72 @@ class Defect:
 _KD = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
 _OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
 _LIST = f"[{_KD}, {_OA}]"
-PERFECT = f"<answer>{_LIST}</answer>"  # every example of `DEFECTS` is a damaged copy of this answer
+PERFECT = f"<answer>{_LIST}</answer>"  # examples of `DEFECTS` are damaged copies of this or its twin
 _NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
-_KD_TUPLE, _OA_TUPLE = "(Kevin Durant, person, (52, 31, 188, 240))", "(Oracle Arena, location, None)"
-PERFECT_PAPER = f"<answer>{_KD_TUPLE} {_OA_TUPLE}</answer>"  # or of this one
+PERFECT_PAPER = "<answer>(Kevin Durant, person, (52, 31, 188, 240)) (Oracle Arena, location, None)</answer>"
 
 
 def _with(old: str, new: str) -> str:
-    """The perfect answer with a part of its first item replaced."""
-    return f"<answer>[{_KD.replace(old, new)}, {_OA}]</answer>"
+    """The perfect answer that holds a part (of its first item), in either form, with that part replaced."""
+    return (PERFECT if old in PERFECT else PERFECT_PAPER).replace(old, new, 1)
 
 
-def _paper(old: str, new: str) -> str:
-    """The same of the perfect answer in the form of the paper."""
-    return PERFECT_PAPER.replace(old, new)
-
-
-DEFECTS: tuple[Defect, ...] = (  # in the order in which a text is parsed
-    # the text
-    Defect("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
-    Defect("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired",
-           "half a character becomes U+FFFD"),
-    # the tags
-    Defect("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
-    Defect("no_answer_tag", _LIST, "repaired", "the first list of the text is read, or all its tuples"),
-    Defect("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
-    Defect("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired",
-           "the last complete one counts"),
-    Defect("text_around", f"Sure! {PERFECT}", "repaired",
-           "text outside the tags and the list is left out"),
-    Defect("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
+DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is parsed
+    # the text and its tags
+    ("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
+    ("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"),
+    ("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
+    ("no_answer_tag", _LIST, "repaired", "the first list of the text is read, or all its tuples"),
+    ("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
+    ("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired", "the last complete one counts"),
+    ("text_around", f"Sure! {PERFECT}", "repaired", "text outside the tags and the list is left out"),
+    ("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
     # the reasoning
-    Defect("unclosed_think", f"<think> Two names. {PERFECT}", "repaired",
-           "the reasoning ends where the answer begins"),
-    Defect("unopened_think", f"Two names. </think>{PERFECT}", "repaired",
-           "all before it is reasoning; some prompts end with the opening tag"),
-    Defect("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired",
-           "joined by a line break, as one <think> and then one <process> are"),
-    Defect("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired",
-           "cut out, in or after the answer; a stray </think> is left out"),
-    Defect("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired",
-           "it is reasoning; an answer within is a draft"),
+    ("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "ends where the answer begins"),
+    ("unopened_think", f"Two names. </think>{PERFECT}", "repaired", "all before it is reasoning"),
+    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by newlines"),
+    ("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired", "cut out, as is a stray </think>"),
+    ("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "an answer within: a draft"),
     # the list
-    Defect("no_list", "<answer>nobody</answer>", "answer lost",
-           "no bracket of JSON, no tuple and no None (look-alikes do not count)"),
-    Defect("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired",
-           "objects without a list around them are read as one"),
-    Defect("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost",
-           "complete items stay; a cut between two items loses nothing"),
-    Defect("stray_comma", f"<answer>[{_KD}, {_OA},]</answer>", "repaired", "left out"),
-    Defect("missing_comma", f"<answer>[{_KD}\n{_OA}]</answer>", "repaired", "put in, between two items"),
-    Defect("too_many_items", f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>", "repaired",
-           "the first 1,000 count"),
-    Defect("not_json", _with(_BOX, "52 31 188 240"), "entity lost", "the reading goes on at the next object"),
-    Defect("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "entity lost",
-           "more than 8 levels (tuples: 2); the reading goes on at the next item"),
-    Defect("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired",
-           "'...', None, True and False are read as in Python"),
-    Defect("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired",
-           "a raw one within a text becomes a space"),
-    Defect("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
-    Defect("unbalanced_parentheses", _paper("240))", "240)"), "repaired",
-           "a missing one is put in, a superfluous one left out"),
-    # the item
-    Defect("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
-    Defect("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired",
-           "the last value counts, as in other readers of JSON"),
-    Defect("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
-    Defect("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired",
-           "other usual names of the keys, in any case"),
-    Defect("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost",
-           "silence about the image does not say that it shows nothing; so with a missing field of a tuple"),
-    Defect("quoted_field", _paper("person", '"person"'), "repaired",
-           "the quotes around a type or a location are left out; strictly they mark the name"),
-    # the name and the type
-    Defect("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
-    Defect("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
-    Defect("unquoted_name", _paper("Durant,", "Durant, Jr. (NBA),"), "repaired",
-           "a name with commas or parentheses but without double quotes is kept as written"),
-    Defect("other_quotes", _paper("Kevin Durant", "“Kevin Durant”"), "repaired",
-           "quotes around a field that are no pair of double quotes are left out"),
-    Defect("type_synonym", _with(_TYPE, '"person"'), "repaired",
-           "other case, long names (in tuples: labels), MISC or MIS for OTHER: as the label set has it"),
-    Defect("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost",
-           "a guess at the type would not be the model's"),
+    ("no_list", "<answer>nobody</answer>", "answer lost", "no bracket of JSON, no tuple and no None"),
+    ("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired", "objects without a list are read as one"),
+    ("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost", "complete items stay"),
+    ("stray_comma", f"<answer>[{_KD}, {_OA},]</answer>", "repaired", "left out"),
+    ("missing_comma", f"<answer>[{_KD}\n{_OA}]</answer>", "repaired", "put in, between two items"),
+    ("too_many_items", f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>", "repaired", "1,000 are read"),
+    ("not_json", _with(_BOX, "52 31 188 240"), "entity lost", "the reading goes on at the next object"),
+    ("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "entity lost", "more than 8 levels (tuples: 2)"),
+    ("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired", "'...', None, True, False: as in Python"),
+    ("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired", "within a text it becomes a space"),
+    ("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
+    ("unbalanced_parentheses", _with("240))", "240)"), "repaired", "put in where missing, else left out"),
+    # the item, its name and its type
+    ("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
+    ("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired", "the last counts, as in json.loads"),
+    ("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
+    ("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"),
+    ("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost", "silence is no claim about the image"),
+    ("quoted_field", _with("person", '"person"'), "repaired", "quotes around a type or location: left out"),
+    ("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
+    ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
+    ("unquoted_name", _with("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
+    ("other_quotes", _with("(Kevin Durant", "(“Kevin Durant”"), "repaired", "other than double: left out"),
+    ("type_synonym", _with(_TYPE, '"person"'), "repaired", "`SYNONYMS`, in any case: as the labels have it"),
+    ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
     # the box
-    Defect("null_in_words", PERFECT.replace("null", '"none"'), "repaired",
-           'null; so are "null", "n/a", "", "[]" and an empty list; nobody, if it is the whole answer'),
-    Defect("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired",
-           "all are kept, in order; a scorer says which it uses"),
-    Defect("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired",
-           "x1, y1, x2, y2 or xmin, ymin, xmax, ymax"),
-    Defect("box_brackets", _paper("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
-    Defect("flat_box", _paper("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired",
-           "four numbers without parentheses of their own are the box"),
-    Defect("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
-    Defect("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
-    Defect("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),
-    Defect("number_as_text", _with(_BOX, '["52", "31", "188", "240"]'), "repaired", "the number in the text"),
-    Defect("float_coordinate", _with(_BOX, "[52.5, 31, 188, 240]"), "repaired", "kept as it is, not rounded"),
-    Defect("negative_number", _with(_BOX, "[-2, 31, 188, 240]"), "repaired", "kept as it is, not clipped"),
-    Defect("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "entity lost",
-           "NaN and Infinity are no places"),
-    Defect("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "entity lost",
-           "10^12 or more, or more than 40 characters"),
-    Defect("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
-    Defect("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired",
-           "kept: it claims that the image shows the entity, and hits nothing"),
-)  # fmt: skip
+    ("null_in_words", _with("null", '"none"'), "repaired", 'also "null", "n/a", "", "[]"; alone: nobody'),
+    ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
+    ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
+    ("box_brackets", _with("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
+    ("flat_box", _with("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
+    ("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
+    ("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
+    ("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),
+    ("number_as_text", _with(_BOX, '["52", "31", "188", "240"]'), "repaired", "the number in the text"),
+    ("float_coordinate", _with(_BOX, "[52.5, 31, 188, 240]"), "repaired", "kept as it is, not rounded"),
+    ("negative_number", _with(_BOX, "[-2, 31, 188, 240]"), "repaired", "kept as it is, not clipped"),
+    ("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "entity lost", "NaN, inf: not a place"),
+    ("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "entity lost", "10^12, or 41 characters"),
+    ("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
+    ("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired", "kept: claims to be shown, and hits nothing"),
+))  # fmt: skip

@@ -27,52 +27,65 @@ _TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can b
     )""",
     re.VERBOSE | re.DOTALL,
 )
-
-_WORDS = {"null": None, "true": True, "false": False}
-_PYTHON_WORDS = {"None": None, "True": True, "False": False}
+_CLOSING = {"[": "]", "{": "}"}
+_WORDS = {"null": None, "true": True, "false": False, "None": None, "True": True, "False": False}
 NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-CONTROL = re.compile(r"[\x00-\x1f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_FENCE = re.compile(r"```[A-Za-z]*+")
 
 
 class Lost(Exception):
     """`Lost(defect)`: a defect that costs one entity or, raised outside of an item, the whole answer."""
 
-    def __init__(self, defect: str) -> None:
-        self.name = defect
+
+def lose(defect: str, when: Any) -> None:
+    """Raises a `Lost` if a condition holds."""
+    if when:
+        raise Lost(defect)
 
 
 @dataclass(slots=True)
+class Notes:
+    """The repaired defects of a text, by name, in the order of first appearance; called to add one."""
+
+    repairs: dict[str, None] = field(default_factory=dict)
+    first: str | None = None  # of all defects, repaired or not
+
+    def __call__(self, defect: str, when: Any = True) -> None:
+        """Adds a defect, if a condition holds."""
+        if when:
+            self.first = self.first or defect
+            self.repairs[defect] = None
+
+    def around(self, text: str) -> None:
+        """Adds the defects of a text that belongs to no list and no tuple."""
+        without_fences = _FENCE.sub("", text)
+        self("code_fence", without_fences != text)
+        self("text_around", without_fences.strip())
+
+
 class LooseList:
-    """A list in a text that may be damaged; iterate it once.
+    """The items of a list that may be damaged and starts at a "[" or, without a list, a "{"; iterate it once.
 
     Example:
-        >>> repairs = []
-        >>> list(LooseList("[1, {'a': None,}] etc.", 0, repairs.append)), repairs
-        ([1, {'a': None}], ['python_literal', 'python_literal', 'stray_comma'])
+        >>> note = Notes()
+        >>> list(LooseList("[1, {'a': None,}] etc.", 0, note)), list(note.repairs)
+        ([1, {'a': None}], ['python_literal', 'stray_comma', 'text_around'])
     """
 
-    text: str
-    start: int  # of the opening "[" or, for objects without a list, of a "{"; after the iteration, behind it
-    note: Callable[[str], None]  # called with the name of every repaired defect
-    # The token at `start`: its kind (a mark is its own kind; "" if it is no token of JSON), text and end.
-    _kind: str = field(init=False)
-    _value: str = field(init=False)
-    _end: int = field(init=False)
+    def __init__(self, text: str, start: int, note: Notes) -> None:
+        self.text, self.note = text, note
+        self._go_to(start)
 
     def __iter__(self) -> Iterator[Any]:
         """Each item as a Python value or a `Lost`; after a broken item, reading resumes at the next "{"."""
-        self._go_to(self.start)
         is_list = self._steps_over("[")
-        if not is_list:
-            self.note("single_object")
+        self.note("single_object", not is_list)
         n_items = n_commas_due = 0
         while True:
-            n_commas = 0
-            while self._steps_over(","):
-                n_commas += 1
+            n_commas = sum(iter(lambda: self._steps_over(","), False))
             is_over = self._kind in ("]", "end") or (n_items > 0 and not is_list and self._kind != "{")
             if n_commas != (0 if is_over else n_commas_due):
                 self.note("missing_comma" if n_commas == 0 else "stray_comma")
@@ -80,144 +93,104 @@ class LooseList:
                 break
             if n_items == MAX_ITEMS:
                 self.note("too_many_items")
-                self.start = len(self.text)
                 return
+            n_items, n_commas_due = n_items + 1, 1
             try:
-                item = self._read_value(1)
+                yield self._read_value(1)
             except Lost as loss:
-                item = loss
-            yield item
-            n_items += 1
-            n_commas_due = int(not isinstance(item, Lost))
-            if isinstance(item, Lost):
-                next_object = self.text.find("{", self.start)
-                if next_object < 0 or item.name == "cut_list":
-                    self.start = len(self.text)
+                yield loss
+                n_commas_due, next_object = 0, self.text.find("{", self._start)
+                if next_object < 0 or str(loss) == "cut_list":
                     return
                 self._go_to(next_object)
-        if is_list and not self._steps_over("]"):
-            if n_items:
-                self.note("cut_list")
-            else:
-                yield Lost("cut_list")
+        is_cut = is_list and not self._steps_over("]")
+        self.note("cut_list", is_cut and n_items)
+        if is_cut and not n_items:
+            yield Lost("cut_list")
+        self.note.around(self.text[self._start :])
 
     def _go_to(self, start: int) -> None:
+        """Makes the token at `start` the next; a mark is its own kind, what is no token has the kind ""."""
         match = _TOKEN.match(self.text, start)
-        self.start = start
-        if match is None:
-            self._kind, self._value, self._end = "", "", start
-        else:
-            self._value, self._end = match[match.lastgroup], match.end()
-            self._kind = self._value if match.lastgroup == "mark" else match.lastgroup
+        kind, self._value = (match.lastgroup, match[match.lastgroup]) if match else ("", "")
+        self._kind = self._value if kind == "mark" else kind
+        self._start, self._end = start, match.end() if match else start
 
     def _steps_over(self, mark: str) -> bool:
         """Whether `mark` is next; if so, reading continues behind it."""
-        if self._kind != mark:
-            return False
-        self._go_to(self._end)
-        return True
+        if is_next := self._kind == mark:
+            self._go_to(self._end)
+        return is_next
 
     def _read_value(self, depth: int) -> Any:
         kind, value = self._kind, self._value
-        if kind in ("end", "", "]", "}", ",", ":"):
-            raise self._broken()
-        if kind in ("[", "{") and depth >= MAX_DEPTH:
-            raise Lost("too_deep")
+        self._expect(kind not in ("end", "", "]", "}", ",", ":"))
+        lose("too_deep", kind in _CLOSING and depth >= MAX_DEPTH)
         self._go_to(self._end)
-        if kind == "[":
-            return self._read_list(depth)
-        if kind == "{":
-            return self._read_object(depth)
+        if kind in _CLOSING:
+            return self._read_values(kind, depth + 1)
         if kind == "number":
             return number(value)
-        if kind == "word":
-            return self._read_word(value)
-        if kind == "quoted":
-            self.note("python_literal")
-        return read_string(value, self.note)
+        if kind == "word" and value not in _WORDS:
+            raise Lost("number_not_finite" if value.lower() in NOT_FINITE else "not_json")
+        self.note("python_literal", kind == "quoted" or (kind == "word" and value[0].isupper()))
+        return _WORDS[value] if kind == "word" else read_string(value, self.note)
 
-    def _read_list(self, depth: int) -> list[Any]:
-        values: list[Any] = []
-        while not self._is_over("]", is_first=not values):
-            values.append(self._read_value(depth + 1))
-        return values
+    def _read_values(self, opening: str, depth: int) -> list[Any] | dict[str, Any]:
+        """The values of a list or of an object, from behind its opening mark on."""
+        values: dict[Any, Any] = {}  # of a list under their numbers
+        while not self._steps_over(_CLOSING[opening]):
+            self._expect(not values or self._steps_over(","))
+            if values and self._steps_over(_CLOSING[opening]):
+                self.note("stray_comma")
+                break
+            key: Any = len(values)
+            if opening == "{":
+                self._expect(self._kind in ("text", "quoted"))
+                key = self._read_value(depth)
+                self._expect(self._steps_over(":"))
+            self.note("duplicate_key", key in values)
+            values[key] = self._read_value(depth)
+        return list(values.values()) if opening == "[" else values
 
-    def _read_object(self, depth: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        while not self._is_over("}", is_first=not values):
-            if self._kind not in ("text", "quoted"):
-                raise self._broken()
-            key = self._read_value(depth + 1)
-            if not self._steps_over(":"):
-                raise self._broken()
-            if key in values:
-                self.note("duplicate_key")
-            values[key] = self._read_value(depth + 1)
-        return values
-
-    def _is_over(self, mark: str, *, is_first: bool) -> bool:
-        """Steps over the closing mark (True) or, except before the first value, over a comma (False)."""
-        if self._steps_over(mark):
-            return True
-        if is_first:
-            return False
-        if not self._steps_over(","):
-            raise self._broken()
-        if not self._steps_over(mark):
-            return False
-        self.note("stray_comma")
-        return True
-
-    def _broken(self) -> Lost:
-        return Lost("cut_list" if self._kind == "end" else "not_json")
-
-    def _read_word(self, word: str) -> bool | None:
-        if word in _WORDS:
-            return _WORDS[word]
-        if word in _PYTHON_WORDS:
-            self.note("python_literal")
-            return _PYTHON_WORDS[word]
-        raise Lost("number_not_finite" if word.lower() in NOT_FINITE else "not_json")
+    def _expect(self, is_fine: bool) -> None:
+        lose("cut_list" if self._kind == "end" else "not_json", not is_fine)
 
 
-def read_string(raw: str, note: Callable[[str], None]) -> str:
+def read_string(raw: str, note: Notes) -> str:
     """The text that a JSON string stands for, given without its quotes."""
-    if CONTROL.search(raw):
-        note("control_character")
-        raw = CONTROL.sub(" ", raw)
-    if "\\" not in raw:
-        return raw
 
     def unescape(match: re.Match[str]) -> str:
         code = match[1]
         if len(code) == 5:
             return chr(int(code[1:], 16))
-        if code not in _ESCAPES:
-            note("bad_escape")
+        note("bad_escape", code not in _ESCAPES)
         return _ESCAPES.get(code, code)
 
-    return whole_characters(_ESCAPE.sub(unescape, raw), note)
+    text = without_control(raw, note)
+    return whole_characters(_ESCAPE.sub(unescape, text), note) if "\\" in text else text
+
+
+def without_control(text: str, note: Notes) -> str:
+    """The text with each control character replaced by a space."""
+    has_control = _CONTROL.search(text)
+    note("control_character", has_control)
+    return _CONTROL.sub(" ", text) if has_control else text
 
 
 def number(text: str) -> int | float | None:
     """The value of a JSON number, `None` for any other text; raises `Lost` beyond `MAX_NUMBER`."""
     if not re.fullmatch(_NUMBER, text):
         return None
-    if len(text) > MAX_NUMBER_CHARS:
-        raise Lost("number_too_long")
-    value = int(text) if text.lstrip("-").isdecimal() else float(text)
-    if abs(value) >= MAX_NUMBER:
-        raise Lost("number_too_long")
-    return value
+    to_number = int if text.lstrip("-").isdecimal() else float
+    lose("number_too_long", len(text) > MAX_NUMBER_CHARS or abs(to_number(text)) >= MAX_NUMBER)
+    return to_number(text)
 
 
 def whole_characters(text: str, note: Callable[[str], None]) -> str:
     """The text with surrogate pairs joined and each lone surrogate replaced by U+FFFD (`lone_surrogate`)."""
-    if not _SURROGATE.search(text):
-        return text
     code_units = text.encode("utf-16-le", "surrogatepass")
-    try:
-        return code_units.decode("utf-16-le")
-    except UnicodeDecodeError:
+    whole = code_units.decode("utf-16-le", "replace")
+    if whole != code_units.decode("utf-16-le", "surrogatepass"):
         note("lone_surrogate")
-        return code_units.decode("utf-16-le", "replace")
+    return whole

@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mcr_lib import statements, verify
-from mcr_lib.answer import Form, ParsedAnswer, write_answer
-from mcr_lib.answer_reader import answer_keys
+from mcr_lib.answer import Form, ParsedAnswer, answer_keys, write_answer
 from mcr_lib.boxes import Box, Size, box_format, iou, written_box
 from mcr_lib.matching import place
 from mcr_lib.schema import Example, PredictedEntity

@@ -5,7 +5,7 @@ tweet, pairing assigns it to a gold entity. Paper silent; ours. Perfect answers 
 on every split of Twitter-GMNER.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -186,18 +186,11 @@ def _cheapest_assignment(cost: Sequence[Sequence[int]]) -> list[tuple[int, int]]
 
 def _occurrences(words: str, tokens: Sequence[str], *, glue: str) -> list[Span]:
     """Every token span whose tokens, joined by `glue`, equal `words`, leftmost first."""
-    if not words:
-        return []
-    return [(start, end) for start in range(len(tokens)) for end in _ends(words, tokens, start, glue)]
-
-
-def _ends(words: str, tokens: Sequence[str], start: int, glue: str) -> Iterable[int]:
-    reached = 0
-    for end in range(start, len(tokens)):
-        piece = (glue if end > start else "") + tokens[end]
-        if not words.startswith(piece, reached):
-            return
-        reached += len(piece)
-        if reached == len(words):
-            yield end + 1
-            return
+    spans = []
+    for start in range(len(tokens) if words else 0):
+        joined, end = tokens[start], start + 1
+        while end < len(tokens) and len(joined) < len(words) and words.startswith(joined):
+            joined, end = joined + glue + tokens[end], end + 1
+        if joined == words:
+            spans.append((start, end))
+    return spans

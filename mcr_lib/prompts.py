@@ -20,8 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mcr_lib import constraints
-from mcr_lib.answer import Form
-from mcr_lib.answer_reader import answer_keys
+from mcr_lib.answer import Form, answer_keys
 from mcr_lib.schema import TYPE_WORDS, Example
 from mcr_lib.styles import STYLES
 

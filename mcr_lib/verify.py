@@ -10,7 +10,6 @@ measured by mutation: of chains with one planted error at least 99 % are rejecte
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mcr_lib.schema import TYPE_WORDS
@@ -49,26 +48,7 @@ BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")  # a box wri
 _TAG = re.compile(r"</?(?:think|process|answer)>")
 _STEP_TAG = re.compile(r"</?(?:entity_num|mner|entailment|location)>")  # of the formal style; claims nothing
 Event = tuple[int, str, str]  # number of the clause within its sentence, kind (a group of `_pattern`), value
-
-
-@dataclass(slots=True)
-class _Claims:
-    """What a chain says of one mention."""
-
-    types: set[str] = field(default_factory=set)
-    slots: set[int] = field(default_factory=set)
-    is_shown: bool = False
-    is_denied: bool = False
-
-    def add(self, kind: str, value: str, *, in_denial: bool) -> None:
-        if kind == "type":
-            self.types.add(value)
-        elif kind == "slot":
-            self.slots.add(int(value))
-        elif kind == "deny":
-            self.is_denied = True
-        elif not in_denial:
-            self.is_shown = True
+Claims = set[tuple[str, str]]  # what a chain says of one mention: kind and value
 
 
 def verify(
@@ -103,7 +83,8 @@ def verify(
     if '"' in marked and not bare_names:
         return "unknown_name"
     if not statements:
-        return _flaw_of_nobody(marked, labels)
+        kinds = {kind for kind, _ in _events(marked, tuple(labels))}
+        return "stray_claim" if kinds & {"type", "slot"} else None if "deny" in kinds else "missing_negation"
     claims = _read(marked, tuple(labels))
     if claims is None:
         return "stray_claim"
@@ -123,50 +104,46 @@ def _with_marks(text: str, statements: Sequence[Statement], bare_names: bool) ->
     return text
 
 
-def _flaw_of_nobody(text: str, labels: Sequence[str]) -> str | None:
-    kinds = {kind for kind, _ in _events(text, tuple(labels))}
-    if kinds & {"type", "slot"}:
-        return "stray_claim"
-    return None if "deny" in kinds else "missing_negation"
-
-
-def _flaw(statement: Statement, claims: _Claims | None, task: Collection[str]) -> str | None:
+def _flaw(statement: Statement, claims: Claims | None, task: Collection[str]) -> str | None:
     if claims is None:
         return "missing_name"
-    if claims.types - {statement.type}:
+    types = {value for kind, value in claims if kind == "type"}
+    slots = {int(value) for kind, value in claims if kind == "slot"}
+    is_shown, is_denied = (any(kind == sign for kind, _ in claims) for sign in ("show", "deny"))
+    if types - {statement.type}:
         return "wrong_type"
-    if statement.type is not None and not claims.types:
+    if statement.type is not None and not types:
         return "missing_type"
-    if claims.slots - {statement.slot}:
+    if slots - {statement.slot}:
         return "foreign_slot"
-    if statement.slot is not None and not claims.slots:
+    if statement.slot is not None and not slots:
         return "missing_slot"
     if statement.is_bait:
-        return None if claims.is_shown and claims.is_denied else "missing_negation"
+        return None if is_shown and is_denied else "missing_negation"
     if "groundable" not in task:
         return None
     if statement.is_groundable:
-        return "wrong_negation" if claims.is_denied else None
-    return None if claims.is_denied and not claims.is_shown else "missing_negation"
+        return "wrong_negation" if is_denied else None
+    return None if is_denied and not is_shown else "missing_negation"
 
 
-def _read(text: str, labels: tuple[str, ...]) -> dict[int, _Claims] | None:
+def _read(text: str, labels: tuple[str, ...]) -> dict[int, Claims] | None:
     """Mention -> its claims; `None` if a type or a slot belongs to no mention."""
-    claims: dict[int, _Claims] = {}
+    claims: dict[int, Claims] = {}
     last: int | None = None
     for is_question, sentence in _sentences(_events(text, labels)):
         mentions = [(at, int(value)) for at, (_, kind, value) in enumerate(sentence) if kind == "mention"]
         for _, k in mentions:
-            claims.setdefault(k, _Claims())
+            claims.setdefault(k, set())
         denied_clauses = {clause for clause, kind, _ in sentence if kind == "deny"}
         for at, (clause, kind, value) in enumerate(sentence):
             if kind == "mention" or is_question:
                 continue
             owner = _owner(at, sentence, mentions, last)
-            if owner is not None:
-                claims[owner].add(kind, value, in_denial=clause in denied_clauses)
-            elif kind in ("type", "slot"):
+            if owner is None and kind in ("type", "slot"):
                 return None
+            if owner is not None and not (kind == "show" and clause in denied_clauses):
+                claims[owner].add((kind, value))
         if mentions:
             last = mentions[-1][1]
     return claims
