@@ -196,7 +196,7 @@ def test_a_profile_for_gpus_goes_through_with_a_released_model_of_chance_weights
         "max_steps": 1,
         "batch_size": 4,
         "num_generations": 4,
-        "max_completion_length": 40,
+        "max_completion_length": 64,
         "check_groups": 0,
         "filter_std": 0,  # chance weights earn nothing: the filter of D2 runs and keeps every row
         "filter_max": 0,
