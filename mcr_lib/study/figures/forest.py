@@ -92,6 +92,7 @@ def naming(rows: Rows, *, n: int) -> Figure:
         ax.annotate(text, (highest[y], y), **_BESIDE)
     x = max(1, *highest)
     ax.set(xlim=(-0.02 * x, 1.8 * x), xlabel="N-Rate: names that the text does not hold, % (0 is right)")
+    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= min(100, 1.8 * x)])
     return figure
 
 
