@@ -315,7 +315,6 @@ import sys
 from collections import Counter, defaultdict
 
 from mcr_lib.rewards import NAMES, Rewards, grpo_reward_functions
-from mcr_lib.training.d2_filter import judge, scaled
 from mcr_lib.training.options import CvoOptions
 
 OPTIONS = CvoOptions(**json.loads({json.dumps(departures)!r}))
@@ -330,8 +329,8 @@ def key(messages, row):
 def verdict(row, answers):
     columns = {{name: [row[name]] * len(answers) for name in ("gold", "model_size", "family")}}
     earned = zip(*(reward(completions=answers, **columns) for reward in REWARDS), strict=True)
-    totals = [scaled(Rewards(**dict(zip(NAMES, five, strict=True))), OPTIONS) for five in earned]
-    return judge(totals, OPTIONS)["verdict"]
+    totals = [OPTIONS.scaled(Rewards(**dict(zip(NAMES, five, strict=True)))) for five in earned]
+    return OPTIONS.judge(totals)["verdict"]
 
 
 rows, samples = ([json.loads(line) for line in open(path, encoding="utf-8")] for path in sys.argv[1:3])

@@ -47,7 +47,7 @@ EVERY_ROW = {"filter_std": 0, "filter_max": 0, "filter_median": (0, 9)}
     ],
 )
 def test_a_row_is_kept_by_spread_maximum_and_median_of_its_rewards(totals, std, most, middle, verdict):
-    judged = d2_filter.judge(totals, CvoOptions())
+    judged = CvoOptions().judge(totals)
     assert judged == {"std": pytest.approx(std, abs=1e-5), "max": most, "median": middle, "verdict": verdict}
 
 
@@ -56,9 +56,9 @@ def test_a_share_is_of_the_weights_of_what_the_source_annotates():
     given = {"reward_weights": weights, "filter_scale": "share"}
     all_five, text_alone = Rewards(1, 1, 1, 0, 0), Rewards(1, 0.5, 0, None, None)
     # .3 + .3 + .3 of 1.4; .3 + .15 of .9
-    assert d2_filter.scaled(all_five, CvoOptions(**given)) == pytest.approx(0.9 / 1.4)
-    assert d2_filter.scaled(text_alone, CvoOptions(**given)) == pytest.approx(0.5)
-    assert d2_filter.scaled(text_alone, CvoOptions(reward_weights=weights)) == pytest.approx(0.45)
+    assert CvoOptions(**given).scaled(all_five) == pytest.approx(0.9 / 1.4)
+    assert CvoOptions(**given).scaled(text_alone) == pytest.approx(0.5)
+    assert CvoOptions(reward_weights=weights).scaled(text_alone) == pytest.approx(0.45)
 
 
 # the step before training, on chance weights

@@ -22,14 +22,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median, pstdev
 from typing import Any
 
 import torch
 
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
-from mcr_lib.rewards import NAMES, Rewards
 from mcr_lib.training import cards, loop
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import VERDICTS, WITHOUT_EFFECT, CvoOptions
@@ -46,27 +44,6 @@ REMEDIES = {  # reason -> what to do where it is the most frequent one
 }
 
 
-def judge(totals: Sequence[float], options: CvoOptions) -> dict[str, Any]:
-    """Deviation, maximum and median of R of a row's answers, and the verdict: "kept", or the first reason.
-
-    Example:
-        >>> judge([0.1, 0.3, 0.5, 1.1], CvoOptions())
-        {'std': 0.374166, 'max': 1.1, 'median': 0.4, 'verdict': 'kept'}
-    """
-    std, most, middle = (round(of(totals), 6) for of in (pstdev, max, median))  # 0.3 + 0.3 + 0.2 is 0.8
-    low, high = options.filter_median
-    applies = (std < options.filter_std, most < options.filter_max, middle < low, middle > high)
-    reasons = (reason for reason, is_so in zip(VERDICTS[1:], applies, strict=True) if is_so)
-    return {"std": std, "max": most, "median": middle, "verdict": next(reasons, "kept")}
-
-
-def scaled(rewards: Rewards, options: CvoOptions) -> float:
-    """R on the scale of the thresholds."""
-    total, weights = rewards.total(options.reward_weights), options.reward_weights
-    annotated = (w for w, name in zip(weights, NAMES, strict=True) if getattr(rewards, name) is not None)
-    return total / sum(annotated) if options.filter_scale == "share" else total
-
-
 def kept(
     backbone: Backbone, rows: Rows, folder: Path, options: CvoOptions, *, prompt: Kind, start: str,
     progress: loop.Progress = None,
@@ -78,9 +55,9 @@ def kept(
         groups = sample_groups(backbone, batch, options, prompt=prompt)
         seconds = round((time.monotonic() - began) / len(batch), 3)
         for row, group in zip(batch, groups, strict=True):
-            totals = [scaled(rewards, options) for rewards in group]
+            totals = [options.scaled(rewards) for rewards in group]
             id, style = _key(row)
-            earned = {"R": [round(total, 6) for total in totals], **judge(totals, options)}
+            earned = {"R": [round(total, 6) for total in totals], **options.judge(totals)}
             yield {"id": id, "style": style, **earned, "seconds": seconds}
 
     def told(done: int, of: int) -> None:

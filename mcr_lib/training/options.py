@@ -5,7 +5,8 @@ the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (i
 (its default in 1.16) or "ours".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median, pstdev
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
-from mcr_lib.rewards import DEFAULTS, NAMES, SIGMA, WEIGHTS, Reasoning, RewardKind
+from mcr_lib.rewards import DEFAULTS, NAMES, SIGMA, WEIGHTS, Reasoning, RewardKind, Rewards
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -204,6 +205,25 @@ class CvoOptions(Options):
         """Arguments of `rewards.grpo_reward_functions` for a prompt; a direct one requires no reasoning."""
         reasoning = "free" if prompt == "direct" else self.reasoning
         return {"kind": self.rewards, "sigma": self.sigma, "reasoning": reasoning}
+
+    def scaled(self, rewards: Rewards) -> float:
+        """R on the scale of the filter's thresholds."""
+        total, pairs = rewards.total(self.reward_weights), zip(self.reward_weights, NAMES, strict=True)
+        annotated = sum(weight for weight, name in pairs if getattr(rewards, name) is not None)
+        return total / annotated if self.filter_scale == "share" else total
+
+    def judge(self, totals: Sequence[float]) -> dict[str, Any]:
+        """Deviation, maximum and median of a row's R, and the filter's verdict: "kept" or the first reason.
+
+        Example:
+            >>> CvoOptions().judge([0.1, 0.3, 0.5, 1.1])
+            {'std': 0.374166, 'max': 1.1, 'median': 0.4, 'verdict': 'kept'}
+        """
+        std, most, middle = (round(of(totals), 6) for of in (pstdev, max, median))  # 0.3 + 0.3 + 0.2 is 0.8
+        low, high = self.filter_median
+        applies = (std < self.filter_std, most < self.filter_max, middle < low, middle > high)
+        reasons = (reason for reason, is_so in zip(VERDICTS[1:], applies, strict=True) if is_so)
+        return {"std": std, "max": most, "median": middle, "verdict": next(reasons, "kept")}
 
     @property
     def vllm_url(self) -> str:
