@@ -202,11 +202,8 @@ def answer_rows(examples: Iterable[Example], target: Target, *, prompt: prompts.
         gold = written_gold(example, box_format(target.family).space, model_size=target.size(example))
         how = {"constraints": gold.constraints, "form": target.form, "labels": gold.labels}
         head = {"prompt": target.messages(example, prompt), "images": [*example.images]}
-        yield (
-            head
-            | _completion(write_answer(perfect(gold), **how))
-            | {"style": "", "source": "", "id": gold.id}
-        )
+        own = {"style": "", "source": "", "id": gold.id}
+        yield head | _completion(write_answer(perfect(gold), **how)) | own
 
 
 def grpo_rows(drawn: Iterable[Pair], target: Target, *, prompt: prompts.Kind) -> Rows:
@@ -233,11 +230,8 @@ def worked_examples(examples: Sequence[Example], target: Target, *, n: int = 3, 
         raise UserError(f"{n} worked examples wanted, but {n_usable}")
     chosen = sorted(usable, key=lambda e: _number(seed, e.id, "shot"))[:n]
     built = build_chains([(e, "distill") for e in chosen], seed=seed).chains
-    how = {"form": target.form}
-    return [
-        (e, chains.render(c, target.family, target.size(e), labels=e.labels, **how))
-        for e, c in zip(chosen, built, strict=True)
-    ]
+    rows = sft_rows(built, {e.id: e for e in chosen}, target, prompt="mcr")
+    return [(e, row["completion"][0]["content"][0]["text"]) for e, row in zip(chosen, rows, strict=True)]
 
 
 def _completion(text: str) -> dict[str, Any]:
