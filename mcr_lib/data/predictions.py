@@ -10,10 +10,12 @@ JSONL, a row per tweet, in one of two forms:
 `norm1000`); `entities` is a finished list with boxes in ORIGINAL pixels, `null` where the image does not show
 the entity. The header `{"format_version": 2, "kind": "predictions", ...}` is optional; its `coordinate_space`
 and `model_size` are the defaults of the rows, its `answer_form` ("json", "paper") is the form that the prompt
-asked for; an answer in the other form is read all the same.
+asked for; an answer in the other form is read all the same. A row whose answer is `null`, or that has an
+`error` in its place, is an empty answer.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +30,8 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, PredictedEntity
 
 KIND = "predictions"
+WANTED = 'a row has "id" and "answer" (text) or "entities" (list); docs/scoring.md describes the format'
+_ID = re.compile(r"(?:IMGID:\s*)?(?:.*/)?(.+?)(?:\.(?:jpe?g|png|0))?", re.IGNORECASE | re.DOTALL)
 Parsed = tuple[ParsedAnswer, tuple[PredictedEntity, ...]]
 
 
@@ -41,18 +45,23 @@ class Prediction:
     coordinate_space: boxes.Space = "original_px"
     model_size: boxes.Size | None = None  # of the image after the processor resized it; for `model_px`
     image_size_px: boxes.Size | None = None  # before resizing; `None` = not given
+    is_null: bool = False  # no answer came, as where a call failed
 
 
 def read_predictions(path: str | Path) -> tuple[dict[str, Any], list[Prediction]]:
     """Read the header (`{}` if absent) and every row of a predictions file."""
     header, rows = read_jsonl(path, kind=KIND, needs_header=False)
     if not rows:
-        expected = "one JSON object per line with id and answer, or id and entities"
-        raise UserError(f"{path} holds no prediction; expected {expected}")
+        raise UserError(f"{path} holds no prediction; {WANTED}")
     if (form := header.get("answer_form")) not in (*FORMS, None):
         raise UserError(f'{path}: "answer_form" is {form!r}; expected one of {", ".join(FORMS)}')
     defaults = {key: header[key] for key in ("coordinate_space", "model_size") if key in header}
     return header, [_prediction({**defaults, **row}, f"{path}, line {line}") for line, row in rows]
+
+
+def plain_id(id: str) -> str:
+    """The id of a tweet without what other files add: `IMGID:`, a folder, `.jpg` or `.png`, `.0`."""
+    return _ID.fullmatch(id)[1]
 
 
 def write_predictions(path: str | Path, rows: Iterable[Mapping[str, Any]], **header: Any) -> None:
@@ -86,22 +95,27 @@ def parse_prediction(prediction: Prediction, example: Example, mode: Mode) -> Pa
 
 
 def _prediction(row: Mapping[str, Any], where: str) -> Prediction:
-    id = str(row["id"]) if type(row.get("id")) is int else row.get("id")
+    met = f"; found the keys {', '.join(row)[:80]}: {WANTED}"
+    id = str(row["id"]) if type(row.get("id")) in (int, float) else row.get("id")
     if not isinstance(id, str) or not id:
-        raise UserError(f'{where}: a prediction needs an "id" as text')
+        raise UserError(f'{where}: a prediction needs an "id" as text{met}')
     id = whole_characters(id, lambda _: None)
     image_size = _size(row, "image_size_px", where)
+    if {"answer", "entities", "error"} & set(row) and row.get("answer") is row.get("entities") is None:
+        return Prediction(id, "", image_size_px=image_size, is_null=True)
     if "entities" in row:
         if not isinstance(row["entities"], list):
-            raise UserError(f'{where}: "entities" must be a list of objects with entity, type and bbox_2d')
+            expected = "must be a list of objects with entity, type and bbox_2d; docs/scoring.md shows one"
+            raise UserError(f'{where}: "entities" {expected}')
         listed = json.dumps(row["entities"]).replace("<", r"\u003c")  # a name may look like a tag
         return Prediction(id, f"<answer>{listed}</answer>", is_finished=True, image_size_px=image_size)
     if not isinstance(row.get("answer"), str):
-        raise UserError(f'{where}: a prediction needs an "answer" (the model\'s text) or "entities" (a list)')
+        raise UserError(f'{where}: a prediction needs an "answer" (the model\'s text) or "entities"{met}')
     space = row.get("coordinate_space")
     if space not in boxes.SPACES:
         problem = "is missing" if space is None else f"is {space!r}"
-        raise UserError(f'{where}: "coordinate_space" {problem}; expected one of {", ".join(boxes.SPACES)}')
+        expected = f"expected one of {', '.join(boxes.SPACES)} (docs/scoring.md)"
+        raise UserError(f'{where}: "coordinate_space" {problem}; {expected}')
     model_size = _size(row, "model_size", where)
     if space == "model_px" and model_size is None:
         needs = 'which needs "model_size", [width, height] after the processor resized'

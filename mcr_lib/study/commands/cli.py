@@ -1,5 +1,5 @@
-"""The `mcr` command: its arguments. Exit codes: 0 done; 1 a check differs, a notebook failed, or a bug (with
-its traceback); 2 a mistake of the user, in one sentence; 130 interrupted.
+"""The `mcr` command: arguments. Exit codes: 0 done; 1 a check differs, no answer could be read, a notebook
+failed, or a bug (with its traceback); 2 a mistake of the user, in one sentence; 130 interrupted.
 """
 
 import os

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcr_lib import bias, metrics, statistics, yardsticks
-from mcr_lib.answer import FORMS, Form, Mode, ParsedAnswer
+from mcr_lib.answer import DEFECTS, FORMS, Form, Mode, ParsedAnswer
 from mcr_lib.data import load_split
 from mcr_lib.data import predictions as files
 from mcr_lib.data.files import write_json
@@ -25,6 +25,14 @@ from mcr_lib.study.runs.config import Config, Loaded
 Report = dict[str, Any]
 Examples = Sequence[Example]
 Answers = Sequence[Judged]
+_CUT = "the text ends too early; raise the limit of new tokens"
+_REMEDY = "docs/scoring.md shows the form of an answer, notebook 05 each departure from it"
+_REMEDIES = {  # defect -> what to do about it
+    **dict.fromkeys(("cut_list", "unclosed_answer", "unclosed_think"), _CUT),
+    "empty_text": "the model wrote nothing; raise the limit of new tokens, or look for a failed call",
+    "missing_key": "an entity needs the keys entity, type and bbox_2d (null = not in the image)",
+    "unknown_type": "a type must be one of the label set that mcr data check names",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class ScoredFile:
 
     judged: list[Judged]  # one per tweet; a tweet without an answer counts as an empty answer
     parsed: list[ParsedAnswer | None]  # one per tweet; `None` = no answer
-    ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts) and "missing" ids
+    ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts), "missing", "null", "shortened"
     n_other_size: int  # rows whose image_size_px differs from the annotated one
     answer_form: Form | None = None  # the one that the prompt asked for; `None` = unknown
     prompt: str | None = None  # its kind; `None` = unknown
@@ -52,20 +60,26 @@ class ScoredFile:
 
 def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, *, parse: Mode) -> ScoredFile:
     """Parse every answer, place it in its tweet and pair it with gold ("lenient" also places leniently)."""
-    n_rows, row_of = Counter(row.id for row in rows), {row.id: row for row in rows}
+    known = {example.id for example in examples}
+    ids = [row.id if row.id in known else files.plain_id(row.id) for row in rows]
+    ids = [id if id in known else row.id for id, row in zip(ids, rows, strict=True)]
+    n_rows, row_of = Counter(ids), dict(zip(ids, rows, strict=True))
     judged, parsed, n_other_size = [], [], 0
     for example in examples:
         answer, entities = None, ()
-        if (row := row_of.get(example.id)) is not None:
+        if (row := row_of.get(example.id)) is not None and not row.is_null:
             answer, entities = files.parse_prediction(row, example, parse)
             n_other_size += len({row.image_size_px, example.image_size_px} - {None}) > 1
         parsed.append(answer)
         judged.append(metrics.judge(example, entities, lenient=parse == "lenient"))
-    known = {example.id for example in examples}
-    unknown, repeated = [i for i in n_rows if i not in known], [i for i, n in n_rows.items() if n > 1]
-    missing = [example.id for example in examples if example.id not in row_of]
-    ids = {"unknown": unknown, "repeated": repeated, "missing": missing}
-    return ScoredFile(judged, parsed, ids, n_other_size, header.get("answer_form"), header.get("prompt"))
+    kinds = {
+        "unknown": [i for i in n_rows if i not in known],
+        "repeated": [i for i, n in n_rows.items() if n > 1],
+        "missing": [example.id for example in examples if example.id not in row_of],
+        "null": [i for i, row in row_of.items() if row.is_null and i in known],
+        "shortened": [row.id for id, row in zip(ids, rows, strict=True) if id != row.id],
+    }
+    return ScoredFile(judged, parsed, kinds, n_other_size, header.get("answer_form"), header.get("prompt"))
 
 
 def read_answers(examples: Examples, path: str | Path, parse: Mode) -> ScoredFile:
@@ -177,7 +191,7 @@ def score_examples(
         "format_version": FORMAT_VERSION, "signature": signature(examples, how),
         "predictions": Path(predictions).name,
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
-        "parse": _parsing(answers), "placing": _placing(answers.judged), "ids": answers.id_counts,
+        "parse": _parsing(answers, parse), "placing": _placing(answers.judged), "ids": answers.id_counts,
         "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
     }  # fmt: skip
     if {"box", "type"} <= set(first.constraints):
@@ -190,6 +204,16 @@ def score_examples(
         tests = {task: f1_test(f1[task], rival_f1[task], task, names, n_resamples, seed) for task in f1}
         result["compare"] = {"with": names[1], "ids": rival.id_counts, **tests}
     return result
+
+
+def unread(result: Report) -> str:
+    """What to say of a file of which nothing could be read, in place of a score."""
+    parse, other = result["parse"], result["other_parse"]
+    why = parse.get("advice", "every row is null, as where all calls failed")
+    f1 = ", ".join(f"{catalogue.label(key)} {other[key]:.2f}" for key in other if key != "parse")
+    read_otherwise = f"; {other['parse']}: {f1}" if any(list(other.values())[1:]) else ""
+    of = f"no entity in its {parse['n_answers']:,} answers could be read"
+    return f"{result['predictions']}: {of}, so there is no score; {why}{read_otherwise}"
 
 
 def signature(examples: Examples, how: Mapping[str, Any], **extra: str) -> str:
@@ -243,7 +267,7 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
     return [f"scores/{stem}.json" for stem in reports]
 
 
-def _parsing(answers: ScoredFile) -> Report:
+def _parsing(answers: ScoredFile, parse: Mode) -> Report:
     parsed, asked = [p for p in answers.parsed if p is not None], answers.answer_form
     failed = Counter(p.reason for p in parsed if p.reason is not None)
     n_lenient = sum(p.reason is None and bool(p.repairs or p.lost) for p in parsed)
@@ -257,7 +281,22 @@ def _parsing(answers: ScoredFile) -> Report:
         if asked is not None and form != asked and n > 0:
             answers_in = f"{n:,} of {len(parsed):,} answers are in the form {form}"
             result["other_form"] = f"{answers_in}, though {asked} was asked for"
+    whole = Counter(p.reason for p in parsed if p.reason is not None and not p.lost)
+    if causes := whole + counts["lost_entities"]:
+        result["advice"] = _advice(causes, parse)
+    n_failed = failed.total() if parsed else len(answers.ids["null"])
+    has_entities = any(p.entities for p in parsed)
+    result["nothing_read"] = not has_entities and n_failed > 0 and 2 * n_failed >= len(parsed)
     return result | most_common
+
+
+def _advice(counts: Counter, parse: Mode) -> str:
+    """The commonest reason why something was not read, in words, and what to do."""
+    ((name, n),) = counts.most_common(1)
+    defect = next(defect for defect in DEFECTS if defect.name == name)
+    is_mended = defect.lenient == "repaired" and parse == "strict"
+    remedy = f"--parse lenient mends it ({defect.how})" if is_mended else _REMEDY
+    return f"most often {name.replace('_', ' ')} ({n:,} ×): {_REMEDIES.get(name, remedy)}"
 
 
 def _placing(judged: Answers) -> dict[str, int]:

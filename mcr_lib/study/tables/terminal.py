@@ -11,7 +11,11 @@ from mcr_lib.study.catalogue import TEXTUAL_BIAS, label, labels
 from mcr_lib.study.check import CheckReport, quirks_by_kind
 from mcr_lib.study.render import terminal
 
-_ID_NOTES = {"missing": "count as empty answers", "repeated": "the last row counts", "unknown": "left out"}
+_ID_NOTES = {
+    "missing": "count as empty answers", "null": "no answer in the row: count as empty answers",
+    "repeated": "the last row counts", "unknown": "left out",
+    "shortened": "read without IMGID:, folder, .jpg, .png or .0",
+}  # fmt: skip
 _PLACINGS = {
     "exact": "placed", "lenient": "placed without spaces", "duplicate": "duplicate",
     "unplaced": "not in the text",
@@ -99,8 +103,12 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     parse, placing, other = result["parse"], result["placing"], dict(result["other_parse"])
     n, failed = parse["n_answers"], parse["failed_by_reason"]
     parsed = f"read as they are {_share(parse['ok'], n)}, mended {_share(parse['lenient'], n)}"
-    reasons = f" ({_counts(failed)})" if failed else ""
-    _print(console, f"answers: {n:,}; {parsed}, not read {_share(sum(failed.values()), n)}{reasons}")
+    parsed += f"{_why(parse['repairs'])}, not read {_share(sum(failed.values()), n)}{_why(failed)}"
+    _print(console, f"answers: {n:,}; {parsed}")
+    if lost := parse["lost_entities"]:
+        _print(console, f"entities dropped: {sum(lost.values()):,}{_why(lost)}", style="yellow")
+    if "advice" in parse:
+        _print(console, f"not read, {parse['advice']}", style="yellow")
     if "other_form" in parse:
         _print(console, parse["other_form"], style="yellow")
     n = placing["n_predictions"]
@@ -125,6 +133,10 @@ def _show_ids(ids_by_kind: Mapping[str, Mapping[str, Any]], prefix: str, console
 def _print(console: Console, text: str, *, style: str | None = None) -> None:
     """Print one line as it is: words of a file are no markup, and the terminal wraps the line."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _why(counts: Mapping[str, int]) -> str:
+    return f" ({_counts(counts)})" if counts else ""
 
 
 def _counts(counts: Mapping[str, int]) -> str:
