@@ -19,26 +19,30 @@ Numbers stay as written: `boxes` handles their space.
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from mcr_lib.answer_json import NOT_FINITE, LooseList, Lost, Notes, lose, number, whole_characters
-from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
+from mcr_lib.answer_json import MAX_ITEMS, NOT_FINITE, LooseList, Lost, Notes, lose, number, whole_characters
+from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, SPECIAL, TEXT, LooseTuples, without_tokens
 from mcr_lib.boxes import Box
 from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, PredictedEntity
 
 Form = Literal["json", "paper"]
 Mode = Literal["strict", "lenient"]
+Read = tuple[list[PredictedEntity], list[str]]  # entities, and the defect of each one that is lost
 MODES: tuple[Mode, ...] = ("strict", "lenient")
 FORMS: tuple[Form, ...] = get_args(Form)
 FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
-ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case
-    "entity": ("entity", "name", "text", "mention"),
-    "type": ("type", "label", "category", "entity_type"),
-    "bbox_2d": ("bbox_2d", "bbox", "box", "boxes", "bounding_box"),
+_ALIASES = """
+type: type entity_type category entity_group class tag label
+bbox_2d: bbox_2d bbox bboxes box boxes bounding_box box_2d box2d bbox2d region region_box entity_region
+entity: entity name text mention phrase entity_name entity_text text_content word span sub_label label
+"""
+ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case; the first one counts
+    key: names.split() for key, names in re.findall("(.+): (.+)", _ALIASES)
 }
 SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the label set
     ("PER", "PERSON"),
@@ -52,7 +56,19 @@ _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 _NOBODY = re.compile(r"[\s`.\"']*+(?:none|null|n/a)[\s`.\"']*+", re.IGNORECASE)
 _TUPLES_START = re.compile(r"(?:\[\s*+)?+\(")
 _LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
+_NEXT_LIST = re.compile(r"(?:\[[ \t\n\r]*+)++(?:(?=[{\]])(?P<is_list>))?+|\{")
+_PLAIN = rf"(?:{TEXT}|-?[\w.+-]++|\[(?!\s*+\])[^\[\]{{}}]*+\]|\{{[^\[\]{{}}]*+\}})"
+_WRAPPER = re.compile(  # what stands around a list of items: a list, or an object with other values before it
+    rf"""\[\s*+(?=[\[{{]) | \{{\s*+(?P<before>(?:{TEXT}\s*+:\s*+{_PLAIN}\s*+,\s*+)*+)
+    "(?P<key>[^"\\]*+)"\s*+:\s*+(?=\[\s*+[\[{{\]]|\{{)""",
+    re.VERBOSE | re.DOTALL,
+)
+_KEY = re.compile(rf"({TEXT})\s*+:", re.DOTALL)
+_BETWEEN = re.compile(r"""(?:[\s\[\]{},;.*•\d-]|```\w*|"\w*"\s*:)*+""")  # between the parts of one list
+_ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
+_BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_NO_PLACE = ((0, 0, 0, 0),)  # of an entity whose box cannot be read: claims to be shown, and hits nothing
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
 _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
@@ -164,12 +180,7 @@ def parse_answer(
     reader = _Reader(answer_keys(constraints), _type_names(tuple(labels)))
     entities, lost, reason = [], [], None
     try:
-        for item in reader.items(text):
-            try:
-                entities.append(reader.entity(item))
-            except Lost as loss:
-                lost.append(str(loss))
-                reader.note.first = reader.note.first or lost[-1]
+        entities, lost = reader.read(text)
     except Lost as loss:
         reason = str(loss)
     first_defect = reader.note.first or reason
@@ -189,8 +200,8 @@ class _Reader:
     form: Form | None = None
     note: Notes = field(default_factory=Notes)
 
-    def items(self, text: str) -> Iterator[Any]:
-        """The items of the answer's list: values under the keys of JSON, a `Lost`, or what is no item."""
+    def read(self, text: str) -> Read:
+        """The entities of the answer's list, and the defect of each item that is lost."""
         lose("empty_text", not text.strip())
         body, outside, has_tags = self._cut(whole_characters(text, self.note))
         start = len(body) - len(body.lstrip())
@@ -199,7 +210,7 @@ class _Reader:
         if not is_nobody and body[start : start + 1] not in ("[", "{", "("):
             objects = _LIST_START.search(body)
             tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
-            is_paper = (objects is None or objects[0] == "[") and next(tuples, None) is not None
+            is_paper = "{" not in body and next(tuples, None) is not None
             start = 0 if is_paper else body.find("[") if objects is None else objects.start()
             if start < 0:
                 raise Lost("no_list" if has_tags else "no_answer")
@@ -208,12 +219,67 @@ class _Reader:
         self.note.around(outside)
         if is_nobody:
             self.note("null_in_words", body.strip() not in ("None", ""))
-            return
-        self.note.around(body[:start])
+            return [], []
         if self.form == "json":
-            yield from LooseList(body, start, self.note)
-        else:
-            yield from LooseTuples(body, start, self.note, self.types, self.keys)
+            return self._last_list(body, start)
+        body = without_tokens(body, self.note)
+        self.note.around(body[:start])
+        return self._entities(LooseTuples(body, start, self.note, self.types, self.keys))
+
+    def _entities(self, items: Iterable[Any]) -> Read:
+        entities, lost = [], []
+        for item in items:
+            try:
+                entities.append(self.entity(item))
+            except Lost as loss:
+                lost.append(str(loss))
+                self.note.first = self.note.first or lost[-1]
+        return entities, lost
+
+    def _last_list(self, body: str, start: int) -> Read:
+        """Of the lists in a text the last that yields entities, with the parts of it that stand before it."""
+        note, end, gaps, parts = self.note, 0, [], []
+        while start >= 0 and len(parts) < MAX_ITEMS and "too_many_items" not in self.note.repairs:
+            gaps.append(body[end:start])
+            inner, self.note = self._unwrapped(body, start), Notes()
+            self.note("wrapped_list", inner > start)
+            items = LooseList(body, inner, self.note)
+            parts.append((*self._entities(items), self.note))
+            end = items.end
+            found = (m for m in _NEXT_LIST.finditer(body, end) if m["is_list"] is not None or m[0] == "{")
+            start = next((match.start() for match in found), -1)
+        k = max(range(len(parts)), key=lambda k: (bool(parts[k][0]), bool(parts[k][0]) or not parts[k][1], k))
+        entities, lost, self.note = parts[k]
+        note.around(gaps[0])
+        note("several_lists", len(parts) > 1)
+        names = {entity.text for entity in entities}
+        while k and names and (gaps[k].count("```") > 1 or _BETWEEN.fullmatch(gaps[k])):
+            k -= 1
+            more, more_lost, more_note = parts[k]
+            if (more_lost and not more) or not names.isdisjoint(entity.text for entity in more):
+                break  # no list, or a draft of the same
+            entities, lost, names = more + entities, more_lost + lost, names.union(e.text for e in more)
+            self.note.repairs |= more_note.repairs
+        note.first, note.repairs = note.first or self.note.first, note.repairs | self.note.repairs
+        for gap in [*gaps[1:], body[end:]]:
+            note.around(gap)
+        self.note = note
+        return entities, lost
+
+    def _unwrapped(self, text: str, at: int) -> int:
+        """Where the list of items begins that other lists and objects are around, if any; else `at`."""
+        inner = at
+        for _ in range(8):
+            if (match := _WRAPPER.match(text, at)) is None:
+                break
+            if match["key"] is not None:
+                keys = {key.strip('"').lower() for key in _KEY.findall(match["before"])}
+                is_item = all(not keys.isdisjoint(ALIASES[key]) for key in self.keys if key != "bbox_2d")
+                if match["key"].lower() in ALIASES["bbox_2d"] or is_item:
+                    break
+            at = match.end()
+            inner = at if text[at] == "[" else inner
+        return inner
 
     def _cut(self, text: str) -> tuple[str, str, bool]:
         """The text in the answer tags that count, the text outside of all tags, and whether there are any.
@@ -277,30 +343,53 @@ class _Reader:
             lose("unknown_type", label is None)
             word = TYPE_WORDS.get(label, label) if self.form == "paper" else label
             self.note("type_synonym", type_ != word)
-        return PredictedEntity(text, label, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
+        if "bbox_2d" not in self.keys:
+            return PredictedEntity(text, label)
+        self.note("missing_box", "bbox_2d" not in values)
+        try:
+            return PredictedEntity(text, label, self._boxes(values.get("bbox_2d")))
+        except Lost as loss:
+            self.note(str(loss))
+            return PredictedEntity(text, label, _NO_PLACE)
 
     def _values(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The item's values under the task's own keys."""
+        """The item's values under the task's own keys; a box may be missing, or a `Lost`."""
         values = {key: item[key] for key in self.keys if key in item}
-        for name in item:
-            key = next((k for k in self.keys if k not in values and name.lower() in ALIASES[k]), None)
-            if key is not None:
+        names = {name.lower(): name for name in item if name not in values}
+        for key in (key for key in ALIASES if key in self.keys and key not in values):
+            if (alias := next((alias for alias in ALIASES[key] if alias in names), None)) is not None:
                 self.note("key_alias")
-                values[key] = item[name]
+                values[key] = item[names.pop(alias)]
         self.note("extra_key", len(values) < len(item))
-        lose("missing_key", len(values) < len(self.keys))
+        for key in ("entity", "type"):
+            lose("missing_key", key in self.keys and key not in values)
+            if isinstance(values.get(key), Lost):
+                raise values[key]
         return values
 
     def _boxes(self, value: Any) -> tuple[Box, ...]:
-        is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
-        self.note("null_in_words", is_null_word)
-        if value is None or is_null_word:
+        if isinstance(value, Lost):
+            raise value
+        if value is None:
+            return ()
+        if isinstance(value, str) and self.form == "json":
+            numbers = [number(part) for part in _BOX_WORDS.sub(" ", value).split()]
+            if numbers and None not in numbers:
+                self.note("box_as_text")
+                value = [numbers[k : k + 4] for k in range(0, len(numbers), 4)] if numbers[4:] else numbers
+        if isinstance(value, list) and [isinstance(v, list) and len(v) for v in value] == [2, 2]:
+            self.note("corner_pairs")
+            value = value[0] + value[1]
+        is_word = isinstance(value, str) and (value.strip().lower() in NULL_WORDS or _ABSENT.fullmatch(value))
+        if is_word or value in (False, [], {}, [[]], [None] * 4):
+            self.note("null_in_words")
             return ()
         are_several = isinstance(value, list) and isinstance(value[0], list | dict)
         self.note("several_boxes", are_several)
-        return tuple(map(self._box, value if are_several else [value]))
+        read = map(self._box, value if are_several else [value])
+        return tuple(box for box in read if box is not None)
 
-    def _box(self, value: Any) -> Box:
+    def _box(self, value: Any) -> Box | None:
         for names in _CORNERS:
             if isinstance(value, dict) and value.keys() == set(names):
                 self.note("box_as_object")
@@ -308,6 +397,9 @@ class _Reader:
         lose("box_not_list", not isinstance(value, list))
         lose("box_length", len(value) != 4)
         x1, y1, x2, y2 = map(self._coordinate, value)
+        if x1 == y1 == x2 == y2 and x1 in (0, -1):
+            self.note("zeros_for_absent")
+            return None
         if x1 > x2 or y1 > y2:
             self.note("swapped_corners")
             x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
@@ -333,7 +425,7 @@ class Defect:
 
     name: str  # the `reason` that strict parsing gives
     example: str  # a text with this defect, for the labels PER, LOC, ORG, OTHER
-    lenient: Literal["repaired", "entity lost", "answer lost"]  # that entity alone, or all of them
+    lenient: Literal["repaired", "box lost", "entity lost", "answer lost"]  # lost: that one alone, or all
     how: str  # how lenient parsing repairs it, or why it does not
 
 
@@ -355,10 +447,11 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
     ("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"),
     ("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
-    ("no_answer_tag", _LIST, "repaired", "the first list of the text is read, or all its tuples"),
+    ("no_answer_tag", _LIST, "repaired", "the last list with entities, or all tuples"),
     ("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
     ("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired", "the last complete one counts"),
     ("text_around", f"Sure! {PERFECT}", "repaired", "text outside the tags and the list is left out"),
+    ("special_token", f"{PERFECT}<|im_end|>", "repaired", "left out; set skip_special_tokens=True"),
     ("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
     # the reasoning
     ("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "ends where the answer begins"),
@@ -368,13 +461,15 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "an answer within: a draft"),
     # the list
     ("no_list", "<answer>nobody</answer>", "answer lost", "no bracket of JSON, no tuple and no None"),
+    ("wrapped_list", f'<answer>{{"entities": {_LIST}}}</answer>', "repaired", "the list within is read"),
+    ("several_lists", f"<answer>[{_OA}] or {_LIST}</answer>", "repaired", "the last, with its parts"),
     ("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired", "objects without a list are read as one"),
     ("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost", "complete items stay"),
     ("stray_comma", f"<answer>[{_KD}, {_OA},]</answer>", "repaired", "left out"),
     ("missing_comma", f"<answer>[{_KD}\n{_OA}]</answer>", "repaired", "put in, between two items"),
     ("too_many_items", f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>", "repaired", "1,000 are read"),
-    ("not_json", _with(_BOX, "52 31 188 240"), "entity lost", "the reading goes on at the next object"),
-    ("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "entity lost", "more than 8 levels (tuples: 2)"),
+    ("not_json", _with(_NAME, "Kevin Durant"), "entity lost", "the reading goes on at the next object"),
+    ("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "box lost", "more than 8 levels (tuples: 2)"),
     ("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired", "'...', None, True, False: as in Python"),
     ("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired", "within a text it becomes a space"),
     ("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
@@ -384,7 +479,7 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired", "the last counts, as in json.loads"),
     ("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
     ("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"),
-    ("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost", "silence is no claim about the image"),
+    ("missing_key", _with(f'"type": {_TYPE}, ', ""), "entity lost", "no name or no type"),
     ("quoted_field", _with("person", '"person"'), "repaired", "quotes around a type or location: left out"),
     ("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
     ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
@@ -392,20 +487,25 @@ DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is par
     ("other_quotes", _with("(Kevin Durant", "(“Kevin Durant”"), "repaired", "other than double: left out"),
     ("type_synonym", _with(_TYPE, '"person"'), "repaired", "`SYNONYMS`, in any case: as the labels have it"),
     ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
-    # the box
-    ("null_in_words", _with("null", '"none"'), "repaired", 'also "null", "n/a", "", "[]"; alone: nobody'),
+    # the box; where it is lost, name and type stay for MNER, and the location is wrong
+    ("missing_box", _with(', "bbox_2d": null', ""), "repaired", "not in the image"),
+    ("null_in_words", _with("null", '"none"'), "repaired", 'also "null", "n/a", "not visible"; alone: none'),
+    ("zeros_for_absent", _with("null", "[0, 0, 0, 0]"), "repaired", "or four times -1: not in the image"),
+    ("box_as_text", _with(_BOX, f'"{_BOX}"'), "repaired", "the numbers in the text"),
+    ("box_token", _with(_BOX, "<|box_start|>(52,31),(188,240)<|box_end|>"), "repaired", "likewise"),
+    ("corner_pairs", _with(_BOX, "[[52, 31], [188, 240]]"), "repaired", "joined"),
     ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
     ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
     ("box_brackets", _with("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
     ("flat_box", _with("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
-    ("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
-    ("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
-    ("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),
+    ("box_not_list", _with(_BOX, '"on the left"'), "box lost", "neither null nor a box"),
+    ("box_length", _with(_BOX, "[52, 31, 188]"), "box lost", "a box has four numbers"),
+    ("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "box lost", "a box has four numbers"),
     ("number_as_text", _with(_BOX, '["52", "31", "188", "240"]'), "repaired", "the number in the text"),
     ("float_coordinate", _with(_BOX, "[52.5, 31, 188, 240]"), "repaired", "kept as it is, not rounded"),
     ("negative_number", _with(_BOX, "[-2, 31, 188, 240]"), "repaired", "kept as it is, not clipped"),
-    ("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "entity lost", "NaN, inf: not a place"),
-    ("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "entity lost", "10^12, or 41 characters"),
+    ("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "box lost", "NaN, inf: not a place"),
+    ("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "box lost", "10^12, or 41 characters"),
     ("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
     ("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired", "kept: claims to be shown, and hits nothing"),
 ))  # fmt: skip

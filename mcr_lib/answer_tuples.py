@@ -10,7 +10,17 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mcr_lib.answer_json import MAX_ITEMS, STRING, Lost, Notes, lose, read_string, without_control
+from mcr_lib.answer_json import (
+    MAX_ITEMS,
+    SPECIAL,
+    STRING,
+    TEXT,
+    Lost,
+    Notes,
+    lose,
+    read_string,
+    without_control,
+)  # fmt: skip
 
 NULL_WORDS = ("", "none", "null", "n/a", "[]")  # in any case: the image does not show the entity
 QUOTES = "\"'`“”‘’"
@@ -27,6 +37,9 @@ _FIELD = re.compile(  # up to the next comma or parenthesis; a bare name may hol
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _NUMBERS = re.compile(r"[(\[]([^()\[\]]*+)([)\]]|(?=\()|\Z)")  # a box, closed or not
+_TOKEN = re.compile(  # of a tokenizer, beside a box; what stands in quotes is a name
+    rf"""(?P<text>{TEXT[:-1]}(?:"|\Z))|(?:{SPECIAL})(?=\s*+[(\[]+[-\d])|(?<=[)\]])(?:{SPECIAL})""", re.DOTALL
+)
 _NEXT_BOX, _CLOSE = re.compile(r"\s*+,?+\s*+(?=[(\[])"), re.compile(r"(?:\s*+,?+\s*+[)\]])?+")
 _MARK, _OPENINGS = re.compile(r"\s*+([,)]?)"), re.compile(r"[\s(\[]*+")
 _LINE, _BULLET = re.compile(r"[^\n)]++"), re.compile(r"\s*+(?:(?:[-*•]|[0-9]++[.:])\s++)?+")
@@ -199,9 +212,11 @@ class LooseTuples:
         if len(left) > len(self.keys) and left[-1].value == "":
             self.note("stray_comma")
             left.pop()
-        lose("missing_key", len(left) < len(self.keys))
-        if "bbox_2d" in self.keys:
-            values["bbox_2d"] = self._take_location(left)
+        n_short = len(self.keys) - len(left)
+        lose("missing_key", n_short > ("bbox_2d" in self.keys))
+        if "bbox_2d" in self.keys and (n_short < 1 or any(field.kind == "box" for field in left)):
+            lose("missing_key", n_short > 0)
+            values |= self._take_location(left)
         if "type" in self.keys:
             field = _take(left, ("bare", "quoted"), lambda value: value.upper() in self.types)
             lose("unknown_type", field is None)
@@ -209,7 +224,15 @@ class LooseTuples:
             values["type"] = field.value
         return {**values, "entity": self._name(left, fields)}
 
-    def _take_location(self, left: list[Field]) -> Any:
+    def _take_location(self, left: list[Field]) -> dict[str, Any]:
+        """The location under its key: a `Lost` for words, nothing where the last field is the type."""
+        try:
+            return {"bbox_2d": self._location(left)}
+        except Lost as loss:
+            is_type = left[-1].value.upper() in self.types
+            return {} if is_type else {"bbox_2d": left.pop() and loss}
+
+    def _location(self, left: list[Field]) -> Any:
         if boxes := [box for field in left if field.kind == "box" for box in field.value]:
             left[:] = [field for field in left if field.kind != "box"]
             return boxes[0] if len(boxes) == 1 else boxes
@@ -241,6 +264,13 @@ class LooseTuples:
         self.note("extra_key", len(left) > 1)
         self.note("unquoted_name", len(left) == 1 and first.kind == "bare" and "(" in first.value)
         return first.value
+
+
+def without_tokens(text: str, note: Notes) -> str:
+    """The text with spaces in place of the special tokens beside its boxes."""
+    spaced = _TOKEN.sub(lambda match: match[0] if match["text"] else " " * len(match[0]), text)
+    note("special_token", spaced != text)
+    return spaced
 
 
 def _take(left: list[Field], kinds: Collection[str], is_meant: Callable[[str], Any]) -> Field | None:
