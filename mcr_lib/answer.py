@@ -83,6 +83,7 @@ class ParsedAnswer:
     lost: tuple[str, ...] = ()  # lenient only: the defect of each dropped entity, in output order
     think: str | None = None  # the reasoning without its tags, also for a defective answer, if there is any
     form: Form | None = None  # of the list that was found, also if it is defective; `None` = no list
+    n_without_box: int = 0  # of the entities that an answer names, those that have no key of a box
 
 
 def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
@@ -187,7 +188,8 @@ def parse_answer(
     if mode == "strict" and first_defect is not None:
         return ParsedAnswer(reason=first_defect, think=reader.think, form=reader.form)
     reason, repairs = lost[0] if lost and not entities else reason, tuple(reader.note.repairs)
-    return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), reader.think, reader.form)
+    how = (reader.think, reader.form, reader.n_without_box)
+    return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), *how)
 
 
 @dataclass(slots=True)
@@ -198,6 +200,7 @@ class _Reader:
     types: Mapping[str, str]  # see `_type_names`
     think: str | None = None
     form: Form | None = None
+    n_without_box: int = 0
     note: Notes = field(default_factory=Notes)
 
     def read(self, text: str) -> Read:
@@ -346,6 +349,7 @@ class _Reader:
         if "bbox_2d" not in self.keys:
             return PredictedEntity(text, label)
         self.note("missing_box", "bbox_2d" not in values)
+        self.n_without_box += "bbox_2d" not in values
         try:
             return PredictedEntity(text, label, self._boxes(values.get("bbox_2d")))
         except Lost as loss:

@@ -157,6 +157,42 @@ def test_what_the_other_mode_reads_is_said_where_nothing_is_read(sample_dir, exa
     assert "lenient: GMNER F1 100.00" in said
 
 
+def test_spans_and_types_count_for_mner_whatever_the_box_is(sample_dir, examples, tmp_path, capsys):
+    """Every second entity of a perfect file gets a box that is none: MNER stays, GMNER and EEG lose them."""
+    rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
+    listed = [entity for row in rows for entity in row["entities"]]
+    bad = ["on the left", [1, 2, 3], [1, 2, 3, "x"]]
+    for k, entity in enumerate(listed[::2]):
+        entity["bbox_2d"] = bad[k % 3]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl")
+    right = round(100 * (len(listed) // 2) / len(listed), 2)
+    assert (result["mner"]["f1"], result["gmner"]["f1"], result["eeg"]["f1"]) == (100.0, right, right)
+    assert set(result["parse"]["lost_boxes"]) == {"box_not_list", "box_length", "box_not_numbers"}
+    show_score(result)
+    assert "answers with boxes not read (a wrong location): box_not_list" in capsys.readouterr().out
+
+
+def test_a_file_without_any_box_key_is_scored_on_mner_alone_and_says_so(
+    sample_dir, examples, tmp_path, capsys
+):
+    rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
+    for row in rows:
+        row["entities"] = [{"entity": e["entity"], "type": e["type"]} for e in row["entities"]]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl", compare=write(tmp_path / "whole.jsonl", examples))
+    assert result["mner"]["f1"] == 100.0
+    assert not {"gmner", "eeg", "textual_bias", "yardsticks"} & set(result)
+    assert "are equal" in result["compare"]["mner"]["verdict"]
+    show_score(result)
+    shown = capsys.readouterr().out
+    assert "scored on MNER alone" in shown
+    assert "GMNER" not in shown
+    rows[0]["entities"][0]["bbox_2d"] = None  # one key is enough: where it is missing, nothing is shown
+    write_predictions(tmp_path / "p.jsonl", rows)
+    assert 0 < score(sample_dir, tmp_path / "p.jsonl")["gmner"]["f1"] < 100
+
+
 def test_a_model_that_names_nobody_has_a_score_of_zero(sample_dir, examples, tmp_path):
     write_predictions(tmp_path / "p.jsonl", [{"id": e.id, "entities": []} for e in examples])
     result = score(sample_dir, tmp_path / "p.jsonl")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ class ScoredFile:
         """Id of a tweet -> the `bias.fault` of its answer."""
         pairs = zip(self.judged, self.parsed, strict=True)
         return {j.example.id: bias.fault(j, is_read=p is not None and p.reason is None) for j, p in pairs}
+
+    @property
+    def has_no_box_key(self) -> bool:
+        """Whether entities were read and none of them says anything of a box, not even that it has none."""
+        read = [p for p in self.parsed if p is not None and p.entities]
+        has_box = (e.boxes_xyxy or p.n_without_box < len(p.entities) for p in read for e in p.entities)
+        return bool(read) and not any(has_box)
 
     @property
     def id_counts(self) -> dict[str, dict[str, Any]]:
@@ -171,20 +178,34 @@ def score_file(
     *, source: str, root: str | Path, version: str | None = None, split: str = "test", **options: Any
 ) -> Report:
     """The report that `mcr score` prints: `score_examples` of a split that is read from a data folder."""
-    return score_examples(load_split(source, root, split=split, version=version), **options)
+    examples = load_split(source, root, split=split, version=version)
+    return score_examples(examples, may_lack_boxes=True, **options)
 
 
 def score_examples(
     examples: Examples, predictions: str | Path, *, scorer: str = "definition",
     parse: Mode = "strict", n_resamples: int = 1000, seed: int = 0, compare: str | Path | None = None,
+    may_lack_boxes: bool = False,
 ) -> Report:  # fmt: skip
-    """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it)."""
+    """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it).
+
+    `may_lack_boxes`: a file without any key of a box is scored on MNER alone.
+    """
     if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
         expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
         raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
     answers, first = read_answers(examples, predictions, parse), examples[0]
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
     others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
+    if (
+        is_mner_alone := may_lack_boxes
+        and answers.has_no_box_key
+        and {"box", "type"} <= set(first.constraints)
+    ):
+        task = tuple(c for c in first.constraints if c not in ("groundable", "box"))
+        first = replace(first, constraints=task)
+        answers.judged[:] = (replace(j, example=replace(j.example, constraints=task)) for j in answers.judged)
+        others = {"mner": others["mner"]}
     other_f1 = {f"{task}_f1": round(ratio.percent or 0.0, 2) for task, ratio in others.items()}
     how = {"scorer": scorer, "parse": parse, "n_resamples": n_resamples, "seed": seed}
     result = {
@@ -194,6 +215,8 @@ def score_examples(
         "parse": _parsing(answers, parse), "placing": _placing(answers.judged), "ids": answers.id_counts,
         "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
     }  # fmt: skip
+    if is_mner_alone:
+        result["note"] = "no entity has a box key (bbox_2d, null = not in the image): scored on MNER alone"
     if {"box", "type"} <= set(first.constraints):
         result["yardsticks"] = yardstick_scores(examples, scorer)
     if compare is not None:
@@ -274,6 +297,8 @@ def _parsing(answers: ScoredFile, parse: Mode) -> Report:
     n_ok, counts = len(parsed) - failed.total() - n_lenient, {"failed_by_reason": failed}
     counts["repairs"] = Counter(name for p in parsed for name in p.repairs)
     counts["lost_entities"] = Counter(name for p in parsed for name in p.lost)
+    lost_boxes = {defect.name for defect in DEFECTS if defect.lenient == "box lost"}
+    counts["lost_boxes"] = Counter({name: n for name, n in counts["repairs"].items() if name in lost_boxes})
     most_common = {key: dict(count.most_common()) for key, count in counts.items()}
     result = {"n_answers": len(parsed), "ok": n_ok, "lenient": n_lenient}
     result["forms"] = {form: sum(p.form == form for p in parsed) for form in FORMS}
@@ -282,7 +307,7 @@ def _parsing(answers: ScoredFile, parse: Mode) -> Report:
             answers_in = f"{n:,} of {len(parsed):,} answers are in the form {form}"
             result["other_form"] = f"{answers_in}, though {asked} was asked for"
     whole = Counter(p.reason for p in parsed if p.reason is not None and not p.lost)
-    if causes := whole + counts["lost_entities"]:
+    if causes := whole + counts["lost_entities"] + counts["lost_boxes"]:
         result["advice"] = _advice(causes, parse)
     n_failed = failed.total() if parsed else len(answers.ids["null"])
     has_entities = any(p.entities for p in parsed)

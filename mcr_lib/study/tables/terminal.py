@@ -57,6 +57,8 @@ def show_score(result: Mapping[str, Any], console: Console | None = None) -> Non
     """Print a report of `scoring.score_examples`; without console as plain text, 120 columns wide."""
     console = console or Console(width=120, force_terminal=False, force_jupyter=False)
     _print(console, f"{result['predictions']}: {result['n_examples']:,} tweets")
+    if "note" in result:
+        _print(console, result["note"], style="yellow")
     tasks, lines = [task for task in TASKS if task in result], []
     for task in tasks:
         interval = " to ".join(f"{end:.2f}" for end in result[task]["ci95"] or ()) or "–"
@@ -107,6 +109,8 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     _print(console, f"answers: {n:,}; {parsed}")
     if lost := parse["lost_entities"]:
         _print(console, f"entities dropped: {sum(lost.values()):,}{_why(lost)}", style="yellow")
+    if lost := parse["lost_boxes"]:
+        _print(console, f"answers with boxes not read (a wrong location): {_counts(lost)}", style="yellow")
     if "advice" in parse:
         _print(console, f"not read, {parse['advice']}", style="yellow")
     if "other_form" in parse:
