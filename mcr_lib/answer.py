@@ -36,13 +36,11 @@ MODES: tuple[Mode, ...] = ("strict", "lenient")
 FORMS: tuple[Form, ...] = get_args(Form)
 FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
-_ALIASES = """
-type: type entity_type category entity_group class tag label
-bbox_2d: bbox_2d bbox bboxes box boxes bounding_box box_2d box2d bbox2d region region_box entity_region
-entity: entity name text mention phrase entity_name entity_text text_content word span sub_label label
-"""
+_ALIASES = """type entity_type category entity_group class tag label
+bbox_2d bbox bboxes box boxes bounding_box box_2d box2d bbox2d region region_box entity_region
+entity name text mention phrase entity_name entity_text text_content word span sub_label label"""
 ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case; the first one counts
-    key: names.split() for key, names in re.findall("(.+): (.+)", _ALIASES)
+    line.split()[0]: line.split() for line in _ALIASES.split("\n")
 }
 SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the label set
     ("PER", "PERSON"),
@@ -63,7 +61,6 @@ _WRAPPER = re.compile(  # what stands around a list of items: a list, or an obje
     "(?P<key>[^"\\]*+)"\s*+:\s*+(?=\[\s*+[\[{{\]]|\{{)""",
     re.VERBOSE | re.DOTALL,
 )
-_KEY = re.compile(rf"({TEXT})\s*+:", re.DOTALL)
 _BETWEEN = re.compile(r"""(?:[\s\[\]{},;.*•\d-]|```\w*|"\w*"\s*:)*+""")  # between the parts of one list
 _ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
 _BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
@@ -178,12 +175,11 @@ def parse_answer(
     """
     if mode not in MODES:
         raise ValueError(f"unknown parse mode {mode!r}; known: {', '.join(MODES)}")
-    reader = _Reader(answer_keys(constraints), _type_names(tuple(labels)))
-    entities, lost, reason = [], [], None
+    reader, reason = _Reader(answer_keys(constraints), _type_names(tuple(labels))), None
     try:
         entities, lost = reader.read(text)
     except Lost as loss:
-        reason = str(loss)
+        entities, lost, reason = [], [], str(loss)
     first_defect = reader.note.first or reason
     if mode == "strict" and first_defect is not None:
         return ParsedAnswer(reason=first_defect, think=reader.think, form=reader.form)
@@ -276,7 +272,7 @@ class _Reader:
             if (match := _WRAPPER.match(text, at)) is None:
                 break
             if match["key"] is not None:
-                keys = {key.strip('"').lower() for key in _KEY.findall(match["before"])}
+                keys = {key.lower() for key in re.findall(r'"(\w+)"\s*+:', match["before"])}
                 is_item = all(not keys.isdisjoint(ALIASES[key]) for key in self.keys if key != "bbox_2d")
                 if match["key"].lower() in ALIASES["bbox_2d"] or is_item:
                     break
@@ -374,8 +370,6 @@ class _Reader:
     def _boxes(self, value: Any) -> tuple[Box, ...]:
         if isinstance(value, Lost):
             raise value
-        if value is None:
-            return ()
         if isinstance(value, str) and self.form == "json":
             numbers = [number(part) for part in _BOX_WORDS.sub(" ", value).split()]
             if numbers and None not in numbers:
@@ -385,13 +379,13 @@ class _Reader:
             self.note("corner_pairs")
             value = value[0] + value[1]
         is_word = isinstance(value, str) and (value.strip().lower() in NULL_WORDS or _ABSENT.fullmatch(value))
-        if is_word or value in (False, [], {}, [[]], [None] * 4):
-            self.note("null_in_words")
+        is_absent = bool(is_word or value in (False, [], {}, [[]], [None] * 4))
+        self.note("null_in_words", is_absent)
+        if is_absent or value is None:
             return ()
         are_several = isinstance(value, list) and isinstance(value[0], list | dict)
         self.note("several_boxes", are_several)
-        read = map(self._box, value if are_several else [value])
-        return tuple(box for box in read if box is not None)
+        return tuple(filter(None, map(self._box, value if are_several else [value])))
 
     def _box(self, value: Any) -> Box | None:
         for names in _CORNERS:

@@ -229,6 +229,8 @@ class LooseTuples:
         try:
             return {"bbox_2d": self._location(left)}
         except Lost as loss:
+            if left[-1].kind == "box":
+                raise
             is_type = left[-1].value.upper() in self.types
             return {} if is_type else {"bbox_2d": left.pop() and loss}
 

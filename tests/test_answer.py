@@ -593,6 +593,13 @@ HOSTILE = {
     "look-alike brackets": "［］",
     "surrogates": "\ud83d",
     "escapes": '["\\u00',
+    "wrappings": '{"entities": [',
+    "values": '{"a": 1, ',
+    "empty lists": "[] ",
+    "broken lists": "[{a} ",
+    "lost values": '[{"a": x, ',
+    "keys": ', "a"  :',
+    "tokens": "<|box_start|>",
 }
 HOSTILE_TUPLES = {
     "open parentheses": "(",

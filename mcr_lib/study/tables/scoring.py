@@ -55,9 +55,9 @@ class ScoredFile:
     @property
     def has_no_box_key(self) -> bool:
         """Whether entities were read and none of them says anything of a box, not even that it has none."""
-        read = [p for p in self.parsed if p is not None and p.entities]
-        has_box = (e.boxes_xyxy or p.n_without_box < len(p.entities) for p in read for e in p.entities)
-        return bool(read) and not any(has_box)
+        entities = [(p, entity) for p in self.parsed if p is not None for entity in p.entities]
+        has_box = any(entity.boxes_xyxy or p.n_without_box < len(p.entities) for p, entity in entities)
+        return bool(entities) and not has_box and {*CONSTRAINTS} <= {*self.judged[0].example.constraints}
 
     @property
     def id_counts(self) -> dict[str, dict[str, Any]]:
@@ -68,8 +68,7 @@ class ScoredFile:
 def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, *, parse: Mode) -> ScoredFile:
     """Parse every answer, place it in its tweet and pair it with gold ("lenient" also places leniently)."""
     known = {example.id for example in examples}
-    ids = [row.id if row.id in known else files.plain_id(row.id) for row in rows]
-    ids = [id if id in known else row.id for id, row in zip(ids, rows, strict=True)]
+    ids = [i if (i := files.plain_id(row.id)) in known and row.id not in known else row.id for row in rows]
     n_rows, row_of = Counter(ids), dict(zip(ids, rows, strict=True))
     judged, parsed, n_other_size = [], [], 0
     for example in examples:
@@ -197,11 +196,7 @@ def score_examples(
     answers, first = read_answers(examples, predictions, parse), examples[0]
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
     others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
-    if (
-        is_mner_alone := may_lack_boxes
-        and answers.has_no_box_key
-        and {"box", "type"} <= set(first.constraints)
-    ):
+    if is_mner_alone := may_lack_boxes and answers.has_no_box_key:
         task = tuple(c for c in first.constraints if c not in ("groundable", "box"))
         first = replace(first, constraints=task)
         answers.judged[:] = (replace(j, example=replace(j.example, constraints=task)) for j in answers.judged)
@@ -231,12 +226,12 @@ def score_examples(
 
 def unread(result: Report) -> str:
     """What to say of a file of which nothing could be read, in place of a score."""
-    parse, other = result["parse"], result["other_parse"]
-    why = parse.get("advice", "every row is null, as where all calls failed")
-    f1 = ", ".join(f"{catalogue.label(key)} {other[key]:.2f}" for key in other if key != "parse")
-    read_otherwise = f"; {other['parse']}: {f1}" if any(list(other.values())[1:]) else ""
-    of = f"no entity in its {parse['n_answers']:,} answers could be read"
-    return f"{result['predictions']}: {of}, so there is no score; {why}{read_otherwise}"
+    why = result["parse"].get("advice", "every row is null, as where all calls failed")
+    how, *f1 = result["other_parse"].items()
+    if any(value for _, value in f1):
+        why += f"; {how[1]}: " + ", ".join(f"{catalogue.label(key)} {value:.2f}" for key, value in f1)
+    of = f"no entity in its {result['parse']['n_answers']:,} answers could be read"
+    return f"{result['predictions']}: {of}, so there is no score; {why}"
 
 
 def signature(examples: Examples, how: Mapping[str, Any], **extra: str) -> str:
@@ -310,8 +305,7 @@ def _parsing(answers: ScoredFile, parse: Mode) -> Report:
     if causes := whole + counts["lost_entities"] + counts["lost_boxes"]:
         result["advice"] = _advice(causes, parse)
     n_failed = failed.total() if parsed else len(answers.ids["null"])
-    has_entities = any(p.entities for p in parsed)
-    result["nothing_read"] = not has_entities and n_failed > 0 and 2 * n_failed >= len(parsed)
+    result["nothing_read"] = 2 * n_failed >= max(len(parsed), 1) and not any(p.entities for p in parsed)
     return result | most_common
 
 
@@ -321,7 +315,7 @@ def _advice(counts: Counter, parse: Mode) -> str:
     defect = next(defect for defect in DEFECTS if defect.name == name)
     is_mended = defect.lenient == "repaired" and parse == "strict"
     remedy = f"--parse lenient mends it ({defect.how})" if is_mended else _REMEDY
-    return f"most often {name.replace('_', ' ')} ({n:,} ×): {_REMEDIES.get(name, remedy)}"
+    return f"not read, most often {name.replace('_', ' ')} ({n:,} ×): {_REMEDIES.get(name, remedy)}"
 
 
 def _placing(judged: Answers) -> dict[str, int]:

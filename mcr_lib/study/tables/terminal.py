@@ -107,14 +107,11 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     parsed = f"read as they are {_share(parse['ok'], n)}, mended {_share(parse['lenient'], n)}"
     parsed += f"{_why(parse['repairs'])}, not read {_share(sum(failed.values()), n)}{_why(failed)}"
     _print(console, f"answers: {n:,}; {parsed}")
-    if lost := parse["lost_entities"]:
-        _print(console, f"entities dropped: {sum(lost.values()):,}{_why(lost)}", style="yellow")
-    if lost := parse["lost_boxes"]:
-        _print(console, f"answers with boxes not read (a wrong location): {_counts(lost)}", style="yellow")
-    if "advice" in parse:
-        _print(console, f"not read, {parse['advice']}", style="yellow")
-    if "other_form" in parse:
-        _print(console, parse["other_form"], style="yellow")
+    lost, boxes = parse["lost_entities"], parse["lost_boxes"]
+    dropped = f"entities dropped: {sum(lost.values()):,}{_why(lost)}" if lost else ""
+    wrong = f"answers with boxes not read (a wrong location): {_counts(boxes)}" if boxes else ""
+    for line in filter(None, (dropped, wrong, parse.get("advice"), parse.get("other_form"))):
+        _print(console, line, style="yellow")
     n = placing["n_predictions"]
     kinds = ", ".join(f"{name} {_share(placing[key], n)}" for key, name in _PLACINGS.items())
     _print(console, f"predictions: {n:,}; {kinds}, with several boxes {placing['several_boxes']:,}")
