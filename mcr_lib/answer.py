@@ -65,7 +65,7 @@ _BETWEEN = re.compile(r"""(?:[\s\[\]{},;.*•\d-]|```\w*|"\w*"\s*:)*+""")  # bet
 _ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
 _BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
-_NO_PLACE = ((0, 0, 0, 0),)  # of an entity whose box cannot be read: claims to be shown, and hits nothing
+NO_PLACE = ((0, 0, 0, 0),)  # of an entity whose box cannot be read: claims to be shown, and hits nothing
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
 _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
@@ -160,8 +160,9 @@ def parse_answer(
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
     Strict (training rewards): at most one `<think>...</think>`, then at most one `<process>...</process>`,
-    then one `<answer>...</answer>`; no departure of `DEFECTS`. Tuples may have a comma between them.
-    Lenient (evaluation): repaired as `DEFECTS` says; what cannot be repaired is lost, entity by entity.
+    then one `<answer>...</answer>`; no departure of the table `study/tables/defects.yaml`. Tuples may
+    have a comma between them. Lenient (evaluation): repaired as the table says; what cannot be repaired is
+    lost, entity by entity.
 
     Raises:
         ValueError: an unknown mode.
@@ -350,7 +351,7 @@ class _Reader:
             return PredictedEntity(text, label, self._boxes(values.get("bbox_2d")))
         except Lost as loss:
             self.note(str(loss))
-            return PredictedEntity(text, label, _NO_PLACE)
+            return PredictedEntity(text, label, NO_PLACE)
 
     def _values(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item's values under the task's own keys; a box may be missing, or a `Lost`."""
@@ -415,95 +416,3 @@ class _Reader:
         self.note("float_coordinate", isinstance(value, float))
         self.note("negative_number", value < 0)
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One way in which a text departs from the form of an answer."""
-
-    name: str  # the `reason` that strict parsing gives
-    example: str  # a text with this defect, for the labels PER, LOC, ORG, OTHER
-    lenient: Literal["repaired", "box lost", "entity lost", "answer lost"]  # lost: that one alone, or all
-    how: str  # how lenient parsing repairs it, or why it does not
-
-
-_KD = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
-_OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
-_LIST = f"[{_KD}, {_OA}]"
-PERFECT = f"<answer>{_LIST}</answer>"  # examples of `DEFECTS` are damaged copies of this or its twin
-_NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
-PERFECT_PAPER = "<answer>(Kevin Durant, person, (52, 31, 188, 240)) (Oracle Arena, location, None)</answer>"
-
-
-def _with(old: str, new: str) -> str:
-    """The perfect answer that holds a part (of its first item), in either form, with that part replaced."""
-    return (PERFECT if old in PERFECT else PERFECT_PAPER).replace(old, new, 1)
-
-
-DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is parsed
-    # the text and its tags
-    ("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
-    ("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"),
-    ("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
-    ("no_answer_tag", _LIST, "repaired", "the last list with entities, or all tuples"),
-    ("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
-    ("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired", "the last complete one counts"),
-    ("text_around", f"Sure! {PERFECT}", "repaired", "text outside the tags and the list is left out"),
-    ("special_token", f"{PERFECT}<|im_end|>", "repaired", "left out; set skip_special_tokens=True"),
-    ("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
-    # the reasoning
-    ("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "ends where the answer begins"),
-    ("unopened_think", f"Two names. </think>{PERFECT}", "repaired", "all before it is reasoning"),
-    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by newlines"),
-    ("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired", "cut out, as is a stray </think>"),
-    ("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "an answer within: a draft"),
-    # the list
-    ("no_list", "<answer>nobody</answer>", "answer lost", "no bracket of JSON, no tuple and no None"),
-    ("wrapped_list", f'<answer>{{"entities": {_LIST}}}</answer>', "repaired", "the list within is read"),
-    ("several_lists", f"<answer>[{_OA}] or {_LIST}</answer>", "repaired", "the last, with its parts"),
-    ("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired", "objects without a list are read as one"),
-    ("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost", "complete items stay"),
-    ("stray_comma", f"<answer>[{_KD}, {_OA},]</answer>", "repaired", "left out"),
-    ("missing_comma", f"<answer>[{_KD}\n{_OA}]</answer>", "repaired", "put in, between two items"),
-    ("too_many_items", f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>", "repaired", "1,000 are read"),
-    ("not_json", _with(_NAME, "Kevin Durant"), "entity lost", "the reading goes on at the next object"),
-    ("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "box lost", "more than 8 levels (tuples: 2)"),
-    ("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired", "'...', None, True, False: as in Python"),
-    ("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired", "within a text it becomes a space"),
-    ("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
-    ("unbalanced_parentheses", _with("240))", "240)"), "repaired", "put in where missing, else left out"),
-    # the item, its name and its type
-    ("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
-    ("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired", "the last counts, as in json.loads"),
-    ("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
-    ("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"),
-    ("missing_key", _with(f'"type": {_TYPE}, ', ""), "entity lost", "no name or no type"),
-    ("quoted_field", _with("person", '"person"'), "repaired", "quotes around a type or location: left out"),
-    ("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
-    ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
-    ("unquoted_name", _with("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
-    ("other_quotes", _with("(Kevin Durant", "(“Kevin Durant”"), "repaired", "other than double: left out"),
-    ("type_synonym", _with(_TYPE, '"person"'), "repaired", "`SYNONYMS`, in any case: as the labels have it"),
-    ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
-    # the box; where it is lost, name and type stay for MNER, and the location is wrong
-    ("missing_box", _with(', "bbox_2d": null', ""), "repaired", "not in the image"),
-    ("null_in_words", _with("null", '"none"'), "repaired", 'also "null", "n/a", "not visible"; alone: none'),
-    ("zeros_for_absent", _with("null", "[0, 0, 0, 0]"), "repaired", "or four times -1: not in the image"),
-    ("box_as_text", _with(_BOX, f'"{_BOX}"'), "repaired", "the numbers in the text"),
-    ("box_token", _with(_BOX, "<|box_start|>(52,31),(188,240)<|box_end|>"), "repaired", "likewise"),
-    ("corner_pairs", _with(_BOX, "[[52, 31], [188, 240]]"), "repaired", "joined"),
-    ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
-    ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
-    ("box_brackets", _with("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
-    ("flat_box", _with("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
-    ("box_not_list", _with(_BOX, '"on the left"'), "box lost", "neither null nor a box"),
-    ("box_length", _with(_BOX, "[52, 31, 188]"), "box lost", "a box has four numbers"),
-    ("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "box lost", "a box has four numbers"),
-    ("number_as_text", _with(_BOX, '["52", "31", "188", "240"]'), "repaired", "the number in the text"),
-    ("float_coordinate", _with(_BOX, "[52.5, 31, 188, 240]"), "repaired", "kept as it is, not rounded"),
-    ("negative_number", _with(_BOX, "[-2, 31, 188, 240]"), "repaired", "kept as it is, not clipped"),
-    ("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "box lost", "NaN, inf: not a place"),
-    ("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "box lost", "10^12, or 41 characters"),
-    ("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
-    ("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired", "kept: claims to be shown, and hits nothing"),
-))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reads lists of JSON that may be damaged; `answer.DEFECTS` explains the defects.
+"""Reads lists of JSON that may be damaged; `study/tables/defects.yaml` explains the defects.
 
 `json.loads` only accepts or rejects a list; `LooseList` returns the intact items of a damaged one and names
 each departure from JSON. One pass over the text, bounded depth, bounded numbers: linear time for any input.

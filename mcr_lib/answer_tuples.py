@@ -1,4 +1,4 @@
-"""Reads the paper's tuples, (text, type, (x1, y1, x2, y2) | None), that may be damaged; see `answer.DEFECTS`.
+"""Reads the paper's tuples, (text, type, (x1, y1, x2, y2) | None), that may be damaged.
 
 A style may write the fields in any order (paper App. C.2), so a field is told by its content: a box or None
 is the location, the name of a type is the type, the rest is the name of the entity; what stands in double

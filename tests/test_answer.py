@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mcr_lib
-from mcr_lib.answer import ALIASES, DEFECTS, FIELDS, FORMS, MODES, PERFECT_PAPER, parse_answer, write_answer
+from mcr_lib.answer import ALIASES, FIELDS, FORMS, MODES, parse_answer, write_answer
 from mcr_lib.schema import PredictedEntity
+from mcr_lib.study.tables.defects import DEFECTS, PERFECT_PAPER
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 KD = PredictedEntity("Kevin Durant", "PER", ((52, 31, 188, 240),))

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from mcr_lib import data, yardsticks
-from mcr_lib.answer import DEFECTS, write_answer
+from mcr_lib.answer import write_answer
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.study.tables.cases import defect_rows
+from mcr_lib.study.tables.defects import DEFECTS
 from mcr_lib.study.tables.scoring import score_file, unread
 from mcr_lib.study.tables.terminal import show_score
 

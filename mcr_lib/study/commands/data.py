@@ -36,6 +36,7 @@ def check(given: Namespace) -> int:
 def score(given: Namespace) -> int:
     """`mcr score`."""
     keys = ("source", "root", "version", "split", "predictions", "scorer", "parse", "compare", "seed")
+    keys += ("format", "space")
     result = score_file(**{key: getattr(given, key) for key in keys}, n_resamples=given.resamples)
     is_unread = result["parse"]["nothing_read"]
     if given.json:

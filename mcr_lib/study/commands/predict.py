@@ -8,7 +8,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mcr_lib.boxes import MAX_RATIO, Box
+from mcr_lib.answer import NO_PLACE
+from mcr_lib.boxes import MAX_RATIO
 from mcr_lib.data.files import written_whole
 from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
@@ -58,11 +59,14 @@ def predict(
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
     parsed, predicted = parse_prediction(prediction, example, "lenient")
 
-    def whole(box: Box | None) -> list[int] | None:
-        return box and size and [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]
-
+    entities = [{"entity": e.text, "type": e.type, "bbox_2d": None} for e in predicted]
+    for row, entity in zip(entities, predicted, strict=True):
+        if entity.boxes_xyxy == NO_PLACE:
+            row["unreadable_box"] = True
+        elif size and entity.boxes_xyxy:
+            row["bbox_2d"] = list(map(round, entity.box_xyxy))
     return {
-        "entities": [{"entity": e.text, "type": e.type, "bbox_2d": whole(e.box_xyxy)} for e in predicted],
+        "entities": entities,
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,
@@ -96,6 +100,7 @@ def _summary(result: dict[str, Any]) -> str:
         return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"
     for entity in result["entities"]:
         where = "at {}, {} to {}, {}".format(*entity["bbox_2d"]) if entity["bbox_2d"] else "not in the image"
+        where = "its box could not be read" if entity.get("unreadable_box") else where
         lines.append(f"{entity['type'] or '–':6} {entity['entity']}: {where}")
     repairs = [f"(mended: {', '.join(parse['repairs'])})"] if parse["repairs"] else []
     return "\n".join([*(lines or ["no entity"]), *repairs])

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mcr_lib import bias, metrics, statistics, yardsticks
-from mcr_lib.answer import DEFECTS, FORMS, Form, Mode, ParsedAnswer
+from mcr_lib.answer import FORMS, Form, Mode, ParsedAnswer
+from mcr_lib.boxes import Space
 from mcr_lib.data import load_split
 from mcr_lib.data import predictions as files
 from mcr_lib.data.files import write_json
@@ -21,6 +22,8 @@ from mcr_lib.statistics import Ratio
 from mcr_lib.study import catalogue
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config, Loaded
+from mcr_lib.study.tables import coordinates, dialects
+from mcr_lib.study.tables.defects import DEFECTS
 
 Report = dict[str, Any]
 Examples = Sequence[Example]
@@ -41,10 +44,12 @@ class ScoredFile:
 
     judged: list[Judged]  # one per tweet; a tweet without an answer counts as an empty answer
     parsed: list[ParsedAnswer | None]  # one per tweet; `None` = no answer
+    rows: list[files.Prediction | None]  # one per tweet; `None` = none
     ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts), "missing", "null", "shortened"
     n_other_size: int  # rows whose image_size_px differs from the annotated one
     answer_form: Form | None = None  # the one that the prompt asked for; `None` = unknown
     prompt: str | None = None  # its kind; `None` = unknown
+    format: str = "mcr"  # one of `dialects.FORMATS`
 
     @cached_property
     def faults(self) -> dict[str, str | None]:
@@ -85,17 +90,20 @@ def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, 
         "null": [i for i, row in row_of.items() if row.is_null and i in known],
         "shortened": [row.id for id, row in zip(ids, rows, strict=True) if id != row.id],
     }
-    return ScoredFile(judged, parsed, kinds, n_other_size, header.get("answer_form"), header.get("prompt"))
+    given, asked = [row_of.get(example.id) for example in examples], header.get("answer_form")
+    return ScoredFile(judged, parsed, given, kinds, n_other_size, asked, header.get("prompt"))
 
 
-def read_answers(examples: Examples, path: str | Path, parse: Mode) -> ScoredFile:
-    """`join` of a predictions file, at least one of whose ids must be in the split."""
-    header, rows = files.read_predictions(path)
+def read_answers(
+    examples: Examples, path: str | Path, parse: Mode, *, format: str = "auto", space: Space | None = None
+) -> ScoredFile:
+    """`join` of a file of answers, at least one of whose ids must be in the split; see `dialects.read`."""
+    header, rows, format = dialects.read(path, [e.id for e in examples], format=format, space=space)
     answers = join(examples, rows, header, parse=parse)
     if len(answers.ids["missing"]) == len(examples):
         ids = f"none of its {len(rows)} ids is in the {examples[0].split} split of {examples[0].source}"
         raise UserError(f"{path}: {ids}; is it another split or data set?")
-    return answers
+    return replace(answers, format=format)
 
 
 def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
@@ -184,18 +192,22 @@ def score_file(
 def score_examples(
     examples: Examples, predictions: str | Path, *, scorer: str = "definition",
     parse: Mode = "strict", n_resamples: int = 1000, seed: int = 0, compare: str | Path | None = None,
-    may_lack_boxes: bool = False,
+    may_lack_boxes: bool = False, format: str = "auto", space: Space | None = None,
 ) -> Report:  # fmt: skip
     """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it).
 
-    `may_lack_boxes`: a file without any key of a box is scored on MNER alone.
+    `may_lack_boxes`: a file without any key of a box is scored on MNER alone. `format`, `space`: see
+    `dialects.read`.
     """
     if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
         expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
         raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
-    answers, first = read_answers(examples, predictions, parse), examples[0]
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
-    others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
+    answers, other = (
+        read_answers(examples, predictions, mode, format=format, space=space) for mode in (parse, other_parse)
+    )
+    first, others = examples[0], f1_ratios(other.judged, scorer)
+    seen = coordinates.check(answers if parse == "lenient" else other)
     if is_mner_alone := may_lack_boxes and answers.has_no_box_key:
         task = tuple(c for c in first.constraints if c not in ("groundable", "box"))
         first = replace(first, constraints=task)
@@ -209,6 +221,7 @@ def score_examples(
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
         "parse": _parsing(answers, parse), "placing": _placing(answers.judged), "ids": answers.id_counts,
         "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
+        "coordinates": seen, "format": answers.format,
     }  # fmt: skip
     if is_mner_alone:
         result["note"] = "no entity has a box key (bbox_2d, null = not in the image): scored on MNER alone"
@@ -230,6 +243,8 @@ def unread(result: Report) -> str:
     how, *f1 = result["other_parse"].items()
     if any(value for _, value in f1):
         why += f"; {how[1]}: " + ", ".join(f"{catalogue.label(key)} {value:.2f}" for key, value in f1)
+    if question := result["coordinates"].get("question"):
+        why += f"; {question}"
     of = f"no entity in its {result['parse']['n_answers']:,} answers could be read"
     return f"{result['predictions']}: {of}, so there is no score; {why}"
 

@@ -118,6 +118,10 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     how = {"lenient": "leniently", "strict": "strictly"}[other.pop("parse")]
     f1 = [f"{label(key)} {value:.2f}" for key, value in other.items()]
     _print(console, f"read {how} instead: {', '.join(f1)}")
+    if (format := result["format"]) != "mcr":
+        _print(console, f"file: read as {format} (docs/scoring.md); --format names another", style="yellow")
+    if question := result["coordinates"].get("question"):
+        _print(console, question, style="bold red")
     _show_ids(result["ids"], "", console)
     if n := result["image_size_differs"]:
         note = f"{n:,} rows name another image size than annotated (boxes scored as shares)"
