@@ -22,6 +22,7 @@ class Defect:
     lenient: Literal["repaired", "box lost", "entity lost", "answer lost"]  # lost: that one alone, or all
     how: str  # how lenient parsing repairs it, or why it does not
     example: str  # a text with this defect, for the labels PER, LOC, ORG, OTHER
+    remedy: str = ""  # what to do about it, where that is more than to read leniently
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "example", self.example.replace("…", f", {_ABSENT}" * 999))

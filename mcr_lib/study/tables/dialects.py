@@ -72,13 +72,12 @@ def _translated(path: str | Path, rows: NumberedRows, format: str, space: Space)
         try:
             new = {"coordinate_space": space, **{key: row[key] for key in _OF_ROW if key in row}}
             new |= _READERS[format][1](row)
+            _, first = by_id.setdefault(new["id"] if format == "detections" else line, (line, new))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             met = f"taken for {format}, but it is not as docs/scoring.md shows; it has the keys"
             raise UserError(f"{path}, line {line}: {met} {', '.join(row)[:80]}; --format names it") from error
-        if format == "detections" and new["id"] in by_id:
-            by_id[new["id"]][1]["entities"] += new["entities"]
-        else:
-            by_id[new["id"] if format == "detections" else line] = line, new
+        if first is not new:
+            first["entities"] += new["entities"]
     return list(by_id.values())
 
 
@@ -94,7 +93,7 @@ def _e2e(row: Row) -> Row:
 
 def _text(row: Row) -> str | None:
     text = row.get("response_answer_orig", row.get("answer"))
-    return text and text.rpartition("<answer>")[2].partition("</answer>")[0].strip()
+    return text and str(text).rpartition("<answer>")[2].partition("</answer>")[0].strip()
 
 
 def _vllm(row: Row) -> Row:
@@ -109,12 +108,12 @@ def _swift(row: Row) -> Row:
 
 
 def _detection(row: Row) -> Row:
-    image = next(key for key in _IMAGE if key in row)
+    image = next((key for key in _IMAGE if key in row), "image")
     return {"id": row[image], "entities": [{key: row[key] for key in row if key not in (image, *_OF_ROW)}]}
 
 
 _READERS: dict[str, tuple[Callable[[Row], Any], Callable[[Row], Row]]] = {  # how a row is told, and read
-    "e2e": (lambda row: "response_answer_orig" in row or _PIPES.match(str(_text(row) or "")), _e2e),
+    "e2e": (lambda row: "response_answer_orig" in row or _PIPES.match(_text(row) or ""), _e2e),
     "unco": (
         lambda row: "pre_entities" in row or ("image_id" in row and "id" not in row and "entities" in row),
         lambda row: {"id": row["image_id"], "entities": row.get("pre_entities", row.get("entities"))},

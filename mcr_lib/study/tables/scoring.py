@@ -28,14 +28,6 @@ from mcr_lib.study.tables.defects import DEFECTS
 Report = dict[str, Any]
 Examples = Sequence[Example]
 Answers = Sequence[Judged]
-_CUT = "the text ends too early; raise the limit of new tokens"
-_REMEDY = "docs/scoring.md shows the form of an answer, notebook 05 each departure from it"
-_REMEDIES = {  # defect -> what to do about it
-    **dict.fromkeys(("cut_list", "unclosed_answer", "unclosed_think"), _CUT),
-    "empty_text": "the model wrote nothing; raise the limit of new tokens, or look for a failed call",
-    "missing_key": "an entity needs the keys entity, type and bbox_2d (null = not in the image)",
-    "unknown_type": "a type must be one of the label set that mcr data check names",
-}
 
 
 @dataclass(frozen=True)
@@ -207,7 +199,8 @@ def score_examples(
         read_answers(examples, predictions, mode, format=format, space=space) for mode in (parse, other_parse)
     )
     first, others = examples[0], f1_ratios(other.judged, scorer)
-    seen = coordinates.check(answers if parse == "lenient" else other)
+    loose = answers if parse == "lenient" else other
+    seen = coordinates.check(loose.judged, loose.parsed, loose.rows)
     if is_mner_alone := may_lack_boxes and answers.has_no_box_key:
         task = tuple(c for c in first.constraints if c not in ("groundable", "box"))
         first = replace(first, constraints=task)
@@ -328,9 +321,10 @@ def _advice(counts: Counter, parse: Mode) -> str:
     """The commonest reason why something was not read, in words, and what to do."""
     ((name, n),) = counts.most_common(1)
     defect = next(defect for defect in DEFECTS if defect.name == name)
-    is_mended = defect.lenient == "repaired" and parse == "strict"
-    remedy = f"--parse lenient mends it ({defect.how})" if is_mended else _REMEDY
-    return f"not read, most often {name.replace('_', ' ')} ({n:,} ×): {_REMEDIES.get(name, remedy)}"
+    remedy = "docs/scoring.md shows the form of an answer, notebook 05 each departure from it"
+    if defect.lenient == "repaired" and parse == "strict":
+        remedy = f"--parse lenient mends it ({defect.how})"
+    return f"not read, most often {name.replace('_', ' ')} ({n:,} ×): {defect.remedy or remedy}"
 
 
 def _placing(judged: Answers) -> dict[str, int]:
