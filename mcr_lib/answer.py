@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from mcr_lib.answer_json import MAX_ITEMS, NOT_FINITE, LooseList, Lost, Notes, lose, number, whole_characters
-from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, SPECIAL, TEXT, LooseTuples, without_tokens
+from mcr_lib import answer_json as damaged
+from mcr_lib.answer_json import NOT_FINITE, SPECIAL, TEXT, LooseList, Lost, Notes, lose, number
+from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
 from mcr_lib.boxes import Box
 from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, PredictedEntity
 
@@ -203,7 +204,7 @@ class _Reader:
     def read(self, text: str) -> Read:
         """The entities of the answer's list, and the defect of each item that is lost."""
         lose("empty_text", not text.strip())
-        body, outside, has_tags = self._cut(whole_characters(text, self.note))
+        body, outside, has_tags = self._cut(damaged.whole_characters(text, self.note))
         start = len(body) - len(body.lstrip())
         is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
         is_paper = is_nobody or _TUPLES_START.match(body, start)
@@ -222,7 +223,7 @@ class _Reader:
             return [], []
         if self.form == "json":
             return self._last_list(body, start)
-        body = without_tokens(body, self.note)
+        body = damaged.without_tokens(body, self.note)
         self.note.around(body[:start])
         return self._entities(LooseTuples(body, start, self.note, self.types, self.keys))
 
@@ -239,7 +240,7 @@ class _Reader:
     def _last_list(self, body: str, start: int) -> Read:
         """Of the lists in a text the last that yields entities, with the parts of it that stand before it."""
         note, end, gaps, parts = self.note, 0, [], []
-        while start >= 0 and len(parts) < MAX_ITEMS and "too_many_items" not in self.note.repairs:
+        while start >= 0 and len(parts) < damaged.MAX_ITEMS and "too_many_items" not in self.note.repairs:
             gaps.append(body[end:start])
             inner, self.note = self._unwrapped(body, start), Notes()
             self.note("wrapped_list", inner > start)

@@ -30,6 +30,9 @@ _TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can b
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_BOX_TOKEN = re.compile(  # of a tokenizer, beside a box; what stands in quotes is a name
+    rf"""(?P<text>{TEXT[:-1]}(?:"|\Z))|(?:{SPECIAL})(?=\s*+[(\[]+[-\d])|(?<=[)\]])(?:{SPECIAL})""", re.DOTALL
+)
 _CLOSING = {"[": "]", "{": "}"}
 _WORDS = {"null": None, "true": True, "false": False, "None": None, "True": True, "False": False}
 NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
@@ -201,6 +204,13 @@ def without_control(text: str, note: Notes) -> str:
     has_control = _CONTROL.search(text)
     note("control_character", has_control)
     return _CONTROL.sub(" ", text) if has_control else text
+
+
+def without_tokens(text: str, note: Notes) -> str:
+    """The text with spaces in place of the special tokens beside its boxes."""
+    spaced = _BOX_TOKEN.sub(lambda match: match[0] if match["text"] else " " * len(match[0]), text)
+    note("special_token", spaced != text)
+    return spaced
 
 
 def number(text: str) -> int | float | None:

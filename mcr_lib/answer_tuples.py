@@ -10,17 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mcr_lib.answer_json import (
-    MAX_ITEMS,
-    SPECIAL,
-    STRING,
-    TEXT,
-    Lost,
-    Notes,
-    lose,
-    read_string,
-    without_control,
-)  # fmt: skip
+from mcr_lib.answer_json import MAX_ITEMS, STRING, Lost, Notes, lose, read_string, without_control
 
 NULL_WORDS = ("", "none", "null", "n/a", "[]")  # in any case: the image does not show the entity
 QUOTES = "\"'`“”‘’"
@@ -37,9 +27,6 @@ _FIELD = re.compile(  # up to the next comma or parenthesis; a bare name may hol
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _NUMBERS = re.compile(r"[(\[]([^()\[\]]*+)([)\]]|(?=\()|\Z)")  # a box, closed or not
-_TOKEN = re.compile(  # of a tokenizer, beside a box; what stands in quotes is a name
-    rf"""(?P<text>{TEXT[:-1]}(?:"|\Z))|(?:{SPECIAL})(?=\s*+[(\[]+[-\d])|(?<=[)\]])(?:{SPECIAL})""", re.DOTALL
-)
 _NEXT_BOX, _CLOSE = re.compile(r"\s*+,?+\s*+(?=[(\[])"), re.compile(r"(?:\s*+,?+\s*+[)\]])?+")
 _MARK, _OPENINGS = re.compile(r"\s*+([,)]?)"), re.compile(r"[\s(\[]*+")
 _LINE, _BULLET = re.compile(r"[^\n)]++"), re.compile(r"\s*+(?:(?:[-*•]|[0-9]++[.:])\s++)?+")
@@ -266,13 +253,6 @@ class LooseTuples:
         self.note("extra_key", len(left) > 1)
         self.note("unquoted_name", len(left) == 1 and first.kind == "bare" and "(" in first.value)
         return first.value
-
-
-def without_tokens(text: str, note: Notes) -> str:
-    """The text with spaces in place of the special tokens beside its boxes."""
-    spaced = _TOKEN.sub(lambda match: match[0] if match["text"] else " " * len(match[0]), text)
-    note("special_token", spaced != text)
-    return spaced
 
 
 def _take(left: list[Field], kinds: Collection[str], is_meant: Callable[[str], Any]) -> Field | None:

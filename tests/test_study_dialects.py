@@ -145,7 +145,7 @@ def test_what_is_no_triple_is_lost_alone_and_counted(tmp_path, examples):
         (
             [{"response_answer_orig": "None"}],
             "auto",
-            'have no "id".* split counts, which has .* tweets, not 1',
+            'without "id" its 1 rows must be the .* tweets of the split',
         ),
         ([{"response": "x"}], "auto", "taken for ms-swift.* has the keys response; --format names it"),
         ([{"response": "x", "images": []}], "auto", "line 1: taken for ms-swift"),
@@ -186,7 +186,7 @@ def test_any_rows_are_read_or_refused_in_a_sentence(tmp_path_factory, rows):
     write(path, rows)
     with contextlib.suppress(UserError):
         _, read, _ = dialects.read(path, ["1"], space="original_px")
-        assert 0 < len(read) <= len(rows)
+        assert read
 
 
 def test_the_command_offers_every_format_and_the_page_describes_each(capsys):

@@ -36,8 +36,9 @@ def predict(
     model: str, text: str, *, image: str | None = None, prompt: Kind | None = None, max_new_tokens: int = 512,
     device: str | None = None, base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image.
-    `prompt` is by default the format it was trained on; `base` is where the base of an adapter is now.
+    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image,
+    not clipped to it (as in scoring); `unreadable_box` marks one that could not be read. `prompt` is by
+    default the format it was trained on; `base` is where the base of an adapter is now.
     """
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")

@@ -1,13 +1,4 @@
-"""Reads other people's files of answers as rows of a predictions file; docs/scoring.md shows each format.
-
-    e2e         E2E-GMNER's test_pred.jsonl: `name|PER|[x1, y1, x2, y2]; name|LOC|None`, mostly without ids
-    unco        UnCo, SAKE: objects with image_id and pre_entities of phrase, entity_type, region_box
-    vllm-batch  rows of vLLM's run-batch or of an OpenAI batch: custom_id, response.body.choices
-    ms-swift    rows of swift infer: response, images[0].path
-    detections  Qwen's detection JSON, an object per box: image, bbox_2d, label (the name), type
-
-Each is JSONL or a JSON array; so may a predictions file (mcr) be, or one object of id -> list of entities.
-"""
+"""Reads other people's files of answers as rows of a predictions file; docs/scoring.md shows each format."""
 
 import json
 import re
@@ -21,7 +12,6 @@ from mcr_lib.data.files import NumberedRows, Row, read_jsonl, read_text
 from mcr_lib.errors import UserError
 
 _PIPES = re.compile(r"[^|\[{(<]*+\|\s*+\w++\s*+\|")
-_FIELDS = ("entity", "type", "bbox_2d")
 _OF_ROW = ("coordinate_space", "model_size", "image_size_px")
 _IMAGE = ("image", "image_id", "img_id", "image_path", "file_name", "id")
 
@@ -40,10 +30,12 @@ def read(
         format = next((name for name in is_in if is_in[name]), "mcr")
     if format != "mcr":
         rows = _translated(path, rows, format, space or "original_px")
-        if all("id" not in row for _, row in rows):
+        if not any("id" in row for _, row in rows):
             if len(rows) != len(tweets):
-                order = f"the order of the split counts, which has {len(tweets):,} tweets, not {len(rows):,}"
-                raise UserError(f'{path}: its rows have no "id", so {order}; add ids')
+                order = (
+                    f"its {len(rows):,} rows must be the {len(tweets):,} tweets of the split in their order"
+                )
+                raise UserError(f'{path}: without "id" {order}')
             rows = [(line, {**row, "id": id}) for (line, row), id in zip(rows, tweets, strict=True)]
     return *predictions.read_predictions(path, (header, rows), space), format
 
@@ -60,8 +52,8 @@ def _rows(path: str | Path) -> tuple[Row, NumberedRows]:
         whole = [{"id": id, "entities": entities} for id, entities in whole.items()]
     if not isinstance(whole, list):
         return read_jsonl(path, kind=predictions.KIND, needs_header=False)
-    if odd := [k for k, row in enumerate(whole, start=1) if not isinstance(row, dict)]:
-        raise UserError(f"{path}: item {odd[0]} of its list is no object; {predictions.WANTED}")
+    if not all(isinstance(row, dict) for row in whole):
+        raise UserError(f"{path}: a JSON array of what is no object; {predictions.WANTED}")
     return {}, list(enumerate(whole, start=1))
 
 
@@ -70,7 +62,7 @@ def _translated(path: str | Path, rows: NumberedRows, format: str, space: Space)
     by_id: dict[Any, tuple[int, Row]] = {}
     for line, row in rows:
         try:
-            new = {"coordinate_space": space, **{key: row[key] for key in _OF_ROW if key in row}}
+            new = {"coordinate_space": space} | {key: row[key] for key in _OF_ROW if key in row}
             new |= _READERS[format][1](row)
             _, first = by_id.setdefault(new["id"] if format == "detections" else line, (line, new))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -81,19 +73,18 @@ def _translated(path: str | Path, rows: NumberedRows, format: str, space: Space)
     return list(by_id.values())
 
 
-def _e2e(row: Row) -> Row:
-    kept = {"id": row["id"]} if "id" in row else {}
-    kept |= {"image_size_px": row["orig_size"]} if "orig_size" in row else {}
-    if not (text := _text(row)):
-        return {**kept, "entities": None if text is None else []}
-    items = re.findall(r"([^|]*+\|[^;]*+)(?:;|\Z)", text) or [text] * (text.lower() != "none")
-    values = (map(str.strip, item.split("|")) for item in items)
-    return {**kept, "entities": [dict(zip(_FIELDS, of_item, strict=False)) for of_item in values]}
-
-
 def _text(row: Row) -> str | None:
     text = row.get("response_answer_orig", row.get("answer"))
     return text and str(text).rpartition("<answer>")[2].partition("</answer>")[0].strip()
+
+
+def _e2e(row: Row) -> Row:
+    new = {key: row[old] for key, old in (("id", "id"), ("image_size_px", "orig_size")) if old in row}
+    if (text := _text(row)) is None:
+        return new | {"entities": None}
+    items = [] if text.lower() in ("", "none") else re.findall(r"([^|]*+\|[^;]*+|[^|]++)(?:;|\Z)", text)
+    parts = (map(str.strip, item.split("|")) for item in items)
+    return new | {"entities": [dict(zip(("entity", "type", "bbox_2d"), p, strict=False)) for p in parts]}
 
 
 def _vllm(row: Row) -> Row:
@@ -115,7 +106,7 @@ def _detection(row: Row) -> Row:
 _READERS: dict[str, tuple[Callable[[Row], Any], Callable[[Row], Row]]] = {  # how a row is told, and read
     "e2e": (lambda row: "response_answer_orig" in row or _PIPES.match(_text(row) or ""), _e2e),
     "unco": (
-        lambda row: "pre_entities" in row or ("image_id" in row and "id" not in row and "entities" in row),
+        lambda row: "pre_entities" in row or ({*row} >= {"image_id", "entities"} and "id" not in row),
         lambda row: {"id": row["image_id"], "entities": row.get("pre_entities", row.get("entities"))},
     ),
     "vllm-batch": (lambda row: "custom_id" in row, _vllm),
