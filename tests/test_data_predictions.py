@@ -124,12 +124,12 @@ def test_a_number_with_a_point_is_an_id(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({}, 'line 1: a prediction needs an "id"'),
+        ({}, 'line 1: it needs an "id" as text; found the keys '),
         ({"id": None, "entities": []}, 'needs an "id"'),
         ({"id": True, "entities": []}, 'needs an "id"'),
         ({"id": "7"}, 'needs an "answer"'),
         ({"image_id": "7", "text": "x"}, "found the keys image_id, text: a row has .*docs/scoring.md"),
-        ({"id": "7", "entities": {}}, '"entities" must be a list'),
+        ({"id": "7", "entities": {}}, r'or "entities" \(a list of objects\); found'),
         ({"id": "7", "answer": ""}, '"coordinate_space" is missing; expected one of original_px'),
         ({"id": "7", "answer": "", "coordinate_space": "pixels"}, "is 'pixels'"),
         ({"id": "7", "answer": "", "coordinate_space": "model_px"}, 'needs "model_size"'),

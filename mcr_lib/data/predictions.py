@@ -1,18 +1,14 @@
 """Predictions files: generation writes them, scoring reads them; every score follows from them without a GPU.
 
-JSONL, a row per tweet, in one of two forms:
+JSONL, a row per tweet, in one of two forms (docs/scoring.md has the details):
 
     {"id": "71044", "answer": "<answer>[...]</answer>", "coordinate_space": "model_px",
      "model_size": [588, 448], "image_size_px": [600, 450]}
     {"id": "71044", "entities": [{"entity": "Garfield Park", "type": "LOC", "bbox_2d": [12, 30, 400, 380]}]}
 
-`answer` is the model's raw text and needs `coordinate_space` (`original_px`, `model_px` with `model_size`,
-`norm1000`, or `norm1`, where numbers need not be whole); `entities` is a finished list, boxes in ORIGINAL
-pixels unless its row names another space, `null` where the image does not show the entity. The header
-`{"format_version": 2, "kind": "predictions", ...}` is optional; its `coordinate_space` and `model_size` are
-the defaults of the answers, its `answer_form` ("json", "paper") is the form that the prompt asked for; an
-answer in the other form is read all the same. A row whose answer is `null`, or that has an `error` in its
-place, is an empty answer.
+The header `{"format_version": 2, "kind": "predictions", ...}` is optional; its `coordinate_space` and
+`model_size` are the defaults of the answers, its `answer_form` ("json", "paper") is the form that the prompt
+asked for. A row whose answer is `null`, or that has an `error` in its place, is an empty answer.
 """
 
 import json
@@ -33,6 +29,7 @@ from mcr_lib.schema import Example, PredictedEntity
 KIND = "predictions"
 WANTED = 'a row has "id" and "answer" (text) or "entities" (list); docs/scoring.md describes the format'
 _ID = re.compile(r"(?:IMGID:\s*)?(?:.*/)?(.+?)(?:\.(?:jpe?g|png|0))?", re.IGNORECASE | re.DOTALL)
+_SIZES, _ANSWERS = ("model_size", "image_size_px"), frozenset({"answer", "entities", "error"})
 Parsed = tuple[ParsedAnswer, tuple[PredictedEntity, ...]]
 
 
@@ -104,34 +101,28 @@ def parse_prediction(prediction: Prediction, example: Example, mode: Mode) -> Pa
 
 
 def _prediction(row: Row, where: str, given_space: boxes.Space | None) -> Prediction:
-    met = f"; found the keys {', '.join(row)[:80]}: {WANTED}"
     id = str(row["id"]) if type(row.get("id")) in (int, float) else row.get("id")
-    if not isinstance(id, str) or not id:
-        raise UserError(f'{where}: a prediction needs an "id" as text{met}')
+    is_finished, sizes = "entities" in row, {key: _size(row, key, where) for key in _SIZES}
+    is_null = row.get("answer") is row.get("entities") is None and not _ANSWERS.isdisjoint(row)
+    answer = row.get("entities" if is_finished else "answer")
+    space = row.get("coordinate_space") or given_space or ("original_px" if is_finished or is_null else None)
+    problem = "is missing" if space is None else f"is {space!r}"
+    wrong = {
+        'it needs an "id" as text': not isinstance(id, str) or not id,
+        'it needs an "answer" (text) or "entities" (a list of objects)': (
+            not is_null and not isinstance(answer, list if is_finished else str)
+        ),
+        f'"coordinate_space" {problem}; expected one of {", ".join(boxes.SPACES)}': space not in boxes.SPACES,
+        'model_px needs "model_size", [width, height] after the processor resized': (
+            space == "model_px" and sizes["model_size"] is None and not is_null
+        ),
+    }
+    for sentence in (sentence for sentence, is_so in wrong.items() if is_so):
+        raise UserError(f"{where}: {sentence}; found the keys {', '.join(row)[:80]}: {WANTED}")
+    if is_finished:  # a name may look like a tag
+        answer = "<answer>" + json.dumps(answer).replace("<", r"\u003c") + "</answer>"
     id = whole_characters(id, lambda _: None)
-    image_size = _size(row, "image_size_px", where)
-    if {"answer", "entities", "error"} & set(row) and row.get("answer") is row.get("entities") is None:
-        return Prediction(id, "", image_size_px=image_size, is_null=True)
-    if "entities" in row:
-        if not isinstance(row["entities"], list):
-            expected = "must be a list of objects with entity, type and bbox_2d; docs/scoring.md shows one"
-            raise UserError(f'{where}: "entities" {expected}')
-        listed = json.dumps(row["entities"]).replace("<", r"\u003c")  # a name may look like a tag
-        answer, given_space = f"<answer>{listed}</answer>", given_space or "original_px"
-    elif not isinstance(row.get("answer"), str):
-        raise UserError(f'{where}: a prediction needs an "answer" (the model\'s text) or "entities"{met}')
-    else:
-        answer = row["answer"]
-    space = row.get("coordinate_space") or given_space
-    if space not in boxes.SPACES:
-        problem = "is missing" if space is None else f"is {space!r}"
-        expected = f"expected one of {', '.join(boxes.SPACES)} (docs/scoring.md)"
-        raise UserError(f'{where}: "coordinate_space" {problem}; {expected}')
-    model_size = _size(row, "model_size", where)
-    if space == "model_px" and model_size is None:
-        needs = 'which needs "model_size", [width, height] after the processor resized'
-        raise UserError(f'{where}: "coordinate_space" is model_px, {needs}')
-    return Prediction(id, answer, "entities" in row, space, model_size, image_size)
+    return Prediction(id, "" if is_null else answer, is_finished, space, is_null=is_null, **sizes)
 
 
 def _size(row: Mapping[str, Any], key: str, where: str) -> boxes.Size | None:
