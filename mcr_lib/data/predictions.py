@@ -130,7 +130,6 @@ def _size(row: Mapping[str, Any], key: str, where: str) -> boxes.Size | None:
         return None
     is_pair = isinstance(value, list) and len(value) == 2
     if not is_pair or not all(type(side) is int and 0 < side < 10**6 for side in value):
-        raise UserError(
-            f'{where}: "{key}" must be [width, height] in whole pixels, found {str(value)[:60]} (docs/scoring.md)'
-        )
+        found = f"{str(value)[:60]} (docs/scoring.md)"
+        raise UserError(f'{where}: "{key}" must be [width, height] in whole pixels, found {found}')
     return tuple(value)

@@ -18,7 +18,7 @@ from mcr_lib.training import launch
 
 _SCORE = """GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and
 yardsticks. A row of the file is a JSON object with "id" and either "entities" (boxes in original pixels) or
-"answer" (raw model text) with "coordinate_space"."""
+"answer" (raw model text) with "coordinate_space"; docs/scoring.md shows the other formats that are read."""
 _MAKE = """The set is named after its split, and after its distribution if that is not gmner (test_unseen).
 Read it with mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root
 DIR --split NAME."""
@@ -115,7 +115,7 @@ def _add_data(commands: Any) -> None:
     scorers, modes = ("paper", "definition", "e2e", "unco-legacy"), ("strict", "lenient")
     formats = ("auto", "mcr", "e2e", "unco", "vllm-batch", "ms-swift", "detections")
     add = score.add_argument
-    add("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
+    add("--predictions", required=True, metavar="FILE", help="JSONL or a JSON array")
     add("--scorer", choices=scorers, default="definition", help="default: %(default)s")
     add("--parse", choices=modes, default="strict", help="how answers are read (default: %(default)s)")
     about = "of the file; auto tells it by its keys (default: %(default)s)"
