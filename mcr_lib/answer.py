@@ -66,6 +66,7 @@ _BETWEEN = re.compile(r"""(?:[\s\[\]{},;.*•\d-]|```\w*|"\w*"\s*:)*+""")  # bet
 _ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
 _BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_NOTHING = (False, [], {}, [[]], [None] * 4)  # in place of a box: not in the image
 NO_PLACE = ((0, 0, 0, 0),)  # of an entity whose box cannot be read: claims to be shown, and hits nothing
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
 _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
@@ -249,11 +250,12 @@ class _Reader:
             end = items.end
             found = (m for m in _NEXT_LIST.finditer(body, end) if m["is_list"] is not None or m[0] == "{")
             start = next((match.start() for match in found), -1)
-        k = max(range(len(parts)), key=lambda k: (bool(parts[k][0]), bool(parts[k][0]) or not parts[k][1], k))
+        ranks = [(bool(some), bool(some) or not lost, k) for k, (some, lost, _) in enumerate(parts)]
+        k = max(ranks)[-1]
         entities, lost, self.note = parts[k]
         note.around(gaps[0])
         note("several_lists", len(parts) > 1)
-        names = {entity.text for entity in entities}
+        names = {entity.text for entity in entities} if k else ()
         while k and names and (gaps[k].count("```") > 1 or _BETWEEN.fullmatch(gaps[k])):
             k -= 1
             more, more_lost, more_note = parts[k]
@@ -377,15 +379,16 @@ class _Reader:
             if numbers and None not in numbers:
                 self.note("box_as_text")
                 value = [numbers[k : k + 4] for k in range(0, len(numbers), 4)] if numbers[4:] else numbers
-        if isinstance(value, list) and [isinstance(v, list) and len(v) for v in value] == [2, 2]:
+        is_list = isinstance(value, list)
+        if is_list and len(value) == 2 and [isinstance(v, list) and len(v) for v in value] == [2, 2]:
             self.note("corner_pairs")
             value = value[0] + value[1]
         is_word = isinstance(value, str) and (value.strip().lower() in NULL_WORDS or _ABSENT.fullmatch(value))
-        is_absent = bool(is_word or value in (False, [], {}, [[]], [None] * 4))
+        is_absent = bool(is_word or value in _NOTHING)
         self.note("null_in_words", is_absent)
         if is_absent or value is None:
             return ()
-        are_several = isinstance(value, list) and isinstance(value[0], list | dict)
+        are_several = is_list and isinstance(value[0], (list, dict))
         self.note("several_boxes", are_several)
         return tuple(filter(None, map(self._box, value if are_several else [value])))
 

@@ -39,7 +39,7 @@ NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _CONTROL = re.compile(r"[\x00-\x1f]")
-_FENCE, _SPECIAL = re.compile(r"```[A-Za-z]*+"), re.compile(SPECIAL)
+_FENCE, _SPECIAL, _IS_NUMBER = re.compile(r"```[A-Za-z]*+"), re.compile(SPECIAL), re.compile(_NUMBER)
 _NEXT = re.compile(r'[{}]|,(?=\s*+"\w{1,40}"\s*+:)')  # where an object goes on behind a value that is lost
 
 
@@ -68,6 +68,8 @@ class Notes:
 
     def around(self, text: str) -> None:
         """Adds the defects of a text that belongs to no list and no tuple."""
+        if not text or text.isspace():
+            return
         text, n_fences = _FENCE.subn("", text)
         text, n_special = _SPECIAL.subn("", text)
         self("code_fence", n_fences)
@@ -139,9 +141,9 @@ class LooseList:
     def _read_value(self, depth: int) -> Any:
         kind, value = self._kind, self._value
         self._expect(kind not in ("end", "", "]", "}", ",", ":"))
-        lose("too_deep", kind in _CLOSING and depth >= MAX_DEPTH)
         self._go_to(self._end)
         if kind in _CLOSING:
+            lose("too_deep", depth >= MAX_DEPTH)
             return self._read_values(kind, depth + 1)
         if kind == "number":
             return number(value)
@@ -163,7 +165,12 @@ class LooseList:
                 if values and self._steps_over(_CLOSING[opening]):
                     self.note("stray_comma")
                     break
-                key = self._read_key(depth) if opening == "{" else len(values)
+                new_key = len(values)
+                if opening == "{":
+                    self._expect(self._kind in ("text", "quoted"))
+                    new_key = self._read_value(depth)
+                    self._expect(self._steps_over(":"))
+                key = new_key
                 self.note("duplicate_key", key in values)
                 values[key] = self._read_value(depth)
             except Lost as loss:
@@ -175,14 +182,9 @@ class LooseList:
                 self._go_to(goes_on.start())
         return list(values.values()) if opening == "[" else values
 
-    def _read_key(self, depth: int) -> str:
-        self._expect(self._kind in ("text", "quoted"))
-        key = self._read_value(depth)
-        self._expect(self._steps_over(":"))
-        return key
-
     def _expect(self, is_fine: bool) -> None:
-        lose("cut_list" if self._kind == "end" else "not_json", not is_fine)
+        if not is_fine:
+            raise Lost("cut_list" if self._kind == "end" else "not_json")
 
 
 def read_string(raw: str, note: Notes) -> str:
@@ -195,7 +197,7 @@ def read_string(raw: str, note: Notes) -> str:
         note("bad_escape", code not in _ESCAPES)
         return _ESCAPES.get(code, code)
 
-    text = without_control(raw, note)
+    text = raw if raw.isprintable() else without_control(raw, note)
     return whole_characters(_ESCAPE.sub(unescape, text), note) if "\\" in text else text
 
 
@@ -208,6 +210,8 @@ def without_control(text: str, note: Notes) -> str:
 
 def without_tokens(text: str, note: Notes) -> str:
     """The text with spaces in place of the special tokens beside its boxes."""
+    if "<" not in text:
+        return text
     spaced = _BOX_TOKEN.sub(lambda match: match[0] if match["text"] else " " * len(match[0]), text)
     note("special_token", spaced != text)
     return spaced
@@ -215,11 +219,12 @@ def without_tokens(text: str, note: Notes) -> str:
 
 def number(text: str) -> int | float | None:
     """The value of a JSON number, `None` for any other text; raises `Lost` beyond `MAX_NUMBER`."""
-    if not re.fullmatch(_NUMBER, text):
+    if not _IS_NUMBER.fullmatch(text):
         return None
-    to_number = int if text.lstrip("-").isdecimal() else float
-    lose("number_too_long", len(text) > MAX_NUMBER_CHARS or abs(to_number(text)) >= MAX_NUMBER)
-    return to_number(text)
+    lose("number_too_long", len(text) > MAX_NUMBER_CHARS)
+    value = int(text) if text.lstrip("-").isdecimal() else float(text)
+    lose("number_too_long", abs(value) >= MAX_NUMBER)
+    return value
 
 
 def whole_characters(text: str, note: Callable[[str], None]) -> str:
