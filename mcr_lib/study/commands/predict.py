@@ -16,7 +16,7 @@ from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
-from mcr_lib.schema import Example
+from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import boxes, palette
 from mcr_lib.study.runs.config import Config
 from mcr_lib.training import backbones, generate
@@ -60,14 +60,15 @@ def predict(
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
     parsed, predicted = parse_prediction(prediction, example, "lenient")
 
-    entities = [{"entity": e.text, "type": e.type, "bbox_2d": None} for e in predicted]
-    for row, entity in zip(entities, predicted, strict=True):
-        if entity.boxes_xyxy == NO_PLACE:
-            row["unreadable_box"] = True
-        elif size and entity.boxes_xyxy:
-            row["bbox_2d"] = list(map(round, entity.box_xyxy))
+    def row(e: PredictedEntity) -> dict[str, Any]:
+        is_lost = e.boxes_xyxy == NO_PLACE
+        box = list(map(round, e.box_xyxy)) if size and e.boxes_xyxy and not is_lost else None
+        return {"entity": e.text, "type": e.type, "bbox_2d": box} | (
+            {"unreadable_box": True} if is_lost else {}
+        )
+
     return {
-        "entities": entities,
+        "entities": list(map(row, predicted)),
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,

@@ -25,5 +25,7 @@ class Defect:
     remedy: str = ""  # what to do about it, where that is more than to read leniently
 
 
-_ROWS = read_text(Path(__file__).with_suffix(".yaml")).replace("…", 999 * _ABSENT)
-DEFECTS = tuple(Defect(**row) for row in yaml.safe_load(_ROWS))  # in the order in which a text is parsed
+_ROWS = yaml.safe_load(read_text(Path(__file__).with_suffix(".yaml")))
+DEFECTS = tuple(  # in the order in which a text is parsed
+    Defect(**row | {"example": row["example"].replace("…", 999 * _ABSENT)}) for row in _ROWS
+)

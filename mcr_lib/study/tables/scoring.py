@@ -188,8 +188,8 @@ def score_examples(
 ) -> Report:  # fmt: skip
     """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it).
 
-    `may_lack_boxes`: a file without any key of a box is scored on MNER alone. `format`, `space`: see
-    `dialects.read`.
+    `may_lack_boxes`: a file without any key of a box is scored on MNER alone. `format`, `space` (of both
+    files): see `dialects.read`.
     """
     if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
         expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
@@ -221,7 +221,7 @@ def score_examples(
     if {"box", "type"} <= set(first.constraints):
         result["yardsticks"] = yardstick_scores(examples, scorer)
     if compare is not None:
-        rival = read_answers(examples, compare, parse)
+        rival = read_answers(examples, compare, parse, space=space)
         a, b = Path(predictions), Path(compare)
         names = [str(a), str(b)] if a.name == b.name else [a.name, b.name]
         f1, rival_f1 = f1_ratios(answers.judged, scorer), f1_ratios(rival.judged, scorer)
