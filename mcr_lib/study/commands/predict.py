@@ -61,11 +61,9 @@ def predict(
     parsed, predicted = parse_prediction(prediction, example, "lenient")
 
     def row(e: PredictedEntity) -> dict[str, Any]:
-        is_lost = e.boxes_xyxy == NO_PLACE
-        box = list(map(round, e.box_xyxy)) if size and e.boxes_xyxy and not is_lost else None
-        return {"entity": e.text, "type": e.type, "bbox_2d": box} | (
-            {"unreadable_box": True} if is_lost else {}
-        )
+        lost = {"unreadable_box": True} if e.boxes_xyxy == NO_PLACE else {}
+        box = list(map(round, e.box_xyxy)) if size and e.boxes_xyxy and not lost else None
+        return {"entity": e.text, "type": e.type, "bbox_2d": box, **lost}
 
     return {
         "entities": list(map(row, predicted)),
