@@ -62,7 +62,7 @@ _WRAPPER = re.compile(  # what stands around a list of items: a list, or an obje
     "(?P<key>[^"\\]*+)"\s*+:\s*+(?=\[\s*+[\[{{\]]|\{{)""",
     re.VERBOSE | re.DOTALL,
 )
-_BETWEEN = re.compile(r"""(?:[\s\[\]{},;.*•\d-]|```\w*|"\w*"\s*:)*+""")  # between the parts of one list
+_BETWEEN = re.compile(r"""(?:"\w*"\s*:|[\s\[\]{}"',;.*•\d-]|```\w*)*+""")  # between the parts of one list
 _ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
 _BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))

@@ -110,7 +110,9 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     lost, boxes = parse["lost_entities"], parse["lost_boxes"]
     dropped = f"entities dropped: {sum(lost.values()):,}{_why(lost)}" if lost else ""
     wrong = f"answers with boxes not read (a wrong location): {_counts(boxes)}" if boxes else ""
-    for line in filter(None, (dropped, wrong, parse.get("advice"), parse.get("other_form"))):
+    file = f"file: read as {result['format']} (docs/scoring.md); --format names another"
+    notes = [dropped, wrong, parse.get("advice"), parse.get("other_form"), file * (result["format"] != "mcr")]
+    for line in filter(None, [*notes, result["coordinates"].get("question")]):
         _print(console, line, style="yellow")
     n = placing["n_predictions"]
     kinds = ", ".join(f"{name} {_share(placing[key], n)}" for key, name in _PLACINGS.items())
@@ -118,10 +120,6 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     how = {"lenient": "leniently", "strict": "strictly"}[other.pop("parse")]
     f1 = [f"{label(key)} {value:.2f}" for key, value in other.items()]
     _print(console, f"read {how} instead: {', '.join(f1)}")
-    if (format := result["format"]) != "mcr":
-        _print(console, f"file: read as {format} (docs/scoring.md); --format names another", style="yellow")
-    if question := result["coordinates"].get("question"):
-        _print(console, question, style="bold red")
     _show_ids(result["ids"], "", console)
     if n := result["image_size_differs"]:
         note = f"{n:,} rows name another image size than annotated (boxes scored as shares)"
