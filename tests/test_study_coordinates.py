@@ -28,7 +28,8 @@ def checked(example, written, space="original_px", model_size=None):
     said = [PredictedEntity(e.text, "PER", (box,)) for e, box in zip(example.entities, written, strict=True)]
     size = {"image_size": example.image_size_px, "model_size": model_size}
     in_px = [PredictedEntity(p.text, "PER", (boxes.from_space(p.box_xyxy, space, **size),)) for p in said]
-    return coordinates.check([metrics.judge(example, in_px)], [SimpleNamespace(entities=tuple(said))], [row])
+    judged, parsed = metrics.judge(example, in_px), SimpleNamespace(entities=tuple(said))
+    return coordinates.check(SimpleNamespace(judged=[judged], parsed=[parsed], rows=[row]))
 
 
 def in_space(space, model_size=None):

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from mcr_lib.answer import NO_PLACE, ParsedAnswer
+from mcr_lib.answer import NO_PLACE
 from mcr_lib.boxes import SPACES, Box, best_iou, space_size
-from mcr_lib.data.predictions import Prediction
-from mcr_lib.metrics import Judged
 
 MIN_SHARE = 0.05  # of odd boxes or sizes, above which a file is questioned
 _UNIT = 32  # pixels; no processor rounds the sides of an image to larger units
@@ -23,12 +21,10 @@ _ORDERS = {  # the corners of four numbers; lenient parsing may have sorted (x, 
 }
 
 
-def check(
-    judged: Sequence[Judged], parsed: Sequence[ParsedAnswer | None], rows: Sequence[Prediction | None]
-) -> dict[str, Any]:
-    """Counts of odd boxes and sizes, and of boxes that hit gold; in doubt a `question`, and what `fits`."""
+def check(answers: Any) -> dict[str, Any]:
+    """Counts of odd boxes, odd sizes and hits of a `ScoredFile`; in doubt a `question` and what `fits`."""
     written, bent = [], []  # (box, name of the space -> size of the image there, gold in shares of the image)
-    for one, answer, row in zip(judged, parsed, rows, strict=True):
+    for one, answer, row in zip(answers.judged, answers.parsed, answers.rows, strict=True):
         if answer is None or not (image := row.image_size_px or one.example.image_size_px):
             continue
         sizes = {space: space_size(space, image, row.model_size or image) for space in SPACES}

@@ -199,8 +199,7 @@ def score_examples(
         read_answers(examples, predictions, mode, format=format, space=space) for mode in (parse, other_parse)
     )
     first, others = examples[0], f1_ratios(other.judged, scorer)
-    loose = answers if parse == "lenient" else other
-    seen = coordinates.check(loose.judged, loose.parsed, loose.rows)
+    seen = coordinates.check(answers if parse == "lenient" else other)
     if is_mner_alone := may_lack_boxes and answers.has_no_box_key:
         task = tuple(c for c in first.constraints if c not in ("groundable", "box"))
         first = replace(first, constraints=task)
