@@ -101,6 +101,16 @@ def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_re
     assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
 
 
+@pytest.mark.parametrize("json_or_not", [(), ("--json",)])
+def test_a_file_of_which_nothing_can_be_read_exits_1_with_a_sentence(tmp_path, json_or_not):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "300401", "answer": "no idea", "coordinate_space": "original_px"}\n')
+    done = mcr("score", "--root", "data/sample", "--predictions", path, "--resamples", 100, *json_or_not)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mcr: p.jsonl: no entity in its 1 answers could be read")
+    assert bool(done.stdout) == bool(json_or_not)
+
+
 def test_a_set_of_the_testbed_is_made_checked_and_scored_by_command(tmp_path):
     world = ("--distribution", "adversarial", "--set", "bait=[0, 0, 1]", "--seed", 3)
     done = mcr("testbed", "make", *world, "--n", 20, "--out", tmp_path)

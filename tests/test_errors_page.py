@@ -84,6 +84,11 @@ def other_split(at):
     score_file(source="twitter-gmner", root=at.sample, predictions=at.tmp / "p.jsonl", n_resamples=100)
 
 
+def rows(at, *rows):
+    (at.tmp / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    score_file(source="twitter-gmner", root=at.sample, predictions=at.tmp / "p.jsonl", n_resamples=100)
+
+
 def failing_pip(at):
     at.bend.setattr(
         colab.subprocess,
@@ -135,6 +140,9 @@ LIGHT = {
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
     "another split's answers": other_split,
+    "no prediction": lambda at: rows(at, {"id": "300401", "output": "nobody"}),
+    "another format": lambda at: rows(at, {"response": "nobody", "images": []}),
+    "rows without ids": lambda at: rows(at, {"response_answer_orig": "None"}),
     "Colab's pip": failing_pip,
     "Colab, loaded before": replaced_package,
     "ms-swift, placeholder": placeholder,

@@ -129,6 +129,21 @@ def test_the_command_prints_and_draws(nano_folder, seen, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["entities"][0]["bbox_2d"] == [0, 0, 257, 200]
 
 
+def test_an_unreadable_box_is_said_to_be_one_and_a_box_beyond_the_image_is_not_clipped(
+    nano_folder, monkeypatch, tmp_path, capsys
+):
+    answer = ANSWER.replace("[0, 0, 84, 56]", "[0, 0, 8]").replace("null", "[98, 0, 392, 56]")
+    monkeypatch.setattr(generate, "answer_batch", lambda *a, **k: ([answer], [[(196, 112)]]))
+    path = photo(tmp_path / "a.png")
+    entities = run(nano_folder, path)["entities"]
+    assert entities[0] == {"entity": "Ada", "type": "PER", "bbox_2d": None, "unreadable_box": True}
+    assert entities[1] == {"entity": "Oslo", "type": "LOC", "bbox_2d": [300, 0, 1200, 200]}
+    arguments = ["predict", "--model", str(nano_folder), "--text", "Ada in Oslo", "--image", str(path)]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "PER    Ada: its box could not be read\nLOC    Oslo: at 300, 0 to 1200, 200\n" in shown
+
+
 def test_drawing_without_an_image_and_an_empty_tweet_are_errors(nano_folder, seen, tmp_path, capsys):
     arguments = ["predict", "--model", str(nano_folder)]
     assert cli.main([*arguments, "--text", "Ada", "--draw", str(tmp_path / "out.png")]) == 2

@@ -4,6 +4,7 @@ per line, boxes as slots), OUT/README.md (a data card) and OUT/checksums.txt (fo
 
 import hashlib
 import json
+import sys
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import checksum
 from mcr_lib.study.check import check as check_data
 from mcr_lib.study.commands.arguments import console
-from mcr_lib.study.tables.scoring import score_file
+from mcr_lib.study.tables.scoring import score_file, unread
 from mcr_lib.study.tables.terminal import show_check, show_score
 from mcr_lib.styles import STYLES
 
@@ -35,12 +36,16 @@ def check(given: Namespace) -> int:
 def score(given: Namespace) -> int:
     """`mcr score`."""
     keys = ("source", "root", "version", "split", "predictions", "scorer", "parse", "compare", "seed")
+    keys += ("format", "space")
     result = score_file(**{key: getattr(given, key) for key in keys}, n_resamples=given.resamples)
+    is_unread = result["parse"]["nothing_read"]
     if given.json:
         print(json.dumps(result, indent=2))
-    else:
+    elif not is_unread:
         show_score(result, console())
-    return 0
+    if is_unread:
+        print(f"mcr: {unread(result)}", file=sys.stderr)
+    return int(is_unread)
 
 
 def build(given: Namespace) -> int:

@@ -8,14 +8,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mcr_lib.boxes import MAX_RATIO, Box
+from mcr_lib.answer import NO_PLACE
+from mcr_lib.boxes import MAX_RATIO
 from mcr_lib.data.files import written_whole
 from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
-from mcr_lib.schema import Example
+from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import boxes, palette
 from mcr_lib.study.runs.config import Config
 from mcr_lib.training import backbones, generate
@@ -35,8 +36,9 @@ def predict(
     model: str, text: str, *, image: str | None = None, prompt: Kind | None = None, max_new_tokens: int = 512,
     device: str | None = None, base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image.
-    `prompt` is by default the format it was trained on; `base` is where the base of an adapter is now.
+    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image,
+    not clipped to it (as in scoring); `unreadable_box` marks one that could not be read. `prompt` is by
+    default the format it was trained on; `base` is where the base of an adapter is now.
     """
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
@@ -58,11 +60,13 @@ def predict(
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
     parsed, predicted = parse_prediction(prediction, example, "lenient")
 
-    def whole(box: Box | None) -> list[int] | None:
-        return box and size and [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]
+    def row(e: PredictedEntity) -> dict[str, Any]:
+        lost = {"unreadable_box": True} if e.boxes_xyxy == NO_PLACE else {}
+        box = list(map(round, e.box_xyxy)) if size and e.boxes_xyxy and not lost else None
+        return {"entity": e.text, "type": e.type, "bbox_2d": box, **lost}
 
     return {
-        "entities": [{"entity": e.text, "type": e.type, "bbox_2d": whole(e.box_xyxy)} for e in predicted],
+        "entities": list(map(row, predicted)),
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,
@@ -96,6 +100,7 @@ def _summary(result: dict[str, Any]) -> str:
         return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"
     for entity in result["entities"]:
         where = "at {}, {} to {}, {}".format(*entity["bbox_2d"]) if entity["bbox_2d"] else "not in the image"
+        where = "its box could not be read" if entity.get("unreadable_box") else where
         lines.append(f"{entity['type'] or '–':6} {entity['entity']}: {where}")
     repairs = [f"(mended: {', '.join(parse['repairs'])})"] if parse["repairs"] else []
     return "\n".join([*(lines or ["no entity"]), *repairs])
