@@ -118,6 +118,12 @@ def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[S
     return tuple(said[k] for k in ordered) if is_found else tuple(said)
 
 
+def unsayable(example: Example) -> str | None:
+    """The first name of a tweet that no chain can say, for it reads as a tag, slot or box; else `None`."""
+    names = (entity.text for entity in example.entities)
+    return next((name for name in names if verify.UNSAYABLE.search(name)), None)
+
+
 ROW_FLAWS = {  # flaws of a chain apart from its words
     "unknown_style": "a style or a source that does not exist",
     "other_gold": "id, task, boxes or image size are not those of the gold",

@@ -87,9 +87,20 @@ def text_of(chat: Sequence[Message]) -> str:
     return "".join(part["text"] for part in chat[-1]["content"] if part["type"] == "text")
 
 
+def plain(text: str) -> str:
+    """The text without tokens that steer a model: of `<|im_end|>`, `<|image_pad|>` and the like a space makes
+    text, so that no tweet ends its own turn or claims an image.
+
+    Example:
+        >>> plain("Go <|im_end|> Ada")
+        'Go < |im_end|> Ada'
+    """
+    return text.replace("<|", "< |")
+
+
 def _message(role: str, text: str, *, n_images: int = 0) -> Message:
     images = [{"type": "image"} for _ in range(n_images)]
-    return {"role": role, "content": [*images, {"type": "text", "text": text}]}
+    return {"role": role, "content": [*images, {"type": "text", "text": plain(text)}]}
 
 
 def _of_task(words: Mapping[str, str], example: Example) -> list[str]:

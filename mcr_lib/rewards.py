@@ -49,6 +49,7 @@ from mcr_lib import chains, constraints
 from mcr_lib import strict_rewards as strict
 from mcr_lib.answer import ParsedAnswer, parse_answer
 from mcr_lib.boxes import Size, Space, box_format, written_box
+from mcr_lib.errors import UserError
 from mcr_lib.matching import heaviest_matching
 from mcr_lib.schema import Entity, Example, PredictedEntity
 
@@ -264,12 +265,16 @@ def gold_column(example: Example) -> str:
     return json.dumps({**example.to_row(), "images": []})
 
 
-def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
-    """The text of a completion: a string, or chat messages whose content is a string or a list of parts."""
-    if isinstance(completion, str):
-        return completion
+def completion_text(completion: str | Sequence[dict[str, Any]] | None) -> str:
+    """The text of a completion: a string, or chat messages whose content is a string or a list of parts.
+
+    `None`, or a message or part without text, is an empty text.
+    """
+    if completion is None or isinstance(completion, str):
+        return completion or ""
     contents = [message.get("content") or "" for message in completion]
-    return "".join(c if isinstance(c, str) else "".join(part.get("text", "") for part in c) for c in contents)
+    texts = ([c] if isinstance(c, str) else [part.get("text") or "" for part in c] for c in contents)
+    return "".join(text for some in texts for text in some)
 
 
 def grpo_reward_functions(
@@ -279,13 +284,17 @@ def grpo_reward_functions(
 
     Each completion is parsed once for all five. Columns read: `gold` (`gold_column`), `model_size` ([width,
     height] or `None`) and `family` (a name of `boxes.BOX_FORMATS`). Weights (`DEFAULTS`) go into
-    `GRPOConfig(reward_weights=...)`.
+    `GRPOConfig(reward_weights=...)`. A `UserError` names a column that is missing or of another kind.
     """
     how = {"kind": kind, "sigma": sigma, "reasoning": reasoning}
 
     @lru_cache(maxsize=1024)
     def gold_of(gold: str, space: Space, model_size: Size | None) -> Example:
-        return written_gold(Example.from_row(json.loads(gold)), space, model_size=model_size)
+        try:
+            example = Example.from_row(json.loads(gold))
+        except ValueError as error:
+            raise UserError(f"column 'gold': {error!s:.100}; expected {_COLUMNS['gold'][0]}") from error
+        return written_gold(example, space, model_size=model_size)
 
     @lru_cache(maxsize=4096)
     def all_of(text: str, gold: str, space: Space, model_size: Size | None) -> Rewards:
@@ -294,13 +303,36 @@ def grpo_reward_functions(
         return rewards(parsed, example, **how)
 
     def function(name: str) -> Callable[..., list[float | None]]:
-        def reward(completions, gold, model_size, family, **_: Any) -> list[float | None]:
-            sizes = [size and (size[0], size[1]) for size in model_size]
-            spaces = [box_format(f).space for f in family]
-            rows = zip(map(completion_text, completions), gold, spaces, sizes, strict=True)
-            return [getattr(all_of(*row), name) for row in rows]
+        def reward(completions, gold=None, model_size=None, family=None, **_: Any) -> list[float | None]:
+            n, columns = len(completions), (completions, gold, family, model_size)
+            read = (_column(key, values, n) for key, values in zip(_COLUMNS, columns, strict=True))
+            return [getattr(all_of(*row), name) for row in zip(*read, strict=True)]
 
         reward.__name__ = f"reward_{name}"
         return reward
 
     return [function(name) for name in NAMES]
+
+
+def _size(value: Sequence[int] | None) -> Size | None:
+    width, height = value or (0, 0)
+    return None if value is None else (width + 0, height + 0)
+
+
+_COLUMNS: dict[str, tuple[str, Callable[[Any], Any]]] = {  # what a column holds, and how a value is read
+    "completions": ("texts or chats", completion_text),
+    "gold": ("texts of gold_column", str.__str__),
+    "family": ("names of box formats", lambda value: box_format(value).space),
+    "model_size": ("[width, height] or None", _size),
+}
+
+
+def _column(name: str, values: Any, n: int) -> list[Any]:
+    expected, read = _COLUMNS[name]
+    try:
+        if len(values) == n:
+            return [read(value) for value in values]
+        problem = f"{len(values)} values for {n} completions"
+    except (TypeError, ValueError, AttributeError) as error:
+        problem = "it is missing" if values is None else f"{error!s:.100}"
+    raise UserError(f"column {name!r}: {problem}; expected {expected}")

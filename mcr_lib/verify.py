@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from mcr_lib.schema import TYPE_WORDS
-from mcr_lib.statements import Statement
+from mcr_lib.statements import SLOT, Statement
 
 # Words that deny: alone, that there is a box; with a word of showing, that the image shows the entity.
 NEGATIONS = (
@@ -47,6 +47,7 @@ _VALUE = r"\s*-?\d+(?:\.\d+)?\s*"
 BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")  # a box written in numbers
 _TAG = re.compile(r"</?(?:think|process|answer)>")
 _STEP_TAG = re.compile(r"</?(?:entity_num|mner|entailment|location)>")  # of the formal style; claims nothing
+UNSAYABLE = re.compile("|".join([BOX.pattern, SLOT.pattern, _TAG.pattern, _STEP_TAG.pattern, "[\x02\x03]"]))
 Event = tuple[int, str, str]  # number of the clause within its sentence, kind (a group of `_pattern`), value
 Claims = set[tuple[str, str]]  # what a chain says of one mention: kind and value
 

@@ -5,13 +5,14 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mcr_lib import data
 from mcr_lib.data.images import (
     MAX_PIXELS,
     find_images,
     image_problem,
+    image_size,
     inspect_images,
     open_image,
     usable_images,
@@ -160,3 +161,23 @@ def test_the_three_real_images_open_and_are_as_annotated(gmner_dir, real):
     report, sizes = inspect_images(some)
     assert (len(some), report.counts["present"], report.problems) == (3, 3, ())
     assert all(open_image(e.images[0]).size == sizes[e.id] for e in some)
+
+
+def png_with(text_size, tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "x" * text_size, zip=True)
+    path = tmp_path / f"{text_size}.png"
+    Image.new("RGB", (40, 30), "red").save(path, pnginfo=info, icc_profile=b"\0" * text_size)
+    return path
+
+
+def test_large_profiles_and_comments_are_read_past_and_huge_ones_told_by_every_reader(tmp_path, monkeypatch):
+    path = png_with(2_000_000, tmp_path)
+    assert image_problem(path) == ((40, 30), None)
+    assert image_size(path) == open_image(path).size == (40, 30)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1_000_000)
+    sentence = "its profile or comments are too large; save it again without them"
+    assert image_problem(path) == (None, sentence)
+    for reader in (image_size, open_image):
+        with pytest.raises(UserError, match=sentence):
+            reader(path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from mcr_lib.boxes import MAX_RATIO
 from mcr_lib.errors import UserError
@@ -20,6 +20,8 @@ from mcr_lib.schema import Example
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
 MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
+# bytes of a PNG's profile and comments, unpacked, which nobody needs here; beyond these Pillow refuses it
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 50_000_000
 OnBadImage = Literal["error", "skip"]
 Usable = tuple[list[Example], "ImageReport"]
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
@@ -65,7 +67,7 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
     except UserError as error:
         return None, str(error).removeprefix(f"{path}: ")
     except _DAMAGE as error:
-        return None, f"damaged ({_short(error)})"
+        return None, _damage(error)
 
 
 def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
@@ -83,7 +85,7 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
                 return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
             return image.convert("RGB")
     except _DAMAGE as error:
-        raise UserError(f"{path}: the image is damaged ({_short(error)}); get it again") from error
+        raise UserError(f"{path}: {_damage(error)}") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -144,6 +146,8 @@ def _opened(path: str | Path) -> Image.Image:
             image = Image.open(path, formats=FORMATS)
         except tuple(_REFUSED) as error:
             raise UserError(f"{path}: {_REFUSED[type(error)]}") from error
+        except _DAMAGE as error:
+            raise UserError(f"{path}: {_damage(error)}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -151,5 +155,8 @@ def _opened(path: str | Path) -> Image.Image:
     return image
 
 
-def _short(error: Exception) -> str:
-    return (str(error).split("\n")[0] or type(error).__name__)[:100]
+def _damage(error: Exception) -> str:
+    reason = (str(error).split("\n")[0] or type(error).__name__)[:100]
+    if "MAX_TEXT" in reason:
+        return "its profile or comments are too large; save it again without them"
+    return f"the image is damaged ({reason}); get it again"

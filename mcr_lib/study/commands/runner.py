@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from rich.console import Console
+from rich.markup import escape
 
 import mcr_lib
 from mcr_lib.data.files import read_text, write_json, written_whole
@@ -70,7 +71,8 @@ def run(
                 return code
         report.write(loaded)
     seconds = time.monotonic() - started
-    console.print(f"done in {seconds:.0f} s; read {folder.report}", highlight=False, soft_wrap=True)
+    done = f"done in {seconds:.0f} s; read {folder.report}"
+    console.print(done, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -163,14 +165,19 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
     path = filter(None, [str(Path(mcr_lib.__file__).parents[1]), os.environ.get("PYTHONPATH")])
     importable = mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(path))  # this package, in the kernel
     quiet = warnings.catch_warnings(action="ignore")  # those of papermill and of the kernel's start
-    scratch = tempfile.TemporaryDirectory(prefix="mcr-", ignore_cleanup_errors=True)
+    short = (each for each in (tempfile.gettempdir(), "/tmp") if len(each) <= 80)
+    base = next((each for each in short if os.access(each, os.W_OK)), None)
+    scratch = tempfile.TemporaryDirectory(prefix="mcr-", dir=base, ignore_cleanup_errors=True)
     began, stamp = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with importable, _progress(name, part, console), quiet, scratch as sockets:
-            # no open port, and nothing stays behind a kernel that is killed; on Windows sockets are no files
-            manager = {} if os.name == "nt" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            papermill.execute_notebook(
-                notebook, part, parameters, kernel_name="python3", language="python", progress_bar=False,
+            # no open port, and nothing stays behind a kernel that is killed; on Windows sockets are no files,
+            # elsewhere their paths have up to 107 characters
+            is_file = os.name != "nt" and base is not None
+            manager = {"transport": "ipc", "ip": f"{sockets}/kernel"} if is_file else {}
+            paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, part))
+            papermill.execute_notebook(  # which takes braces in paths for its own
+                *paths, parameters, kernel_name="python3", language="python", progress_bar=False,
                 cwd=str(config.repository()), config=Config({"KernelManager": manager}),
                 extra_arguments=["--IPKernelApp.log_level=50"],  # no messages of an interrupted kernel
             )  # fmt: skip
@@ -226,10 +233,10 @@ def _progress(name: str, part: Path, console: Console) -> Iterator[None]:
         last_line = time.monotonic()
         while not is_over.wait(0.5):
             if (text := _position(part)) is not None:
-                status.update(f"{name}: {text}")
+                status.update(escape(f"{name}: {text}"))
                 if not console.is_terminal and time.monotonic() - last_line > HEARTBEAT_S:
                     last_line = time.monotonic()
-                    console.print(f"{name}: {text}", highlight=False)
+                    console.print(f"{name}: {text}", highlight=False, markup=False)
 
     with console.status(f"{name}: starting") as status:
         watcher = threading.Thread(target=watch, daemon=True)
