@@ -58,6 +58,11 @@ def test_images_are_found_by_id_at_any_depth_and_loops_of_links_end(tmp_path, pi
     (tmp_path / "3.txt").write_text("no image")
     found = find_images(tmp_path, {"1", "2", "3", "4"})
     assert found == {"1": picture, "2": picture.parent / "2.png"}
+    for name in ("1.JPG", "3.Jpg", "4.webp", "5.jfif", "6.GIF", "7.bmp", "8.JPEG", "._9.jpg"):
+        (picture.parent / name).write_bytes(b"")
+    found = find_images(tmp_path, [*"123456789"])
+    assert "".join(found) == "12345678"
+    assert found["1"] == picture
     with pytest.raises(UserError, match="does not exist"):
         find_images(tmp_path / "none", {"1"})
 
@@ -146,7 +151,8 @@ def test_bad_images_stop_or_are_skipped_and_counted(tmp_path, picture):
     usable, report = usable_images(examples, on_bad_image="skip")
     assert [(e.id, e.image_size_px) for e in usable] == [("1", (40, 30)), ("2", (40, 30))]
     assert report.counts == {"present": 3, "missing": 1, "unreadable": 1, "of another size than annotated": 1}
-    assert len(report.problems) == 2
+    assert [problem.startswith(f"{tmp_path}") for problem in report.problems] == [True, True, False]
+    assert report.problems[2] == "no image of 1 tweet: 5"
     with pytest.raises(UserError, match="images of 5 tweets: 3 present, 1 missing, 1 unreadable"):
         usable_images(examples)
     assert usable_images(examples[:2])[0] == usable

@@ -12,6 +12,7 @@ import pytest
 from contrib import ms_swift
 from mcr_lib import boxes, data, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.data import voc_xml
 from mcr_lib.data.images import find_images, open_image, usable_images
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
@@ -50,6 +51,13 @@ def broken_file(at):
     shutil.copytree(at.sample / "Twitter10000_v2.0", at.tmp / "Twitter10000_v2.0")
     (at.tmp / "Twitter10000_v2.0" / "txt" / "test.txt").write_text("IMGID:1\nin\n")
     read(at.tmp)
+
+
+def bad_xml(at, size):
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>9</ymax>"
+    box = f"<object><name>A</name><bndbox>{corners}</bndbox></object>"
+    (at.tmp / "1.xml").write_text(f"<annotation>{size}{box}</annotation>")
+    voc_xml.read_annotation(at.tmp / "1.xml")
 
 
 def damaged_image(at):
@@ -119,6 +127,8 @@ LIGHT = {
     "no data": lambda at: read(at.tmp),
     "other version": lambda at: read(at.sample, "v1"),
     "broken file": broken_file,
+    "no size in the xml": lambda at: bad_xml(at, "<size/>"),
+    "box of no use": lambda at: bad_xml(at, "<size><width>9</width><height>9</height></size>"),
     "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
     "images missing": lambda at: usable_images([Example("1", "demo", "dev", ("hi",), (), ("PER",))]),
     "damaged image": damaged_image,

@@ -39,10 +39,14 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
     return SOURCES[source], version or versions[0]
 
 
-def read_split(source: str, root: str | Path, *, split: str, version: str | None = None) -> ReadSplit:
-    """Read the tweets of one split, without images, and the quirks of its files."""
+def read_split(
+    source: str, root: str | Path, *, split: str, version: str | None = None,
+    images_dir: str | Path | None = None,
+) -> ReadSplit:  # fmt: skip
+    """Read the tweets of one split, without paths of images, and the quirks of its files."""
     known, version = find_source(source, version)
-    examples, quirks = _read_twitter(root, split=split, version=version, layout=known.layout)
+    how = {"layout": known.layout, "images_dir": images_dir}
+    examples, quirks = _read_twitter(root, split=split, version=version, **how)
     return completed(root, split, examples, version=version), quirks
 
 
@@ -55,6 +59,6 @@ def load_split(
     `root` is the parent of the data set's own folder; `split` may name any file in it; `images_dir` is
     searched for images by id, at any depth; `None` = no images.
     """
-    examples, _ = read_split(source, root, split=split, version=version)
+    examples, _ = read_split(source, root, split=split, version=version, images_dir=images_dir)
     paths = {} if images_dir is None else find_images(images_dir, {example.id for example in examples})
     return [replace(e, images=(str(paths[e.id]),)) if e.id in paths else e for e in examples]

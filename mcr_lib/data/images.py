@@ -14,10 +14,11 @@ from typing import Literal
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from mcr_lib.boxes import MAX_RATIO
+from mcr_lib.data.files import listed
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".jfif", ".jpe", ".apng")  # in any case
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
 MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
 # bytes of a PNG's profile and comments, unpacked, which nobody needs here; beyond these Pillow refuses it
@@ -38,7 +39,7 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"folder of images {root} does not exist")
-    best: dict[str, tuple[int, Path]] = {}
+    best: dict[str, tuple[int, bool, Path]] = {}
     visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in visited:
@@ -48,10 +49,10 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
         folders.sort()
         for name in names:
             stem, dot, suffix = name.rpartition(".")
-            if stem in ids and dot + suffix in SUFFIXES:
-                candidate = (SUFFIXES.index(dot + suffix), Path(folder) / name)
+            if stem in ids and (lower := dot + suffix.lower()) in SUFFIXES:
+                candidate = (SUFFIXES.index(lower), lower != dot + suffix, Path(folder) / name)
                 best[stem] = min(best.get(stem, candidate), candidate)
-    return {id: path for id, (_, path) in sorted(best.items())}
+    return {id: path for id, (*_, path) in sorted(best.items())}
 
 
 def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]:
@@ -100,13 +101,15 @@ class ImageReport:
 
     n_examples: int
     counts: dict[str, int]  # an image "of another size than annotated" is also "present"
-    problems: tuple[str, ...]  # a sentence per image that is unreadable or of another size, in order
+    problems: tuple[
+        str, ...
+    ]  # a sentence per image that is unreadable or of another size; one on the missing
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
     """Return a report on the first image of each example, and id -> true size of each readable one."""
     counts = Counter({"present": 0, "missing": 0, "unreadable": 0, "of another size than annotated": 0})
-    problems, sizes = [], {}
+    problems, sizes, missing = [], {}, [example.id for example in examples if not example.images]
     for example in examples:
         if not example.images:
             counts["missing"] += 1
@@ -121,6 +124,8 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
                 problem = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
         if problem:
             problems.append(f"{path}: {problem}")
+    if missing:
+        problems.append(f"no image of {listed(missing)}")
     return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
 
 
@@ -133,10 +138,8 @@ def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "er
     fitting = [e for e in examples if e.id in sizes and e.image_size_px in (None, sizes[e.id])]
     if on_bad_image == "error" and len(fitting) < len(examples):
         counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
-        without = [f"tweet {example.id} has none" for example in examples if not example.images]
-        problem = [*report.problems, *without][0]
         hint = "mend them, or skip them with bad_images=skip"
-        raise UserError(f"images of {len(examples)} tweets: {counts}; {problem}; {hint}")
+        raise UserError(f"images of {len(examples)} tweets: {counts}; {report.problems[0]}; {hint}")
     return [replace(example, image_size_px=sizes[example.id]) for example in fitting], report
 
 

@@ -15,11 +15,14 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
+from mcr_lib.boxes import Size
 from mcr_lib.data import voc_xml
 from mcr_lib.data.bio import Chunk, Sample, chunks, read_samples
-from mcr_lib.data.files import is_safe_id, written_whole
+from mcr_lib.data.files import is_safe_id, listed, written_whole
+from mcr_lib.data.images import find_images, image_size
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
 
@@ -68,8 +71,15 @@ FMNERG = TxtLayout("twitter-fmnerg", "txt_fine", 3, tuple(COARSE_OF))
 TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
-def read_split(root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER) -> ReadSplit:
-    """Read a split in file order, and its quirks, no images; `root` = the version's folder or its parent."""
+def read_split(
+    root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER,
+    images_dir: str | Path | None = None,
+) -> ReadSplit:  # fmt: skip
+    """Read a split in file order, and its quirks; `root` = the version's folder or its parent.
+
+    Of images only the size is read, below `images_dir` or else `root`, where an xml file does not give it.
+    Files of xml that cannot be read are named together.
+    """
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
     if not path.is_file():
@@ -77,10 +87,21 @@ def read_split(root: str | Path, *, split: str, version: str = "v2", layout: Txt
         where = f"split {split!r} of {layout.source} {version}"
         raise UserError(f"{where}: {path} does not exist; found {names}")
     xml_ids, labels, source = xml_files(root, version), layout.labels, f"{layout.source}-{version}"
-    examples, quirks = [], []
-    for sample in read_samples(path, n_columns=layout.n_columns):
-        xml = folder / "xml" / f"{sample.id}.xml"
-        annotation = voc_xml.read_annotation(xml) if sample.id in xml_ids else None
+    examples, quirks, faults = [], [], {}
+    samples = read_samples(path, n_columns=layout.n_columns)
+    images = cache(partial(find_images, images_dir or root, {sample.id for sample in samples}))
+
+    def size_of_image(id: str) -> Size | None:
+        return image_size(images()[id]) if id in images() else None
+
+    for sample in samples:
+        annotation, xml = None, folder / "xml" / f"{sample.id}.xml"
+        try:
+            if sample.id in xml_ids:
+                strip = version != "v1"  # whose published counts need names as they are written
+                annotation = voc_xml.read_annotation(xml, partial(size_of_image, sample.id), strip=strip)
+        except UserError as error:
+            faults[sample.id] = str(error)
         boxes_of = defaultdict(list)
         for name, box in annotation.objects if annotation else ():
             boxes_of[name].append(box)
@@ -93,6 +114,9 @@ def read_split(root: str | Path, *, split: str, version: str = "v2", layout: Txt
         quirks += _quirks(sample, spans, texts, annotation, f"{path.parent.name}/{path.name}")
         size, tokens = annotation and annotation.size_px, tuple(sample.tokens)
         examples.append(Example(sample.id, source, split, tokens, entities, labels, image_size_px=size))
+    if faults:
+        others = f"; in all {len(faults)} files of xml cannot be read, of {listed([*faults])}"
+        raise UserError(next(iter(faults.values())) + others * (len(faults) > 1))
     return examples, quirks
 
 
@@ -154,6 +178,7 @@ def _quirks(
     if repeated := sorted(text for text, n in Counter(texts).items() if n > 1):
         kind = "tweet that names something twice (each mention gets the boxes)"
         yield Quirk(kind, f"{txt}, line {sample.line}", ", ".join(repeated))
+    yield from (Quirk(kind, xml, sample.id) for kind in (annotation.quirks if annotation else ()))
     if annotation and annotation.filename != f"{sample.id}.jpg":
         kind = "xml whose inner filename names another image (file name counts)"
         yield Quirk(kind, xml, annotation.filename)
