@@ -187,3 +187,24 @@ def test_large_profiles_and_comments_are_read_past_and_huge_ones_told_by_every_r
     for reader in (image_size, open_image):
         with pytest.raises(UserError, match=sentence):
             reader(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF image, which is not read here; convert it"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "an AVIF image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image"),
+        (b"II*\0\x08\0\0\0", "a TIFF image"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "an SVG drawing"),
+        (b"\n<!DOCTYPE html><html>404</html>", "a page of HTML, which is not read here; get the image again"),
+        (b"", "an empty file"),
+        (b"what?", "no image that can be recognised"),
+    ],
+)
+def test_a_file_of_another_kind_under_the_name_of_an_image_is_called_what_it_is(tmp_path, head, said):
+    path = tmp_path / "1.jpg"
+    path.write_bytes(head)
+    assert image_problem(path)[1].startswith(said)
+    with pytest.raises(UserError, match=said):
+        image_size(path)

@@ -65,6 +65,11 @@ def damaged_image(at):
     open_image(at.tmp / "1.jpg")
 
 
+def html_page(at):
+    (at.tmp / "1.jpg").write_text("<html>404</html>")
+    open_image(at.tmp / "1.jpg")
+
+
 def huge_image(at):
     at.bend.setattr("mcr_lib.data.images.MAX_PIXELS", 100)
     open_image(at.sample / "images" / "100201.jpg")
@@ -132,6 +137,7 @@ LIGHT = {
     "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
     "images missing": lambda at: usable_images([Example("1", "demo", "dev", ("hi",), (), ("PER",))]),
     "damaged image": damaged_image,
+    "another kind of file": html_page,
     "huge image": huge_image,
     "hub name, no network": lambda at: cards.folder_of(HUB),
     "shard missing": lambda at: shards(at, lambda path: path.unlink()),

@@ -148,3 +148,14 @@ def test_an_answer_that_cannot_be_read_is_shown(nano_folder, tmp_path, capsys):
 def test_special_tokens_typed_in_a_tweet_are_text(nano_folder, seen, tmp_path, text):
     result = predict.predict(str(nano_folder), text, image=str(photo(tmp_path / "a.png")), device="cpu")
     assert result["entities"]
+
+
+def test_a_picture_is_drawn_in_the_format_of_its_name_or_refused(tmp_path):
+    result = {"entities": []}
+    path = photo(tmp_path / "a.png")
+    for name, kind in (("b.JPG", "JPEG"), ("b.webp", "WEBP"), ("b", "PNG")):
+        predict.draw(result, path, tmp_path / name)
+        with Image.open(tmp_path / name) as drawn:
+            assert drawn.format == kind
+    with pytest.raises(UserError, match=r"no picture can be written as \.docx; choose from .*png"):
+        predict.draw(result, path, tmp_path / "b.docx")

@@ -4,6 +4,7 @@ Images are not rotated by EXIF unless asked for: boxes were drawn on the pixels 
 """
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -32,6 +33,11 @@ _REFUSED = {
     Image.DecompressionBombError: f"refused: more than {MAX_PIXELS:,} pixels",
     UnidentifiedImageError: "no image that can be recognised",
 }
+_OTHERS = {  # what stands under names of images -> how it begins
+    "an AVIF image": rb".{4}ftyp(avi|mif1.{4,12}avif)", "a HEIC image": rb".{4}ftyp(hei|hev|mif|msf)",
+    "a TIFF image": rb"II\*\0|MM\0\*", "an SVG drawing": rb"\s*(<\?xml.*?>\s*)?(<!--.*?-->\s*)?<svg",
+    "a page of HTML": rb"\s*<(!doctype html|html|head|body)", "a PDF": rb"%PDF", "an empty file": rb"$",
+}  # fmt: skip
 
 
 def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
@@ -148,7 +154,8 @@ def _opened(path: str | Path) -> Image.Image:
         try:
             image = Image.open(path, formats=FORMATS)
         except tuple(_REFUSED) as error:
-            raise UserError(f"{path}: {_REFUSED[type(error)]}") from error
+            what = _REFUSED[type(error)] if type(error) is not UnidentifiedImageError else _what(path)
+            raise UserError(f"{path}: {what}") from error
         except _DAMAGE as error:
             raise UserError(f"{path}: {_damage(error)}") from error
     width, height = image.size
@@ -156,6 +163,16 @@ def _opened(path: str | Path) -> Image.Image:
         image.close()
         raise UserError(f"{path}: refused: {width} x {height} pixels, more than {MAX_PIXELS:,}")
     return image
+
+
+def _what(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        head = file.read(1000)
+    found = (what for what, start in _OTHERS.items() if re.match(start, head, re.DOTALL | re.IGNORECASE))
+    if what := next(found, None):
+        remedy = "convert it to JPEG or PNG" if what.endswith(("image", "drawing")) else "get the image again"
+        return f"{what}, which is not read here; {remedy}"
+    return _REFUSED[UnidentifiedImageError]
 
 
 def _damage(error: Exception) -> str:

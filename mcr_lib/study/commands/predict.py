@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mcr_lib.boxes import MAX_RATIO, Box
@@ -73,6 +74,9 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
     """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
+    kinds = FigureCanvasAgg.filetypes
+    if (kind := Path(out).suffix[1:].lower() or "png") not in kinds:
+        raise UserError(f"--draw {out}: no picture can be written as .{kind}; choose from {', '.join(kinds)}")
     picture = open_image(image, upright=True)
     width, height = picture.size
     with mpl.rc_context():
@@ -87,7 +91,7 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
             colour = palette.entity_type(entity["type"])
             boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
         with written_whole(out, "wb") as file:
-            figure.savefig(file, format="png")
+            figure.savefig(file, format=kind)
 
 
 def _summary(result: dict[str, Any]) -> str:
