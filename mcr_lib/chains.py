@@ -27,9 +27,7 @@ from mcr_lib.styles import STYLES, say
 
 # Raised when a word of a style or a rule of the verifier changes; older settings are then trained again.
 CHAINS_VERSION = 2
-CHANGES = {
-    2: "every style has an instruction of its own, and answers vary in order"
-}  # version -> what is new
+CHANGES = {2: "every style has an instruction of its own, and answers vary in order"}  # version -> news
 
 Source = Literal["template", "llm", "mllm"]
 SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")

@@ -88,13 +88,7 @@ def text_of(chat: Sequence[Message]) -> str:
 
 
 def plain(text: str) -> str:
-    """The text without tokens that steer a model: of `<|im_end|>`, `<|image_pad|>` and the like a space makes
-    text, so that no tweet ends its own turn or claims an image.
-
-    Example:
-        >>> plain("Go <|im_end|> Ada")
-        'Go < |im_end|> Ada'
-    """
+    """The text with `< |im_end|>` for `<|im_end|>` and so on: no tweet ends its turn or claims an image."""
     return text.replace("<|", "< |")
 
 

@@ -207,13 +207,9 @@ def worthless(
 
 
 def rewards(
-    parsed: ParsedAnswer,
-    gold: Example,
-    *,
-    kind: RewardKind = "paper",
-    sigma: float | None = None,
+    parsed: ParsedAnswer, gold: Example, *, kind: RewardKind = "paper", sigma: float | None = None,
     reasoning: Reasoning = "free",
-) -> Rewards:
+) -> Rewards:  # fmt: skip
     """The five rewards of a strictly parsed answer; one that is `worthless` scores 0 in everything.
 
     Boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of `DEFAULTS`.
@@ -266,10 +262,7 @@ def gold_column(example: Example) -> str:
 
 
 def completion_text(completion: str | Sequence[dict[str, Any]] | None) -> str:
-    """The text of a completion: a string, or chat messages whose content is a string or a list of parts.
-
-    `None`, or a message or part without text, is an empty text.
-    """
+    """The text of a completion: a string, `None`, or chat messages of strings, lists of parts or `None`."""
     if completion is None or isinstance(completion, str):
         return completion or ""
     contents = [message.get("content") or "" for message in completion]
@@ -291,10 +284,9 @@ def grpo_reward_functions(
     @lru_cache(maxsize=1024)
     def gold_of(gold: str, space: Space, model_size: Size | None) -> Example:
         try:
-            example = Example.from_row(json.loads(gold))
-        except ValueError as error:
-            raise UserError(f"column 'gold': {error!s:.100}; expected {_COLUMNS['gold'][0]}") from error
-        return written_gold(example, space, model_size=model_size)
+            return written_gold(Example.from_row(json.loads(gold)), space, model_size=model_size)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"columns 'gold' and 'model_size': {error!s:.100}") from error
 
     @lru_cache(maxsize=4096)
     def all_of(text: str, gold: str, space: Space, model_size: Size | None) -> Rewards:
@@ -314,17 +306,11 @@ def grpo_reward_functions(
     return [function(name) for name in NAMES]
 
 
-def _size(value: Sequence[int] | None) -> Size | None:
-    width, height = value or (0, 0)
-    return None if value is None else (width + 0, height + 0)
-
-
 _COLUMNS: dict[str, tuple[str, Callable[[Any], Any]]] = {  # what a column holds, and how a value is read
-    "completions": ("texts or chats", completion_text),
-    "gold": ("texts of gold_column", str.__str__),
-    "family": ("names of box formats", lambda value: box_format(value).space),
-    "model_size": ("[width, height] or None", _size),
-}
+    "completions": ("texts or chats", completion_text), "gold": ("texts of gold_column", str.__str__),
+    "family": ("names of box formats", lambda name: box_format(name).space),
+    "model_size": ("[width, height] or None", lambda size: size and (size[0] + 0, size[1] + 0)),
+}  # fmt: skip
 
 
 def _column(name: str, values: Any, n: int) -> list[Any]:
@@ -333,6 +319,6 @@ def _column(name: str, values: Any, n: int) -> list[Any]:
         if len(values) == n:
             return [read(value) for value in values]
         problem = f"{len(values)} values for {n} completions"
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         problem = "it is missing" if values is None else f"{error!s:.100}"
     raise UserError(f"column {name!r}: {problem}; expected {expected}")

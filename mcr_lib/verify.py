@@ -53,13 +53,9 @@ Claims = set[tuple[str, str]]  # what a chain says of one mention: kind and valu
 
 
 def verify(
-    text: str,
-    statements: Sequence[Statement],
-    *,
-    labels: Sequence[str],
-    task: Collection[str],
+    text: str, statements: Sequence[Statement], *, labels: Sequence[str], task: Collection[str],
     bare_names: bool = False,
-) -> str | None:
+) -> str | None:  # fmt: skip
     """The first flaw of a chain, a key of `FLAWS`; `None` if it says exactly the statements.
 
     `bare_names`: also take names without quotes as mentions (for a model not trained on our chains); added

@@ -24,12 +24,7 @@ def is_safe_id(id: str) -> bool:
 
 
 def listed(ids: Sequence[str]) -> str:
-    """The number of tweets and the first ids.
-
-    Example:
-        >>> listed([*"abcdefgh"])
-        '8 tweets: a, b, c, d, e …'
-    """
+    """The number of tweets and the first ids, for a sentence."""
     return f"{len(ids):,} tweet{'s' * (len(ids) != 1)}: {', '.join(ids[:5])}{' …' * (len(ids) > 5)}"
 
 

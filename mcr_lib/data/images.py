@@ -31,7 +31,6 @@ _REFUSED = {
     FileNotFoundError: "the image does not exist",
     IsADirectoryError: "a folder, not an image",
     Image.DecompressionBombError: f"refused: more than {MAX_PIXELS:,} pixels",
-    UnidentifiedImageError: "no image that can be recognised",
 }
 _OTHERS = {  # what stands under names of images -> how it begins
     "an AVIF image": rb".{4}ftyp(avi|mif1.{4,12}avif)", "a HEIC image": rb".{4}ftyp(hei|hev|mif|msf)",
@@ -107,9 +106,7 @@ class ImageReport:
 
     n_examples: int
     counts: dict[str, int]  # an image "of another size than annotated" is also "present"
-    problems: tuple[
-        str, ...
-    ]  # a sentence per image that is unreadable or of another size; one on the missing
+    problems: tuple[str, ...]  # a sentence per image unreadable or of another size, and one on the missing
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
@@ -153,11 +150,10 @@ def _opened(path: str | Path) -> Image.Image:
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         try:
             image = Image.open(path, formats=FORMATS)
-        except tuple(_REFUSED) as error:
-            what = _REFUSED[type(error)] if type(error) is not UnidentifiedImageError else _what(path)
-            raise UserError(f"{path}: {what}") from error
-        except _DAMAGE as error:
-            raise UserError(f"{path}: {_damage(error)}") from error
+        except UnidentifiedImageError as error:
+            raise UserError(f"{path}: {_what(path)}") from error
+        except (*_REFUSED, *_DAMAGE) as error:
+            raise UserError(f"{path}: {_REFUSED.get(type(error)) or _damage(error)}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -169,10 +165,10 @@ def _what(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         head = file.read(1000)
     found = (what for what, start in _OTHERS.items() if re.match(start, head, re.DOTALL | re.IGNORECASE))
-    if what := next(found, None):
-        remedy = "convert it to JPEG or PNG" if what.endswith(("image", "drawing")) else "get the image again"
-        return f"{what}, which is not read here; {remedy}"
-    return _REFUSED[UnidentifiedImageError]
+    if (what := next(found, None)) is None:
+        return "no image that can be recognised"
+    remedy = "convert it to JPEG or PNG" if what.endswith(("image", "drawing")) else "get the image again"
+    return f"{what}, which is not read here; {remedy}"
 
 
 def _damage(error: Exception) -> str:

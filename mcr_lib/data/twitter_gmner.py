@@ -13,7 +13,7 @@ name another image). Boxes stay as written: pixels of the stored image, counted 
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -77,8 +77,7 @@ def read_split(
 ) -> ReadSplit:  # fmt: skip
     """Read a split in file order, and its quirks; `root` = the version's folder or its parent.
 
-    Of images only the size is read, below `images_dir` or else `root`, where an xml file does not give it.
-    Files of xml that cannot be read are named together.
+    No images, but the size of one (below `images_dir` or else `root`) whose xml file does not give it.
     """
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
@@ -90,16 +89,12 @@ def read_split(
     examples, quirks, faults = [], [], {}
     samples = read_samples(path, n_columns=layout.n_columns)
     images = cache(partial(find_images, images_dir or root, {sample.id for sample in samples}))
-
-    def size_of_image(id: str) -> Size | None:
-        return image_size(images()[id]) if id in images() else None
-
     for sample in samples:
         annotation, xml = None, folder / "xml" / f"{sample.id}.xml"
         try:
             if sample.id in xml_ids:
                 strip = version != "v1"  # whose published counts need names as they are written
-                annotation = voc_xml.read_annotation(xml, partial(size_of_image, sample.id), strip=strip)
+                annotation = voc_xml.read_annotation(xml, partial(_size, images, sample.id), strip=strip)
         except UserError as error:
             faults[sample.id] = str(error)
         boxes_of = defaultdict(list)
@@ -118,6 +113,10 @@ def read_split(
         others = f"; in all {len(faults)} files of xml cannot be read, of {listed([*faults])}"
         raise UserError(next(iter(faults.values())) + others * (len(faults) > 1))
     return examples, quirks
+
+
+def _size(images: Callable[[], Mapping[str, Path]], id: str) -> Size | None:
+    return image_size(images()[id]) if id in images() else None
 
 
 def write_split(root: str | Path, split: str, examples: Sequence[Example], *, version: str = "v2") -> None:

@@ -14,7 +14,7 @@ from defusedxml.ElementTree import fromstring
 from mcr_lib.boxes import Box, Size
 from mcr_lib.errors import UserError
 
-SizeOfImage = Callable[[], Size | None]
+AskSize = Callable[[], Size | None]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -28,17 +28,14 @@ class Annotation:
     quirks: tuple[str, ...] = ()  # what was mended
 
 
-def read_annotation(
-    path: str | Path, size_of_image: SizeOfImage = lambda: None, *, strip: bool = True
-) -> Annotation:
-    """Read the annotation of one image, whose size is asked for where the file has none (`None` = no image).
-    `strip`: names are without the blanks around them.
+def read_annotation(path: str | Path, ask_size: AskSize = lambda: None, *, strip: bool = True) -> Annotation:
+    """Read the annotation of one image; a file with a DTD or entities is refused (only attacks use them).
 
-    A file with a DTD or entities is refused (only attacks use them).
+    `ask_size`: for the image's size if the file has none; `None` = no image. `strip`: blanks around names.
     """
     try:
         data = Path(path).read_bytes()
-        return _annotation(fromstring(data, forbid_dtd=True), path, data, size_of_image, strip)
+        return _annotation(fromstring(data, forbid_dtd=True), path, data, ask_size, strip)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ParseError as error:
@@ -66,9 +63,7 @@ def annotation_xml(annotation: Annotation) -> str:
     return "\n".join([*lines, "</annotation>", ""])
 
 
-def _annotation(
-    root: Element, path: str | Path, data: bytes, size_of_image: SizeOfImage, strip: bool
-) -> Annotation:
+def _annotation(root: Element, path: str | Path, data: bytes, ask_size: AskSize, strip: bool) -> Annotation:
     for node in root.iter():
         node.tag = node.tag.rpartition("}")[2]  # without namespace
     if root.tag != "annotation":
@@ -76,7 +71,7 @@ def _annotation(
     written = [_number(root.findtext(f"size/{side}")) for side in ("width", "height")]
     size, quirks = tuple(int(side) for side in written if side and side == int(side) > 0), []
     if len(size) < 2:
-        if (size := size_of_image()) is None:
+        if (size := ask_size()) is None:
             problem = "<size> with a <width> and a <height> in whole pixels is missing"
             raise UserError(f"{path}, line 1: {problem}, and so is the image that would tell")
         quirks.append("xml without an image size (that of the image is taken)")

@@ -110,8 +110,8 @@ class CheckReport:
             return f"Nothing is published about {self.source}: its statistics are held against nothing."
         n = sum(len(statistics) for statistics in self.expected.values())
         if self.differences and not self.broken:
-            n, of = len(self.differences), f"{n} statistics"
-            return f"{n} of {of} differ from those published: this is other data, or a part of them."
+            differ = f"{len(self.differences)} of {n} statistics differ from those published"
+            return f"{differ}: these are other data, or a part of those."
         return "\n".join(self.differences) or f"All {n} statistics are as expected."
 
     def to_json(self) -> dict[str, Any]:
