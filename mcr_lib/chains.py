@@ -91,10 +91,8 @@ def build(example: Example, style: str, rng: np.random.Generator, *, n_wordings:
         raise ValueError(f"example {example.id}: {problem}")
     wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
     said = statements.of_example(example)
-    answer = in_order(said, example, style)
-    return Chain(
-        example.id, style, "template", say(STYLES[style], wording, said, task), answer, boxes, size, task
-    )
+    answer, text = in_order(said, example, style), say(STYLES[style], wording, said, task)
+    return Chain(example.id, style, "template", text, answer, boxes, size, task)
 
 
 def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[Statement, ...]:

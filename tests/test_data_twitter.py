@@ -69,6 +69,12 @@ def test_crlf_a_byte_order_mark_and_a_missing_last_newline_do_not_matter(folder)
     assert read(root)[0] == plain
 
 
+def test_a_line_of_blanks_ends_a_tweet_as_an_empty_one_does(folder):
+    root, write = folder
+    write("txt/test.txt", TXT + " \t\n" + TXT.replace(":1", ":2"))
+    assert [tweet.id for tweet in read(root)[0]] == ["1", "2"]
+
+
 def test_orphan_tags_begin_an_entity_and_are_told(folder):
     root, write = folder
     write("txt/test.txt", "IMGID:1\nRome\tI-LOC\nParis\tB-PER\nTexas\tI-LOC\n")
@@ -87,6 +93,8 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
         ("txt/test.txt", "in\tO\n", "line 1: expected IMGID:<id>"),
         ("txt/test.txt", "IMGID:1\nin\n", "line 2: expected 2 columns"),
         ("txt/test.txt", "IMGID:1\nin\tO\tO\n", "line 2: expected 2 columns"),
+        ("txt/test.txt", "IMGID:1\nin O\n", "line 2: expected 2 columns .* between tabs, not blanks"),
+        ("txt/test.txt", "IMGID:1\nin\tB-MISC\n", "line 2: tag 'B-MISC' .*; MISC is called OTHER here"),
         ("txt/test.txt", "IMGID:1\nin\tX-LOC\n", "line 2: tag 'X-LOC' is not O"),
         ("txt/test.txt", "IMGID:1\nin\tO\nRome\tB-PLACE\n", "line 3: tag 'B-PLACE'"),
         ("txt/test.txt", "IMGID:1\n\nIMGID:2\n", "line 1: tweet 1 has no token"),
