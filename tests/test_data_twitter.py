@@ -133,7 +133,7 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
         (
             "xml/1.xml",
             XML.format("<object><name>A</name><polygon><x1>1</x1></polygon></object>"),
-            "line 3: the box of 'A' is missing; expected a <bndbox>",
+            "line 3: the box of 'A' is missing; expected a <bndbox> with xmin, ymin, xmax and ymax$",
         ),
         ("xml/1.xml", XML.format("<object><name> </name></object>"), "line 3: an <object> without a <name>"),
         (

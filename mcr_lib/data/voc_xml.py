@@ -82,13 +82,13 @@ def _annotation(root: Element, path: str | Path, data: bytes, ask_size: AskSize,
         box, problem = _inside([_number(text) for text in texts], size)
         if node.find("bndbox") is None:
             problem = "is missing; expected a <bndbox> with xmin, ymin, xmax and ymax"
+        elif problem:
+            problem += f": ({', '.join(str(text).strip()[:20] for text in texts)})"
         if problem or not name.strip():
             starts = [match.start() for match in re.finditer(rb"<(?:\w+:)?object\b", data)]
             end = starts[k] if k < len(starts) else 0  # not there if the encoding gives the tag other bytes
             line = data[:end].count(b"\n") + 1
-            shown = ", ".join(str(text).strip()[:20] for text in texts)
-            what = f"the box of {name!r} {problem}: ({shown})"
-            what = what if name.strip() else "an <object> without a <name>"
+            what = f"the box of {name!r} {problem}" if name.strip() else "an <object> without a <name>"
             raise UserError(f"{path}, line {line}: {what}")
         if box != tuple(map(_number, texts)):
             quirks.append("box that leaves the image by up to a pixel (cut there)")
