@@ -50,7 +50,7 @@ from mcr_lib import strict_rewards as strict
 from mcr_lib.answer import ParsedAnswer, parse_answer
 from mcr_lib.boxes import Size, Space, box_format, written_box
 from mcr_lib.errors import UserError
-from mcr_lib.matching import heaviest_matching
+from mcr_lib.matching import heaviest_matching, spaced
 from mcr_lib.schema import Entity, Example, PredictedEntity
 
 NAMES = ("count", "span", "type", "grounding", "entailment")  # the rewards in the order of λ1..λ5
@@ -139,7 +139,7 @@ def match(
         >>> [(p.gold.text, round(p.f1, 3)) for p in match(said, [Entity("New York", 0, 2, "LOC")]).pairs]
         [('New York', 0.667)]
     """
-    said, meant = [p.text.split() for p in predictions], [e.text.split() for e in gold]
+    said, meant = [spaced(p.text).split() for p in predictions], [e.text.split() for e in gold]
     runs = [[common_run(a, b) for b in meant] for a in said]
     unit = lcm(*{len(a) + len(b) for a in said for b in meant if a})  # of F in whole numbers, for exact sums
     weights = [

@@ -200,7 +200,7 @@ def test_a_missing_size_is_that_of_the_image_and_without_one_all_such_files_are_
     write("xml/2.xml", xml)
     write("txt/test.txt", TXT + "\n" + TXT.replace(":1", ":2"))
     sizes = "xml, line 1: <size> .* is missing, and so is the image that would tell"
-    with pytest.raises(UserError, match=rf"1.{sizes}; in all 2 files .* of 2 tweets: 1, 2"):
+    with pytest.raises(UserError, match=rf"1.{sizes}; there are faults in 2 tweets: 1, 2"):
         read(root)
     Image.new("RGB", (70, 50)).save(root / "2.png")
     with pytest.raises(UserError, match=rf"1.{sizes}$"):
@@ -209,6 +209,17 @@ def test_a_missing_size_is_that_of_the_image_and_without_one_all_such_files_are_
     found, quirks = read(root)
     assert [tweet.image_size_px for tweet in found] == [(60, 50), (70, 50)]
     assert sum(q.kind.startswith("xml without an image size") for q in quirks) == 2
+
+
+def test_faults_of_every_line_tweet_and_split_are_told_together(folder):
+    root, write = folder
+    write("txt/train.txt", "IMGID:3\nA O\nB\nC\tO\n")
+    write("txt/dev.txt", "IMGID:4\nA\tB-MISC\n\nIMGID:5\nA\tX\n")
+    write("xml/1.xml", "<annotation")
+    columns = r"train.txt, line 2: expected 2 columns .*; columns stand between tabs, .*; so in all 2 lines"
+    tags = r"dev.txt, line 2: tag 'B-MISC' .*; MISC is called OTHER here; there are faults in 2 tweets: 4, 5"
+    with pytest.raises(UserError, match=rf"{columns}; and .*{tags}; and .*1.xml, line 1: broken XML"):
+        data.of_each(data.SPLITS, lambda split: read_split(root, split=split))
 
 
 def test_v1_keeps_names_as_they_are_written_for_its_published_counts(folder):

@@ -1,7 +1,9 @@
 """Readers of data sets: files -> `Example`s, one module per format. `load_split` reads any source by name."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mcr_lib.data.images import find_images
 from mcr_lib.data.sidecar import completed
@@ -10,7 +12,9 @@ from mcr_lib.data.twitter_gmner import read_split as _read_twitter
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
-__all__ = ["COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "load_split", "read_split"]
+__all__ = [
+    "COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "load_split", "of_each", "read_split",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,19 @@ def read_split(
     how = {"layout": known.layout, "images_dir": images_dir}
     examples, quirks = _read_twitter(root, split=split, version=version, **how)
     return completed(root, split, examples, version=version), quirks
+
+
+def of_each(splits: Iterable[str], read: Callable[[str], Any]) -> dict[str, Any]:
+    """Split -> what `read` gives of it; a `UserError` tells the faults of all splits."""
+    result, faults = {}, []
+    for split in splits:
+        try:
+            result[split] = read(split)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("; and ".join(dict.fromkeys(faults)))
+    return result
 
 
 def load_split(

@@ -36,7 +36,7 @@ class Chunk:
 def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
     """Read every sample of a file, in order; `n_columns` includes the token."""
     samples: dict[str, Sample] = {}
-    sample = None
+    sample, faults = None, []
     for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
         where = f"{path}, line {number}"
         is_head = line.startswith(_HEAD) and "\t" not in line
@@ -60,9 +60,11 @@ def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
             if len(row) != n_columns or not all(row):
                 expected = f"{n_columns} columns between tabs (token, then tag)"
                 hint = "; columns stand between tabs, not blanks" * (len(line.split()) == n_columns)
-                raise UserError(f"{where}: expected {expected}, found {line[:60]!r}{hint}")
+                faults.append(f"{where}: expected {expected}, found {line[:60]!r}{hint}")
             sample.tokens.append(row[0])
             sample.tags.append(row[-1])
+    if faults:
+        raise UserError(faults[0] + f"; so in all {len(faults):,} lines" * (len(faults) > 1))
     if not samples:
         raise UserError(f"{path} holds no tweet; expected samples that start with a line {_HEAD}<id>")
     return list(samples.values())

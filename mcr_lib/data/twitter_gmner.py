@@ -86,21 +86,20 @@ def read_split(
         where = f"split {split!r} of {layout.source} {version}"
         raise UserError(f"{where}: {path} does not exist; found {names}")
     xml_ids, labels, source = xml_files(root, version), layout.labels, f"{layout.source}-{version}"
-    examples, quirks, faults = [], [], {}
+    examples, quirks, faults, strip = [], [], {}, version != "v1"  # v1's published counts need blanks
     samples = read_samples(path, n_columns=layout.n_columns)
     images = cache(partial(find_images, images_dir or root, {sample.id for sample in samples}))
     for sample in samples:
-        annotation, xml = None, folder / "xml" / f"{sample.id}.xml"
+        xml, ask = folder / "xml" / f"{sample.id}.xml", partial(_size, images, sample.id)
         try:
-            if sample.id in xml_ids:
-                strip = version != "v1"  # whose published counts need names as they are written
-                annotation = voc_xml.read_annotation(xml, partial(_size, images, sample.id), strip=strip)
+            spans = chunks(sample.tags, labels, path, sample.line + 1)
+            annotation = voc_xml.read_annotation(xml, ask, strip=strip) if sample.id in xml_ids else None
         except UserError as error:
             faults[sample.id] = str(error)
+            continue
         boxes_of = defaultdict(list)
         for name, box in annotation.objects if annotation else ():
             boxes_of[name].append(box)
-        spans = chunks(sample.tags, labels, path, sample.line + 1)
         texts = [" ".join(sample.tokens[span.start : span.end]) for span in spans]
         entities = tuple(
             Entity(text, span.start, span.end, span.label, tuple(boxes_of.get(text, ())))
@@ -110,7 +109,7 @@ def read_split(
         size, tokens = annotation and annotation.size_px, tuple(sample.tokens)
         examples.append(Example(sample.id, source, split, tokens, entities, labels, image_size_px=size))
     if faults:
-        others = f"; in all {len(faults)} files of xml cannot be read, of {listed([*faults])}"
+        others = f"; there are faults in {listed([*faults])}"
         raise UserError(next(iter(faults.values())) + others * (len(faults) > 1))
     return examples, quirks
 

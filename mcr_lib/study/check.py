@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mcr_lib.data import SPLITS, Quirk, find_source, read_split
+from mcr_lib.data import SPLITS, Quirk, find_source, of_each, read_split
 from mcr_lib.data.files import read_text
 from mcr_lib.data.images import ImageReport, find_images, inspect_images
 from mcr_lib.data.twitter_gmner import FOLDERS, split_names, xml_files
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 
+_SHARED = "occurs in more than one split"
 Columns = dict[str, dict[str, int | str]]  # split or "all" -> statistic -> value
 
 _ROWS = ("tweets", "entities", "PER", "LOC", "ORG", "OTHER", "groundable", "not groundable", "boxes",
@@ -62,11 +63,10 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
     for text, where in places.items():
         if len(where) > 1:
             is_across = len({split for split, _ in where}) > 1
-            kind = "occurs in more than one split" if is_across else "occurs twice in one split"
+            kind = _SHARED if is_across else "occurs twice in one split"
             quirks.append(Quirk(f"text that {kind}", ", ".join(f"{split} {id}" for split, id in where), text))
-    kind = "id that occurs in more than one split"
-    quirks += [Quirk(kind, ", ".join(splits), id) for id, splits in splits_of.items() if len(splits) > 1]
-    return quirks
+    shared = {id: ", ".join(splits) for id, splits in splits_of.items() if len(splits) > 1}
+    return quirks + [Quirk(f"id that {_SHARED}", where, id) for id, where in shared.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +93,31 @@ class CheckReport:
 
     @property
     def broken(self) -> list[str]:
-        """The differences of splits that claim to be as expected, with as many tweets, within a tenth.
-
-        Own data and subsets do not; an `expected.json` claims it of what it names.
+        """What should stop a run: ids in several splits, and differences of splits that claim to be as
+        expected, by their number of tweets, within a tenth. Own data and subsets do not; an `expected.json`
+        claims it of what it names.
         """
+        kinds = f"id that {_SHARED}", f"text that {_SHARED}"
+        ids, texts = ([quirk for quirk in self.quirks if quirk.kind == kind] for kind in kinds)
+        n = f"{len(ids):,} ids and {len(texts):,} texts are in more than one split"
+        shared = [f"{n}, the first is {q.what} ({q.where}); they leak" for q in ids[:1]]
+        sizes = {column: statistics["tweets"] for column, statistics in self.found.items()}
         claimed = {
             column for column, statistics in self.expected.items()
-            if self.is_own or 9 <= 10 * self.found[column]["tweets"] / statistics["tweets"] <= 11
+            if self.is_own or 9 <= 10 * sizes.get(column, 0) / statistics["tweets"] <= 11
         }  # fmt: skip
-        return [difference for difference in self.differences if difference.split(":")[0] in claimed]
+        return shared + [each for each in self.differences if each.split(":")[0] in claimed]
 
     @property
     def verdict(self) -> str:
-        """All differences, one per line, or one sentence if all is as expected or nothing is."""
-        if not self.expected:
+        """What is `broken`, one per line, or one sentence if nothing is."""
+        if not self.broken and not self.expected:
             return f"Nothing is published about {self.source}: its statistics are held against nothing."
         n = sum(len(statistics) for statistics in self.expected.values())
         if self.differences and not self.broken:
             differ = f"{len(self.differences)} of {n} statistics differ from those published"
             return f"{differ}: these are other data, or a part of those."
-        return "\n".join(self.differences) or f"All {n} statistics are as expected."
+        return "\n".join(self.broken) or f"All {n} statistics are as expected."
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as one JSON object; quirks are counted, with up to three places each."""
@@ -145,24 +150,23 @@ def check(
     """Read a source and compare it with the expected statistics.
 
     `images_dir` is searched for images at any depth; `None` = `root`. `splits`: `None` = train, dev and test
-    where statistics are expected of the source, else every split in the folder.
+    as far as they are there if statistics are expected of the source, else every split in the folder.
     """
     known, version = find_source(source, version)
     name = f"{source}-{version}"
     expected = _expected(Path(root), name)
     xml_ids, present = xml_files(root, version), split_names(root, version, known.layout)
-    splits = splits or (SPLITS if expected else present)
-    by_split, quirks = {}, []
-    for split in splits:
-        how = {"version": version, "images_dir": images_dir}
-        by_split[split], split_quirks = read_split(source, root, split=split, **how)
-        quirks += split_quirks
+    is_whole = not splits or set(SPLITS) <= set(splits)  # else the totals cannot be compared
+    splits = splits or [split for split in present if not expected or split in SPLITS] or SPLITS
+    read = partial(read_split, source, root, version=version, images_dir=images_dir)
+    pairs = of_each(splits, lambda split: read(split=split))
+    by_split = {split: examples for split, (examples, _) in pairs.items()}
+    quirks = [quirk for _, some in pairs.values() for quirk in some]
     everyone = [example for examples in by_split.values() for example in examples]
     count = partial(_statistics, coarse_of=known.coarse_of, xml_ids=xml_ids)
     found = {split: {**count(some), "checksum": checksum(some)} for split, some in by_split.items()}
     found["all"] = count(everyone)
-    is_complete = set(SPLITS) <= set(splits)  # else the totals cannot be compared
-    expected = {column: value for column, value in expected.items() if column in splits or is_complete}
+    expected = {column: value for column, value in expected.items() if column in splits or is_whole}
     orphans = sorted(xml_ids - {e.id for e in everyone}) if set(present) <= set(splits) else []
     quirks += [Quirk("xml of no tweet (left out)", f"{FOLDERS[version]}/xml/{id}.xml", id) for id in orphans]
     quirks += leakage(by_split)

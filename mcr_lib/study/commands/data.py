@@ -29,7 +29,7 @@ def check(given: Namespace) -> int:
         print(json.dumps(report.to_json(), indent=2))
     else:
         show_check(report, console())
-    return 1 if report.differences else 0
+    return 1 if report.broken else 0
 
 
 def score(given: Namespace) -> int:

@@ -15,6 +15,7 @@ from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
+from mcr_lib.matching import spaced
 from mcr_lib.prompts import Kind
 from mcr_lib.schema import Example
 from mcr_lib.study.figures import boxes, palette
@@ -62,8 +63,9 @@ def predict(
     def whole(box: Box | None) -> list[int] | None:
         return box and size and [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]
 
+    found = [(spaced(e.text), e.type, whole(e.box_xyxy)) for e in predicted]
     return {
-        "entities": [{"entity": e.text, "type": e.type, "bbox_2d": whole(e.box_xyxy)} for e in predicted],
+        "entities": [dict(zip(("entity", "type", "bbox_2d"), each, strict=True)) for each in found],
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,

@@ -184,7 +184,7 @@ def data(context: Context) -> Iterator[Line]:
     yield Line("✓", "data", ", ".join(f"{name} {len(tweets):,} tweets" for name, tweets in splits.items()))
     report, skips = prepare.check_data(context.study.loaded), config.bad_images == "skip"
     if report.broken:
-        first = f"{len(report.broken)} statistics are not as expected, the first is {report.broken[0]}"
+        first = f"not as expected in {len(report.broken)} statistics, the first: {report.broken[0]}"
         yield Line("✗", "data", first, "get it again, or say what it should be (data/README.md)")
     counts = report.images.counts
     usable = counts["present"] - counts["of another size than annotated"]
