@@ -147,7 +147,7 @@ def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "er
 
 
 def _opened(path: str | Path) -> Image.Image:
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+    with warnings.catch_warnings(action="ignore"):  # of many pixels, and of metadata that nobody needs
         try:
             image = Image.open(path, formats=FORMATS)
         except UnidentifiedImageError as error:

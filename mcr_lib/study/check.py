@@ -133,7 +133,7 @@ class CheckReport:
         return {
             "format_version": FORMAT_VERSION, "source": self.source, "statistics": statistics,
             "types": self.n_types, "images": {**self.images.counts, "problems": list(self.images.problems)},
-            "quirks": quirks, "differences": self.differences,
+            "quirks": quirks, "differences": self.differences, "broken": self.broken,
         }  # fmt: skip
 
 
