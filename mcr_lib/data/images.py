@@ -82,7 +82,7 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
     `upright` rotates by EXIF; not for images with boxes, which are in pixels as stored.
     """
     try:
-        with _opened(path) as opened:
+        with warnings.catch_warnings(action="ignore"), _opened(path) as opened:
             image = ImageOps.exif_transpose(opened) if upright else opened
             if image.mode.startswith("I"):  # 16 bits of grey
                 return image.point(lambda value: value / 256).convert("L").convert("RGB")
