@@ -102,13 +102,10 @@ def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[S
     repeated names, or one within another.
     """
     keys = {
-        "text": lambda _: 0,
+        "text": lambda _: 0, "shown": lambda k: not said[k].is_groundable,
         "type": lambda k: example.labels.index(said[k].type) if said[k].type else 0,
-        "shown": lambda k: not said[k].is_groundable,
-    }
+    }  # fmt: skip
     ordered = sorted(range(len(said)), key=keys[STYLES[style].triples])
-    if ordered == list(range(len(said))):
-        return tuple(said)
     placed = [p.span for p in place([said[k].name for k in ordered], example.tokens)]
     is_found = placed == [example.entities[k].span for k in ordered]
     return tuple(said[k] for k in ordered) if is_found else tuple(said)
@@ -116,8 +113,7 @@ def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[S
 
 def unsayable(example: Example) -> str | None:
     """The first name of a tweet that no chain can say, for it reads as a tag, slot or box; else `None`."""
-    names = (entity.text for entity in example.entities)
-    return next((name for name in names if verify.UNSAYABLE.search(name)), None)
+    return next((e.text for e in example.entities if verify.UNSAYABLE.search(e.text)), None)
 
 
 ROW_FLAWS = {  # flaws of a chain apart from its words
@@ -152,8 +148,7 @@ def rewrite(
     for _ in range(n_tries):
         text = ask(request)
         new = replace(chain, text=text.strip() if isinstance(text, str) else "", source=source)
-        flaw = check(new, example)
-        if flaw is None:
+        if (flaw := check(new, example)) is None:
             return new, rejected
         rejected.append(flaw)
     return chain, rejected

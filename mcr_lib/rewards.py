@@ -222,23 +222,17 @@ def rewards(
     """
     sigma = DEFAULTS[kind][0] if sigma is None else sigma
     if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) is not None:
-        values = dict.fromkeys(NAMES, 0.0)
+        five = (0.0,) * len(NAMES)
     elif kind == "paper":
-        matched = match(parsed.entities, gold.entities)
-        values = {
-            "count": reward_count(matched.n_pred, matched.n_gold),
-            "span": reward_span(matched), "type": reward_type(matched),
-            "grounding": reward_grounding(matched, sigma=sigma), "entailment": reward_entailment(matched),
-        }  # fmt: skip
+        m = match(parsed.entities, gold.entities)
+        means = reward_span(m), reward_type(m), reward_grounding(m, sigma=sigma), reward_entailment(m)
+        five = reward_count(m.n_pred, m.n_gold), *means
     else:
-        checked = strict.check(parsed.entities, gold)
-        values = {
-            "count": strict.reward_count(checked),
-            "span": strict.reward_span(checked), "type": strict.reward_type(checked),
-            "grounding": strict.reward_grounding(checked, sigma=sigma),
-            "entailment": strict.reward_entailment(checked),
-        }  # fmt: skip
-    return Rewards(**{name: values[name] if needs in gold.constraints else None for name, needs in _NEEDS})
+        c = strict.check(parsed.entities, gold)
+        first = strict.reward_count(c), strict.reward_span(c), strict.reward_type(c)
+        five = *first, strict.reward_grounding(c, sigma=sigma), strict.reward_entailment(c)
+    needed = zip(_NEEDS, five, strict=True)
+    return Rewards(**{name: value if needs in gold.constraints else None for (name, needs), value in needed})
 
 
 def written_gold(example: Example, space: Space, *, model_size: Size | None = None) -> Example:

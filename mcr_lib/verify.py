@@ -157,8 +157,7 @@ def _owner(at: int, sentence: list[Event], mentions: list[tuple[int, int]], last
 
 def _sentences(events: list[tuple[str, str]]) -> Iterator[tuple[bool, list[Event]]]:
     """Per sentence whether it is a question, and its events."""
-    sentence: list[Event] = []
-    clause = 0
+    sentence, clause = [], 0
     for kind, value in [*events, ("sentence", "")]:
         if kind == "clause":
             clause += 1

@@ -182,7 +182,7 @@ def test_large_profiles_and_comments_are_read_past_and_huge_ones_told_by_every_r
     assert image_problem(path) == ((40, 30), None)
     assert image_size(path) == open_image(path).size == (40, 30)
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1_000_000)
-    sentence = "its profile or comments are too large; save it again without them"
+    sentence = "its metadata are too large; save it again without them"
     assert image_problem(path) == (None, sentence)
     for reader in (image_size, open_image):
         with pytest.raises(UserError, match=sentence):

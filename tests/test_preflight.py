@@ -361,7 +361,7 @@ def test_data_that_are_not_what_they_claim_and_names_that_no_chain_can_say_are_t
     path.write_text(path.read_text().replace("B-LOC", "B-ORG", 1) + "\nIMGID:9\n</think>\tB-ORG\n")
     lines = of_sample(copy, tmp_path)
     assert [line.mark for line in lines] == ["✓", "✗", "✗", "✓"]
-    assert "statistics are not as expected, the first is dev: tweets is 7, expected 6" in lines[1].result
+    assert lines[1].result == "not as expected: dev: tweets is 7, expected 6"
     assert "no image of 1 tweet: 9" in lines[2].todo
     assert lines[3].result == "none for 1 tweet: 9, whose names no chain can say"
 

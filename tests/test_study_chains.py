@@ -248,6 +248,4 @@ def test_chains_build_leaves_a_name_out_that_it_cannot_say_and_counts_it(sample_
     assert cli.main(["chains", "build", *arguments]) == 0
     said = capsys.readouterr().out
     assert "20 chains, all verified" in said
-    assert (
-        "left out, for no chain can say their names (they read as a tag, a slot or a box): 1 tweet: 9" in said
-    )
+    assert "left out, for a name that reads as a tag, a slot or a box: 1 tweet: 9" in said

@@ -95,7 +95,7 @@ def test_a_part_of_the_data_is_told_and_not_broken_unless_it_claims_to_be_whole(
     (copy / "expected.json").rename(copy / "kept")
     report = check("twitter-gmner", copy)
     assert (bool(report.differences), report.broken) == (True, [])
-    assert "differ from those published: these are other data" in report.verdict
+    assert "differ from those published: other data" in report.verdict
     published = {"train": {"tweets": 10, "PER": 99}, "dev": {"tweets": 80}, "all": {"tweets": 90}}
     monkeypatch.setitem(EXPECTED, "twitter-gmner-v2", published)
     assert [d[:10] for d in check("twitter-gmner", copy).broken] == ["train: PER"], "dev is another one"

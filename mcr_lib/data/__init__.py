@@ -8,13 +8,12 @@ from typing import Any
 from mcr_lib.data.images import find_images
 from mcr_lib.data.sidecar import completed
 from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, ReadSplit, TxtLayout
-from mcr_lib.data.twitter_gmner import read_split as _read_twitter
+from mcr_lib.data.twitter_gmner import read_split as _read
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
-__all__ = [
-    "COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "load_split", "of_each", "read_split",
-]  # fmt: skip
+__all__ = ["COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "load_split", "read_split"]
+Folder = str | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +43,20 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
 
 
 def read_split(
-    source: str, root: str | Path, *, split: str, version: str | None = None,
-    images_dir: str | Path | None = None,
-) -> ReadSplit:  # fmt: skip
+    source: str, root: Folder, *, split: str, version: str | None = None, images_dir: Folder | None = None
+) -> ReadSplit:
     """Read the tweets of one split, without paths of images, and the quirks of its files."""
     known, version = find_source(source, version)
-    how = {"layout": known.layout, "images_dir": images_dir}
-    examples, quirks = _read_twitter(root, split=split, version=version, **how)
+    examples, quirks = _read(root, split=split, version=version, layout=known.layout, images_dir=images_dir)
     return completed(root, split, examples, version=version), quirks
 
 
-def of_each(splits: Iterable[str], read: Callable[[str], Any]) -> dict[str, Any]:
+def of_each(splits: Iterable[str], read: Callable[..., Any]) -> dict[str, Any]:
     """Split -> what `read` gives of it; a `UserError` tells the faults of all splits."""
     result, faults = {}, []
     for split in splits:
         try:
-            result[split] = read(split)
+            result[split] = read(split=split)
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -68,9 +65,8 @@ def of_each(splits: Iterable[str], read: Callable[[str], Any]) -> dict[str, Any]
 
 
 def load_split(
-    source: str, root: str | Path, *, split: str, version: str | None = None,
-    images_dir: str | Path | None = None,
-) -> list[Example]:  # fmt: skip
+    source: str, root: Folder, *, split: str, version: str | None = None, images_dir: Folder | None = None
+) -> list[Example]:
     """Load the tweets of one split in file order; whatever is unknown or broken is a `UserError`.
 
     `root` is the parent of the data set's own folder; `split` may name any file in it; `images_dir` is

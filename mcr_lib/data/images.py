@@ -6,8 +6,8 @@ Images are not rotated by EXIF unless asked for: boxes were drawn on the pixels 
 import os
 import re
 import warnings
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,10 +28,9 @@ OnBadImage = Literal["error", "skip"]
 Usable = tuple[list[Example], "ImageReport"]
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
 _REFUSED = {
-    FileNotFoundError: "the image does not exist",
-    IsADirectoryError: "a folder, not an image",
+    FileNotFoundError: "the image does not exist", IsADirectoryError: "a folder, not an image",
     Image.DecompressionBombError: f"refused: more than {MAX_PIXELS:,} pixels",
-}
+}  # fmt: skip
 _OTHERS = {  # what stands under names of images -> how it begins
     "an AVIF image": rb".{4}ftyp(avi|mif1.{4,12}avif)", "a HEIC image": rb".{4}ftyp(hei|hev|mif|msf)",
     "a TIFF image": rb"II\*\0|MM\0\*", "an SVG drawing": rb"\s*(<\?xml.*?>\s*)?(<!--.*?-->\s*)?<svg",
@@ -72,8 +71,6 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
         return (width, height), None
     except UserError as error:
         return None, str(error).removeprefix(f"{path}: ")
-    except _DAMAGE as error:
-        return None, _damage(error)
 
 
 def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
@@ -81,17 +78,14 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
 
     `upright` rotates by EXIF; not for images with boxes, which are in pixels as stored.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), _opened(path) as opened:
-            image = ImageOps.exif_transpose(opened) if upright else opened
-            if image.mode.startswith("I"):  # 16 bits of grey
-                return image.point(lambda value: value / 256).convert("L").convert("RGB")
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                above = image.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
-            return image.convert("RGB")
-    except _DAMAGE as error:
-        raise UserError(f"{path}: {_damage(error)}") from error
+    with _opened(path) as opened:
+        image = ImageOps.exif_transpose(opened) if upright else opened
+        if image.mode.startswith("I"):  # 16 bits of grey
+            return image.point(lambda value: value / 256).convert("L").convert("RGB")
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            above = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+        return image.convert("RGB")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -111,12 +105,9 @@ class ImageReport:
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
     """Return a report on the first image of each example, and id -> true size of each readable one."""
-    counts = Counter({"present": 0, "missing": 0, "unreadable": 0, "of another size than annotated": 0})
     problems, sizes, missing = [], {}, [example.id for example in examples if not example.images]
-    for example in examples:
-        if not example.images:
-            counts["missing"] += 1
-            continue
+    counts = {"present": 0, "missing": len(missing), "unreadable": 0, "of another size than annotated": 0}
+    for example in (each for each in examples if each.images):
         path, annotated = example.images[0], example.image_size_px
         size, problem = image_problem(path)
         counts["unreadable" if size is None else "present"] += 1
@@ -129,7 +120,7 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
             problems.append(f"{path}: {problem}")
     if missing:
         problems.append(f"no image of {listed(missing)}")
-    return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
+    return ImageReport(len(examples), counts, tuple(problems)), sizes
 
 
 def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "error") -> Usable:
@@ -146,24 +137,23 @@ def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "er
     return [replace(example, image_size_px=sizes[example.id]) for example in fitting], report
 
 
-def _opened(path: str | Path) -> Image.Image:
-    with warnings.catch_warnings(action="ignore"):  # of many pixels, and of metadata that nobody needs
-        try:
-            image = Image.open(path, formats=FORMATS)
-        except UnidentifiedImageError as error:
-            raise UserError(f"{path}: {_what(path)}") from error
-        except (*_REFUSED, *_DAMAGE) as error:
-            raise UserError(f"{path}: {_REFUSED.get(type(error)) or _damage(error)}") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        image.close()
-        raise UserError(f"{path}: refused: {width} x {height} pixels, more than {MAX_PIXELS:,}")
-    return image
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """The image, not decoded yet; what goes wrong within the block is a `UserError` too."""
+    try:  # without warnings: of many pixels, and of metadata that nobody needs
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UserError(f"{path}: refused: {width} x {height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: {_what(path)}") from error
+    except (*_REFUSED, *_DAMAGE) as error:
+        raise UserError(f"{path}: {_REFUSED.get(type(error)) or _damage(error)}") from error
 
 
 def _what(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        head = file.read(1000)
+    head = Path(path).read_bytes()[:1000]
     found = (what for what, start in _OTHERS.items() if re.match(start, head, re.DOTALL | re.IGNORECASE))
     if (what := next(found, None)) is None:
         return "no image that can be recognised"
@@ -173,6 +163,5 @@ def _what(path: str | Path) -> str:
 
 def _damage(error: Exception) -> str:
     reason = (str(error).split("\n")[0] or type(error).__name__)[:100]
-    if "MAX_TEXT" in reason:
-        return "its profile or comments are too large; save it again without them"
-    return f"the image is damaged ({reason}); get it again"
+    damaged = f"the image is damaged ({reason}); get it again"
+    return "its metadata are too large; save it again without them" if "MAX_TEXT" in reason else damaged

@@ -58,8 +58,7 @@ def pairs(
 ) -> list[Pair]:
     """The pairs of D_R: each tweet, in their order, with `n_styles` of these styles (empty = the paper's).
 
-    A tweet's styles are those with the smallest hashes of (seed, id, style), in the order of the list. Tweets
-    with a name that no chain can say (`chains.unsayable`) are left out.
+    A tweet's styles are those with the smallest hashes of (seed, id, style); `chains.unsayable` is left out.
     """
     styles, drawn = known_styles(styles), []
     for example in (each for each in examples if not chains.unsayable(each)):
@@ -108,9 +107,8 @@ def build_chains(
         chain = chains.build(example, style, rng, n_wordings=n_wordings)
         if (flaw := chains.check(chain, example)) is not None:
             problem = f"the {style} template of {example.id} does not pass the verifier: {flaw}"
-            if flaw == "too_long":
-                raise UserError(f"{problem} ({len(chain.text):,} characters); leave the tweet out")
-            raise ValueError(f"{problem}\n{chain.text}")  # a bug of ours
+            error = UserError if flaw == "too_long" else ValueError  # a bug of ours
+            raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
         if ask:
             chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
             rejects.update(rejected)

@@ -14,7 +14,7 @@ from defusedxml.ElementTree import fromstring
 from mcr_lib.boxes import Box, Size
 from mcr_lib.errors import UserError
 
-AskSize = Callable[[], Size | None]
+SizeOf = Callable[[str], Size | None]  # of an image by its id; `None` = there is none
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -28,14 +28,13 @@ class Annotation:
     quirks: tuple[str, ...] = ()  # what was mended
 
 
-def read_annotation(path: str | Path, ask_size: AskSize = lambda: None, *, strip: bool = True) -> Annotation:
+def read_annotation(path: str | Path, size_of: SizeOf = lambda _: None, *, strip: bool = True) -> Annotation:
     """Read the annotation of one image; a file with a DTD or entities is refused (only attacks use them).
-
-    `ask_size`: for the image's size if the file has none; `None` = no image. `strip`: blanks around names.
+    `size_of` is asked if the file has no image size. `strip`: leave out blanks around names.
     """
     try:
         data = Path(path).read_bytes()
-        return _annotation(fromstring(data, forbid_dtd=True), path, data, ask_size, strip)
+        return _annotation(fromstring(data, forbid_dtd=True), Path(path), data, size_of, strip)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ParseError as error:
@@ -63,15 +62,15 @@ def annotation_xml(annotation: Annotation) -> str:
     return "\n".join([*lines, "</annotation>", ""])
 
 
-def _annotation(root: Element, path: str | Path, data: bytes, ask_size: AskSize, strip: bool) -> Annotation:
+def _annotation(root: Element, path: Path, data: bytes, size_of: SizeOf, strip: bool) -> Annotation:
     for node in root.iter():
         node.tag = node.tag.rpartition("}")[2]  # without namespace
     if root.tag != "annotation":
         raise UserError(f"{path}, line 1: expected <annotation>, found <{root.tag[:40]}>")
-    written = [_number(root.findtext(f"size/{side}")) for side in ("width", "height")]
-    size, quirks = tuple(int(side) for side in written if side and side == int(side) > 0), []
+    sides, quirks = [_number(root.findtext(f"size/{side}")) for side in ("width", "height")], []
+    size = tuple(int(side) for side in sides if side and side == int(side) > 0)
     if len(size) < 2:
-        if (size := ask_size()) is None:
+        if (size := size_of(path.stem)) is None:
             problem = "<size> with a <width> and a <height> in whole pixels is missing"
             raise UserError(f"{path}, line 1: {problem}, and so is the image that would tell")
         quirks.append("xml without an image size (that of the image is taken)")
@@ -86,8 +85,7 @@ def _annotation(root: Element, path: str | Path, data: bytes, ask_size: AskSize,
             problem += f": ({', '.join(str(text).strip()[:20] for text in texts)})"
         if problem or not name.strip():
             starts = [match.start() for match in re.finditer(rb"<(?:\w+:)?object\b", data)]
-            end = starts[k] if k < len(starts) else 0  # not there if the encoding gives the tag other bytes
-            line = data[:end].count(b"\n") + 1
+            line = data[: starts[k] if k < len(starts) else 0].count(b"\n") + 1  # 1 in UTF-16
             what = f"the box of {name!r} {problem}" if name.strip() else "an <object> without a <name>"
             raise UserError(f"{path}, line {line}: {what}")
         if box != tuple(map(_number, texts)):
@@ -103,8 +101,7 @@ def _inside(box: Sequence[float | None], size: Size) -> tuple[Box, str | None]:
     """The box without what leaves the image by up to a pixel, and what else is wrong with it."""
     if None in box or min(box) < -1:
         return (0, 0, 0, 0), "is not four numbers of 0 or more"
-    sides = (*size, *size)
-    x1, y1, x2, y2 = cut = tuple(min(max(value, 0), side) for value, side in zip(box, sides, strict=True))
+    x1, y1, x2, y2 = cut = tuple(min(max(value, 0), side) for value, side in zip(box, size * 2, strict=True))
     if x1 >= x2 or y1 >= y2:
         return cut, "is empty or upside down; expected xmin < xmax and ymin < ymax"
     if box[2] > size[0] + 1 or box[3] > size[1] + 1:

@@ -59,16 +59,14 @@ def build(given: Namespace) -> int:
     digest = mrsi.write_chains(out / "chains.jsonl", built.chains, tweets)
     facts = {
         "source": examples[0].source if examples else given.source, "split": given.split,
-        "chains_version": CHAINS_VERSION, "seed": given.seed, "d1_share": given.d1_share,
-        "n_styles": given.n_styles, "d1": len(d1), "d2": len(d2), "tweets_of_d1": len(tweets),
+        "chains_version": CHAINS_VERSION, "seed": given.seed, "d1_share": given.d1_share, "d1": len(d1),
+        "n_styles": given.n_styles, "d2": len(d2), "tweets_of_d1": len(tweets), "left_out": left_out,
         "gold_of_d1": checksum(tweets), "chains": len(built.chains), "styles": dict(styles), "sha256": digest,
-        "left_out": left_out,
     }  # fmt: skip
     entities = [entity for example in tweets for entity in example.entities]
     n_shown = sum(bool(entity.is_groundable) for entity in entities)
-    rows = "".join(
-        f"\n| {name} | {STYLES[name].kind} | {STYLES[name].form} | {n:,} |" for name, n in styles.items()
-    )
+    row = "\n| {} | {} | {} | {:,} |".format
+    rows = "".join(row(name, STYLES[name].kind, STYLES[name].form, n) for name, n in styles.items())
     card = read_text(_CARD).format(**facts, n_entities=len(entities), n_shown=n_shown, rows=rows)
     sums = f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n"
     for name, text in (("README.md", card), ("checksums.txt", sums)):
@@ -80,7 +78,6 @@ def build(given: Namespace) -> int:
     counts = ", ".join(f"{n:,} {name}" for name, n in styles.items())
     print(f"{facts['source']}, {given.split}: {len(d1):,} pairs in D1, {len(d2):,} in D2")
     if left_out:
-        reason = "for no chain can say their names (they read as a tag, a slot or a box)"
-        print(f"left out, {reason}: {listed(left_out)}")
+        print(f"left out, for a name that reads as a tag, a slot or a box: {listed(left_out)}")
     print(f"{len(built.chains):,} chains, all verified: {counts}\nsha256 {digest}\nread {out}/README.md")
     return 0

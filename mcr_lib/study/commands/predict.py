@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mcr_lib.boxes import MAX_RATIO, Box
+from mcr_lib.boxes import Box
 from mcr_lib.data.files import written_whole
-from mcr_lib.data.images import open_image
+from mcr_lib.data.images import image_problem, open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
@@ -46,9 +45,8 @@ def predict(
         raise UserError("the tweet is empty; --text takes its words")
     pictures = [] if image is None else [open_image(image, upright=True)]
     paths, size = ((str(image),), pictures[0].size) if pictures else ((), None)
-    if size and max(size) > MAX_RATIO * min(size):
-        dimensions = f"{size[0]} x {size[1]} pixels"
-        raise UserError(f"{image}: {dimensions} is too thin; models take sides up to {MAX_RATIO} : 1")
+    if size and (problem := image_problem(image)[1]):
+        raise UserError(f"{image}: {problem}")
     pixels = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
     how = {"device": device, "base": base, "dtype": backbones.usual_dtype(model, device), "pixels": pixels}
     backbone = backbones.load(model, **how)
@@ -58,14 +56,13 @@ def predict(
     (answer,), (sizes,) = generate.answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
     space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
-    parsed, predicted = parse_prediction(prediction, example, "lenient")
+    parsed, read = parse_prediction(prediction, example, "lenient")
 
     def whole(box: Box | None) -> list[int] | None:
         return box and size and [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]
 
-    found = [(spaced(e.text), e.type, whole(e.box_xyxy)) for e in predicted]
     return {
-        "entities": [dict(zip(("entity", "type", "bbox_2d"), each, strict=True)) for each in found],
+        "entities": [{"entity": spaced(e.text), "type": e.type, "bbox_2d": whole(e.box_xyxy)} for e in read],
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,
@@ -76,7 +73,7 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
     """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
-    kinds = FigureCanvasAgg.filetypes
+    kinds = Figure().canvas.get_supported_filetypes()
     if (kind := Path(out).suffix[1:].lower() or "png") not in kinds:
         raise UserError(f"--draw {out}: no picture can be written as .{kind}; choose from {', '.join(kinds)}")
     picture = open_image(image, upright=True)

@@ -71,8 +71,7 @@ def run(
                 return code
         report.write(loaded)
     seconds = time.monotonic() - started
-    done = f"done in {seconds:.0f} s; read {folder.report}"
-    console.print(done, highlight=False, markup=False, soft_wrap=True)
+    console.out(f"done in {seconds:.0f} s; read {folder.report}", highlight=False)
     return 0
 
 
@@ -165,16 +164,13 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
     path = filter(None, [str(Path(mcr_lib.__file__).parents[1]), os.environ.get("PYTHONPATH")])
     importable = mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(path))  # this package, in the kernel
     quiet = warnings.catch_warnings(action="ignore")  # those of papermill and of the kernel's start
-    short = (each for each in (tempfile.gettempdir(), "/tmp") if len(each) <= 80)
-    base = next((each for each in short if os.access(each, os.W_OK)), None)
+    base = next((d for d in (tempfile.gettempdir(), "/tmp") if len(d) <= 80 and os.access(d, os.W_OK)), None)
     scratch = tempfile.TemporaryDirectory(prefix="mcr-", dir=base, ignore_cleanup_errors=True)
     began, stamp = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with importable, _progress(name, part, console), quiet, scratch as sockets:
-            # no open port, and nothing stays behind a kernel that is killed; on Windows sockets are no files,
-            # elsewhere their paths have up to 107 characters
-            is_file = os.name != "nt" and base is not None
-            manager = {"transport": "ipc", "ip": f"{sockets}/kernel"} if is_file else {}
+            # no open port, no trace of a killed kernel; not on Windows; sockets have paths of up to 107
+            manager = {"transport": "ipc", "ip": f"{sockets}/kernel"} if base and os.name != "nt" else {}
             paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, part))
             papermill.execute_notebook(  # which takes braces in paths for its own
                 *paths, parameters, kernel_name="python3", language="python", progress_bar=False,
@@ -197,7 +193,7 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
     part.replace(failed)
     lines.append(f"  executed so far: {failed}")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.out(line, highlight=False)
     return code, {"status": "failed", "error": lines[1:]}
 
 
@@ -236,7 +232,7 @@ def _progress(name: str, part: Path, console: Console) -> Iterator[None]:
                 status.update(escape(f"{name}: {text}"))
                 if not console.is_terminal and time.monotonic() - last_line > HEARTBEAT_S:
                     last_line = time.monotonic()
-                    console.print(f"{name}: {text}", highlight=False, markup=False)
+                    console.out(f"{name}: {text}", highlight=False)
 
     with console.status(f"{name}: starting") as status:
         watcher = threading.Thread(target=watch, daemon=True)

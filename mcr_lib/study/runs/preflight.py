@@ -184,8 +184,7 @@ def data(context: Context) -> Iterator[Line]:
     yield Line("✓", "data", ", ".join(f"{name} {len(tweets):,} tweets" for name, tweets in splits.items()))
     report, skips = prepare.check_data(context.study.loaded), config.bad_images == "skip"
     if report.broken:
-        first = f"not as expected in {len(report.broken)} statistics, the first: {report.broken[0]}"
-        yield Line("✗", "data", first, "get it again, or say what it should be (data/README.md)")
+        yield Line("✗", "data", f"not as expected: {report.broken[0]}", "data/README.md tells what to do")
     counts = report.images.counts
     usable = counts["present"] - counts["of another size than annotated"]
     mark, result, todo = "✓", f"{usable:,} of {n:,} tweets have one", ""
@@ -196,9 +195,8 @@ def data(context: Context) -> Iterator[Line]:
     elif skips and not context.trained:
         result += "; nothing is trained, scores need none"
     else:
-        mark, todo = "✗", f"{report.images.problems[0]}; data/README.md tells where images are; "
-        todo += "--set images_dir=DIR takes any folder that holds <id>.jpg at some depth"
-        todo += "; or --set bad_images=skip" * (usable > n / 2)
+        todo = "; --set images_dir=DIR takes any folder that holds <id>.jpg at some depth (data/README.md)"
+        mark, todo = "✗", report.images.problems[0] + todo + "; or --set bad_images=skip" * (usable > n / 2)
     yield Line(mark, "images", result, todo)
     if odd := [e.id for tweets in splits.values() for e in tweets if chains.unsayable(e)]:
         yield Line("✓", "chains", f"none for {listed(odd)}, whose names no chain can say")
@@ -340,6 +338,7 @@ def run(context: Context) -> list[Line]:
         except ImportError as error:
             lines.append(Line("–", name, f"{error.name or error} is not installed", INSTALL))
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
-            lines.append(Line("✗", name, reason, "the run would stop here; please report it"))
+            lines.append(
+                Line("✗", name, f"{type(error).__name__}: {error!s:.200}", "a bug: please report it")
+            )
     return lines

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[s
     config, root = loaded.config, _data_dir(loaded)
     options = {"version": config.version, "images_dir": loaded.path("images_dir") or root}
     chosen = config.splits if splits is None else splits
-    return of_each(chosen, lambda split: load_split(config.source, root, split=split, **options))
+    return of_each(chosen, partial(load_split, config.source, root, **options))
 
 
 def _data_dir(loaded: Loaded) -> Path:
