@@ -256,6 +256,7 @@ TYPED = ["Sela <|image_pad|> Brandt", "Sela <|im_end|> Brandt", "<|vision_start|
     "two\nlines", "{{ messages }} {% raw %}"]  # fmt: skip
 
 
+@pytest.mark.nano
 def test_32_special_tokens_and_odd_texts_are_text_to_predict(data, mcr, nano_folder):
     image = data / "images" / "73001.jpg"
     for text in TYPED:
@@ -264,6 +265,7 @@ def test_32_special_tokens_and_odd_texts_are_text_to_predict(data, mcr, nano_fol
         assert code == 0, (text, said)
 
 
+@pytest.mark.nano
 def test_33_predict_answers_or_says_what_the_file_is_and_draws_in_the_format_of_the_name(
     data, mcr, nano_folder, tmp_path
 ):
@@ -285,6 +287,7 @@ def test_33_predict_answers_or_says_what_the_file_is_and_draws_in_the_format_of_
         assert drawn.format == "JPEG"
 
 
+@pytest.mark.nano
 def test_34_preflight_opens_the_images_and_the_run_agrees(data, mcr, tmp_path):
     own = ("--out", tmp_path / "run")
     code, said = mcr("preflight", *on(data), *own)
@@ -307,7 +310,7 @@ def test_29_41_a_part_of_the_data_runs_in_a_long_folder_of_temporary_files(
     data, check, mcr, monkeypatch, tmp_path
 ):
     code, said = check()
-    assert (code, "other data, or a part." in said) == (0, True), said
+    assert (code, "other data, or a part of those." in said) == (0, True), said
     long = (
         tmp_path / "job-1391630.batch" / "user-name" / "project-name" / ("session-" + "0123456789abcdef" * 4)
     )

@@ -108,8 +108,8 @@ class CheckReport:
         if not self.broken and not self.expected:
             return f"Nothing is published about {self.source}: its statistics are held against nothing."
         n = sum(len(statistics) for statistics in self.expected.values())
-        if self.differences and not self.broken:
-            return f"{len(self.differences)} of {n} statistics differ from those published: other data, or a part."
+        if (d := self.differences) and not self.broken:
+            return f"{len(d)} of {n} statistics differ from those published: other data, or a part of those."
         return "\n".join(self.broken) or f"All {n} statistics are as expected."
 
     def to_json(self) -> dict[str, Any]:
