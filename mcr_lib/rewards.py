@@ -243,7 +243,6 @@ def written_gold(example: Example, space: Space, *, model_size: Size | None = No
             problem = f"gold boxes without an image size cannot be written in {space}"
             raise ValueError(f"example {example.id}: {problem}")
         return example
-
     written = partial(written_box, space=space, image_size=size, model_size=model_size)
     boxes = [e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px)) for e in example.entities]
     pairs = zip(example.entities, boxes, strict=True)

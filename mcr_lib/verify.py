@@ -126,8 +126,7 @@ def _flaw(statement: Statement, claims: Claims | None, task: Collection[str]) ->
 
 def _read(text: str, labels: tuple[str, ...]) -> dict[int, Claims] | None:
     """Mention -> its claims; `None` if a type or a slot belongs to no mention."""
-    claims: dict[int, Claims] = {}
-    last: int | None = None
+    claims, last = {}, None
     for is_question, sentence in _sentences(_events(text, labels)):
         mentions = [(at, int(value)) for at, (_, kind, value) in enumerate(sentence) if kind == "mention"]
         for _, k in mentions:
@@ -150,9 +149,7 @@ def _owner(at: int, sentence: list[Event], mentions: list[tuple[int, int]], last
     """The mention that a claim belongs to: see the rule at the top."""
     near = [m for m in mentions if sentence[m[0]][0] == sentence[at][0]] or mentions
     before = [k for position, k in near if position < at]
-    if before:
-        return before[-1]
-    return near[0][1] if near else last
+    return before[-1] if before else near[0][1] if near else last
 
 
 def _sentences(events: list[tuple[str, str]]) -> Iterator[tuple[bool, list[Event]]]:

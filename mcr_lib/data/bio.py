@@ -35,8 +35,7 @@ class Chunk:
 
 def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
     """Read every sample of a file, in order; `n_columns` includes the token."""
-    samples: dict[str, Sample] = {}
-    sample, faults = None, []
+    samples, sample, faults = {}, None, []
     for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
         where = f"{path}, line {number}"
         is_head = line.startswith(_HEAD) and "\t" not in line

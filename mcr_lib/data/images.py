@@ -43,8 +43,7 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"folder of images {root} does not exist")
-    best: dict[str, tuple[int, bool, Path]] = {}
-    visited: set[str] = set()
+    best, visited = {}, set()
     for folder, folders, names in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in visited:
             folders.clear()

@@ -63,8 +63,7 @@ def pairs(
     styles, drawn = known_styles(styles), []
     for example in (each for each in examples if not chains.unsayable(each)):
         by_hash = sorted(styles, key=lambda style, id=example.id: _number(seed, id, style, "draw"))
-        chosen = by_hash[:n_styles]
-        drawn += [(example, style) for style in styles if style in chosen]
+        drawn += [(example, style) for style in styles if style in by_hash[:n_styles]]
     return drawn
 
 

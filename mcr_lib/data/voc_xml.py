@@ -67,14 +67,13 @@ def _annotation(root: Element, path: Path, data: bytes, size_of: SizeOf, strip: 
         node.tag = node.tag.rpartition("}")[2]  # without namespace
     if root.tag != "annotation":
         raise UserError(f"{path}, line 1: expected <annotation>, found <{root.tag[:40]}>")
-    sides, quirks = [_number(root.findtext(f"size/{side}")) for side in ("width", "height")], []
+    sides, quirks, objects = [_number(root.findtext(f"size/{side}")) for side in ("width", "height")], [], []
     size = tuple(int(side) for side in sides if side and side == int(side) > 0)
     if len(size) < 2:
         if (size := size_of(path.stem)) is None:
             problem = "<size> with a <width> and a <height> in whole pixels is missing"
             raise UserError(f"{path}, line 1: {problem}, and so is the image that would tell")
         quirks.append("xml without an image size (that of the image is taken)")
-    objects = []
     for k, node in enumerate(root.iter("object")):
         name = node.findtext("name") or ""
         texts = [node.findtext(f"bndbox/{tag}") for tag in _CORNERS]
@@ -93,8 +92,7 @@ def _annotation(root: Element, path: Path, data: bytes, size_of: SizeOf, strip: 
         if strip and name != (name := name.strip(" \t\r\n")):
             quirks.append("name with blanks around it (without them)")
         objects.append((name, box))
-    filename = (root.findtext("filename") or "").strip()
-    return Annotation(filename, size, tuple(objects), tuple(quirks))
+    return Annotation((root.findtext("filename") or "").strip(), size, tuple(objects), tuple(quirks))
 
 
 def _inside(box: Sequence[float | None], size: Size) -> tuple[Box, str | None]:

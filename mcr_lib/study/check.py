@@ -62,8 +62,7 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
     quirks = []
     for text, where in places.items():
         if len(where) > 1:
-            is_across = len({split for split, _ in where}) > 1
-            kind = _SHARED if is_across else "occurs twice in one split"
+            kind = _SHARED if len({split for split, _ in where}) > 1 else "occurs twice in one split"
             quirks.append(Quirk(f"text that {kind}", ", ".join(f"{split} {id}" for split, id in where), text))
     shared = {id: ", ".join(splits) for id, splits in splits_of.items() if len(splits) > 1}
     return quirks + [Quirk(f"id that {_SHARED}", where, id) for id, where in shared.items()]

@@ -70,8 +70,7 @@ def run(
             if code := _run_one(notebook, manifest, loaded, given, console):
                 return code
         report.write(loaded)
-    seconds = time.monotonic() - started
-    console.out(f"done in {seconds:.0f} s; read {folder.report}", highlight=False)
+    console.out(f"done in {time.monotonic() - started:.0f} s; read {folder.report}", highlight=False)
     return 0
 
 
@@ -183,12 +182,10 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
         code, lines = 1, [f"{name}: the kernel died", "  most often out of memory; take a smaller profile"]
     else:
         with warnings.catch_warnings(action="ignore"), written_whole(done.with_suffix(".html")) as file:
-            title = {"metadata": {"name": name}}
-            file.write(HTMLExporter(embed_images=True).from_file(part, resources=title)[0])
+            file.write(HTMLExporter(embed_images=True).from_file(part, {"metadata": {"name": name}})[0])
         part.replace(done)
-        seconds = round(time.monotonic() - began, 1)
+        seconds, peak_mb = round(time.monotonic() - began, 1), _peak_memory_mb()
         console.print(f"{name}: done in {seconds:.0f} s", highlight=False)
-        peak_mb = _peak_memory_mb()
         return 0, {"status": "done", "started": stamp, "seconds": seconds, "peak_memory_mb": peak_mb}
     part.replace(failed)
     lines.append(f"  executed so far: {failed}")
