@@ -131,7 +131,9 @@ def placeholder(at):
 LIGHT = {
     "no data": lambda at: read(at.tmp),
     "other version": lambda at: read(at.sample, "v1"),
+    "no such split": lambda at: data.read_split("twitter-gmner", at.sample, split="test_unseen"),
     "broken file": broken_file,
+    "column of a reward": lambda at: rewards.grpo_reward_functions()[0](completions=["x"]),
     "no size in the xml": lambda at: bad_xml(at, "<size/>"),
     "box of no use": lambda at: bad_xml(at, "<size><width>9</width><height>9</height></size>"),
     "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
