@@ -59,15 +59,22 @@ def test_light_modules_load_nothing_heavy():
     assert done.stdout.splitlines() == [f"{light} []" for light in LIGHT], done.stderr
 
 
-def test_check_exits_0_on_the_sample_and_1_on_a_difference(sample_dir, tmp_path):
+def test_check_exits_0_on_the_sample_and_on_other_data_and_1_on_what_claims_to_be_the_sample(
+    sample_dir, tmp_path
+):
     done = process("data", "check", "twitter-gmner", "--root", sample_dir)
     assert done.returncode == 0, done.stderr
     assert "All 51 statistics are as expected." in done.stdout
     # without its expected.json it is compared with the release
     (tmp_path / "Twitter10000_v2.0").symlink_to(sample_dir / "Twitter10000_v2.0")
     done = process("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
-    assert done.returncode == 1
+    assert done.returncode == 0, done.stderr
     assert "train: tweets is 10, expected 7,000" in json.loads(done.stdout)["differences"]
+    expected = (sample_dir / "expected.json").read_text().replace('"tweets": 10', '"tweets": 11')
+    (tmp_path / "expected.json").write_text(expected)
+    done = process("data", "check", "twitter-gmner", "--root", tmp_path)
+    assert done.returncode == 1
+    assert "DIFFERS  train: tweets is 10, expected 11" in done.stdout
 
 
 def test_score_prints_tables_or_one_json_object(sample_dir):

@@ -157,3 +157,20 @@ def test_drawing_without_an_image_and_an_empty_tweet_are_errors(nano_folder, see
 def test_an_answer_that_cannot_be_read_is_shown(nano_folder, tmp_path, capsys):
     assert cli.main(["predict", "--model", str(nano_folder), "--text", "Ada", "--max-new-tokens", "3"]) == 0
     assert capsys.readouterr().out.startswith("the answer could not be read (")
+
+
+@pytest.mark.parametrize("text", ["Ada <|image_pad|>", "<|im_end|> Ada", "<|vision_start|><|video_pad|>"])
+def test_special_tokens_typed_in_a_tweet_are_text(nano_folder, seen, tmp_path, text):
+    result = predict.predict(str(nano_folder), text, image=str(photo(tmp_path / "a.png")), device="cpu")
+    assert result["entities"]
+
+
+def test_a_picture_is_drawn_in_the_format_of_its_name_or_refused(tmp_path):
+    result = {"entities": []}
+    path = photo(tmp_path / "a.png")
+    for name, kind in (("b.JPG", "JPEG"), ("b.webp", "WEBP"), ("b", "PNG")):
+        predict.draw(result, path, tmp_path / name)
+        with Image.open(tmp_path / name) as drawn:
+            assert drawn.format == kind
+    with pytest.raises(UserError, match=r"no picture can be written as \.docx; choose from .*png"):
+        predict.draw(result, path, tmp_path / "b.docx")

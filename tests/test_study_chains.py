@@ -1,6 +1,7 @@
 """Tables and figures of notebook 02, and `mcr chains build`."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -237,3 +238,14 @@ def test_chains_build_refuses_a_folder_that_is_a_file(sample_dir, tmp_path, caps
     (tmp_path / "out").write_text("x")
     assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_chains_build_leaves_a_name_out_that_it_cannot_say_and_counts_it(sample_dir, tmp_path, capsys):
+    root = shutil.copytree(sample_dir, tmp_path / "data")
+    with (root / "Twitter10000_v2.0/txt/train.txt").open("a") as file:
+        file.write("\nIMGID:9\nsee\tO\n</think>\tB-ORG\n")
+    arguments = ["--root", str(root), "--out", str(tmp_path / "out"), "--d1-share", "1"]
+    assert cli.main(["chains", "build", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "20 chains, all verified" in said
+    assert "left out, for a name that reads as a tag, a slot or a box: 1 tweet: 9" in said

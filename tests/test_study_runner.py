@@ -262,3 +262,16 @@ def test_progress_names_the_cell_that_runs_and_the_last_line_that_it_printed(tmp
     assert runner._position(part) == "cell 2 of 2"
     part.write_text("{")
     assert runner._position(part) is None
+
+
+def test_braces_and_brackets_in_paths_and_a_long_folder_of_temporary_files_do_not_matter(
+    repository, monkeypatch, tmp_path
+):
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    out, text = repository / "{run} [b]", io.StringIO()
+    assert runner.run("mine", out=out, only=["01"], console=Console(file=text, width=200)) == 0
+    assert (out / "notebooks" / "01_first.ipynb").is_file()
+    assert "/{run} [b]/report.html" in text.getvalue()
+    assert not list(long.iterdir())

@@ -95,7 +95,7 @@ def _add_profile(parser: ArgumentParser, default_setting: str = "") -> None:
 
 
 def _add_data(commands: Any) -> None:
-    about = "statistics beside the expected ones, images, quirks; exit 1 on any difference"
+    about = "statistics beside the expected ones, images, quirks; exit 1 if they claim to be those"
     group = commands.add_parser("data", help="look at a data set").add_subparsers(**_COMMANDS)
     check = _command(group, "check", "data.check", about)
     check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")

@@ -9,12 +9,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mcr_lib.answer import NO_PLACE
-from mcr_lib.boxes import MAX_RATIO
 from mcr_lib.data.files import written_whole
-from mcr_lib.data.images import open_image
+from mcr_lib.data.images import image_problem, open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
+from mcr_lib.matching import spaced
 from mcr_lib.prompts import Kind
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import boxes, palette
@@ -46,9 +46,8 @@ def predict(
         raise UserError("the tweet is empty; --text takes its words")
     pictures = [] if image is None else [open_image(image, upright=True)]
     paths, size = ((str(image),), pictures[0].size) if pictures else ((), None)
-    if size and max(size) > MAX_RATIO * min(size):
-        dimensions = f"{size[0]} x {size[1]} pixels"
-        raise UserError(f"{image}: {dimensions} is too thin; models take sides up to {MAX_RATIO} : 1")
+    if size and (problem := image_problem(image)[1]):
+        raise UserError(f"{image}: {problem}")
     pixels = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
     how = {"device": device, "base": base, "dtype": backbones.usual_dtype(model, device), "pixels": pixels}
     backbone = backbones.load(model, **how)
@@ -58,15 +57,15 @@ def predict(
     (answer,), (sizes,) = generate.answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
     space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
-    parsed, predicted = parse_prediction(prediction, example, "lenient")
+    parsed, read = parse_prediction(prediction, example, "lenient")
 
     def row(e: PredictedEntity) -> dict[str, Any]:
         lost = {"unreadable_box": True} if e.boxes_xyxy == NO_PLACE else {}
         box = list(map(round, e.box_xyxy)) if size and e.boxes_xyxy and not lost else None
-        return {"entity": e.text, "type": e.type, "bbox_2d": box, **lost}
+        return {"entity": spaced(e.text), "type": e.type, "bbox_2d": box, **lost}
 
     return {
-        "entities": list(map(row, predicted)),
+        "entities": list(map(row, read)),
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,
@@ -77,6 +76,9 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
     """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
+    kinds = Figure().canvas.get_supported_filetypes()
+    if (kind := Path(out).suffix[1:].lower() or "png") not in kinds:
+        raise UserError(f"--draw {out}: no picture can be written as .{kind}; choose from {', '.join(kinds)}")
     picture = open_image(image, upright=True)
     width, height = picture.size
     with mpl.rc_context():
@@ -91,7 +93,7 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
             colour = palette.entity_type(entity["type"])
             boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
         with written_whole(out, "wb") as file:
-            figure.savefig(file, format="png")
+            figure.savefig(file, format=kind)
 
 
 def _summary(result: dict[str, Any]) -> str:

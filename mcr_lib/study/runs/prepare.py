@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL.Image import Image
 
 from mcr_lib import chains, prompts, testbed
-from mcr_lib.data import SPLITS, find_source, load_split, mrsi
+from mcr_lib.data import SPLITS, find_source, load_split, mrsi, of_each
 from mcr_lib.data.files import read_jsonl, read_text, write_jsonl
 from mcr_lib.data.images import ImageReport, open_image, usable_images
 from mcr_lib.data.modality import masked
@@ -30,7 +31,7 @@ def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[s
     config, root = loaded.config, _data_dir(loaded)
     options = {"version": config.version, "images_dir": loaded.path("images_dir") or root}
     chosen = config.splits if splits is None else splits
-    return {split: load_split(config.source, root, split=split, **options) for split in chosen}
+    return of_each(chosen, partial(load_split, config.source, root, **options))
 
 
 def _data_dir(loaded: Loaded) -> Path:

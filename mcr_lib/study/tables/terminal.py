@@ -43,9 +43,9 @@ def show_check(report: CheckReport, console: Console) -> None:
     _print(console, "quirks:" if report.quirks else "quirks: none")
     for kind, quirks in quirks_by_kind(report.quirks).items():
         _print(console, f"  {len(quirks):,} × {kind}, e.g. {quirks[0].where}: {quirks[0].what[:80]}")
-    for difference in report.differences:
+    for difference in report.broken:
         _print(console, f"DIFFERS  {difference}", style="bold red")
-    if not report.differences:
+    if not report.broken:
         _print(console, report.verdict, style="green")
 
 
