@@ -71,8 +71,8 @@ def test_stacked_shares_are_of_the_whole_that_is_named(ax):
     assert max(x + width for x, _, width, _, _ in rectangles(ax)) == 25
 
 
-def test_count_bars_start_at_zero_and_show_every_count(ax):
-    bars.count_bars(ax, {"0": 2, "1": 1500})
+def test_bars_of_entities_per_tweet_start_at_zero_and_show_every_count():
+    (ax,) = bars.entities_per_tweet([{"entities": 0, "tweets": 2}, {"entities": 1, "tweets": 1500}]).axes
     assert ax.get_ylim()[0] == 0
     assert [t.get_text() for t in ax.texts] == ["2", "1,500"]
 
@@ -113,7 +113,7 @@ def test_degradation_draws_a_line_per_accuracy_through_the_mean():
 
 
 def test_save_writes_a_picture_and_the_values_it_shows(tmp_path, ax):
-    bars.count_bars(ax, {"PER": 3})
+    ax.bar(["PER"], [3])
     path = palette.save(ax.figure, tmp_path / "figures", "counts", [{"type": "PER", "n": 3}])
     with Image.open(path) as picture:
         assert picture.size[0] > 100

@@ -346,24 +346,6 @@ def test_figures_show_both_counts_and_every_name(found):
     (ax,) = bars.wrong_boxes(tables["sharing"], n=30).axes
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["0", "0"]
     assert len(boxes.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)
-    naming = forest.naming(bias_tables.naming_rows(found), n=30).axes[0]
-    assert [label.get_text() for label in naming.get_yticklabels()] == [
-        "perfect",
-        "stale",
-        *(f"rule: {rule}" for rule in yardsticks.BLIND),
-    ]
-    assert {text.get_text().split(" of ")[0] for text in naming.texts} == {"N-Count 0"}
-    silent = {
-        "name": "base",
-        "kind": "setting",
-        "n_count": 0,
-        "n_predictions": 0,
-        "n_rate": None,
-        "n_rate_low": None,
-        "n_rate_high": None,
-        **dict.fromkeys(bias.ABSENT, 0),
-    }
-    assert [text.get_text() for text in forest.naming([silent], n=30).axes[0].texts] == ["no prediction"]
     assert len(boxes.cases(bias_cases.CASES).axes) == 4
 
 

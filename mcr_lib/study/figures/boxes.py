@@ -13,9 +13,7 @@ from matplotlib.patches import Rectangle
 from PIL.Image import Image
 
 from mcr_lib import testbed
-from mcr_lib.answer import parse_answer
 from mcr_lib.data.images import open_image
-from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
@@ -25,7 +23,7 @@ from mcr_lib.study.figures.palette import Rows
 from mcr_lib.testbed import drawing, folder
 
 if TYPE_CHECKING:
-    from mcr_lib.study.tables import bias_cases, training
+    from mcr_lib.study.tables import bias_cases
     from mcr_lib.study.tables.rollouts import Group
     from mcr_lib.training.attention import Look
 
@@ -205,38 +203,6 @@ def knob_rows(knobs: Mapping[str, Any] | None = None) -> Rows:
 
     changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
     return [{"knob": k} | {d: text(of[k]) for d, of in changed.items()} for k in next(iter(changed.values()))]
-
-
-def as_seen(rows: "Mapping[str, training.EncodedRow]") -> Figure:
-    """Per setting the image of a training row as resized, with the boxes that its completion teaches."""
-    figure, axes = palette.panels(len(rows), (3.6, 3.6))
-    for ax, (name, row) in zip(axes, rows.items(), strict=True):
-        size, example = row.size or (300, 200), row.example
-        _canvas(ax, row.images[0].convert("RGB") if row.images else None, size, interpolation="nearest")
-        ax.set_title(f"{name}: {size[0]} × {size[1]} px as resized")
-        answer = parse_answer(row.completion, labels=example.labels, constraints=example.constraints)
-        for e in (entity for entity in answer.entities if entity.box_xyxy):
-            draw_box(ax, e.box_xyxy, palette.entity_type(e.type), "solid", f"{e.text} {list(e.box_xyxy)}")
-    return figure
-
-
-def resized(examples: Sequence[Example], *, target: Target, boxes: Sequence[Rows]) -> Figure:
-    """Per tweet the original with gold boxes, and the resized image with the boxes to be written."""
-    heights = [min(2.0, e.image_size_px[1] / e.image_size_px[0]) + 0.12 for e in examples]
-    size = (4.2, 4.1 * sum(heights) / len(heights))
-    figure, axes = palette.panels(2 * len(examples), size, n_columns=2, height_ratios=heights)
-    for left, right, example, rows in zip(axes[::2], axes[1::2], examples, boxes, strict=True):
-        image, size = open_image(example.images[0]).convert("RGB"), target.size(example)
-        _canvas(left, image, image.size)
-        _canvas(right, image.resize(size), size)
-        for row in rows:
-            colour = palette.entity_type(row["type"])
-            draw_box(left, row["gold"], colour, "solid", row["entity"])
-            draw_box(right, row["drawn"], colour, "dashed", str(list(row["written"])))
-        left.set_title(f"{example.id}: original, {image.size[0]} × {image.size[1]} px, gold", fontsize=8.5)
-        title = f"as resized, {size[0]} × {size[1]} px; to be written for {target.family}"
-        right.set_title(title, fontsize=8.5)
-    return figure
 
 
 def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:

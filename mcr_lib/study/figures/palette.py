@@ -84,8 +84,9 @@ def unique(rows: Rows, key: str) -> list[Any]:
 
 
 def panels(n: int, size: Sequence[float], title: str = "", *, n_columns: int = 0, **options: Any) -> Panels:
-    """A figure of n panels of (width, height) inches in rows of `n_columns` (0 = all), under one title."""
-    n_rows, n_columns = -(-n // (n_columns or n)), n_columns or n
+    """A figure of n panels of (width, height) inches in rows of up to `n_columns` (0 = all)."""
+    n_columns = min(n_columns or n, n)
+    n_rows = -(-n // n_columns)
     figsize = (size[0] * n_columns, size[1] * n_rows + 0.3)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=figsize, squeeze=False, **options)
     for ax in axes.flat[n:]:

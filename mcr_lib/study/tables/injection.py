@@ -11,7 +11,7 @@ import pandas as pd
 
 from mcr_lib import chains, constraints, rewards, statements
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import box_format, to_space
+from mcr_lib.boxes import box_format
 from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts
@@ -143,33 +143,16 @@ def split_table(d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair]) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-def target_boxes(example: Example, target: mrsi.Target) -> Rows:
-    """Per gold box the numbers that the backbone should write, and these in pixels of the resized image."""
-    size, space = target.size(example), box_format(target.family).space
-    gold = rewards.written_gold(example, space, model_size=size)
-    sizes = {"image_size": (1000, 1000), "model_size": size}
-    rows = []
-    for entity, to_write in zip(example.entities, gold.entities, strict=True):
-        for box, written in zip(entity.boxes_xyxy_px or (), to_write.boxes_xyxy_px or (), strict=True):
-            row = {"entity": entity.text, "type": entity.type, "gold": box, "written": written}
-            drawn = written if space == "model_px" else to_space(written, "model_px", **sizes)
-            rows.append({**row, "drawn": drawn})
-    return rows
-
-
-def oddest(examples: Sequence[Example], n: int) -> list[Example]:
-    """Up to n tweets with a gold box: sides that are no multiple of 28 first, then images far from square."""
-    usable = [e for e in examples if e.images and e.image_size_px and statements.gold_boxes(e)]
-    usable.sort(key=lambda e: -max(e.image_size_px) / min(e.image_size_px))
-    return sorted(usable, key=lambda e: -sum(side % 28 != 0 for side in e.image_size_px))[:n]
-
-
-def target_rows(examples: Iterable[Example], target: mrsi.Target) -> Rows:
-    """`target_boxes` of several tweets, with the size of each image before and after resizing."""
-    rows, keys = [], ("entity", "gold", "written")
-    for example in examples:
-        head = {"id": example.id, "original, px": example.image_size_px, "resized, px": target.size(example)}
-        rows += [head | {key: row[key] for key in keys} for row in target_boxes(example, target)]
+def target_rows(examples: Iterable[Example], target: mrsi.Target, n: int) -> Rows:
+    """Per gold box of the first n tweets that have one: sizes of the image, the box, the numbers to write."""
+    rows, space = [], box_format(target.family).space
+    for example in [e for e in examples if e.image_size_px and statements.gold_boxes(e)][:n]:
+        size = target.size(example)
+        gold = rewards.written_gold(example, space, model_size=size)
+        head = {"id": example.id, "original, px": example.image_size_px, "resized, px": size}
+        for entity, to_write in zip(example.entities, gold.entities, strict=True):
+            pairs = zip(entity.boxes_xyxy_px or (), to_write.boxes_xyxy_px or (), strict=True)
+            rows += [head | {"entity": entity.text, "gold": box, "written": to} for box, to in pairs]
     return rows
 
 
