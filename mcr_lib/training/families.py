@@ -123,17 +123,3 @@ def family_of(config: Mapping[str, Any], name: str) -> str | None:
 def lora_modules(model_type: str, n_layers: int) -> int:
     """Number of modules that LoRA adapts in a model of this type."""
     return n_layers * next(f.lora_per_layer for f in FAMILIES.values() if f.model_type == model_type)
-
-
-def shrunk(model: Published, vocabulary: int) -> dict[str, Any]:
-    """The `config` of a published shape reduced to a few ten thousand parameters."""
-    rope = model.text["rope_parameters"]
-    rope = {**rope, "mrope_section": [section // 4 for section in rope["mrope_section"]]}
-    text = {**model.text, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3}
-    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": vocabulary}
-    text |= {"rope_parameters": rope, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-    text |= {"head_dim": 32} if "head_dim" in text else {}
-    sizes = {"depth": 4, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64}
-    few = {"fullatt_block_indexes": [1, 3], "deepstack_visual_indexes": [0, 1, 2]}
-    vision = model.vision | sizes | {key: few[key] for key in few if key in model.vision}
-    return {**model.config, "text_config": text, "vision_config": vision}

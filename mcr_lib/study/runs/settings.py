@@ -88,8 +88,8 @@ class Study:
         """The format of rows: family, pixels and wording of the backbone, and the form of answers."""
         from mcr_lib.training import backbones
 
-        target = backbones.target(self.backbone, pixels=self.pixels)
-        return replace(target, form=self.config.answer_form)
+        outline = backbones.outline(self.backbone, pixels=self.pixels)
+        return replace(outline.target, form=self.config.answer_form)
 
     @property
     def backbone(self) -> str:

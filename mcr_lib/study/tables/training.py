@@ -125,7 +125,7 @@ def _encoded(study: Study, name: str, row: Mapping[str, Any]) -> EncodedRow:
     from mcr_lib.training import backbones, loop
 
     options, _ = study.options(name)
-    processor = backbones.processor(study.backbone, pixels=study.pixels)
+    processor = backbones.outline(study.backbone, pixels=study.pixels).processor
     (images,) = loop.dataset([dict(row)])[:1]["images"]
     given = {"max_length": options.max_length, "completion_only_loss": options.completion_only_loss}
     collate = DataCollatorForVisionLanguageModeling(processor, **given)
