@@ -7,9 +7,7 @@ mark. 44 of the 48 have one or two look-alikes: same outline and colour, another
 """
 
 from dataclasses import dataclass
-from random import Random
 
-from mcr_lib.data.chance import pick
 from mcr_lib.data.twitter_gmner import LABELS
 
 COLOURS = {"red": "#d7263d", "amber": "#f5a300", "green": "#1f9d55", "blue": "#1c6dd0", "violet": "#8b3fc7",
@@ -54,17 +52,3 @@ def _being(type_: str, k: int, name: str) -> Being:
 BEINGS = tuple(_being(type_, k, name) for type_ in LABELS for k, name in enumerate(_NAMES[type_].split(", ")))
 BY_NAME = {being.name: being for being in BEINGS}
 BY_TYPE = {type_: tuple(being for being in BEINGS if being.type == type_) for type_ in LABELS}
-
-_ONSETS = (*"bdfghklmnprstvz", "br", "dr", "kl", "st", "tr")
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
-_ENDS = ("", "", "n", "r", "l", "s", "x")
-
-
-def chance_name(rng: Random) -> str:
-    """Draw a name of one or two words made of syllables, so that names cannot be learned by heart."""
-
-    def word() -> str:
-        syllables = [pick(rng, _ONSETS) + pick(rng, _VOWELS) for _ in range(1 + int(rng.random() * 2))]
-        return ("".join(syllables) + pick(rng, _ENDS)).capitalize()
-
-    return word() if rng.random() < 0.4 else f"{word()} {word()}"
