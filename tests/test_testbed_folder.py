@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import ImageChops
@@ -160,13 +159,6 @@ def test_check_reads_every_set_and_expects_nothing(root):
         "unreadable": 0,
         "of another size than annotated": 0,
     }
-
-
-def test_where_there_is_no_room_this_is_told_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    with pytest.raises(UserError, match="no room in .*folder: about 17 MB needed, 1 MB free"):
-        folder.write(tmp_path / "new" / "folder", "test", 1000)
-    assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_that_is_full_half_way_is_one_sentence_and_leaves_no_sidecar(tmp_path):
