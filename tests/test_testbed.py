@@ -17,7 +17,7 @@ from PIL import ImageChops
 from mcr_lib import data, testbed
 from mcr_lib.data.files import is_safe_id
 from mcr_lib.errors import UserError
-from mcr_lib.study.shares import V2_SHARES, shares
+from mcr_lib.study.tables.examples import V2_SHARES, shares
 from mcr_lib.testbed import drawing, tweets
 from mcr_lib.testbed.drawing import Scene, Shown
 from mcr_lib.testbed.world import BEINGS, BY_NAME, BY_TYPE

@@ -8,12 +8,22 @@ import pandas as pd
 from mcr_lib import boxes
 from mcr_lib.schema import Example
 from mcr_lib.study.check import CheckReport, quirks_by_kind
-from mcr_lib.study.shares import V2_SHARES, shares
 
 Rows = list[dict[str, Any]]
 _OF_ENTITY = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
 _OF_TWEET = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type"]
 _NAN = float("nan")
+MOST = 5  # tweets with this many entities or more are counted together
+V2_SHARES = {  # `shares` of the 10,000 tweets of Twitter-GMNER v2, counted in the public release
+    "entities: PER": 0.4290, "entities: LOC": 0.1627, "entities: ORG": 0.2545, "entities: OTHER": 0.1538,
+    "groundable: PER": 0.6498, "groundable: LOC": 0.0916, "groundable: ORG": 0.2704,
+    "groundable: OTHER": 0.2678, "groundable": 0.4036, "groundable with several boxes": 0.0900,
+    "tweets with 0 entities": 0.0527, "tweets with 1 entity": 0.4274, "tweets with 2 entities": 0.3533,
+    "tweets with 3 entities": 0.1316, "tweets with 4 entities": 0.0280,
+    "tweets with 5 or more entities": 0.0070,
+    "tweets that show nothing they name": 0.4388, "tweets that show some and lack some": 0.2937,
+    "tweets that do so within one type": 0.1008, "tweets that name something twice": 0.0096,
+}  # fmt: skip
 
 
 def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -51,8 +61,35 @@ def mixture(tweets: pd.DataFrame) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
+def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Shares that describe data of any size, by the names of `V2_SHARES`, and of bait if known."""
+    entities, tweets = entity_table(examples, coarse_of=coarse_of), tweet_table(examples)
+    labels = list(dict.fromkeys((coarse_of or {}).get(t, t) for e in examples[:1] for t in e.labels))
+    shown = entities["is_groundable"].astype(bool)
+    of_type = shown.groupby(entities["coarse"]).agg(["size", "mean"]).reindex(labels)
+    result = {f"entities: {label}": n / max(1, len(entities)) for label, n in of_type["size"].items()}
+    result |= {f"groundable: {label}": share for label, share in of_type["mean"].items()}
+    result["groundable"] = shown.mean()
+    result["groundable with several boxes"] = (entities["n_boxes"][shown] > 1).mean()
+    for k in range(MOST + 1):
+        name = f"{k}{' or more' * (k == MOST)} {'entity' if k == 1 else 'entities'}"
+        result[f"tweets with {name}"] = (tweets["n_entities"].clip(upper=MOST) == k).mean()
+    n, n_shown = tweets["n_entities"], tweets["n_groundable"]
+    n_kinds = shown.groupby([entities["id"], entities["coarse"]]).nunique().groupby("id").max()
+    counts = {
+        "show nothing they name": (n_shown == 0).sum(),
+        "show some and lack some": ((n_shown > 0) & (n_shown < n)).sum(),
+        "do so within one type": (n_kinds > 1).sum(),
+        "name something twice": entities["id"][entities.duplicated(["id", "text"])].nunique(),
+    }
+    result |= {f"tweets that {name}": count / max(1, len(tweets)) for name, count in counts.items()}
+    if examples and all(example.image_only is not None for example in examples):
+        result["pictures with bait"] = sum(bool(e.image_only) for e in examples) / len(examples)
+    return {name: 0.0 if pd.isna(share) else float(share) for name, share in result.items()}
+
+
 def share_rows(by_split: Mapping[str, Sequence[Example]], coarse_of: Mapping[str, str] | None = None) -> Rows:
-    """A row per share of `study.shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
+    """A row per share of `shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
     columns = {split: shares(examples, coarse_of=coarse_of) for split, examples in by_split.items()}
     columns["Twitter-GMNER v2"] = V2_SHARES
     return [
