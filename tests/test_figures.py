@@ -1,6 +1,7 @@
 """Figures show their values: heights, line styles, and the CSV beside the PNG."""
 
 import csv
+from dataclasses import replace
 
 import matplotlib as mpl
 import pytest
@@ -128,8 +129,9 @@ def test_save_into_a_file_is_a_users_mistake_in_one_sentence(tmp_path, ax):
         palette.save(ax.figure, tmp_path / "figures", "counts", [])
 
 
-def test_a_gallery_has_one_frame_per_example(tweet):
-    figure = boxes.gallery([tweet, tweet], images=[None, Image.new("RGB", (120, 100))])
+def test_a_gallery_has_one_frame_per_example(tweet, tmp_path):
+    Image.new("RGB", (120, 100)).save(path := tmp_path / "7.png")
+    figure = boxes.gallery([tweet, replace(tweet, images=(str(path),))])
     assert sum(ax.axison for ax in figure.axes) == 2
     plt.close(figure)
 

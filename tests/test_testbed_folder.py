@@ -80,8 +80,7 @@ def test_without_a_sidecar_what_it_says_is_unknown(root, tmp_path):
     examples = read(tmp_path, "test")
     assert all(example.image_only is None for example in examples)
     assert any(example.image_size_px is None for example in examples)
-    assert not prepare.knows_bait(examples)
-    assert prepare.knows_bait(read(root, "test"))
+    assert all(example.image_only is not None for example in read(root, "test"))
 
 
 @pytest.mark.parametrize(

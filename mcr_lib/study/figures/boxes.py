@@ -20,6 +20,7 @@ from mcr_lib.rewards import NAMES
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows
+from mcr_lib.study.runs.config import as_text
 from mcr_lib.testbed import drawing, folder
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def _wrapped(frames: Sequence[Frame], n_columns: int) -> Figure:
     return grid([frames[k : k + n_columns] for k in range(0, len(frames), n_columns)])
 
 
-def gallery(examples: Sequence[Example], *, images: Sequence[Image | None]) -> Figure:
+def gallery(examples: Sequence[Example]) -> Figure:
     """Tweets side by side."""
-    return _wrapped(list(map(Frame, examples, images)), 3)
+    return _wrapped(list(map(_frame, examples)), 3)
 
 
 def answered(judged: Sequence[Judged]) -> Figure:
@@ -195,14 +196,8 @@ def gallery_of_testbed(
 
 def knob_rows(knobs: Mapping[str, Any] | None = None) -> Rows:
     """One row per knob of the testbed: its value in each distribution after the departures."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return ", ".join(f"{key} {share:g}" for key, share in value.items())
-        return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
-
     changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
-    return [{"knob": k} | {d: text(of[k]) for d, of in changed.items()} for k in next(iter(changed.values()))]
+    return [{"knob": k} | {d: as_text(of[k]) for d, of in changed.items()} for k in changed["gmner"]]
 
 
 def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:
