@@ -175,9 +175,3 @@ def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(t
     # 50 x 80 of 120 x 100 pixels
     assert table["box_share"].iloc[0] == pytest.approx(4000 / 12000)
     assert table["n_boxes"].tolist() == [1, 0]
-
-
-def test_a_tweet_table_finds_tweets_mixed_within_a_type():
-    entities = (Entity("a", 0, 1, "PER", ((0, 0, 1, 1),)), Entity("b", 1, 2, "PER", ()))
-    mixed = Example("1", "demo", "dev", ("a", "b"), entities, ("PER",))
-    assert examples.tweet_table([mixed])["is_mixed_within_type"].tolist() == [True]

@@ -10,8 +10,7 @@ from mcr_lib.schema import Example
 from mcr_lib.study.check import CheckReport, quirks_by_kind
 
 Rows = list[dict[str, Any]]
-_OF_ENTITY = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
-_OF_TWEET = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type"]
+_OF_ENTITY = ["split", "id", "text", "type", "coarse", "is_groundable", "n_boxes", "box_share"]
 _NAN = float("nan")
 MOST = 5  # tweets with this many entities or more are counted together
 V2_SHARES = {  # `shares` of the 10,000 tweets of Twitter-GMNER v2, counted in the public release
@@ -34,31 +33,17 @@ def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | 
         for e in example.entities:
             gold_boxes = e.boxes_xyxy_px or ()
             share = boxes.area_px2(boxes.largest(gold_boxes)) / (width * height) if gold_boxes else _NAN
-            row = example.split, example.id, e.text, e.type, coarse_of.get(e.type, e.type), e.end - e.start
+            row = example.split, example.id, e.text, e.type, coarse_of.get(e.type, e.type)
             rows.append((*row, e.is_groundable, len(gold_boxes), share))
     return pd.DataFrame(rows, columns=_OF_ENTITY)
 
 
 def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
-    """One row per tweet, "mixed" if it has a groundable and a not-groundable entity of one type."""
-    rows = []
-    for example in examples:
-        shown = [e.type for e in example.entities if e.is_groundable]
-        absent = [e.type for e in example.entities if e.is_groundable is False]
-        counts = len(example.tokens), len(example.entities), len(shown), bool({*shown} & {*absent})
-        rows.append((example.split, example.id, *counts, *(example.image_size_px or (_NAN, _NAN))))
-    return pd.DataFrame(rows, columns=[*_OF_TWEET, "width", "height"])
-
-
-def mixture(tweets: pd.DataFrame) -> dict[str, int]:
-    """How many tweets of `tweet_table` show none, some or all of their entities."""
-    n, shown = tweets["n_entities"], tweets["n_groundable"]
-    masks = {
-        "nothing groundable": shown == 0, "of these, no entity at all": n == 0,
-        "all groundable": (shown == n) & (n > 0), "both": (shown > 0) & (shown < n),
-        "of these, both within one type": tweets["is_mixed_within_type"],
-    }  # fmt: skip
-    return {name: int(mask.sum()) for name, mask in masks.items()}
+    """One row per tweet."""
+    rows = [
+        (e.split, e.id, len(e.entities), sum(bool(x.is_groundable) for x in e.entities)) for e in examples
+    ]
+    return pd.DataFrame(rows, columns=["split", "id", "n_entities", "n_groundable"])
 
 
 def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None) -> dict[str, float]:
