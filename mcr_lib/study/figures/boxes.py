@@ -26,7 +26,6 @@ from mcr_lib.testbed import drawing, folder
 if TYPE_CHECKING:
     from mcr_lib.study.tables import bias_cases
     from mcr_lib.study.tables.rollouts import Group
-    from mcr_lib.training.attention import Look
 
 Predictions = Sequence[PredictedEntity] | None  # boxes in original pixels; `None` = no answer to draw
 _COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15  # inches: width of a column, height of an image, of a line
@@ -57,22 +56,14 @@ def draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str
         ax.text(x1, y1, _plain(label), bbox=background, **style)
 
 
-def _canvas(ax: Axes, image: Any, size: tuple[float, float], **options: Any) -> None:
-    width, height = size
-    if image is not None:
-        ax.imshow(np.asarray(image), extent=(0, width, height, 0), **options)
-    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
-    ax.tick_params(labelsize=7)
-    ax.grid(visible=False)
-
-
 def draw_example(ax: Axes, example: Example, image: Image | None, predictions: Predictions = None) -> Axes:
     """Draw a tweet with gold, bait and predicted boxes; its text and a line per entity below."""
     width, height = image.size if image is not None else example.image_size_px or (300, 200)
-    _canvas(ax, image, (width, height))
     if image is None:
         ax.text(width / 2, height / 2, "no image here", ha="center", va="center", color=palette.GREY)
-    ax.set(xticks=[], yticks=[])
+    else:
+        ax.imshow(np.asarray(image), extent=(0, width, height, 0))
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=palette.LIGHT)
     gold, bait, colour = example.entities, example.image_only or (), palette.entity_type
     boxes = [(box, colour(e.type), "solid", e.text) for e in gold for box in e.boxes_xyxy_px or ()]
@@ -198,31 +189,3 @@ def knob_rows(knobs: Mapping[str, Any] | None = None) -> Rows:
     """One row per knob of the testbed: its value in each distribution after the departures."""
     changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
     return [{"knob": k} | {d: as_text(of[k]) for d, of in changed.items()} for k in changed["gmner"]]
-
-
-def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:
-    """Attention at the digits of a box: rows are entities (tweet id, first token), columns are settings."""
-    cells = {(x.example.id, x.gold.start, k): x for k, xs in looks.items() for x in xs if x.part == "answer"}
-    top = max(np.nanmax(look.heat) for key, look in cells.items() if key[:2] in entities)
-    title = "Where it looks when it writes a box; gold box solid (single run)"
-    figure, axes = palette.panels(len(entities) * len(looks), (2.8, 2.5), title, n_columns=len(looks))
-    for ax, (entity, name) in zip(axes, product(entities, looks), strict=True):
-        look = cells.get((*entity, name))
-        some = next(other for key, other in cells.items() if key[:2] == entity)
-        image = open_image(some.example.images[0])
-        _canvas(ax, image.convert("L"), image.size, cmap="gray", vmin=0, vmax=255)
-        title = "writes no box for it"
-        if look is not None:
-            title = f"its region {np.nanmean(look.mass['gold']):.1f} ×"
-            heat = np.nan_to_num(look.heat)
-            alpha = np.clip(0.85 * np.sqrt(heat / top), 0, 1)
-            _canvas(ax, heat, image.size, cmap=palette.WARM, vmin=0, vmax=top, alpha=alpha)
-        for box in some.gold.boxes_xyxy_px:
-            draw_box(ax, box, palette.entity_type(some.gold.type), "solid")
-        ax.set_title(f"{name}: {title}", color=palette.setting(name, looks), fontsize=8)
-        ax.set(xticks=[], yticks=[], ylabel=f"{some.gold.text}\n{some.example.id}")
-        ax.label_outer()
-    label = "attention per token, × a token's share\n(mean over heads and layers)"
-    scale = plt.cm.ScalarMappable(plt.Normalize(0, top), palette.WARM)
-    figure.colorbar(scale, ax=axes, label=label, shrink=0.7)
-    return figure
