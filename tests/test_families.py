@@ -24,7 +24,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge, outcome, ratios, totals
 from mcr_lib.study.commands import predict
 from mcr_lib.study.commands import preflight as preflight_table
-from mcr_lib.study.runs import config
+from mcr_lib.study.runs import config, memory
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training import (
     adapters,
@@ -34,7 +34,6 @@ from mcr_lib.training import (
     families,
     generate,
     loop,
-    memory,
     preflight,
     sft,
 )
