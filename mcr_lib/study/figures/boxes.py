@@ -24,7 +24,6 @@ from mcr_lib.study.runs.config import as_text
 from mcr_lib.testbed import drawing, folder
 
 if TYPE_CHECKING:
-    from mcr_lib.study.tables import bias_cases
     from mcr_lib.study.tables.rollouts import Group
 
 Predictions = Sequence[PredictedEntity] | None  # boxes in original pixels; `None` = no answer to draw
@@ -129,13 +128,6 @@ def gallery(examples: Sequence[Example]) -> Figure:
 def answered(judged: Sequence[Judged]) -> Figure:
     """Tweets with gold and predicted boxes."""
     return _wrapped([_frame(j.example, j.predictions) for j in judged], 3)
-
-
-def cases(cases: "Sequence[bias_cases.Case]") -> Figure:
-    """The hand-made tweets, one per row: the right answer left, that of the shortcut right."""
-    titles = [(f"{c.example.id} bias · {c.name}", palette.HAND_MADE[c.name == "right"]) for c in cases]
-    named = zip(cases, titles, strict=True)
-    return _wrapped([Frame(c.example, c.picture, c.answer, *title) for c, title in named], 2)
 
 
 def probed(tweets: Mapping[str, Example]) -> Figure:

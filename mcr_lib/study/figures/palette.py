@@ -40,7 +40,6 @@ FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#00
 REPORTED = {"simulated, perfect text": LIGHT, "simulated, the paper's text": SKY, "the paper": BLUE}
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
 VERDICTS = {"kept": GREEN, "too even": MEDIUM, "never right": RED, "too hard": ORANGE, "too easy": SKY}
-HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}  # whether a hand-made answer is right
 DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
 PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
     "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
