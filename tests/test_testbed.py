@@ -18,9 +18,9 @@ from mcr_lib import data, testbed
 from mcr_lib.data.files import is_safe_id
 from mcr_lib.errors import UserError
 from mcr_lib.study.tables.examples import V2_SHARES, shares
-from mcr_lib.testbed import drawing, tweets
+from mcr_lib.testbed import drawing
 from mcr_lib.testbed.drawing import Scene, Shown
-from mcr_lib.testbed.world import BEINGS, BY_NAME, BY_TYPE
+from mcr_lib.testbed.world import BEINGS, BY_NAME, BY_TYPE, WORDS
 from tests.conftest import REPOSITORY
 
 N = 3000
@@ -203,7 +203,7 @@ def pairs(m):
 
 
 def test_unseen_speaks_in_frames_and_of_pairs_that_no_other_distribution_has(made):
-    held_out = {frame for frames in tweets._FRAMES for frame in frames[5::6]}  # "every sixth"
+    held_out = {frame for frames in WORDS["frames"].values() for frame in frames[5::6]}  # "every sixth"
     elsewhere = [skeleton(m.example) for name in OTHERS for m in made[name]]
     assert not [text for text in elsewhere if any(f" {frame} " in f" {text} " for frame in held_out)]
     seen_pairs = set().union(*(pairs(m) for name in OTHERS for m in made[name]))

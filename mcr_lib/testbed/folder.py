@@ -107,6 +107,7 @@ def _remove(root: Path, name: str) -> None:
 
 @cache
 def _code() -> str:
-    """Return a fingerprint of the modules of the testbed and the release of Pillow."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    """Return a fingerprint of the modules and the words of the testbed and the release of Pillow."""
+    here = Path(__file__).parent
+    sources = [path.read_bytes() for path in (*sorted(here.glob("*.py")), here / "words.yaml")]
     return hashlib.sha256(b"\0".join([*sources, PIL.__version__.encode()])).hexdigest()[:12]
