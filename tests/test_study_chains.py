@@ -105,13 +105,6 @@ def test_the_verifier_table_passes_templates_only(tweets):
     assert [row["passing"] for row in rows[1:]] == [0] * len(mistakes.PLANTED)
 
 
-def test_common_4_grams_are_counted_with_values_masked():
-    chain = injection.chain_per_style()[0]
-    other = replace(chain, style="terse", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
-    assert injection.common_4_grams([chain, other])[0] == 100
-    assert injection.common_4_grams([chain, replace(other, text="one two three four five")])[0] == 0
-
-
 def test_shares_of_d1_and_d2_are_of_their_own_entities():
     nobody = replace(cases.TWEET, id="2", entities=())
     d2 = [(nobody, "formal"), (nobody, "distill"), (cases.TWEET, "distill")]

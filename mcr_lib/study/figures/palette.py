@@ -45,19 +45,13 @@ PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "b
     "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
     "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
     "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes"}  # fmt: skip
-_STYLE = {"figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
-    "figure.titlesize": 10, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.labelsize": 9,
-    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y",
-    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 8, "legend.title_fontsize": 8,
-    "xtick.labelsize": 8, "xtick.major.width": 0.8, "xtick.major.size": 3.5, "ytick.major.width": 0.8,
-    "ytick.labelsize": 8, "ytick.major.size": 3.5, "lines.linewidth": 1.8, "lines.markersize": 4}  # fmt: skip
 
 
 def use_style() -> None:
     """Apply the project's theme to seaborn and matplotlib."""
     order = [BLUE, ORANGE, GREEN, PINK, SKY, RED, MEDIUM]
-    sns.set_theme(style="ticks", palette=order, font="DejaVu Sans", rc=_STYLE)
+    style = mpl.rc_params_from_file(Path(__file__).with_name("mcr.mplstyle"), use_default_template=False)
+    sns.set_theme(style="ticks", palette=order, font="DejaVu Sans", rc=style)
 
 
 def setting(name: str, names: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import combinations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts
 from mcr_lib.study.tables import cases, mistakes
-from mcr_lib.styles import STYLES, say, type_in_words
+from mcr_lib.styles import STYLES, say
 from mcr_lib.verify import FLAWS, verify
 from mcr_lib.yardsticks import perfect
 
@@ -103,24 +103,6 @@ def length_table(built: Iterable[chains.Chain], *, limit: int) -> pd.DataFrame:
     by_style = pd.DataFrame(rows, columns=["style", "n"]).groupby("style", sort=False)["n"]
     table = by_style.agg(["min", "median", "max"])
     return table.assign(**{f"within {limit}, %": by_style.agg(lambda n: 100 * (n <= limit).mean())}).round(1)
-
-
-def common_4_grams(built: Sequence[chains.Chain]) -> tuple[float, str, str]:
-    """The largest overlap of two styles in word 4-grams, values masked, in % of the smaller; which two."""
-    grams: dict[str, set] = {}
-    for chain in built:
-        text = statements.SLOT.sub(" BOX ", chain.text)
-        for statement in chain.answer:
-            kind = type_in_words(statement.type or "")
-            masks = {statement.mention: " NAME "}
-            masks |= {word: " TYPE " for word in (kind, kind.capitalize(), statement.type) if word}
-            for word, mask in masks.items():
-                text = text.replace(word, mask)
-        words = re.findall(r"\w+", text.lower())
-        grams.setdefault(chain.style, set()).update(zip(*(words[k:] for k in range(4)), strict=False))
-    pairs = list(combinations({name: some for name, some in grams.items() if some}.items(), 2))
-    shares = [(100 * len(x & y) / min(len(x), len(y)), a, b) for (a, x), (b, y) in pairs]
-    return max(shares, default=(0.0, "", ""))
 
 
 def split_table(d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair]) -> pd.DataFrame:
