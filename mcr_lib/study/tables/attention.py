@@ -1,6 +1,5 @@
 """Attention sections of notebook 06: where settings look when they write a location, and if it matters."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -121,16 +120,15 @@ def _mean(ids: Sequence[str], values: Sequence[float], study: Study, key: str, *
 
 
 def describe(study: Study, looks: Looks) -> str:
-    """The number of boxes looked at per setting and part, and the settings that were left out."""
+    """How many tweets are looked at, the number of boxes per setting, and the settings left out."""
     split = study.config.eval_split
     if not study.config.attention_examples:
         return "attention_examples is 0: nothing is looked at"
     lines = [f"{len(chosen(study))} tweets of {split} that show something they name"]
     for name in study.settings:
         if name in looks:
-            counts = Counter(look.part for look in looks[name])
-            boxes = ", ".join(f"{counts[part]} boxes in the {part}" for part in PARTS if part in counts)
-            lines.append(f"{name}: {boxes or 'no box to look at'}")
+            n_in = [sum(look.part == part for look in looks[name]) for part in PARTS]
+            lines.append("{}: {} boxes in the answer, {} in the reasoning".format(name, *n_in))
         elif study[name].modality == "full":
             lines.append(f"{name}: left out, its answers to {split} or its model are not there")
     return "\n".join(lines)
