@@ -246,7 +246,7 @@ def test_a_run_with_a_folder_reads_it_and_makes_nothing(root, tmp_path):
             "testbed_sizes has no number for dev; it has some for train, test, test_unseen",
         ),
         ({"splits": ["test_foo"]}, "unknown distribution 'foo'"),
-        ({"splits": ["test"], "testbed_knobs": {"damaged": 2}}, "damaged is 2.0"),
+        ({"splits": ["test"], "testbed_knobs": {"damaged": 2}}, "damaged is 2: input should be less"),
         ({"splits": ["test"], "version": "v2"}, "testbed has no version 'v2'; choose one of v1"),
     ],
 )
