@@ -17,10 +17,9 @@ from mcr_lib.study.figures.palette import Rows, unique
 def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
     """Measured ones of `panels` (key -> label with unit) over updates, by setting (`training.curve_rows`)."""
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
-    measured = [key for key in panels if key in frame and frame[key].notna().any()]
+    measured = {key: label for key, label in panels.items() if key in frame and frame[key].notna().any()}
     figure, axes = palette.panels(len(measured), (3.1, 2.6), f"{title} (single run)", n_columns=3)
-    for ax, key in zip(axes, measured, strict=True):
-        label = panels[key]
+    for ax, (key, label) in zip(axes, measured.items(), strict=True):
         for name, points in frame.dropna(subset=[key]).groupby("setting", sort=False):
             _line(ax, points["step"], points[key].astype(float), palette.setting(name, names), name)
         ax.set(xlabel="update", ylabel=label)

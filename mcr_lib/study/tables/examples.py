@@ -1,11 +1,14 @@
 """Examples as tables: pandas tables that notebooks group and plot, and rows of the data check."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from mcr_lib import boxes
+from mcr_lib.data.files import read_text
 from mcr_lib.schema import Example
 from mcr_lib.study.check import CheckReport, quirks_by_kind
 
@@ -13,16 +16,7 @@ Rows = list[dict[str, Any]]
 _OF_ENTITY = ["split", "id", "text", "type", "coarse", "is_groundable", "n_boxes", "box_share"]
 _NAN = float("nan")
 MOST = 5  # tweets with this many entities or more are counted together
-V2_SHARES = {  # `shares` of the 10,000 tweets of Twitter-GMNER v2, counted in the public release
-    "entities: PER": 0.4290, "entities: LOC": 0.1627, "entities: ORG": 0.2545, "entities: OTHER": 0.1538,
-    "groundable: PER": 0.6498, "groundable: LOC": 0.0916, "groundable: ORG": 0.2704,
-    "groundable: OTHER": 0.2678, "groundable": 0.4036, "groundable with several boxes": 0.0900,
-    "tweets with 0 entities": 0.0527, "tweets with 1 entity": 0.4274, "tweets with 2 entities": 0.3533,
-    "tweets with 3 entities": 0.1316, "tweets with 4 entities": 0.0280,
-    "tweets with 5 or more entities": 0.0070,
-    "tweets that show nothing they name": 0.4388, "tweets that show some and lack some": 0.2937,
-    "tweets that do so within one type": 0.1008, "tweets that name something twice": 0.0096,
-}  # fmt: skip
+V2_SHARES = yaml.safe_load(read_text(Path(__file__).with_name("v2_shares.yaml")))
 
 
 def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | None = None) -> pd.DataFrame:
