@@ -11,9 +11,8 @@ from PIL import Image
 from mcr_lib.schema import Example
 from mcr_lib.study.commands import cli
 from mcr_lib.study.commands import preflight as command
-from mcr_lib.study.runs import config, preflight
+from mcr_lib.study.runs import config, memory, preflight
 from mcr_lib.study.runs.preflight import Context, Gpu
-from mcr_lib.training import memory
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary

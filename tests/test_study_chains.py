@@ -15,9 +15,9 @@ import matplotlib.pyplot as plt
 from mcr_lib import data, statements
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_jsonl
-from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.schema import Entity, PredictedEntity
 from mcr_lib.study.commands import cli
-from mcr_lib.study.figures import bars, boxes, heat
+from mcr_lib.study.figures import heat
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
@@ -106,13 +106,6 @@ def test_the_verifier_table_passes_templates_only(tweets):
     assert [row["passing"] for row in rows[1:]] == [0] * len(mistakes.PLANTED)
 
 
-def test_common_4_grams_are_counted_with_values_masked():
-    chain = injection.chain_per_style()[0]
-    other = replace(chain, style="terse", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
-    assert injection.common_4_grams([chain, other])[0] == 100
-    assert injection.common_4_grams([chain, replace(other, text="one two three four five")])[0] == 0
-
-
 def test_shares_of_d1_and_d2_are_of_their_own_entities():
     nobody = replace(cases.TWEET, id="2", entities=())
     d2 = [(nobody, "formal"), (nobody, "distill"), (cases.TWEET, "distill")]
@@ -135,55 +128,34 @@ def test_gold_answers_reach_the_maximum_on_every_task(tweets):
     assert injection.gold_answers_reach_the_maximum([*tweets, *text_only, *grounding], QWEN)
 
 
-def test_odd_images_come_first_and_none_without_image_or_box():
-    def sized(id, size, images=("x.jpg",), boxes=((1, 1, 2, 2),)):
-        ada = Entity("Ada", 0, 1, "PER", boxes)
-        return Example(id, "d", "train", ("Ada",), (ada,), ("PER",), images=images, image_size_px=size)
-
-    some = [
-        sized("a", (280, 280)),
-        sized("b", (300, 280)),
-        sized("c", (300, 290)),
-        sized("d", (301, 299), ()),
-        sized("e", (31, 29), boxes=()),
-    ]
-    assert [e.id for e in injection.oddest(some, 9)] == ["c", "b", "a"]
-
-
-# pictures
-# ----------------------------------------------------------------------------
-
-
-def rectangles(ax):
-    return {(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in ax.patches}
-
-
-@pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
-def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_original(tweets, family):
+@pytest.mark.parametrize(("family", "reach"), [("qwen2.5-vl", None), ("qwen3-vl", (1000, 1000))])
+def test_target_boxes_are_where_gold_is_on_the_original(tweets, family, reach):
     target = replace(QWEN, family=family)
-    [example] = injection.oddest(tweets, 1)
-    written = [injection.target_boxes(example, target)]
-    left, right = boxes.resized([example], target=target, boxes=written).axes
-    assert left.get_xlim() == (0, example.image_size_px[0])
-    assert right.get_ylim() == (target.size(example)[1], 0)
-    scale = target.size(example)[0] / example.image_size_px[0]
-    gold, drawn = sorted(rectangles(left)), sorted(rectangles(right))
-    assert len(gold) == len(drawn) > 0
-    for a, b in zip(gold, drawn, strict=True):
-        assert abs(a[0] * scale - b[0]) <= 1.5  # one unit of either space, on an image of some hundred pixels
+    rows = injection.target_rows(tweets, target, 2)
+    with_box = [e.id for e in tweets if any(entity.boxes_xyxy_px for entity in e.entities)]
+    assert list(dict.fromkeys(row["id"] for row in rows)) == with_box[:2]
+    for row in rows:
+        ends = zip(row["gold"], row["original, px"] * 2, (reach or row["resized, px"]) * 2, strict=True)
+        exact = [value * to / of for value, of, to in ends]
+        assert row["written"] == pytest.approx(exact, abs=1)
 
 
-def test_every_figure_draws(tweets):
-    built = mrsi.build_chains(mrsi.pairs(tweets, tuple(STYLES), n_styles=99, seed=0), seed=0).chains
-    for figure in (
-        heat.verifier(injection.mutation_rows(tweets[:3], seed=0)),
-        bars.lengths(injection.length_rows(built), limit=64),
-    ):
-        figure.canvas.draw()
-        assert figure.axes
-    lengths = bars.lengths(injection.length_rows(built), limit=64)
-    counts = [sum(bar.get_height() for bar in ax.patches) for ax in lengths.axes if ax.patches]
-    assert counts == [len(tweets)] * len(STYLES)  # nobody falls off the right edge
+def test_lengths_of_chains_are_per_style_and_a_box_counts_nine():
+    terse = next(chain for chain in injection.chain_per_style() if chain.style == "terse")
+    assert (
+        terse.text
+        == '"Kevin Durant" : PER , shown at [[box 1]] ; "Oracle Arena" : LOC , not shown , no box ;'
+    )
+    # 4 + 5 + the box's 9 + 1, then 4 + 9
+    row = {"min": 32, "median": 32, "max": 32}
+    assert injection.length_table([terse], limit=32).loc["terse"].to_dict() == {**row, "within 32, %": 100}
+    assert injection.length_table([terse], limit=31).loc["terse"].to_dict() == {**row, "within 31, %": 0}
+
+
+def test_the_figure_of_the_verifier_draws(tweets):
+    figure = heat.verifier(injection.mutation_rows(tweets[:3], seed=0))
+    figure.canvas.draw()
+    assert figure.axes
 
 
 # files

@@ -115,17 +115,6 @@ def usual_dtype(name: str, device: str | None = None) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def processor(name: str, *, pixels: Pixels | None = None) -> ProcessorMixin:
-    """The processor of a backbone, without its model."""
-    return _processor(folder_of(name), card(name), pixels)
-
-
-def target(name: str, *, pixels: Pixels | None = None) -> Target:
-    """The target that rows for a backbone are written for, without its model."""
-    entries = card(name)
-    return _target(_processor(folder_of(name), entries, pixels), entries["family"], entries["wording"])
-
-
 def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
     """A backbone by name or folder, without its weights."""
     folder, entries = folder_of(name), card(name)

@@ -1,7 +1,7 @@
 """Bars and histograms: counts, scores with intervals, and counts stacked by kind (n = tweets, for titles)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import cycle, product
+from itertools import product
 
 import pandas as pd
 import seaborn as sns
@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, panels, unique
 
-_MANY = 6  # entities with this many boxes or more share a bar
-_NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
 _MASSES = {"gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
     "words": ("its words in the tweet", palette.SKY)}  # fmt: skip
 _CUTS = {"cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
@@ -34,9 +32,9 @@ def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") 
     return ax
 
 
-def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str, whole: str = "") -> Figure:
+def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str) -> Figure:
     figure, (ax,) = panels(1, (9.2, 1.2 + 0.42 * len(rows)), title)
-    stack(ax, rows, colours, whole=whole).set(xlabel=xlabel)
+    stack(ax, rows, colours).set(xlabel=xlabel)
     return palette.legend(figure, colours)
 
 
@@ -51,15 +49,6 @@ def wrong_boxes(rows: Rows, *, n: int) -> Figure:
     """What wrong boxes of right spans show, per setting (`bias.sharing_rows`)."""
     title = f"Wrong boxes of right spans (n = {n:,} tweets, single run)"
     return _stacked(rows, palette.WRONG_BOXES, title, "boxes")
-
-
-def faithful(rows: Rows) -> Figure:
-    """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
-    flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
-    colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
-    rows = [{**r, "name": "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})".format(**r)} for r in rows]
-    title = "Answers whose own reasoning states just what they answer (95 % intervals)"
-    return _stacked(rows, colours, title, "% of answers (single run)", "answers")
 
 
 def errors(rows: Rows, *, n: int) -> Figure:
@@ -197,14 +186,6 @@ def yardsticks(rows: Rows, *, scored: Container[str], n: int) -> Figure:
     return figure
 
 
-def count_bars(ax: Axes, counts: Mapping[str, int]) -> Axes:
-    """Draw a bar per category, in the mapping's order, each with its count."""
-    sns.barplot(x=list(counts), y=list(counts.values()), color=palette.MEDIUM, saturation=1, width=0.7, ax=ax)
-    ax.bar_label(ax.containers[0], [f"{count:,}" for count in counts.values()], fontsize=7.5)
-    ax.set_ylim(0, max(counts.values()) * 1.12)
-    return ax
-
-
 def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
     """Per coarse type the entities of `examples.entity_table`, and how many of them the image shows."""
     is_groundable = entities["is_groundable"].astype(bool).groupby(entities["coarse"])
@@ -214,51 +195,12 @@ def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
             for label, shown, n in counts.itertuples()]  # fmt: skip
 
 
-def entities_per_tweet(rows: Rows) -> Figure:
-    """How many tweets have how many entities."""
-    counts = {str(row["entities"]): row["tweets"] for row in rows}
-    figure, (ax,) = panels(1, (5.6, 2.9), f"Entities per tweet (n = {sum(counts.values()):,})")
-    count_bars(ax, counts).set(xlabel="entities in a tweet", ylabel="tweets")
-    return figure
-
-
-def boxes(rows: Rows, *, labels: Sequence[str]) -> Figure:
-    """Boxes per groundable entity, and the largest box as a share of the image."""
+def box_shares(rows: Rows, *, labels: Sequence[str]) -> Figure:
+    """The largest box of groundable entities as a share of the image, by type."""
     frame = pd.DataFrame(rows).rename(columns={"coarse": "type"})
-    figure, (left, right) = panels(2, (4.5, 2.9), f"Boxes of groundable entities (n = {len(frame):,})")
-    counts = frame["n_boxes"].clip(upper=_MANY).value_counts().sort_index()
-    named = {f"{n} or more" if n == _MANY else str(n): count for n, count in counts.items()}
-    count_bars(left, named).set(xlabel="boxes of an entity", ylabel="groundable entities")
+    figure, (ax,) = panels(1, (5.6, 2.9), f"Largest boxes of groundable entities (n = {len(frame):,})")
     order = [label for label in labels if label in set(frame["type"])]
     style = {"palette": palette.TYPES, "hue_order": order, "multiple": "stack", "alpha": 1}
-    sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=right, **style)
-    right.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
-    return figure
-
-
-def image_sizes(rows: Rows) -> Figure:
-    """Width against height of images in pixels; the dotted diagonal is square."""
-    frame = pd.DataFrame(rows)
-    limit = 1.05 * frame[["width", "height"]].to_numpy().max()
-    figure, (ax,) = panels(1, (4.2, 4), f"Annotated images (n = {len(frame):,})")
-    ax.plot([0, limit], [0, limit], color=palette.DARK, linewidth=0.8, linestyle=":")
-    sns.scatterplot(frame, x="width", y="height", s=14, alpha=0.25, color=palette.MEDIUM, linewidth=0, ax=ax)
-    ax.set(xlabel="width, px", ylabel="height, px", xlim=(0, limit), ylim=(0, limit), aspect="equal")
-    return figure
-
-
-def lengths(rows: Rows, *, limit: int) -> Figure:
-    """Lengths of chains by style (`injection.length_rows`); the line is the limit of the testbed's model."""
-    frame = pd.DataFrame(rows)
-    end = max(frame["tokens"].quantile(0.999), limit) + 1
-    by_style = frame.groupby("style", sort=False)["tokens"]
-    title = f"Lengths of chains (n = {len(frame):,}), dotted: {limit}"
-    figure, axes = panels(by_style.ngroups, (2.8, 1.7), title, n_columns=3, sharex=True)
-    for ax, (style, tokens) in zip(axes, by_style, strict=True):
-        sns.histplot(x=tokens.clip(upper=end), bins=40, binrange=(0, end), color=palette.BLUE, alpha=1, ax=ax)
-        ax.axvline(limit, color=palette.DARK, linestyle=":", linewidth=1)
-        within = f"{100 * (tokens <= limit).mean():.0f} % within {limit}"
-        ax.set_title(f"{style} · median {tokens.median():.0f}, {within}", fontsize=8)
-        ax.set(yticks=[], xlabel="", ylabel="")
-    figure.supxlabel("words, numbers and punctuation marks of a chain", fontsize=9)
+    sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=ax, **style)
+    ax.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
     return figure

@@ -21,11 +21,11 @@ from mcr_lib.data.files import listed
 from mcr_lib.data.images import image_size, usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.study.runs import artifacts, prepare
+from mcr_lib.study.runs import artifacts, memory, prepare
 from mcr_lib.study.runs.artifacts import installed_version
 from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import cards, families, memory
+from mcr_lib.training import cards, families
 from mcr_lib.training.options import CvoOptions, batch_shape
 
 N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
