@@ -280,6 +280,7 @@ def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
         replace(found, answers={"r": silent, "direct": replace(silent, prompt="direct")})
     )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
+    bars.faithful([row])
 
 
 def all_tables(found):

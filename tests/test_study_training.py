@@ -166,7 +166,7 @@ def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, sample
     assert rollouts.advantages_agree(study, sampled.assign(advantage=rounded))
 
 
-def test_the_filter_of_d2_is_counted_per_setting_and_reason(study):
+def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
     assert rollouts.filter_rows(study, ["mcr"]) == [], "no filter ran yet"
     verdicts = ["kept", "kept", "too even", "too easy"]
     head = {"style": "", "R": [0, 1], "std": 0.3, "seconds": 0.5}
@@ -183,6 +183,12 @@ def test_the_filter_of_d2_is_counted_per_setting_and_reason(study):
     counts = {"kept": 2, "too even": 1, "never right": 0, "too hard": 0, "too easy": 1}
     (table,) = rollouts.filter_table(rows)
     assert table == {"setting": "mcr", "rows of D2": 4, **counts, "kept, %": 50.0, "seconds": 2.0}
+    assert rollouts.thresholds(study, ["mcr"]) == {"mcr": (0, 0, 9)}, "as profile nano has them"
+    (ax,) = curves.selection(rows, thresholds={"mcr": (0.75, 0.1, 0.5)}).axes
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == [f"{name} ({n})" for name, n in counts.items()]
+    assert len(ax.lines) == 3
+    assert set(palette.VERDICTS) == set(counts)
 
 
 @pytest.mark.nano

@@ -1,7 +1,7 @@
 """Bars and histograms: counts, scores with intervals, and counts stacked by kind (n = tweets, for titles)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 
 import pandas as pd
 import seaborn as sns
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, panels, unique
 
+_NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
 _MASSES = {"gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
     "words": ("its words in the tweet", palette.SKY)}  # fmt: skip
 _CUTS = {"cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
@@ -49,6 +50,15 @@ def wrong_boxes(rows: Rows, *, n: int) -> Figure:
     """What wrong boxes of right spans show, per setting (`bias.sharing_rows`)."""
     title = f"Wrong boxes of right spans (n = {n:,} tweets, single run)"
     return _stacked(rows, palette.WRONG_BOXES, title, "boxes")
+
+
+def faithful(rows: Rows) -> Figure:
+    """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
+    flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
+    colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
+    rows = [{**r, "name": "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})".format(**r)} for r in rows]
+    title = "Answers whose own reasoning states just what they answer (95 % intervals)"
+    return _stacked(rows, colours, title, "% of answers (single run)", "answers")
 
 
 def errors(rows: Rows, *, n: int) -> Figure:

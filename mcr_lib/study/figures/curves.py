@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -45,6 +46,35 @@ def rewards(rows: Rows) -> Figure:
         _line(ax, points["step"], points[mean], colour)
         top = None if symbol == "R" else 1.04  # how large R can be is a matter of λ
         ax.set(title=f"{name} · {symbol}", xlabel="update", ylabel="", ylim=(0, top))
+    return figure
+
+
+def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]]) -> Figure:
+    """R of the best and of the middle answer to each row of D2, by verdict (`rollouts.filter_rows`), a little
+    spread, since many agree; `thresholds` of `rollouts.thresholds`.
+    """
+    frame, names = pd.DataFrame(rows), unique(rows, "setting")
+    title = "Rows that the filter of D2 keeps (shaded) and drops"
+    figure, axes = palette.panels(len(names), (5.6, 3.4), title, n_columns=2)
+    for ax, name in zip(axes, names, strict=True):
+        points, (least, low, high) = frame[frame["setting"] == name], thresholds[name]
+        top = 1.06 * max(points["max"].max(), 0.1)
+        shift = np.random.default_rng(0).uniform(-0.008 * top, 0.008 * top, (2, len(points)))
+        x, y = points["median"] + shift[0], points["max"] + shift[1]
+        for verdict, colour in palette.VERDICTS.items():
+            is_so = points["verdict"] == verdict
+            label = f"{verdict} ({is_so.sum():,})"
+            ax.scatter(x[is_so], y[is_so], 14, color=colour, alpha=0.6, linewidths=0, label=label)
+        shade = {"color": palette.VERDICTS["kept"], "alpha": 0.1, "linewidth": 0}
+        ax.fill_between([low, min(high, top)], least, top, **shade)
+        style = {"color": palette.DARK, "linestyle": ":", "linewidth": 1}
+        for draw, value in ((ax.axhline, least), (ax.axvline, low), (ax.axvline, high)):
+            if 0 < value < top:
+                draw(value, **style)
+        edge = (-0.03 * top, top)
+        ax.set(title=f"{name} (n = {len(points):,})", xlim=edge, ylim=edge)
+        ax.set(xlabel="median of R over the answers to a row", ylabel="maximum of R")
+        ax.legend(loc="lower right", markerscale=1.6)
     return figure
 
 

@@ -36,8 +36,10 @@ WRONG_BOXES = {"own entity, inexact": GREY, "another entity": RED, "image only":
 ORIGINS = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
 FAULTS = {"clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
     "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK}  # fmt: skip
+FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
 REPORTED = {"simulated, perfect text": LIGHT, "simulated, the paper's text": SKY, "the paper": BLUE}
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
+VERDICTS = {"kept": GREEN, "too even": MEDIUM, "never right": RED, "too hard": ORANGE, "too easy": SKY}
 DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
 PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
     "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",

@@ -86,6 +86,12 @@ def filter_table(judged: Rows) -> Rows:
     return rows
 
 
+def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Setting -> least maximum, least and most median of R that the filter keeps."""
+    options = {name: study.options(name)[0] for name in names}
+    return {name: (each.filter_max, *each.filter_median) for name, each in options.items()}
+
+
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
     """Per setting and update, in percent: groups with equal rewards, answers cut off, worthless answers."""
     flags = (frame["worthless"] != "").groupby([frame["setting"], frame["step"]])
