@@ -72,6 +72,12 @@ def test_stacked_shares_are_of_the_whole_that_is_named(ax):
     assert max(x + width for x, _, width, _, _ in rectangles(ax)) == 25
 
 
+def test_bars_of_entities_per_tweet_start_at_zero_and_show_every_count():
+    (ax,) = bars.entities_per_tweet([{"entities": 0, "tweets": 2}, {"entities": 1, "tweets": 1500}]).axes
+    assert ax.get_ylim()[0] == 0
+    assert [t.get_text() for t in ax.texts] == ["2", "1,500"]
+
+
 def test_a_heat_table_writes_every_value_and_a_dash_for_none(ax):
     heat.number_table(
         ax, pd.DataFrame([[100.0, None, 66.667]], index=["a"], columns=["x", "y", "z"]).astype(float)

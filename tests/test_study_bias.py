@@ -341,7 +341,8 @@ def test_figures_show_both_counts_and_every_name(found):
     assert "n = 30" in figure.get_suptitle()
     n_hard = sum(any(bias.is_hard(e, entity) for entity in e.entities) for e in found.examples)
     assert figure.legends[0].get_texts()[1].get_text() == f"hard subset ({n_hard} tweets)"
-    assert len(forest.image_caused(tables["image caused"]).axes) == 2
+    for draw, rows in ((forest.image_caused, tables["image caused"]), (forest.renamed, tables["rename"])):
+        assert len(draw(rows).axes) == 2
     (ax,) = bars.wrong_boxes(tables["sharing"], n=30).axes
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["0", "0"]
     assert len(boxes.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)

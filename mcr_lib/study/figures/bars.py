@@ -205,6 +205,16 @@ def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
             for label, shown, n in counts.itertuples()]  # fmt: skip
 
 
+def entities_per_tweet(rows: Rows) -> Figure:
+    """How many tweets have how many entities."""
+    counts = {str(row["entities"]): row["tweets"] for row in rows}
+    figure, (ax,) = panels(1, (5.6, 2.9), f"Entities per tweet (n = {sum(counts.values()):,})")
+    bars = ax.bar(list(counts), list(counts.values()), 0.7, color=palette.MEDIUM)
+    ax.bar_label(bars, fmt="{:,.0f}", fontsize=7.5)
+    ax.set(xlabel="entities in a tweet", ylabel="tweets")
+    return figure
+
+
 def box_shares(rows: Rows, *, labels: Sequence[str]) -> Figure:
     """The largest box of groundable entities as a share of the image, by type."""
     frame = pd.DataFrame(rows).rename(columns={"coarse": "type"})

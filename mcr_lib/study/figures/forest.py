@@ -17,6 +17,8 @@ _BESIDE = {"xytext": (8, 0), "textcoords": "offset points", "fontsize": 8, "va":
 _HOLLOW = {"markerfacecolor": "white"}
 _OF_PAIR = ("gmner_f1", "false_grounding", "missed_grounding", "image_caused_foreign_rate",
     "image_caused_foreign_rate_muted", "consistency", "n_f1", "n_rate", "foreign_rate")  # fmt: skip
+_SIGNS = {"old box": "something not shown gets the old box: textual bias, %",
+    "old name": "the old name is written: visual bias, %"}  # fmt: skip
 
 
 def _dot(ax: Axes, y: float, value: float | None, ends: Sequence[float | None], **style: Any) -> None:
@@ -84,6 +86,20 @@ def image_caused(rows: Rows) -> Figure:
         ax.set(xlim=xlim, xticks=ticks, xlabel="foreign names, %   (written: image-caused part, 95 %)")
         ax.set_title(f"text {text} (n = {max(row['tweets'] for row in of_text):,} tweets)")
     _legend(figure, "real image", "blank image")
+    return figure
+
+
+def renamed(rows: Rows) -> Figure:
+    """After renaming, the share of tweets with the old box and with the old name (`bias.rename_rows`)."""
+    names = unique(rows, "name")
+    title = "One shown entity renamed to a name that the image does not show (single run, 95 %)"
+    figure, axes = _lines(names, len(_SIGNS), 4.6, title)
+    for ax, (sign, label) in zip(axes, _SIGNS.items(), strict=True):
+        for row in (row for row in rows if row["sign"] == sign):
+            y, colour = names.index(row["name"]), palette.setting(row["name"], names)
+            _dot(ax, y, row["share"], (row["ci_low"], row["ci_high"]), color=colour)
+            ax.annotate(f"{row['count']} of {row['tweets']}", (row["ci_high"], y), **_BESIDE)
+        ax.set(xlim=(-3, 128), xticks=range(0, 101, 25), xlabel=label)
     return figure
 
 
