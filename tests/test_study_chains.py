@@ -17,7 +17,7 @@ from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.schema import Entity, PredictedEntity
 from mcr_lib.study.commands import cli
-from mcr_lib.study.figures import heat
+from mcr_lib.study.figures import bars, heat
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
@@ -140,22 +140,21 @@ def test_target_boxes_are_where_gold_is_on_the_original(tweets, family, reach):
         assert row["written"] == pytest.approx(exact, abs=1)
 
 
-def test_lengths_of_chains_are_per_style_and_a_box_counts_nine():
-    terse = next(chain for chain in injection.chain_per_style() if chain.style == "terse")
-    assert (
-        terse.text
-        == '"Kevin Durant" : PER , shown at [[box 1]] ; "Oracle Arena" : LOC , not shown , no box ;'
-    )
-    # 4 + 5 + the box's 9 + 1, then 4 + 9
-    row = {"min": 32, "median": 32, "max": 32}
-    assert injection.length_table([terse], limit=32).loc["terse"].to_dict() == {**row, "within 32, %": 100}
-    assert injection.length_table([terse], limit=31).loc["terse"].to_dict() == {**row, "within 31, %": 0}
+# pictures
+# ----------------------------------------------------------------------------
 
 
-def test_the_figure_of_the_verifier_draws(tweets):
-    figure = heat.verifier(injection.mutation_rows(tweets[:3], seed=0))
-    figure.canvas.draw()
-    assert figure.axes
+def test_every_figure_draws(tweets):
+    built = mrsi.build_chains(mrsi.pairs(tweets, tuple(STYLES), n_styles=99, seed=0), seed=0).chains
+    for figure in (
+        heat.verifier(injection.mutation_rows(tweets[:3], seed=0)),
+        bars.lengths(injection.length_rows(built), limit=64),
+    ):
+        figure.canvas.draw()
+        assert figure.axes
+    lengths = bars.lengths(injection.length_rows(built), limit=64)
+    counts = [sum(bar.get_height() for bar in ax.patches) for ax in lengths.axes if ax.patches]
+    assert counts == [len(tweets)] * len(STYLES)  # nobody falls off the right edge
 
 
 # files

@@ -224,3 +224,20 @@ def box_shares(rows: Rows, *, labels: Sequence[str]) -> Figure:
     sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=ax, **style)
     ax.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
     return figure
+
+
+def lengths(rows: Rows, *, limit: int) -> Figure:
+    """Lengths of chains by style (`injection.length_rows`); the line is the limit of the testbed's model."""
+    frame = pd.DataFrame(rows)
+    end = max(frame["tokens"].quantile(0.999), limit) + 1
+    by_style = frame.groupby("style", sort=False)["tokens"]
+    title = f"Lengths of chains (n = {len(frame):,}), dotted: {limit}"
+    figure, axes = panels(by_style.ngroups, (2.8, 1.7), title, n_columns=3, sharex=True)
+    for ax, (style, tokens) in zip(axes, by_style, strict=True):
+        sns.histplot(x=tokens.clip(upper=end), bins=40, binrange=(0, end), color=palette.BLUE, alpha=1, ax=ax)
+        ax.axvline(limit, color=palette.DARK, linestyle=":", linewidth=1)
+        within = f"{100 * (tokens <= limit).mean():.0f} % within {limit}"
+        ax.set_title(f"{style} · median {tokens.median():.0f}, {within}", fontsize=8)
+        ax.set(yticks=[], xlabel="", ylabel="")
+    figure.supxlabel("words, numbers and punctuation marks of a chain", fontsize=9)
+    return figure

@@ -96,13 +96,13 @@ def style_rows() -> Rows:
     ]
 
 
-def length_table(built: Iterable[chains.Chain], *, limit: int) -> pd.DataFrame:
-    """Words, numbers and punctuation marks of the chains of each style, a slot counted as nine (a box)."""
-    texts = ((chain.style, statements.SLOT.sub("[1, 2, 3, 4]", chain.text)) for chain in built)
-    rows = [(style, len(re.findall(r"\w+|[^\w\s]", text))) for style, text in texts]
-    by_style = pd.DataFrame(rows, columns=["style", "n"]).groupby("style", sort=False)["n"]
-    table = by_style.agg(["min", "median", "max"])
-    return table.assign(**{f"within {limit}, %": by_style.agg(lambda n: 100 * (n <= limit).mean())}).round(1)
+def length_rows(built: Iterable[chains.Chain]) -> Rows:
+    """Words, numbers and punctuation marks of each chain, a slot counted as the nine of a box in numbers."""
+    rows = []
+    for chain in built:
+        tokens = re.findall(r"\w+|[^\w\s]", statements.SLOT.sub("[1, 2, 3, 4]", chain.text))
+        rows.append({"style": chain.style, "entities": len(chain.answer), "tokens": len(tokens)})
+    return rows
 
 
 def split_table(d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair]) -> pd.DataFrame:
