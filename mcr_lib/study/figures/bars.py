@@ -33,9 +33,9 @@ def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") 
     return ax
 
 
-def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str) -> Figure:
+def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str, whole: str = "") -> Figure:
     figure, (ax,) = panels(1, (9.2, 1.2 + 0.42 * len(rows)), title)
-    stack(ax, rows, colours).set(xlabel=xlabel)
+    stack(ax, rows, colours, whole=whole).set(xlabel=xlabel)
     return palette.legend(figure, colours)
 
 
