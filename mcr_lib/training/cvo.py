@@ -113,10 +113,7 @@ def make_trainer(
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer that scores the answers of a prompt in one pass (`prefix`), those of a group together.
-
-    Its order of prompts is a function of seed and epoch.
-    """
+    """GRPOTrainer with `prefix`, whose order of prompts is a function of seed and epoch."""
 
     shared: prefix.Shared | None = None
 
