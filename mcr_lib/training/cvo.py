@@ -4,15 +4,19 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import grpo_trainer
 
 from mcr_lib.answer import parse_answer
 from mcr_lib.data.files import written_whole
@@ -20,7 +24,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
-from mcr_lib.training import adapters, cards, d2_filter, loop, preflight
+from mcr_lib.training import adapters, cards, d2_filter, loop, prefix, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
@@ -97,18 +101,41 @@ def make_trainer(
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
-    return _Trainer(
+    trainer = _Trainer(
         model=backbone.model, args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
         reward_funcs=_noting(options.rewarding(prompt)), train_dataset=loop.dataset(rows),
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
+    if options.shared_prefix:
+        models = filter(None, (trainer.model, trainer.ref_model))
+        trainer.shared = prefix.Shared(partial(loop.note, folder, is_new=False), *models)
+    return trainer
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer whose order of prompts is a function of seed and epoch."""
+    """GRPOTrainer with `prefix`, whose order of prompts is a function of seed and epoch."""
+
+    shared: prefix.Shared | None = None
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        scorer = self.shared(model) if self.shared else model
+        return super()._get_per_token_logps_and_entropies(scorer, *args, **kwargs)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        by_part = self.loss_type == "bnpo" or self.top_entropy_quantile < 1 or self.entropy_coef
+        is_one_update = self.args.steps_per_generation == self.args.gradient_accumulation_steps
+        if by_part or not (self.shared and is_one_update):
+            return super()._prepare_inputs(generation_batch)
+        with patch.object(grpo_trainer, "shuffle_sequence_dict", _in_order):  # order is without effect here
+            return super()._prepare_inputs(generation_batch)
+
+
+def _in_order(batch: dict[str, Any]) -> dict[str, Any]:
+    torch.randperm(len(batch["prompt_ids"]))  # as TRL, so that what is drawn next is the same
+    return batch
 
 
 class _ByEpoch(Sampler):
