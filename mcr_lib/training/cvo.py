@@ -8,6 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
@@ -118,10 +119,15 @@ class _Trainer(GRPOTrainer):
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
         if not self.reads_once:
             return super()._tokenize_prompts(prompts)
-        firsts, place = decode.distinct(prompts)
+        firsts, self.place = decode.distinct(prompts)
         ids, images, inputs = super()._tokenize_prompts([prompts[k] for k in firsts])
-        self.model.generate = partial(decode.generate, self.model, place)
-        return [ids[k] for k in place], images and [images[k] for k in place], inputs
+        return [ids[k] for k in self.place], images and [images[k] for k in self.place], inputs
+
+    def _generate_single_turn(self, *asked: Any) -> tuple[Any, ...]:
+        if not self.reads_once:
+            return super()._generate_single_turn(*asked)
+        with patch.object(self.model, "generate", partial(decode.generate, self.model, self.place)):
+            return super()._generate_single_turn(*asked)
 
 
 class _ByEpoch(Sampler):
