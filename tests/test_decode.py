@@ -19,7 +19,7 @@ from mcr_lib.training.options import CvoOptions
 pytestmark = pytest.mark.canary
 
 HUBS = {"qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct"}
-SMALL = {"batch_size": 8, "num_generations": 4, "max_completion_length": 12}
+SMALL = {"batch_size": 8, "num_generations": 4, "max_completion_length": 8}
 SAMPLED = {
     "greedy": {},
     "free": {"temperature": 1.0},
@@ -69,7 +69,7 @@ def chats_and_images():
 def answered(backbone, chats_and_images, *, shared_prefix, seed=0, **how):
     ends = EndsByContent(backbone.processor.tokenizer.eos_token_id)
     torch.manual_seed(seed)
-    told = {"processors": [ends], "shared_prefix": shared_prefix, "max_new_tokens": 16, **how}
+    told = {"processors": [ends], "shared_prefix": shared_prefix, "max_new_tokens": 10, **how}
     answers, sizes = answer_batch(backbone, *chats_and_images, **told)
     return answers, sizes, torch.rand(1).item(), ends.n_rows
 
@@ -103,7 +103,8 @@ def test_an_answer_that_ends_leaves_and_a_prompt_is_read_once(backbone, chats_an
     assert scored[-1] < 12
 
 
-def test_a_model_with_a_window_or_a_state_runs_transformers_loop(backbone, chats_and_images, monkeypatch):
+def test_a_model_with_a_window_or_a_state_runs_transformers_loop(nano_folder, chats_and_images, monkeypatch):
+    backbone = backbones.load(str(nano_folder), device="cpu")
     recurrent = transformers.Qwen3_5Config()
     assert "linear_attention" in recurrent.get_text_config().layer_types
     assert not decode.can_share(SimpleNamespace(config=recurrent))
