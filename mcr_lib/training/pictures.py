@@ -34,7 +34,7 @@ class Pictures:
             shutil.rmtree(left, ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self.memory, self.disk = memory, min(disk, shutil.disk_usage(folder).free // 12)  # of which is left
+        self.memory, self.disk = memory, min(disk, shutil.disk_usage(folder).free // 30)  # a tenth, left
         self.latest: dict[str, Image.Image] = {}  # the last one used is the last one
         self.stored: dict[str, Path] = {}
 
