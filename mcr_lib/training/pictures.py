@@ -30,6 +30,7 @@ class Pictures:
         self, of: ProcessorMixin, folder: Path, *, memory: int = 10**8, disk: int = 6 * 10**9
     ) -> None:
         self.processor, mine = of.image_processor, f"pictures-{PartialState().process_index}-"
+        folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{mine}*"):
             shutil.rmtree(left, ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
