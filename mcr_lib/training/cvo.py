@@ -24,10 +24,11 @@ from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
-from mcr_lib.training import adapters, cards, d2_filter, loop, prefix, preflight
+from mcr_lib.training import adapters, cards, d2_filter, decode, loop, prefix, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
+from mcr_lib.training.pictures import Pictures
 
 
 @adapters.quiet()
@@ -101,21 +102,24 @@ def make_trainer(
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
+    data = loop.dataset(rows, Pictures(backbone.processor, folder / "checkpoints"))
     trainer = _Trainer(
         model=backbone.model, args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
-        reward_funcs=_noting(options.rewarding(prompt)), train_dataset=loop.dataset(rows),
+        reward_funcs=_noting(options.rewarding(prompt)), train_dataset=data,
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
     if options.shared_prefix:
         models = filter(None, (trainer.model, trainer.ref_model))
         trainer.shared = prefix.Shared(partial(loop.note, folder, is_new=False), *models)
+    trainer.reads_once = options.shared_prefix and decode.can_share(backbone.model)
     return trainer
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer with `prefix`, whose order of prompts is a function of seed and epoch."""
+    """GRPOTrainer with `prefix` and `decode`, whose order of prompts is a function of seed and epoch."""
 
     shared: prefix.Shared | None = None
+    reads_once = False
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
@@ -131,6 +135,19 @@ class _Trainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
         with patch.object(grpo_trainer, "shuffle_sequence_dict", _in_order):  # order is without effect here
             return super()._prepare_inputs(generation_batch)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
+        if not self.reads_once:
+            return super()._tokenize_prompts(prompts)
+        firsts, self.place = decode.distinct(prompts)
+        ids, images, inputs = super()._tokenize_prompts([prompts[k] for k in firsts])
+        return [ids[k] for k in self.place], images and [images[k] for k in self.place], inputs
+
+    def _generate_single_turn(self, *asked: Any) -> tuple[Any, ...]:
+        if not self.reads_once:
+            return super()._generate_single_turn(*asked)
+        with patch.object(self.model, "generate", partial(decode.generate, self.model, self.place)):
+            return super()._generate_single_turn(*asked)
 
 
 def _in_order(batch: dict[str, Any]) -> dict[str, Any]:

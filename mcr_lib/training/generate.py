@@ -4,6 +4,7 @@ Greedy answers do not depend on their batch, except for rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mcr_lib.boxes import Size
 from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import KIND
 from mcr_lib.schema import Example
+from mcr_lib.training import decode
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.parts import Parts
 
@@ -28,15 +30,19 @@ def answer_batch(
     backbone: Backbone, chats: Sequence[Sequence[prompts.Message]], images: Sequence[Sequence[Image.Image]],
     *, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0,
     min_p: float | None = None, repetition_penalty: float = 1.0, processors: Sequence[LogitsProcessor] = (),
+    shared_prefix: bool = True,
 ) -> tuple[list[str], list[list[Size]]]:  # fmt: skip
     """Answers, greedy at temperature 0, and the sizes in pixels of each chat's images as model input.
 
-    `processors` see the scores of each token before temperature and cut.
+    `processors` see the scores of each token before temperature and cut. With `shared_prefix`, equal prompts
+    side by side are read once, and answers that end leave the batch (`decode`): the same answers, sooner.
     """
     model, processor = backbone.model, backbone.processor
     as_text = {"tokenize": False, "add_generation_prompt": True}
-    texts = [processor.apply_chat_template(list(chat), **as_text) for chat in chats]
-    flat = [image for each in images for image in each]
+    shares = shared_prefix and decode.can_share(model)
+    firsts, place = decode.distinct([*zip(chats, images, strict=True)]) if shares else [range(len(chats))] * 2
+    texts = [processor.apply_chat_template(list(chats[k]), **as_text) for k in firsts]
+    flat = [image for k in firsts for image in images[k]]
     padding = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
     inputs = processor(text=texts, images=flat or None, **padding).to(model.device, model.dtype)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
@@ -45,14 +51,16 @@ def answer_batch(
     how |= {"do_sample": True, **sampling} if temperature else _GREEDY
     was_training = model.training
     model.eval()
-    out = model.generate(**inputs, **how, suppress_tokens=[model.config.image_token_id])
+    answering = partial(decode.generate, model, place) if shares else model.generate
+    out = answering(**inputs, **how, suppress_tokens=[model.config.image_token_id])
     model.train(was_training)
     new_tokens = out[:, inputs["input_ids"].shape[1] :]
     answers = processor.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
     patch = processor.image_processor.patch_size
     grids = inputs["image_grid_thw"].tolist() if flat else []
     sizes = iter([(width * patch, height * patch) for _, height, width in grids])
-    return answers, [[next(sizes) for _ in each] for each in images]
+    by_prompt = [[next(sizes) for _ in images[k]] for k in firsts]
+    return answers, [by_prompt[k] for k in place]
 
 
 def generate(
