@@ -1,0 +1,376 @@
+"""One run on one GPU, of at most 8 minutes: what a shared prefix saves at released sizes, against stock TRL.
+
+    python benchmarks/gpu.py --out DIR [--tiny] [--device cpu] [--limit SECONDS] [--models 3B 7B]
+
+Weights are chance, of the published shapes of Qwen2.5-VL, made on the GPU: nothing is downloaded. Training is
+LoRA in bfloat16 with gradient checkpointing, as in the profiles, on images of about 1,000 tokens. Each row is
+printed when it is measured, and DIR/gpu.json is written anew, so that a run that is cut keeps what it has. A
+row that finds too little time left is "not run". --tiny: the same on the smallest shapes, for the CPU.
+
+Stock TRL is the same trainer with shared_prefix: false. P, R, G and what is measured: `updates`.
+"""
+
+import argparse
+import gc
+import json
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import updates
+from trl import GRPOTrainer
+
+from mcr_lib.training import adapters, families, memory, preflight
+from mcr_lib.training.backbones import Backbone
+from mcr_lib.training.options import CvoOptions, SftOptions
+
+HUB = "Qwen/Qwen2.5-VL-{}-Instruct"
+G = 8
+ROW_S = {"model": 30, "cvo": 40, "exact": 45, "sft": 40, "step": 70, "flex": 60, "plain": 40}  # at most
+PARTS = ["cvo", "exact", "sft", "step", "flex", "plain"]
+SIDES = {"stock": False, "shared": True}
+
+
+class TooLong(Exception):
+    """A row's time is over."""
+
+
+class Report:
+    """The rows, printed and written as they come."""
+
+    def __init__(self, out: Path, limit_s: float) -> None:
+        self.path, self.began, self.limit_s = out / "gpu.json", time.monotonic(), limit_s
+        self.facts: dict[str, Any] = {**updates.versions(), "shared_prefix": updates.OFFERED, "rows": []}
+        out.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def left(self) -> float:
+        """Seconds left of the run."""
+        return self.limit_s - (time.monotonic() - self.began)
+
+    def row(self, kind: str, measure: Callable[[], dict[str, Any]], **names: Any) -> dict[str, Any] | None:
+        """Measures a row within its budget; `None` if it failed or was not run."""
+        began, limit = time.monotonic(), int(min(ROW_S[kind], self.left()))
+        row = {**names, "at_s": round(began - self.began, 1)}
+        values = None
+        if limit < ROW_S[kind] / 3:
+            row["not run"] = f"{max(limit, 0)} s left"
+        else:
+            signal.signal(signal.SIGALRM, _stop)
+            signal.alarm(limit)
+            try:
+                row |= (values := measure())
+            except TooLong:
+                row["not run"] = f"stopped after {limit} s"
+            except torch.OutOfMemoryError:
+                row["not run"] = "out of memory"
+            except Exception as error:  # the rows after it are worth the rented time
+                traceback.print_exc()
+                row["not run"] = f"{type(error).__name__}: {error!s:.300}"
+            finally:
+                signal.alarm(0)
+        gc.collect()
+        torch.cuda.empty_cache()
+        row["row_s"] = round(time.monotonic() - began, 1)
+        self.facts["rows"].append(row)
+        self._write()
+        print("  ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
+        return values
+
+    def _write(self) -> None:
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.facts, indent=1))
+        part.replace(self.path)
+
+
+def _stop(*_: Any) -> None:
+    raise TooLong
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@adapters.quiet()
+def main(arguments: list[str] | None = None) -> int:
+    """Measures the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of gpu.json")
+    parser.add_argument("--device", default=None, help="cuda or cpu (default: a GPU if there is one)")
+    parser.add_argument("--limit", type=float, default=480, help="seconds in all")
+    parser.add_argument("--models", nargs="+", default=["3B", "7B"], choices=["3B", "7B"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--tiny", action="store_true", help="smallest shapes, short prompts")
+    parser.add_argument("--prompt", type=int, default=None, help="P, tokens (default 1,100; --tiny 100)")
+    parser.add_argument("--answer", type=int, default=None, help="R, tokens (default 150; --tiny 8)")
+    given = parser.parse_args(arguments)
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    report = Report(given.out, given.limit)
+    print(json.dumps(report.facts), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        for size in given.models:
+            measure_model(report, size, Path(name), device=device, given=given)
+            torch.cuda.empty_cache()
+    print(*table(report.facts["rows"]), sep="\n", flush=True)
+    return 0
+
+
+def measure_model(
+    report: Report, size: str, scratch: Path, *, device: str, given: argparse.Namespace
+) -> None:
+    """All rows of one shape."""
+    made: dict[str, Backbone] = {}
+
+    def make() -> dict[str, Any]:
+        published = families.PUBLISHED[HUB.format(size)]
+        config = families.shrunk(published, 3000) if given.tiny else published.config
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32  # 16 bits are slow on a CPU
+        made[size] = updates.chance(config, "qwen2.5-vl", device=device, dtype=dtype)
+        return {"n_parameters": sum(p.numel() for p in made[size].model.parameters())}
+
+    if report.row("model", make, what="weights by chance", model=size) is None:
+        return
+    work = Work(report, size, made[size], scratch, given)
+    for part in given.parts:
+        getattr(work, part)()
+
+
+class Work:
+    """The rows of one model."""
+
+    def __init__(
+        self, report: Report, size: str, backbone: Backbone, scratch: Path, given: argparse.Namespace
+    ) -> None:
+        self.report, self.size, self.backbone, self.scratch = report, size, backbone, scratch
+        self.is_gpu = backbone.model.device.type == "cuda"
+        self.answer = given.answer or (8 if given.tiny else 150)
+        prompt = given.prompt or (100 if given.tiny else 1100)
+        self.n = 1 if given.tiny else 3
+        self.rows = updates.cvo_rows(backbone, scratch, 4, prompt=prompt)
+        self.sft_rows = {
+            k: updates.sft_rows(backbone, scratch, 2, n_styles=k, prompt=prompt, answer=self.answer)
+            for k in (2, G)
+        }
+        checked = preflight.check_rows(backbone, self.rows, max_completion_length=self.answer)
+        self.prompt = checked["longest_prompt"]
+        config = backbone.config.to_dict()
+        self.shape = memory.Shape.of(config, sum(p.numel() for p in backbone.model.parameters()))
+
+    def options(self, kind: Any, *, batch_size: int, **departures: Any) -> Any:
+        """As the profiles for one GPU of 80 GB, but for the batch."""
+        usual = {"bf16": self.is_gpu, "weights": "bfloat16" if self.is_gpu else "float32"}
+        usual |= {"gradient_checkpointing": True, "lora_dropout": 0.0}
+        usual |= {"batch_size": batch_size, "per_device_batch_size": 8, "max_steps": 100, "save_steps": 1000}
+        if kind is CvoOptions:
+            usual |= {"num_generations": G, "max_completion_length": self.answer, "filter_batch_size": 1}
+        return kind(**usual | departures)
+
+    def cvo(self) -> None:
+        """Log-probabilities and backward pass of two groups, answers made up."""
+        for side, is_shared in SIDES.items():
+            self._cvo("cvo", "CVO update", side, self.options(CvoOptions, batch_size=2 * G), is_shared)
+
+    def plain(self) -> None:
+        """The same without gradient checkpointing."""
+        options = self.options(CvoOptions, batch_size=2 * G, gradient_checkpointing=False)
+        for side, is_shared in SIDES.items():
+            self._cvo("plain", "CVO update, all activations kept", side, options, is_shared)
+
+    def flex(self) -> None:
+        """The shared path with FlexAttention in place of sdpa with a dense mask."""
+        if updates.OFFERED and self.is_gpu:
+            with attention(self.backbone, "flex_attention"):
+                options = self.options(CvoOptions, batch_size=2 * G)
+                self._cvo("flex", "CVO update, FlexAttention", "shared", options, True)
+
+    def step(self) -> None:
+        """A whole step: the trainer samples answers of R tokens itself."""
+        for side, is_shared in SIDES.items():
+            options = self.options(CvoOptions, batch_size=2 * G)
+            self._cvo("step", "CVO step, sampling included", side, options, is_shared, samples=True)
+
+    def _cvo(
+        self, kind: str, what: str, side: str, options: CvoOptions, is_shared: bool, *, samples: bool = False
+    ) -> None:
+        def measure() -> dict[str, Any]:
+            wanted = updates.sharing(options, is_shared)
+            made_up = None if samples else self.answer
+            folder = self.scratch / f"{self.size} {what} {side}"
+            trainer = updates.cvo_trainer(self.backbone, self.rows, folder, wanted, answer=made_up)
+            if samples:
+                updates.force_length(trainer, self.answer)
+            n = 1 if samples else self.n
+            found = updates.cost(trainer, self.backbone, n=n, limit_s=ROW_S[kind] * 0.6)
+            estimate = self._estimate(options, self.prompt, self.answer, samples=samples)
+            return self._values(found, options.batch_size, self.prompt, estimate)
+
+        if is_shared and not updates.OFFERED:
+            return
+        bound = updates.bound(self.prompt, self.answer, G)
+        names = {"what": what, "model": self.size, "side": side, "P": self.prompt, "R": self.answer, "G": G}
+        self.report.row(kind, measure, **names, bound=round(bound, 2))
+
+    def sft(self) -> None:
+        """SFT on two and on eight styles of each tweet."""
+        for n_styles, rows in self.sft_rows.items():
+            for side, is_shared in SIDES.items():
+                if updates.OFFERED or not is_shared:
+                    self._sft(n_styles, rows, side, is_shared)
+
+    def _sft(self, n_styles: int, rows: list[dict[str, Any]], side: str, is_shared: bool) -> None:
+        checked = preflight.check_rows(self.backbone, rows)
+        prompt, answer = checked["longest_prompt"], checked["longest_completion"]
+        options = self.options(SftOptions, batch_size=2 * n_styles)
+
+        def measure() -> dict[str, Any]:
+            folder = self.scratch / f"{self.size} sft {n_styles} {side}"
+            wanted = updates.sharing(options, is_shared)
+            trainer = updates.sft_trainer(self.backbone, rows, folder, wanted)
+            found = updates.cost(trainer, self.backbone, n=self.n, limit_s=ROW_S["sft"] * 0.6)
+            estimate = self._estimate(options, prompt, answer, samples=False)
+            return self._values(found, options.batch_size, prompt, estimate, answer)
+
+        names = {
+            "what": f"SFT, {n_styles} styles",
+            "model": self.size,
+            "side": side,
+            "P": prompt,
+            "R": answer,
+        }
+        bound = round(updates.bound(prompt, answer, n_styles), 2)
+        self.report.row("sft", measure, **names, G=n_styles, bound=bound)
+
+    def _estimate(self, options: Any, prompt: int, answer: int, *, samples: bool) -> memory.Estimate:
+        lengths = {"prompt_tokens": prompt, "completion_tokens": answer}
+        estimate = memory.of_stage(self.shape, options, n_processes=1, **lengths)
+        return estimate if samples else replace(estimate, rollout=0.0)
+
+    def _values(
+        self, found: dict[str, float], n_rows: int, prompt: int, estimate: memory.Estimate,
+        answer: int | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        tokens = n_rows * (prompt + (answer or self.answer))  # as sent without sharing, on both sides
+        values: dict[str, Any] = {"update_s": round(found["update"], 3), "step_s": round(found["seconds"], 3)}
+        values |= {"sampling_s": round(found["sampling"], 3), "n_updates": found["n_updates"]}
+        values["tokens_per_s"] = round(tokens / found["update"])
+        if found["sampling"]:
+            values["sampled_per_s"] = round(n_rows * self.answer / found["sampling"])
+        held = max(found["peak"], found["sampling_peak"])
+        values |= {"peak_gb": found["peak"] / 1e9, "sampling_peak_gb": found["sampling_peak"] / 1e9}
+        if self.is_gpu:
+            free, total = torch.cuda.mem_get_info()
+            values |= {
+                "reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
+                "device_gb": (total - free) / 1e9,
+            }
+        values |= {"estimate_gb": estimate.total / 1e9, "estimate/held": estimate.total / held}
+        return values | {"estimate": estimate.summary()}
+
+    def exact(self) -> None:
+        """Log-probabilities and gradients in bfloat16: both paths, and the stock path in other batches, each
+        against the stock path; for log-probabilities also against float32 where the memory is there.
+        """
+        names = {"what": "exactness in bfloat16", "model": self.size}
+        self.report.row("exact", self._exact, **names)
+
+    def _exact(self) -> dict[str, Any]:
+        options = updates.sharing(self.options(CvoOptions, batch_size=G), True)
+        folder = self.scratch / f"{self.size} exact"
+        trainer = updates.cvo_trainer(self.backbone, self.rows, folder, options, answer=self.answer)
+        with updates.used(trainer, self.backbone):
+            _disturb_lora(trainer.model)
+            batch = updates.one_batch(trainer)
+            paths = {"stock": (GRPOTrainer, None), "stock, batches of 4": (GRPOTrainer, 4)}
+            paths |= {"stock, batches of 1": (GRPOTrainer, 1)}
+            if updates.OFFERED:
+                paths["shared"] = (type(trainer), None)
+            values, gradients = {}, {}
+            weights = torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(0))
+            for name, (method, rows) in paths.items():
+                trainer.model.zero_grad(set_to_none=True)
+                logps = updates.log_probabilities(trainer, batch, rows=rows, method=method)
+                (logps * weights.to(logps)).mean().backward()
+                trained = [p for p in trainer.model.parameters() if p.requires_grad and p.grad is not None]
+                gradients[name] = torch.cat([p.grad.flatten().float() for p in trained])
+                values[name] = logps.detach().float()
+            trainer.model.zero_grad(set_to_none=True)
+            found = {}
+            for name in list(paths)[1:]:
+                difference = (values[name] - values["stock"]).abs()
+                far = (gradients[name] - gradients["stock"]).norm() / gradients["stock"].norm()
+                found[f"{name}: mean |Δ log p|"] = float(difference.mean())
+                found[f"{name}: max"] = float(difference.max())
+                found[f"{name}: |Δ gradient| / |gradient|"] = float(far)
+            found |= self._against_float32(trainer, batch, values)
+        return found
+
+    def _against_float32(self, trainer: Any, batch: Any, values: dict[str, torch.Tensor]) -> dict[str, float]:
+        if self.is_gpu and 4 * self.shape.n_parameters > torch.cuda.mem_get_info()[0]:
+            return {}
+        dtype = self.backbone.model.dtype
+        frozen = [p for p in trainer.model.parameters() if not p.requires_grad]
+        autocast, trainer.accelerator.autocast = trainer.accelerator.autocast, torch.no_grad
+        for parameter in frozen:
+            parameter.data = parameter.data.float()
+        try:
+            exact = updates.log_probabilities(trainer, batch, rows=1, method=GRPOTrainer).detach()
+        finally:
+            for parameter in frozen:
+                parameter.data = parameter.data.to(dtype)
+            trainer.accelerator.autocast = autocast
+        named = ((name, (value - exact).abs().mean()) for name, value in values.items())
+        return {f"{name}: mean |log p - float32|": float(value) for name, value in named}
+
+
+@contextmanager
+def attention(backbone: Backbone, name: str) -> Iterator[None]:
+    """The language model with another implementation of attention."""
+    before = backbone.model.config.get_text_config()._attn_implementation
+    backbone.model.set_attn_implementation({"text_config": name})
+    try:
+        yield
+    finally:
+        backbone.model.set_attn_implementation({"text_config": before})
+
+
+def _disturb_lora(model: torch.nn.Module) -> None:
+    """Gives the adapters weights: as they start, B is 0 and A gets no gradient."""
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Stock over shared for every pair of rows, beside the bound."""
+    lines = [f"{'':44}{'time':>8}{'bound':>8}{'memory':>9}   stock -> shared"]
+    by_name: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if "side" in row:
+            by_name.setdefault((row["what"], row["model"]), {})[row["side"]] = row
+    for (what, model), sides in by_name.items():
+        name, stock, shared = f"{what}, {model}", sides.get("stock"), sides.get("shared")
+        missing = [
+            side for side, row in (("stock", stock), ("shared", shared)) if not row or "not run" in row
+        ]
+        if missing:
+            lines.append(f"{name:44}   not run: {', '.join(missing)}")
+            continue
+        key = "step_s" if "step" in what else "update_s"
+        ratio, share = stock[key] / shared[key], shared["peak_gb"] / stock["peak_gb"]
+        seconds = f"{stock[key]:.2f} s -> {shared[key]:.2f} s"
+        peaks = f"{stock['peak_gb']:.1f} GB -> {shared['peak_gb']:.1f} GB"
+        lines.append(f"{name:44}{ratio:7.2f}x{shared['bound']:7.2f}x{share:8.0%}   {seconds}, {peaks}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
