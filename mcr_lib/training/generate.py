@@ -4,6 +4,7 @@ Greedy answers do not depend on their batch, except for rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mcr_lib.boxes import Size
 from mcr_lib.data.images import open_image
 from mcr_lib.data.predictions import KIND
 from mcr_lib.schema import Example
+from mcr_lib.training import decode
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.parts import Parts
 
@@ -28,10 +30,12 @@ def answer_batch(
     backbone: Backbone, chats: Sequence[Sequence[prompts.Message]], images: Sequence[Sequence[Image.Image]],
     *, max_new_tokens: int, temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0,
     min_p: float | None = None, repetition_penalty: float = 1.0, processors: Sequence[LogitsProcessor] = (),
+    shared_prefix: bool = True,
 ) -> tuple[list[str], list[list[Size]]]:  # fmt: skip
     """Answers, greedy at temperature 0, and the sizes in pixels of each chat's images as model input.
 
-    `processors` see the scores of each token before temperature and cut.
+    `processors` see the scores of each token before temperature and cut, of answers that have not ended.
+    `shared_prefix`: by `decode.generate`; the same answers, sooner.
     """
     model, processor = backbone.model, backbone.processor
     as_text = {"tokenize": False, "add_generation_prompt": True}
@@ -45,7 +49,8 @@ def answer_batch(
     how |= {"do_sample": True, **sampling} if temperature else _GREEDY
     was_training = model.training
     model.eval()
-    out = model.generate(**inputs, **how, suppress_tokens=[model.config.image_token_id])
+    ask = partial(decode.generate, model) if shared_prefix else model.generate
+    out = ask(**inputs, **how, suppress_tokens=[model.config.image_token_id])
     model.train(was_training)
     new_tokens = out[:, inputs["input_ids"].shape[1] :]
     answers = processor.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
