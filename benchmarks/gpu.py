@@ -18,8 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,8 @@ from mcr_lib.training.options import CvoOptions, SftOptions
 
 HUB = "Qwen/Qwen2.5-VL-{}-Instruct"
 G = 8
-ROW_S = {"model": 30, "cvo": 40, "exact": 45, "sft": 40, "step": 70, "flex": 60, "plain": 40}  # at most
-PARTS = ["cvo", "exact", "sft", "step", "flex", "plain"]
+ROW_S = {"model": 30, "cvo": 40, "exact": 45, "sft": 40, "step": 70, "plain": 40}  # at most
+PARTS = ["cvo", "exact", "sft", "step", "plain"]
 SIDES = {"stock": False, "shared": True}
 
 
@@ -184,13 +183,6 @@ class Work:
         for side, is_shared in SIDES.items():
             self._cvo("plain", "CVO update, all activations kept", side, options, is_shared)
 
-    def flex(self) -> None:
-        """The shared path with FlexAttention in place of sdpa with a dense mask."""
-        if updates.OFFERED and self.is_gpu:
-            with attention(self.backbone, "flex_attention"):
-                options = self.options(CvoOptions, batch_size=2 * G)
-                self._cvo("flex", "CVO update, FlexAttention", "shared", options, True)
-
     def step(self) -> None:
         """A whole step: the trainer samples answers of R tokens itself."""
         for side, is_shared in SIDES.items():
@@ -328,17 +320,6 @@ class Work:
             trainer.accelerator.autocast = autocast
         named = ((name, (value - exact).abs().mean()) for name, value in values.items())
         return {f"{name}: mean |log p - float32|": float(value) for name, value in named}
-
-
-@contextmanager
-def attention(backbone: Backbone, name: str) -> Iterator[None]:
-    """The language model with another implementation of attention."""
-    before = backbone.model.config.get_text_config()._attn_implementation
-    backbone.model.set_attn_implementation({"text_config": name})
-    try:
-        yield
-    finally:
-        backbone.model.set_attn_implementation({"text_config": before})
 
 
 def _disturb_lora(model: torch.nn.Module) -> None:
