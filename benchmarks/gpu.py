@@ -1,6 +1,6 @@
 """One run on one GPU, of at most 8 minutes: what a shared prefix saves at released sizes, against stock TRL.
 
-    python benchmarks/gpu.py --out DIR [--tiny] [--device cpu] [--limit SECONDS] [--models 3B 7B]
+    python benchmarks/gpu.py --out DIR [--tiny] [--device cpu] [--limit SECONDS] [--models 7B 3B]
 
 Weights are chance, of the published shapes of Qwen2.5-VL, made on the GPU: nothing is downloaded. Training is
 LoRA in bfloat16 with gradient checkpointing, as in the profiles, on images of about 1,000 tokens. Each row is
@@ -46,14 +46,15 @@ class Report:
     """The rows, printed and written as they come."""
 
     def __init__(self, out: Path, limit_s: float) -> None:
-        self.path, self.began, self.limit_s = out / "gpu.json", time.monotonic(), limit_s
+        self.path, self.began = out / "gpu.json", time.monotonic()
+        self.until = self.began + limit_s
         self.facts: dict[str, Any] = {**updates.versions(), "shared_prefix": updates.OFFERED, "rows": []}
         out.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def left(self) -> float:
-        """Seconds left of the run."""
-        return self.limit_s - (time.monotonic() - self.began)
+        """Seconds left for this model."""
+        return self.until - time.monotonic()
 
     def row(self, kind: str, measure: Callable[[], dict[str, Any]], **names: Any) -> dict[str, Any] | None:
         """Measures a row within its budget; `None` if it failed or was not run."""
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of gpu.json")
     parser.add_argument("--device", default=None, help="cuda or cpu (default: a GPU if there is one)")
     parser.add_argument("--limit", type=float, default=480, help="seconds in all")
-    parser.add_argument("--models", nargs="+", default=["3B", "7B"], choices=["3B", "7B"])
+    parser.add_argument("--models", nargs="+", default=["7B", "3B"], choices=["3B", "7B"])
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--tiny", action="store_true", help="smallest shapes, short prompts")
     parser.add_argument("--prompt", type=int, default=None, help="P, tokens (default 1,100; --tiny 100)")
@@ -115,7 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
     report = Report(given.out, given.limit)
     print(json.dumps(report.facts), flush=True)
     with tempfile.TemporaryDirectory() as name:
-        for size in given.models:
+        for k, size in enumerate(given.models, start=1):
+            report.until = report.began + given.limit * (k / len(given.models)) ** 0.7  # the first has more
             measure_model(report, size, Path(name), device=device, given=given)
             torch.cuda.empty_cache()
     print(*table(report.facts["rows"]), sep="\n", flush=True)
@@ -152,7 +154,7 @@ class Work:
         self.is_gpu = backbone.model.device.type == "cuda"
         self.answer = given.answer or (8 if given.tiny else 150)
         prompt = given.prompt or (100 if given.tiny else 1100)
-        self.n = 1 if given.tiny else 3
+        self.n = 1 if given.tiny else 2
         self.rows = updates.cvo_rows(backbone, scratch, 4, prompt=prompt)
         self.sft_rows = {
             k: updates.sft_rows(backbone, scratch, 2, n_styles=k, prompt=prompt, answer=self.answer)
@@ -202,7 +204,12 @@ class Work:
             n = 1 if samples else self.n
             found = updates.cost(trainer, self.backbone, n=n, limit_s=ROW_S[kind] * 0.6)
             estimate = self._estimate(options, self.prompt, self.answer, samples=samples)
-            return self._values(found, options.batch_size, self.prompt, estimate)
+            values = self._values(found, options.batch_size, self.prompt, estimate)
+            if samples:
+                values["sampling_s"] = round(found["sampling"], 3)
+                values["sampled_per_s"] = round(options.batch_size * self.answer / found["sampling"])
+                values["sampling_peak_gb"] = found["sampling_peak"] / 1e9
+            return values
 
         if is_shared and not updates.OFFERED:
             return
@@ -251,18 +258,16 @@ class Work:
     ) -> dict[str, Any]:  # fmt: skip
         tokens = n_rows * (prompt + (answer or self.answer))  # as sent without sharing, on both sides
         values: dict[str, Any] = {"update_s": round(found["update"], 3), "step_s": round(found["seconds"], 3)}
-        values |= {"sampling_s": round(found["sampling"], 3), "n_updates": found["n_updates"]}
+        values["n_updates"] = found["n_updates"]
         values["tokens_per_s"] = round(tokens / found["update"])
-        if found["sampling"]:
-            values["sampled_per_s"] = round(n_rows * self.answer / found["sampling"])
-        held = max(found["peak"], found["sampling_peak"])
-        values |= {"peak_gb": found["peak"] / 1e9, "sampling_peak_gb": found["sampling_peak"] / 1e9}
+        values["peak_gb"] = found["peak"] / 1e9
         if self.is_gpu:
             free, total = torch.cuda.mem_get_info()
             values |= {
                 "reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
                 "device_gb": (total - free) / 1e9,
             }
+        held = max(found["peak"], found["sampling_peak"])
         values |= {"estimate_gb": estimate.total / 1e9, "estimate/held": estimate.total / held}
         return values | {"estimate": estimate.summary()}
 
@@ -274,9 +279,10 @@ class Work:
         self.report.row("exact", self._exact, **names)
 
     def _exact(self) -> dict[str, Any]:
-        options = updates.sharing(self.options(CvoOptions, batch_size=G), True)
-        folder = self.scratch / f"{self.size} exact"
-        trainer = updates.cvo_trainer(self.backbone, self.rows, folder, options, answer=self.answer)
+        options = updates.sharing(self.options(CvoOptions, batch_size=G, num_generations=G // 2), True)
+        folder, half = self.scratch / f"{self.size} exact", self.answer // 2
+        lengths = [self.answer, half, half // 2, 1]  # of the answers to each of two prompts
+        trainer = updates.cvo_trainer(self.backbone, self.rows, folder, options, answer=lengths)
         with updates.used(trainer, self.backbone):
             _disturb_lora(trainer.model)
             batch = updates.one_batch(trainer)
@@ -285,14 +291,15 @@ class Work:
             if updates.OFFERED:
                 paths["shared"] = (type(trainer), None)
             values, gradients = {}, {}
-            weights = torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(0))
+            shape, is_token = batch["completion_ids"].shape, batch["completion_mask"].bool()
+            weights = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             for name, (method, rows) in paths.items():
                 trainer.model.zero_grad(set_to_none=True)
                 logps = updates.log_probabilities(trainer, batch, rows=rows, method=method)
-                (logps * weights.to(logps)).mean().backward()
+                (logps * weights.to(logps))[is_token].mean().backward()
                 trained = [p for p in trainer.model.parameters() if p.requires_grad and p.grad is not None]
                 gradients[name] = torch.cat([p.grad.flatten().float() for p in trained])
-                values[name] = logps.detach().float()
+                values[name] = logps.detach().float()[is_token]
             trainer.model.zero_grad(set_to_none=True)
             found = {}
             for name in list(paths)[1:]:
@@ -313,11 +320,12 @@ class Work:
         for parameter in frozen:
             parameter.data = parameter.data.float()
         try:
-            exact = updates.log_probabilities(trainer, batch, rows=1, method=GRPOTrainer).detach()
+            exact = updates.log_probabilities(trainer, batch, rows=1, method=GRPOTrainer)
         finally:
             for parameter in frozen:
                 parameter.data = parameter.data.to(dtype)
             trainer.accelerator.autocast = autocast
+        exact = exact.detach()[batch["completion_mask"].bool()]
         named = ((name, (value - exact).abs().mean()) for name, value in values.items())
         return {f"{name}: mean |log p - float32|": float(value) for name, value in named}
 

@@ -151,14 +151,21 @@ def made_up(backbone: Backbone, lengths: Sequence[int], *, seed: int = 0) -> lis
 
 
 def cvo_trainer(
-    backbone: Backbone, rows: Sequence[Any], folder: Path, options: CvoOptions, *, answer: int | None = None
+    backbone: Backbone,
+    rows: Sequence[Any],
+    folder: Path,
+    options: CvoOptions,
+    *,
+    answer: int | Sequence[int] | None = None,
 ) -> Any:
-    """CVO's trainer; with `answer` each answer is made up and has that many tokens, none is sampled."""
+    """CVO's trainer; with `answer` no answer is sampled: they are made up, of that many tokens (in turn)."""
     trainer = cvo.make_trainer(backbone, rows, folder, options, prompt="mcr")
     if answer is not None:
+        numbers = [answer] if isinstance(answer, int) else answer
 
         def write(self: Any, prompt_ids: Sequence[Any], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
-            return made_up(backbone, [answer] * len(prompt_ids), seed=self.state.global_step), None
+            lengths = itertools.islice(itertools.cycle(numbers), len(prompt_ids))
+            return made_up(backbone, [*lengths], seed=self.state.global_step), None
 
         trainer._generate_single_turn = MethodType(write, trainer)
     return trainer
