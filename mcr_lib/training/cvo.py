@@ -4,9 +4,11 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
@@ -20,7 +22,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
-from mcr_lib.training import adapters, cards, d2_filter, loop, preflight
+from mcr_lib.training import adapters, cards, d2_filter, decode, loop, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
@@ -97,18 +99,35 @@ def make_trainer(
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
-    return _Trainer(
+    trainer = _Trainer(
         model=backbone.model, args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
         reward_funcs=_noting(options.rewarding(prompt)), train_dataset=loop.dataset(rows),
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
+    trainer.reads_once = options.shared_prefix and decode.can_share(backbone.model)
+    return trainer
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer whose order of prompts is a function of seed and epoch."""
+    """GRPOTrainer whose order of prompts is a function of seed and epoch, sampling by `decode`."""
+
+    reads_once = False
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
+        if not self.reads_once:
+            return super()._tokenize_prompts(prompts)
+        firsts, self.place = decode.distinct(prompts)
+        ids, images, inputs = super()._tokenize_prompts([prompts[k] for k in firsts])
+        return [ids[k] for k in self.place], images and [images[k] for k in self.place], inputs
+
+    def _generate_single_turn(self, *asked: Any) -> tuple[Any, ...]:
+        if not self.reads_once:
+            return super()._generate_single_turn(*asked)
+        with patch.object(self.model, "generate", partial(decode.generate, self.model, self.place)):
+            return super()._generate_single_turn(*asked)
 
 
 class _ByEpoch(Sampler):

@@ -3,7 +3,9 @@
 transformers prepares prompts, cache, scores and stops as for its own loop; only the loop is ours.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,59 +14,54 @@ from transformers import StoppingCriteriaList as Stops
 from transformers.cache_utils import DynamicLayer
 
 
-@torch.no_grad()
-def generate(model: PreTrainedModel, **given: Any) -> torch.LongTensor:
-    """As `model.generate`: prompts with their answers, shape (rows, prompt + longest answer).
+def can_share(model: PreTrainedModel) -> bool:
+    """Whether keys and values of every token are all that the model keeps: no recurrent state, no window."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
-    Rows of one prompt that stand side by side share its reading (of dropout also the draws in it). The answers
-    are those of transformers' loop, draw by draw, except for rounding. A model that keeps more than keys and
-    values of every token, such as a recurrent state, runs transformers' loop.
+
+def distinct(prompts: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """Indices of the prompts that differ from the one before, and for each prompt its place among these.
+
+    Example:
+        >>> distinct(["a", "a", "b", "b", "b"])
+        ([0, 2], [0, 0, 1, 1, 1])
     """
-    stock = partial(type(model).generate, model)  # an instance may have this function in its place
-    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
-        return stock(**given)
-    is_first, given = _distinct(model, given)
-    return stock(**given, custom_generate=partial(_answers, prompt_of=is_first.cumsum(0) - 1))
+    is_first = [k == 0 or prompts[k] != prompts[k - 1] for k in range(len(prompts))]
+    return [k for k, first in enumerate(is_first) if first], [n - 1 for n in accumulate(is_first)]
 
 
-def _distinct(model: PreTrainedModel, given: dict[str, Any]) -> tuple[torch.BoolTensor, dict[str, Any]]:
-    """Whether a row's prompt differs from that of the row before, shape (rows,); and the inputs of those."""
-    by_row = {name: given[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids") if name in given}
-    ids = given["input_ids"]
-    is_first = ids.new_ones(len(ids), dtype=torch.bool)
-    is_first[1:] = torch.stack([(each[1:] != each[:-1]).any(-1) for each in by_row.values()]).any(0)
-    images = {}
-    if (pixels := given.get("pixel_values")) is not None:
-        sizes = given["image_grid_thw"]
-        n_patches = (ids == model.config.image_token_id).sum(-1) * model.config.vision_config.spatial_merge_size**2
-        row_of = torch.searchsorted(n_patches.cumsum(0), sizes.prod(-1).cumsum(0))  # of each image
-        parts = [sizes.split(row_of.bincount(minlength=len(ids)).tolist()), pixels.split(n_patches.tolist())]
-        for k in (~is_first).nonzero().flatten().tolist():
-            is_first[k] = not all(torch.equal(part[k], part[k - 1]) for part in parts)
-        images = {"image_grid_thw": sizes[is_first[row_of]]}
-        images["pixel_values"] = pixels[is_first.repeat_interleave(n_patches)]
-    return is_first, given | {name: each[is_first] for name, each in by_row.items()} | images
+def generate(model: PreTrainedModel, place: Sequence[int], **given: Any) -> torch.LongTensor:
+    """As `model.generate`: prompts with their answers, shape (answers, prompt + longest answer).
+
+    `given` is of distinct prompts; ids and masks may also have a row per answer. `place`: of each answer's
+    prompt among these. The answers are those of transformers' loop, draw by draw, except for rounding; where
+    the model has dropout, answers of a prompt share the draws in reading it. Needs a model that `can_share`.
+    """
+    firsts = [k for k, where in enumerate(place) if k == 0 or where != place[k - 1]]
+    for name in ("input_ids", "attention_mask"):
+        given[name] = given[name] if len(given[name]) == len(firsts) else given[name][firsts]
+    loop = partial(_answers, place=torch.tensor(place, device=given["input_ids"].device))
+    return type(model).generate(model, **given, custom_generate=loop)  # an instance may have ours in its place
 
 
 def _answers(
     model: PreTrainedModel, input_ids: torch.LongTensor, logits_processor: LogitsProcessorList,
-    stopping_criteria: Stops, generation_config: GenerationConfig, *, prompt_of: torch.LongTensor, **given: Any,
+    stopping_criteria: Stops, generation_config: GenerationConfig, *, place: torch.LongTensor, **given: Any,
 ) -> torch.LongTensor:  # fmt: skip
-    """The loop; `prompt_of`: the place of each answer's prompt among `input_ids`, shape (answers,)."""
-    n_rows, n_prompt = len(prompt_of), input_ids.shape[1]
+    n_rows, n_prompt = len(place), input_ids.shape[1]
     n_new = stopping_criteria.max_length - n_prompt
     inputs = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **given)
-    logits, cache = model(**inputs).logits[prompt_of, -1], given["past_key_values"]
+    logits, cache = model(**inputs).logits[place, -1], given["past_key_values"]
     if len(input_ids) < n_rows:
-        cache.batch_select_indices(prompt_of)
-    ids, position, mask = input_ids[prompt_of], given["position_ids"][:, prompt_of, -1:], given["attention_mask"]
-    mask = None if mask is None else torch.cat([mask[prompt_of], mask.new_ones(n_rows, n_new)], -1)
-    rows = torch.arange(n_rows, device=ids.device)
+        cache.batch_select_indices(place)
+    ids, position, mask = input_ids[place], given["position_ids"][:, place, -1:], given["attention_mask"]
+    mask = None if mask is None else torch.cat([mask[place], mask.new_ones(n_rows, n_new)], -1)
+    rows = torch.arange(n_rows, device=ids.device)  # that have not ended
     answers = ids.new_full((n_rows, n_new), generation_config._pad_token_tensor)
-    of_padding = {each: each.prompt_ignore_length for each in logits_processor if _minds_padding(each)}
+    padded = {each: each.prompt_ignore_length for each in logits_processor if _minds_padding(each)}
     for step in range(n_new):
-        for each, lengths in of_padding.items():
-            each.prompt_ignore_length = lengths[prompt_of[rows]]
+        for each, lengths in padded.items():
+            each.prompt_ignore_length = lengths[place[rows]]
         scores = logits_processor(ids, logits.to(torch.float32, copy=True))
         tokens = _drawn(scores, rows, n_rows) if generation_config.do_sample else scores.argmax(-1)
         answers[rows, step] = tokens
@@ -81,7 +78,7 @@ def _answers(
         seen = None if mask is None else mask[:, : n_prompt + step + 1]
         how = {"attention_mask": seen, "position_ids": position, "past_key_values": cache, "use_cache": True}
         logits = model(input_ids=ids[:, -1:], **how).logits[:, -1]
-    return torch.cat([input_ids[prompt_of], answers[:, : step + 1]], -1)
+    return torch.cat([input_ids[place], answers[:, : step + 1]], -1)
 
 
 def _minds_padding(processor: LogitsProcessor) -> bool:

@@ -34,13 +34,16 @@ def answer_batch(
 ) -> tuple[list[str], list[list[Size]]]:  # fmt: skip
     """Answers, greedy at temperature 0, and the sizes in pixels of each chat's images as model input.
 
-    `processors` see the scores of each token before temperature and cut, of answers that have not ended.
-    `shared_prefix`: by `decode.generate`; the same answers, sooner.
+    `processors` see the scores of each token before temperature and cut. With `shared_prefix`, equal prompts
+    side by side are read once, and answers that end leave the batch (`decode`): the same answers, sooner.
     """
     model, processor = backbone.model, backbone.processor
     as_text = {"tokenize": False, "add_generation_prompt": True}
-    texts = [processor.apply_chat_template(list(chat), **as_text) for chat in chats]
-    flat = [image for each in images for image in each]
+    shares, n = shared_prefix and decode.can_share(model), len(chats)
+    asked = [(list(chat), list(own)) for chat, own in zip(chats, images, strict=True)]
+    firsts, place = decode.distinct(asked) if shares else (range(n), range(n))
+    texts = [processor.apply_chat_template(asked[k][0], **as_text) for k in firsts]
+    flat = [image for k in firsts for image in asked[k][1]]
     padding = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
     inputs = processor(text=texts, images=flat or None, **padding).to(model.device, model.dtype)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
@@ -49,15 +52,16 @@ def answer_batch(
     how |= {"do_sample": True, **sampling} if temperature else _GREEDY
     was_training = model.training
     model.eval()
-    ask = partial(decode.generate, model) if shared_prefix else model.generate
-    out = ask(**inputs, **how, suppress_tokens=[model.config.image_token_id])
+    answering = partial(decode.generate, model, place) if shares else model.generate
+    out = answering(**inputs, **how, suppress_tokens=[model.config.image_token_id])
     model.train(was_training)
     new_tokens = out[:, inputs["input_ids"].shape[1] :]
     answers = processor.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
     patch = processor.image_processor.patch_size
     grids = inputs["image_grid_thw"].tolist() if flat else []
     sizes = iter([(width * patch, height * patch) for _, height, width in grids])
-    return answers, [[next(sizes) for _ in each] for each in images]
+    by_prompt = [[next(sizes) for _ in asked[k][1]] for k in firsts]
+    return answers, [by_prompt[k] for k in place]
 
 
 def generate(

@@ -69,6 +69,7 @@ class Options(BaseModel):
     seed: int = _of("ours", 0, "of order, dropout, new adapters and sampling", ge=0)
     per_device_batch_size: Positive = _of("ours", 16, "rows per process at a time; memory, not the result")
     gradient_checkpointing: bool = _of("ours", False, "less memory, slower; not the result")
+    shared_prefix: bool = _of("ours", True, "what rows begin with is computed once (prefix); not the result")
     save_steps: Positive = _of("ours", 50, "updates between checkpoints; not the result")
 
     @property
@@ -235,11 +236,11 @@ class CvoOptions(Options):
 OURS = (  # options that TRL does not have by that name
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "rewards",
-    "sigma", "reasoning", "check_groups", "gradient_checkpointing",
+    "sigma", "reasoning", "check_groups", "gradient_checkpointing", "shared_prefix",
     "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "filter_batch_size",
 )  # fmt: skip
 WITHOUT_EFFECT = (  # on results, but by rounding and draws: not in a setting's fingerprint
-    "per_device_batch_size", "gradient_checkpointing", "save_steps", "filter_batch_size",
+    "per_device_batch_size", "gradient_checkpointing", "shared_prefix", "save_steps", "filter_batch_size",
     "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "vllm_server_timeout",
 )  # fmt: skip
 

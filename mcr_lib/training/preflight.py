@@ -88,6 +88,7 @@ def sample_groups(
     chosen = [row for row in rows for _ in range(size)]
     images = [opened for row in rows for opened in [[open_image(path) for path in row["images"]]] * size]
     how = {"max_new_tokens": options.max_completion_length, "processors": processors, **options.sampling}
+    how |= {"shared_prefix": options.shared_prefix}
     answers, _ = answer_batch(backbone, [row["prompt"] for row in chosen], images, **how)
     values = zip(*_scores(chosen, answers, **options.rewarding(prompt)).values(), strict=True)
     each = [rewards.Rewards(*five) for five in values]

@@ -45,7 +45,7 @@ class CutMeter(LogitsProcessor):
     def __init__(self, ends: Sequence[int], **cut: Any) -> None:
         self.ends, self.cut = torch.tensor(ends), cut
         self.n_prompt: int | None = None
-        self.masses: list[torch.Tensor] = []  # per step, shape (answers,); NaN after the end of an answer
+        self.masses: list[torch.Tensor] = []  # per step, of the answers that have not ended before
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Notes the masses of one step and returns the scores as they are."""
@@ -53,18 +53,17 @@ class CutMeter(LogitsProcessor):
             self.n_prompt = input_ids.shape[1]
         has_ended = torch.isin(input_ids[:, self.n_prompt :], self.ends.to(input_ids.device)).any(-1)
         mass = kept_mass(scores.float(), **self.cut)
-        self.masses.append(mass.masked_fill(has_ended, float("nan")).cpu())
+        self.masses.append(mass[~has_ended].cpu())
         return scores
 
 
 def cut_facts(masses: Sequence[torch.Tensor]) -> dict[str, float]:
     """How far q and p are apart over the answers of a `CutMeter`; in nats, masses and shares in [0, 1]."""
-    table = torch.stack(list(masses), -1)  # (answers, tokens)
-    is_token = ~table.isnan()
-    nats = -table.log().nan_to_num()
-    n_tokens, n_answers = int(is_token.sum()), len(table)
-    share, total = float((nats[is_token] > MATTERS).float().mean()), float(nats.sum())
-    facts = {"answers": n_answers, "tokens": n_tokens, "mass": float(table.nanmean()), "cut": share}
+    every = torch.cat(list(masses))
+    nats = -every.log()
+    n_tokens, n_answers = len(every), len(masses[0])
+    share, total = float((nats > MATTERS).float().mean()), float(nats.sum())
+    facts = {"answers": n_answers, "tokens": n_tokens, "mass": float(every.mean()), "cut": share}
     return {**facts, "nats_per_token": total / n_tokens, "nats_per_answer": total / n_answers}
 
 
