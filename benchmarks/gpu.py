@@ -48,7 +48,7 @@ class Report:
     def __init__(self, out: Path, limit_s: float) -> None:
         self.path, self.began = out / "gpu.json", time.monotonic()
         self.until = self.began + limit_s
-        self.facts: dict[str, Any] = {**updates.versions(), "shared_prefix": updates.OFFERED, "rows": []}
+        self.facts: dict[str, Any] = {**updates.versions(), "shared_prefix": all(updates.OFFERED.values()), "rows": []}
         out.mkdir(parents=True, exist_ok=True)
         self._write()
 
@@ -211,7 +211,7 @@ class Work:
                 values["sampling_peak_gb"] = found["sampling_peak"] / 1e9
             return values
 
-        if is_shared and not updates.OFFERED:
+        if is_shared and not updates.OFFERED[CvoOptions]:
             return
         bound = updates.bound(self.prompt, self.answer, G)
         names = {"what": what, "model": self.size, "side": side, "P": self.prompt, "R": self.answer, "G": G}
@@ -221,7 +221,7 @@ class Work:
         """SFT on two and on eight styles of each tweet."""
         for n_styles, rows in self.sft_rows.items():
             for side, is_shared in SIDES.items():
-                if updates.OFFERED or not is_shared:
+                if updates.OFFERED[SftOptions] or not is_shared:
                     self._sft(n_styles, rows, side, is_shared)
 
     def _sft(self, n_styles: int, rows: list[dict[str, Any]], side: str, is_shared: bool) -> None:
@@ -288,7 +288,7 @@ class Work:
             batch = updates.one_batch(trainer)
             paths = {"stock": (GRPOTrainer, None), "stock, batches of 4": (GRPOTrainer, 4)}
             paths |= {"stock, batches of 1": (GRPOTrainer, 1)}
-            if updates.OFFERED:
+            if updates.OFFERED[CvoOptions]:
                 paths["shared"] = (type(trainer), None)
             values, gradients = {}, {}
             shape, is_token = batch["completion_ids"].shape, batch["completion_mask"].bool()

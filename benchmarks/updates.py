@@ -37,7 +37,7 @@ from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import CvoOptions, Options, SftOptions
 
 WORDS = "the name stands in the text and the man on the left of the picture wears it on his shirt , so "
-OFFERED = "shared_prefix" in CvoOptions.model_fields  # whether this version shares prefixes
+OFFERED = {kind: "shared_prefix" in kind.model_fields for kind in (CvoOptions, SftOptions)}  # by this version
 
 
 def bound(prompt: float, answer: float, group: int) -> float:
@@ -180,7 +180,8 @@ def force_length(trainer: Any, answer: int) -> None:
 
 def sharing(options: Options, is_shared: bool) -> Options:
     """The options with the shared prefix on or off; one that does not offer it is always off."""
-    return options.model_copy(update={"shared_prefix": is_shared}) if OFFERED else options
+    is_offered = OFFERED[type(options)]
+    return options.model_copy(update={"shared_prefix": is_shared}) if is_offered else options
 
 
 class Clock(TrainerCallback):
