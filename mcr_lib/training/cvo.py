@@ -13,8 +13,10 @@ from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import grpo_trainer
 
 from mcr_lib.answer import parse_answer
 from mcr_lib.data.files import written_whole
@@ -22,7 +24,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.rewards import NAMES, Rewards, completion_text, grpo_reward_functions, worthless
 from mcr_lib.schema import Example
-from mcr_lib.training import adapters, cards, d2_filter, decode, loop, preflight
+from mcr_lib.training import adapters, cards, d2_filter, decode, loop, prefix, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
@@ -105,13 +107,20 @@ def make_trainer(
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
     trainer.reads_once = options.shared_prefix and decode.can_share(backbone.model)
+    if options.shared_prefix:
+        models = filter(None, (trainer.model, trainer.ref_model))
+        trainer.shared = prefix.Shared(partial(loop.note, folder, is_new=False), *models)
     return trainer
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer whose order of prompts is a function of seed and epoch, sampling by `decode`."""
+    """GRPOTrainer that reads a prompt once: to sample its answers (`decode`) and to score them (`prefix`).
+
+    Its order of prompts is a function of seed and epoch.
+    """
 
     reads_once = False
+    shared: prefix.Shared | None = None
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
@@ -128,6 +137,33 @@ class _Trainer(GRPOTrainer):
             return super()._generate_single_turn(*asked)
         with patch.object(self.model, "generate", partial(decode.generate, self.model, self.place)):
             return super()._generate_single_turn(*asked)
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        scorer = self.shared(model) if self.shared else model
+        return super()._get_per_token_logps_and_entropies(scorer, *args, **kwargs)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        with patch.object(grpo_trainer, "shuffle_sequence_dict", self._shuffled):
+            return super()._prepare_inputs(generation_batch)
+
+    def _shuffled(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """As TRL's, but groups stay together where only the whole batch of an update counts."""
+        order = torch.randperm(n := len(batch["prompt_ids"])).tolist()
+        by_part = self.loss_type == "bnpo" or self.top_entropy_quantile < 1 or self.entropy_coef
+        if (
+            self.shared
+            and not by_part
+            and self.args.steps_per_generation == self.args.gradient_accumulation_steps
+        ):
+            first, start = {}, self.accelerator.process_index * n
+            for row in order:
+                first.setdefault((start + row) // self.num_generations, len(first))
+            order.sort(key=lambda row: first[(start + row) // self.num_generations])
+        return {
+            key: value if getattr(value, "ndim", 1) == 0
+            else value[order] if isinstance(value, torch.Tensor) else [value[row] for row in order]
+            for key, value in batch.items()
+        }  # fmt: skip
 
 
 class _ByEpoch(Sampler):
