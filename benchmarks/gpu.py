@@ -48,7 +48,11 @@ class Report:
     def __init__(self, out: Path, limit_s: float) -> None:
         self.path, self.began = out / "gpu.json", time.monotonic()
         self.until = self.began + limit_s
-        self.facts: dict[str, Any] = {**updates.versions(), "shared_prefix": all(updates.OFFERED.values()), "rows": []}
+        self.facts: dict[str, Any] = {
+            **updates.versions(),
+            "shared_prefix": all(updates.OFFERED.values()),
+            "rows": [],
+        }
         out.mkdir(parents=True, exist_ok=True)
         self._write()
 
@@ -204,7 +208,7 @@ class Work:
             n = 1 if samples else self.n
             found = updates.cost(trainer, self.backbone, n=n, limit_s=ROW_S[kind] * 0.6)
             estimate = self._estimate(options, self.prompt, self.answer, samples=samples)
-            values = self._values(found, options.batch_size, self.prompt, estimate)
+            values = self._values(found, options.batch_size, self.prompt, estimate) | _checks(folder)
             if samples:
                 values["sampling_s"] = round(found["sampling"], 3)
                 values["sampled_per_s"] = round(options.batch_size * self.answer / found["sampling"])
@@ -235,7 +239,7 @@ class Work:
             trainer = updates.sft_trainer(self.backbone, rows, folder, wanted)
             found = updates.cost(trainer, self.backbone, n=self.n, limit_s=ROW_S["sft"] * 0.6)
             estimate = self._estimate(options, prompt, answer, samples=False)
-            return self._values(found, options.batch_size, prompt, estimate, answer)
+            return self._values(found, options.batch_size, prompt, estimate, answer) | _checks(folder)
 
         names = {
             "what": f"SFT, {n_styles} styles",
@@ -328,6 +332,12 @@ class Work:
         exact = exact.detach()[batch["completion_mask"].bool()]
         named = ((name, (value - exact).abs().mean()) for name, value in values.items())
         return {f"{name}: mean |log p - float32|": float(value) for name, value in named}
+
+
+def _checks(folder: Path) -> dict[str, Any]:
+    """Whether sharing stayed on, and how far off its log-probabilities were on the first batch."""
+    path = folder / "checks.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _disturb_lora(model: torch.nn.Module) -> None:

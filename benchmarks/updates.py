@@ -46,10 +46,18 @@ def bound(prompt: float, answer: float, group: int) -> float:
 
 
 def chance(
-    config: Mapping[str, Any], family: str, *, device: str, dtype: torch.dtype, seed: int = 0
+    config: Mapping[str, Any],
+    family: str,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    attention: str = "",
+    seed: int = 0,
 ) -> Backbone:
-    """A backbone of chance weights, made on the device itself; `config`: arguments of the family's
-    configuration class. Its tokenizer is that of tiny-base, its budget of pixels without a limit.
+    """A backbone of chance weights, made on the device itself, whose logits spread by 2.
+
+    `config`: arguments of the family's configuration class; `attention`: "" = as `backbones.load`. The
+    tokenizer is that of tiny-base, the budget of pixels without a limit.
     """
     known = families.FAMILIES[family]
     kind = getattr(transformers, known.model_class)
@@ -60,12 +68,19 @@ def chance(
         part.size = {"shortest_edge": unit**2, "longest_edge": 4096 * unit**2}
     tokens = {name: getattr(_tiny(), name) for name in _TOKENS}
     of_text = {name: getattr(_tiny().text_config, name) for name in ("eos_token_id", "pad_token_id")}
-    whole = {**config, **tokens, "text_config": {**config["text_config"], **of_text, "bos_token_id": None}}
+    parts = {name: dict(config[name]) for name in ("text_config", "vision_config")}
+    for part in parts.values():  # so that a layer changes what it gets as much at any size
+        part["initializer_range"] = part["hidden_size"] ** -0.5
+    parts["text_config"] |= {**of_text, "bos_token_id": None}
+    whole = {**config, **tokens, **parts}
     torch.manual_seed(seed)
-    attention = "sdpa" if device.startswith("cuda") else "eager"  # as `backbones.load`
+    attention = attention or ("sdpa" if device.startswith("cuda") else "eager")
     with torch.device(device):
         model = kind._from_config(kind.config_class(**whole), dtype=dtype, attn_implementation=attention)
     model.generation_config.update(**of_text)
+    hidden, head = parts["text_config"]["hidden_size"], model.get_output_embeddings().weight
+    spread = 1.0 if head.is_meta else float(head.detach().float().std()) * hidden**0.5  # of the logits
+    torch.nn.init.constant_(model.model.language_model.norm.weight, 2 / spread)
     return Backbone("chance", family, "brief", model.eval(), processor)
 
 
@@ -187,8 +202,8 @@ def sharing(options: Options, is_shared: bool) -> Options:
 class Clock(TrainerCallback):
     """Seconds and peak bytes of each update of a trainer, from its second on, in `rows`.
 
-    seconds: the whole update; sampling: of it, answers with the preparation of prompts and images;
-    update: log-probabilities, backward pass and optimizer, without sampling and rewards.
+    seconds: the whole update; on a CPU, its own time. sampling: of it, answers with the preparation of
+    prompts and images. update: log-probabilities, backward pass and optimizer, without sampling and rewards.
     peak, sampling_peak: bytes, of a GPU all that is allocated, of a CPU what the process grew by.
     Stops training after `n` such updates, or when `limit_s` is over.
     """
@@ -218,8 +233,9 @@ class Clock(TrainerCallback):
         return run
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        if self.device.type != "cuda":
+            return time.process_time()  # which other work does not disturb
+        torch.cuda.synchronize()
         return time.perf_counter()
 
     def _reset(self) -> None:
