@@ -288,7 +288,7 @@ class Work:
         lengths = [self.answer, half, half // 2, 1]  # of the answers to each of two prompts
         trainer = updates.cvo_trainer(self.backbone, self.rows, folder, options, answer=lengths)
         with updates.used(trainer, self.backbone):
-            _disturb_lora(trainer.model)
+            updates.disturb_lora(trainer.model)
             batch = updates.one_batch(trainer)
             paths = {"stock": (GRPOTrainer, None), "stock, batches of 4": (GRPOTrainer, 4)}
             paths |= {"stock, batches of 1": (GRPOTrainer, 1)}
@@ -338,14 +338,6 @@ def _checks(folder: Path) -> dict[str, Any]:
     """Whether sharing stayed on, and how far off its log-probabilities were on the first batch."""
     path = folder / "checks.json"
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _disturb_lora(model: torch.nn.Module) -> None:
-    """Gives the adapters weights: as they start, B is 0 and A gets no gradient."""
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.01)
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

@@ -318,6 +318,7 @@ def cost(trainer: Any, backbone: Backbone, *, n: int, limit_s: float = float("in
 def one_batch(trainer: Any) -> dict[str, Any]:
     """What CVO's trainer makes of one generation batch, before it is cut into parts."""
     trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # which `train` sets
     loader = iter(trainer.get_train_dataloader())
     return trainer._generate_and_score_completions(next(loader))
 
@@ -335,6 +336,14 @@ def log_probabilities(
     function = (method or type(trainer))._get_per_token_logps_and_entropies
     n = batch["completion_ids"].shape[1]
     return function(trainer, trainer.model, ids, mask, n, batch_size=rows, **given)[0]
+
+
+def disturb_lora(model: torch.nn.Module) -> None:
+    """Gives the adapters weights: as they start, B is 0 and A gets no gradient."""
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
 
 
 def versions() -> dict[str, str]:
