@@ -1,9 +1,11 @@
 """Prompts: the chat messages that ask a model what the task's constraints ask, and nothing else.
 
     task introduction    what is to be found, of which types; shared by every prompt      paper, App. C.1
+    + the text of the tweet
     + instruction        how to reason before the answer, by the kind of prompt
     + form of the answer `json` or `paper` (`answer`)
-    + the text of the tweet, always the last line
+
+What the prompts of a tweet share comes first, so that training computes it once (`training.prefix`).
 
     direct               the answer at once
     cot                  think step by step, then the answer
@@ -12,8 +14,9 @@
     mcr-no-instruction   reason, then the answer: without steps and cautions (w/o Inst in the paper's Table 3)
 
 The kinds are the paper's, the words ours. Two wordings: "full" for pretrained models, "brief" for the
-testbed's model, whose whole budget is some hundred tokens; it has no introduction. The space of boxes is not
-described: each family writes the one that it was trained on (`boxes.BOX_FORMATS`).
+testbed's model, whose whole budget is some hundred tokens; it has no introduction, and the text comes last,
+as that model was pretrained. The space of boxes is not described: each family writes the one that it was
+trained on (`boxes.BOX_FORMATS`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +27,7 @@ from mcr_lib.answer import Form, answer_keys
 from mcr_lib.schema import TYPE_WORDS, Example
 from mcr_lib.styles import STYLES
 
-PROMPT_VERSION = 2  # raised when any word changes, to detect models that were trained on other prompts
+PROMPT_VERSION = 3  # raised when any word changes, to detect models that were trained on other prompts
 
 Kind = Literal["direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction"]
 KINDS: tuple[Kind, ...] = ("direct", "cot", "cot-3shot", "mcr", "mcr-no-instruction")
@@ -70,10 +73,13 @@ def messages(
         raise ValueError(f"prompt {prompt!r} with {len(shots)} worked examples; {rule}")
 
     def user(tweet: Example) -> Message:
-        lines = _full(tweet, prompt, style, form) if wording == "full" else _brief(tweet, prompt, style, form)
-        if "span" not in tweet.constraints:
-            lines.append("Names: " + ", ".join(f'"{entity.text}"' for entity in tweet.entities))
-        lines += ["Text:", tweet.text] if wording == "full" else [tweet.text]
+        names = "Names: " + ", ".join(f'"{entity.text}"' for entity in tweet.entities)
+        given = [] if "span" in tweet.constraints else [names]
+        if wording == "full":
+            request = _full(tweet, prompt, style, form)
+            lines = [*_introduction(tweet), *given, "Text:", tweet.text, *request]
+        else:
+            lines = [*_brief(tweet, prompt, style, form), *given, tweet.text]
         return _message("user", "\n".join(lines), n_images=len(tweet.images))
 
     chat = [_message("system", _SYSTEM)] if wording == "full" else []
@@ -103,11 +109,7 @@ def _full(example: Example, prompt: Kind, style: str, form: Form) -> list[str]:
         "mcr-no-instruction": ["Reason first."], "mcr": _instruction(example, style),
     }[prompt]  # fmt: skip
     fields = STYLES[style].fields if prompt.startswith("mcr") else None  # as the chains of the style answer
-    return [
-        *_introduction(example),
-        *instruction,
-        *_answer(example, form, fields, is_direct=prompt == "direct"),
-    ]
+    return [*instruction, *_answer(example, form, fields, is_direct=prompt == "direct")]
 
 
 def _introduction(example: Example) -> list[str]:

@@ -1,5 +1,6 @@
 """What rows begin with is computed once: numbers, gradients and curves are those of rows one by one."""
 
+import dataclasses
 import functools
 import json
 
@@ -7,14 +8,16 @@ import peft
 import pytest
 import torch
 import transformers
+from accelerate.data_loader import SeedableRandomSampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl.trainer.utils import add_fused_lm_head
 
 from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
-from mcr_lib.training import adapters, backbones, cvo, families, loop, prefix
-from mcr_lib.training.options import CvoOptions
+from mcr_lib.styles import PAPER
+from mcr_lib.training import adapters, backbones, cvo, families, loop, prefix, sft
+from mcr_lib.training.options import CvoOptions, SftOptions
 
 IMAGE, END, VOCABULARY = 3, 4, 40
 MODELS = {"qwen2.5-vl": "Qwen/Qwen2.5-VL-3B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct"}
@@ -178,9 +181,9 @@ def test_a_wrong_mask_turns_sharing_off_and_is_recorded(monkeypatch):
 
 
 CVO = CvoOptions(
-    max_steps=20, batch_size=8, num_generations=4, max_completion_length=10, lora_rank=0, check_groups=0,
+    max_steps=20, batch_size=4, num_generations=2, max_completion_length=8, lora_rank=0, check_groups=0,
     temperature=1.0, top_k=0, top_p=1.0, learning_rate=1e-3, lr_scheduler_type="constant", warmup_steps=0,
-    beta=0.04, filter_d2=False, save_steps=100, per_device_batch_size=4, lora_dropout=0, num_iterations=2,
+    beta=0.04, filter_d2=False, save_steps=100, per_device_batch_size=2, lora_dropout=0, num_iterations=2,
     adam_epsilon=1e-3,  # smaller, AdamW makes updates of mere rounding where a gradient is 0
 )  # fmt: skip
 
@@ -194,6 +197,12 @@ def curve(folder, tmp_path, make, options, rows):
         loop.run(trainer, tmp_path, None, options, None)
     path = tmp_path / "checks.json"
     return loop.read_log(tmp_path), json.loads(path.read_text()) if path.is_file() else {}
+
+
+def assert_alike(log, stock, names):
+    for ours, theirs in zip(log, stock, strict=True):
+        for name in (name for name in names if name in theirs):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-4), (ours["step"], name)
 
 
 @pytest.mark.nano
@@ -213,6 +222,55 @@ def test_updates_of_cvo_follow_the_stock_curve(nano_folder, nano_tweets, tmp_pat
         logs.append(log)
         assert checks.get("shared_prefix") is (True if is_shared else None)
         assert checks.get("shared_prefix_off_by", 0) < 1e-5
-    for ours, stock in zip(*logs, strict=True):
-        for name in ("loss", "kl", "entropy", "reward", "length"):
-            assert ours[name] == pytest.approx(stock[name], rel=1e-4, abs=1e-4), (ours["step"], name)
+    assert_alike(*logs, ("loss", "kl", "entropy", "reward", "length", "clipped"))
+
+
+SFT = SftOptions(
+    max_steps=20, batch_size=4, learning_rate=1e-3, lr_scheduler_type="constant", lora_rank=0,
+    weight_decay=0.0, save_steps=100, per_device_batch_size=2, lora_dropout=0, adam_epsilon=1e-3,
+)  # fmt: skip
+
+
+@pytest.mark.nano
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wording", "departures"),
+    [
+        ("brief", {}),
+        ("full", {"average_over_tokens": False, "loss_type": "dft", "max_steps": 2, "train_vision": True}),
+    ],
+)
+def test_updates_of_sft_on_several_styles_follow_the_stock_curve(
+    nano_folder, nano_tweets, tmp_path, wording, departures
+):
+    target = dataclasses.replace(backbones.target(str(nano_folder)), wording=wording)
+    drawn = [(e, style) for style in PAPER[:2] for e in nano_tweets]
+    chains = mrsi.build_chains(drawn, seed=0).chains
+    rows = list(mrsi.sft_rows(chains, {e.id: e for e in nano_tweets}, target, prompt="mcr"))
+    logs = []
+    for is_shared in (True, False):
+        (folder := tmp_path / str(is_shared)).mkdir()
+        options = SFT.model_copy(update={**departures, "shared_prefix": is_shared})
+        log, checks = curve(nano_folder, folder, sft.make_trainer, options, rows)
+        logs.append(log)
+        assert checks.get("shared_prefix") is (True if is_shared else None)
+    assert_alike(*logs, ("loss", "token_accuracy", "entropy", "grad_norm"))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.integers(0, 3), st.integers(0, 3))
+def test_the_rows_of_a_tweet_are_drawn_together_in_an_order_of_seed_and_epoch(ids, seed, epoch):
+    order = []
+    for _ in range(2):
+        sampler = sft._TweetByTweet([str(k) for k in ids], seed)
+        sampler.set_epoch(epoch)
+        order.append(list(sampler))
+    assert order[0] == order[1]
+    assert sorted(order[0]) == list(range(len(ids)))
+    assert len(sampler) == len(ids)
+    tweets = [ids[row] for row in order[0]]
+    assert len([tweet for k, tweet in enumerate(tweets) if tweets[k - 1 : k] != [tweet]]) == len({*ids})
+
+
+def test_rows_of_different_tweets_keep_the_order_of_accelerate():
+    stock = SeedableRandomSampler(range(9), data_seed=5)
+    assert list(sft._TweetByTweet([str(k) for k in range(9)], 5)) == list(stock)

@@ -44,15 +44,19 @@ def test_a_prompt_asks_what_the_task_asks_and_nothing_else(kind, wording, form):
             brief = {"json": "or null", "paper": "or None"}[form]
             assert ((nothing if wording == "full" else brief) in text) == ("box" in task)
         assert ('"Ada Byron", "Rome"' in text) == ("span" not in task), "names are given where not asked for"
-        assert text.split("\n")[-1] == "Ada Byron in Rome"
+        before, _, after = text.partition("\nAda Byron in Rome")
+        assert after == "" if wording == "brief" else before.endswith("\nText:")
+        assert ("Write exactly this" in after) == (wording == "full")
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("task", [CONSTRAINTS, TEXT_TASK, IMAGE_TASK])
 def test_all_full_prompts_begin_with_the_same_introduction(task, form):
-    """Find, types, what a location is: a line each, shared by direct, CoT and every style (App. C.1)."""
+    """Find, types, what a location is: a line each, shared by direct, CoT and every style (App. C.1); then
+    the names, if they are given, and the tweet.
+    """
     texts = prompts_of_all(task=task, form=form)
-    n_shared = 1 + sum(name in task for name in ("span", "type", "box"))
+    n_shared = 1 + sum(name in task for name in ("span", "type", "box")) + ("span" not in task) + 2
     heads = {"\n".join(text.split("\n")[:n_shared]) for text in texts.values()}
     assert len(heads) == 1
     assert len(set(texts.values())) == len(texts) - 1, "cot and cot-3shot alone are alike"

@@ -128,7 +128,8 @@ def spots_of(
     chat = backbone.messages(example, prompt)
     before = backbone.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     text, user_text = before + row.answer, prompts.text_of(chat)
-    tweet_at = before.rindex(user_text) + len(user_text) - len(example.text)
+    at = user_text.index("\n" + example.text, max(0, user_text.find("\nText:\n"))) + 1
+    tweet_at = before.rindex(user_text) + at
     offsets = backbone.processor.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
 
     def tokens(start: int, end: int) -> list[int]:

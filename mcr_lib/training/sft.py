@@ -1,13 +1,18 @@
 """MRSI's training: supervised fine-tuning on answers or chains, as a thin set-up of TRL's SFTTrainer."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import Sampler
 from trl import SFTConfig, SFTTrainer
 
 from mcr_lib.prompts import Kind
-from mcr_lib.training import adapters, loop, preflight
+from mcr_lib.training import adapters, loop, prefix, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import SftOptions
@@ -32,10 +37,43 @@ def make_trainer(backbone: Backbone, rows: Rows, folder: Path, options: SftOptio
     """The trainer, set up."""
     arguments = loop.arguments(options, folder, backbone.model.device)
     args = loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False))
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=backbone.model, args=args, train_dataset=loop.dataset(rows),
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
     if options.average_over_tokens:
         trainer.model_accepts_loss_kwargs = True
+    trainer.ids = [row["id"] for row in rows]
+    if options.shared_prefix:
+        trainer.shared = prefix.Shared(partial(loop.note, folder, is_new=False), trainer.model)
     return trainer
+
+
+class _Trainer(SFTTrainer):
+    """SFTTrainer that draws the rows of a tweet together and computes what they share once (`prefix`)."""
+
+    ids: Sequence[str]
+    shared: prefix.Shared | None = None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        return _TweetByTweet(self.ids, self.args.seed)
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(self.shared(model) if self.shared else model, *args, **kwargs)
+
+
+class _TweetByTweet(Sampler):
+    """The order of accelerate's sampler, in which a tweet's rows follow its first one."""
+
+    def __init__(self, ids: Sequence[str], seed: int) -> None:
+        self.ids, self.shuffled = ids, SeedableRandomSampler(ids, data_seed=seed)
+        self.set_epoch = self.shuffled.set_epoch
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[int]:
+        of_tweet: dict[str, list[int]] = {}
+        for row in self.shuffled:
+            of_tweet.setdefault(self.ids[row], []).append(row)
+        return chain.from_iterable(of_tweet.values())
