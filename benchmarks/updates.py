@@ -174,6 +174,7 @@ def cvo_trainer(
     answer: int | Sequence[int] | None = None,
 ) -> Any:
     """CVO's trainer; with `answer` no answer is sampled: they are made up, of that many tokens (in turn)."""
+    folder.mkdir(parents=True, exist_ok=True)
     trainer = cvo.make_trainer(backbone, rows, folder, options, prompt="mcr")
     if answer is not None:
         numbers = [answer] if isinstance(answer, int) else answer
@@ -359,4 +360,5 @@ def versions() -> dict[str, str]:
 
 def sft_trainer(backbone: Backbone, rows: Sequence[Any], folder: Path, options: SftOptions) -> Any:
     """SFT's trainer."""
+    folder.mkdir(parents=True, exist_ok=True)
     return sft.make_trainer(backbone, rows, folder, options)

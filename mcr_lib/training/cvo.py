@@ -28,6 +28,7 @@ from mcr_lib.training import adapters, cards, d2_filter, decode, loop, prefix, p
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import CvoOptions
+from mcr_lib.training.pictures import Pictures
 
 
 @adapters.quiet()
@@ -101,9 +102,10 @@ def make_trainer(
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
+    data = loop.dataset(rows, Pictures(backbone.processor, folder))
     trainer = _Trainer(
         model=backbone.model, args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
-        reward_funcs=_noting(options.rewarding(prompt)), train_dataset=loop.dataset(rows),
+        reward_funcs=_noting(options.rewarding(prompt)), train_dataset=data,
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
     trainer.reads_once = options.shared_prefix and decode.can_share(backbone.model)

@@ -41,7 +41,8 @@ def generate(model: PreTrainedModel, place: Sequence[int], **given: Any) -> torc
     for name in ("input_ids", "attention_mask"):
         given[name] = given[name] if len(given[name]) == len(firsts) else given[name][firsts]
     loop = partial(_answers, place=torch.tensor(place, device=given["input_ids"].device))
-    return type(model).generate(model, **given, custom_generate=loop)  # an instance may have ours in its place
+    stock = partial(type(model).generate, model)  # since an instance may have ours in its place
+    return stock(**given, custom_generate=loop)
 
 
 def _answers(

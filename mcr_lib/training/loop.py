@@ -20,6 +20,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
+from PIL.Image import Image
 from safetensors import SafetensorError, safe_open
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -47,8 +48,8 @@ share of groups without spread in R; truncated the share of answers cut at the m
 """
 
 
-def dataset(rows: Rows) -> Dataset:
-    """Rows as a dataset that opens their images when it is read, as stored: boxes refer to these pixels."""
+def dataset(rows: Rows, opened: Callable[[str], Image] = open_image) -> Dataset:
+    """Rows as a dataset that opens their images by `opened` when it is read."""
     if not rows:
         problem = "there is no row to train on; the tweets of this setting's data are none"
         raise UserError(f"{problem}, or none of them has a usable image")
@@ -57,7 +58,7 @@ def dataset(rows: Rows) -> Dataset:
         count = f"{len(without)} of {len(rows)} rows have no image (the first is {without[0]})"
         raise UserError(f"{count}; bad_images=skip leaves them out")
     return Dataset.from_list(rows).with_transform(
-        lambda batch: {**batch, "images": [[open_image(path) for path in paths] for paths in batch["images"]]}
+        lambda batch: {**batch, "images": [[opened(path) for path in paths] for paths in batch["images"]]}
     )
 
 

@@ -16,6 +16,7 @@ from mcr_lib.training import adapters, loop, prefix, preflight
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.loop import Rows
 from mcr_lib.training.options import SftOptions
+from mcr_lib.training.pictures import Pictures
 
 
 @adapters.quiet()
@@ -37,8 +38,9 @@ def make_trainer(backbone: Backbone, rows: Rows, folder: Path, options: SftOptio
     """The trainer, set up."""
     arguments = loop.arguments(options, folder, backbone.model.device)
     args = loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False))
+    data = loop.dataset(rows, Pictures(backbone.processor, folder))
     trainer = _Trainer(
-        model=backbone.model, args=args, train_dataset=loop.dataset(rows),
+        model=backbone.model, args=args, train_dataset=data,
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
     if options.average_over_tokens:
