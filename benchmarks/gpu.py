@@ -248,8 +248,9 @@ class Work:
             "P": prompt,
             "R": answer,
         }
-        bound = round(updates.bound(prompt, answer, n_styles), 2)
-        self.report.row("sft", measure, **names, G=n_styles, bound=bound)
+        head = updates.common_head(self.backbone, rows)
+        bound = round(updates.bound(prompt, answer, n_styles, head=head), 2)
+        self.report.row("sft", measure, **names, G=n_styles, head=head, bound=bound)
 
     def _estimate(self, options: Any, prompt: int, answer: int, *, samples: bool) -> memory.Estimate:
         lengths = {"prompt_tokens": prompt, "completion_tokens": answer}
@@ -276,10 +277,11 @@ class Work:
         return values | {"estimate": estimate.summary()}
 
     def exact(self) -> None:
-        """Log-probabilities and gradients in bfloat16: both paths, and the stock path in other batches, each
+        """Log-probabilities and gradients in 16 bits: both paths, and the stock path in other batches, each
         against the stock path; for log-probabilities also against float32 where the memory is there.
         """
-        names = {"what": "exactness in bfloat16", "model": self.size}
+        dtype = str(self.backbone.model.dtype).removeprefix("torch.")
+        names = {"what": f"exactness in {dtype}", "model": self.size}
         self.report.row("exact", self._exact, **names)
 
     def _exact(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from mcr_lib.boxes import BOX_FORMATS
 from mcr_lib.data import load_split, mrsi
+from mcr_lib.data.images import open_image
 from mcr_lib.styles import STYLES
 from mcr_lib.testbed import folder as testbed_folder
 from mcr_lib.training import adapters, backbones, cvo, families, preflight, sft
@@ -40,9 +41,21 @@ WORDS = "the name stands in the text and the man on the left of the picture wear
 OFFERED = {kind: "shared_prefix" in kind.model_fields for kind in (CvoOptions, SftOptions)}  # by this version
 
 
-def bound(prompt: float, answer: float, group: int) -> float:
-    """G (P + R) / (P + G R): how many times fewer tokens a shared prefix leaves."""
-    return group * (prompt + answer) / (prompt + group * answer)
+def bound(prompt: int, answer: int, group: int, *, head: int | None = None) -> float:
+    """How many times fewer tokens a shared prefix leaves, G (P + R) / (P + G R); of prompts that share only
+    their first `head` tokens G (P + R) / (head + G (P - head + R)).
+    """
+    head = prompt if head is None else head
+    return group * (prompt + answer) / (head + group * (prompt - head + answer))
+
+
+def common_head(backbone: Backbone, rows: Sequence[Any]) -> int:
+    """Tokens that the prompts of the first row's tweet have in common, the image's among them."""
+    of_tweet = [row for row in rows if row["id"] == rows[0]["id"]]
+    chats = [row["prompt"] for row in of_tweet]
+    texts = backbone.processor.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    images = [[open_image(path) for path in row["images"]] for row in of_tweet]
+    return len(os.path.commonprefix(backbone.processor(text=texts, images=images)["input_ids"]))
 
 
 def chance(
