@@ -145,27 +145,17 @@ class _Trainer(GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(scorer, *args, **kwargs)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        with patch.object(grpo_trainer, "shuffle_sequence_dict", self._shuffled):
+        by_part = self.loss_type == "bnpo" or self.top_entropy_quantile < 1 or self.entropy_coef
+        is_one_update = self.args.steps_per_generation == self.args.gradient_accumulation_steps
+        if by_part or not (self.shared and is_one_update):
+            return super()._prepare_inputs(generation_batch)
+        with patch.object(grpo_trainer, "shuffle_sequence_dict", _in_order):  # order is without effect here
             return super()._prepare_inputs(generation_batch)
 
-    def _shuffled(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """As TRL's, but groups stay together where only the whole batch of an update counts."""
-        order = torch.randperm(n := len(batch["prompt_ids"])).tolist()
-        by_part = self.loss_type == "bnpo" or self.top_entropy_quantile < 1 or self.entropy_coef
-        if (
-            self.shared
-            and not by_part
-            and self.args.steps_per_generation == self.args.gradient_accumulation_steps
-        ):
-            first, start = {}, self.accelerator.process_index * n
-            for row in order:
-                first.setdefault((start + row) // self.num_generations, len(first))
-            order.sort(key=lambda row: first[(start + row) // self.num_generations])
-        return {
-            key: value if getattr(value, "ndim", 1) == 0
-            else value[order] if isinstance(value, torch.Tensor) else [value[row] for row in order]
-            for key, value in batch.items()
-        }  # fmt: skip
+
+def _in_order(batch: dict[str, Any]) -> dict[str, Any]:
+    torch.randperm(len(batch["prompt_ids"]))  # as TRL, so that what is drawn next is the same
+    return batch
 
 
 class _ByEpoch(Sampler):

@@ -2,28 +2,25 @@
 
 In CVO the G answers of a prompt share image and prompt; in MRSI the styles of a tweet share its image and
 the beginning of their prompts. The rows of a batch become one packed row of S tokens: of each group of rows
-its common beginning (the head), then what is left of each row (the branches).
+the common beginning (its head), then what is left of each row (its branches).
 
     batch (B, T)                packed row (1, S)
     P P P P a a                              group 1               group 2
     P P P P b b b               tokens       P P P P a a b b b c   Q Q d d e
     P P P P c            ->     positions    0 1 2 3 4 5 4 5 6 4   0 1 2 3 2
-    Q Q d d                     part         head    a   b     c   head d  e
+    Q Q d d                     part         head    a   b     c   head d   e
     Q Q e
 
-A token keeps the position that it has in its own row (M-RoPE: three of them), so positions go on from the
-head in each branch. All layers but attention treat tokens singly. Attention is computed in two calls of the
-model's own function, with queries and keys picked from the packed row and padded: heads on themselves, and
-branches on their head and themselves (the masks are causal):
+A token keeps the position of its own row (M-RoPE: three), so positions go on from the head in each branch.
+All layers but attention treat tokens singly. Attention is computed by the model's own function in two calls,
+with queries and keys picked from the packed row and padded, and causal masks:
 
-    queries (n groups, longest head)        keys (n groups, longest head)
-    queries (m branches, longest branch)    keys (m branches, T)
+    heads       queries (groups, longest head)        keys (groups, longest head)
+    branches    queries (branches, longest branch)    keys (branches, T): the head and the branch itself
 
-So there are never more tokens, attention scores or images than in the batch, and no limit is needed beside
-that of the batch itself. Each image passes the vision tower once per group. The output layer sees only the
-tokens whose successor has a label: a token of the head once for each of its successors. Source: paper silent
-(it trains with ms-swift); ours. Dropout, if there is any, draws once for a shared token instead of once per
-row.
+So tokens, attention scores and images are never more than those of the batch, and need no limit beside its
+own. An image passes the vision tower once per group. The output layer sees only tokens with a label next.
+The paper is silent here. Dropout draws once for a token that rows share, not once per row.
 """
 
 import sys
@@ -31,7 +28,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -44,43 +40,39 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from mcr_lib.errors import UserError
 
-_NAME = "shared_prefix"
 TOLERANCE = {"32 bits": 1e-4, "16 bits": 0.05}  # nats per token, between this path and stock; ours, a guess
+_NAME = "shared_prefix"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie in its packed row of S tokens; all are indices."""
+    """Where the tokens of a batch lie in its packed row of S tokens."""
 
-    sources: Tensor  # (S,) into the flattened batch
-    where: Tensor  # (B, T) into the packed row; 0 for padding
-    images: list[int]  # those of the batch that the packed row keeps, in order
-    pieces: list[tuple[Tensor, Tensor, Tensor]]  # queries (m, r) and keys (m, t) into the row, True = seen
-    back: Tensor  # (S,) into the flattened queries of the pieces, one after the other
+    sources: Tensor  # (S,) indices into the flattened batch
+    where: Tensor  # (B, T) indices into the packed row; 0 for padding
+    pieces: list[tuple[Tensor, Tensor, Tensor]]  # queries (m, r), keys (m, t), mask (m, 1, r, t): True = seen
+    back: Tensor  # (S,) indices into the queries of both pieces, flattened
 
 
 def enable(model: nn.Module) -> None:
     """Prepares the attention of a model for `score`; other passes are as before.
 
     Raises:
-        UserError: a model whose layers carry a state along the row, or see only a window of it.
+        UserError: some layer has no full attention, but a state or a window.
     """
     text = _core(model).language_model
     kinds = {*(getattr(text.config, "layer_types", None) or ())} - {"full_attention"}
-    if kinds or not hasattr(text.layers[0], "self_attn"):
-        problem = (
-            f"a model of type {text.config.model_type} has layers of {', '.join(sorted(kinds)) or 'no'} "
-        )
-        raise UserError(f"shared_prefix needs full attention in every layer, and {problem}; set it to false")
+    if kinds:
+        others = f"a model of type {text.config.model_type} has layers of {', '.join(sorted(kinds))}"
+        raise UserError(f"shared_prefix needs full attention in every layer, and {others}; set it to false")
     implementation = text.config._attn_implementation
-    if implementation.startswith(_NAME):
-        return
-    eager = sys.modules[type(text.layers[0].self_attn).__module__].eager_attention_forward
-    own = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
-    name = f"{_NAME}_{implementation}_{text.config.model_type}"
-    AttentionInterface.register(name, partial(_attend, own))
-    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
-    text.config._attn_implementation = name
+    if not implementation.startswith(_NAME):
+        eager = sys.modules[type(text.layers[0].self_attn).__module__].eager_attention_forward
+        own = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
+        name = f"{_NAME}_{implementation}_{text.config.model_type}"
+        AttentionInterface.register(name, partial(_attend, own))
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+        text.config._attn_implementation = name
 
 
 def score(model: nn.Module, **batch: Any) -> FusedCausalLMOutput:
@@ -89,22 +81,21 @@ def score(model: nn.Module, **batch: Any) -> FusedCausalLMOutput:
     Args:
         model: Enabled (`enable`), with TRL's fused output layer, bare or wrapped by PEFT and accelerate.
         batch: input_ids (B, T), padded on either side; attention_mask (B, T), 1 = a token; labels (B, T), of
-            the token at each position, -100 = not scored; pixel_values (patches, values of a patch) of all
-            images in the order of the rows, and image_grid_thw (images, 3), or neither; and what else the
-            model takes.
+            the token at each position, -100 = not scored; pixel_values (patches, values of a patch) and
+            image_grid_thw (images, 3) of all images in the order of the rows, or neither.
 
     Returns:
         log_probs (nats), entropy and is_top1 of shape (B, T - 1), 0 where nothing is scored.
     """
     packed = _packed(model, **batch)
-    return model(**batch, fused_lm_head=True) if packed is None else _scored(model, *packed)
+    return _scored(model, *packed) if packed else model(**batch, fused_lm_head=True)
 
 
 class Shared:
-    """`score` in the place of a trainer's model; compared with the model itself when rows first share.
+    """`score` in the place of a trainer's model, checked when rows first share.
 
-    The comparison is without dropout and gradient. A mean difference per scored token above `TOLERANCE`
-    (nats) turns sharing off, with a warning; `note` gets the outcome for `checks.json`.
+    The check compares log-probabilities with the model's own, without dropout. If their mean difference per
+    token exceeds `TOLERANCE`, rows are scored singly from then on, with a warning. `note` gets the outcome.
     """
 
     def __init__(self, note: Callable[[dict[str, Any]], None], *models: nn.Module) -> None:
@@ -118,27 +109,48 @@ class Shared:
 
     def _score(self, model: nn.Module, fused_lm_head: bool = True, **batch: Any) -> FusedCausalLMOutput:
         packed = _packed(model, **batch) if self.is_on else None
-        if packed is not None and not self.is_checked:
+        if packed and not self.is_checked:
             self._check(model, packed, batch)
-        if packed is None or not self.is_on:
-            return model(**batch, fused_lm_head=True)
-        return _scored(model, *packed)
+        return _scored(model, *packed) if packed and self.is_on else model(**batch, fused_lm_head=True)
 
     @torch.no_grad()
-    def _check(self, model: nn.Module, packed: Any, batch: dict[str, Any]) -> None:
-        was_training, device = model.training, batch["input_ids"].device.type
+    def _check(self, model: nn.Module, packed: tuple[Any, ...], batch: dict[str, Any]) -> None:
+        was_training, weights = model.training, _core(model).get_input_embeddings().weight
         model.eval()
         stock = model(**batch, fused_lm_head=True)
-        difference = (stock.log_probs - _scored(model, *packed).log_probs).abs().sum()
+        differences = (stock.log_probs - _scored(model, *packed).log_probs).abs()
         model.train(was_training)
-        difference = float(difference / stock.label_mask.sum())
-        weights = _core(model).get_input_embeddings().weight.dtype
-        is_exact = weights == torch.float32 and not torch.is_autocast_enabled(device)
-        self.is_checked, self.is_on = True, difference <= TOLERANCE["32 bits" if is_exact else "16 bits"]
-        self.note({"shared_prefix": self.is_on, "shared_prefix_off_by": float(f"{difference:.1e}")})
+        off_by = float(differences.sum() / stock.label_mask.sum())
+        is_16_bits = weights.dtype != torch.float32 or torch.is_autocast_enabled(weights.device.type)
+        self.is_checked, self.is_on = True, off_by <= TOLERANCE["16 bits" if is_16_bits else "32 bits"]
+        self.note({"shared_prefix": self.is_on, "shared_prefix_off_by": float(f"{off_by:.1e}")})
         if not self.is_on:
-            problem = f"differ by {difference:.2g} nats per token from those of rows one by one"
-            warnings.warn(f"shared_prefix is off: its log-probabilities {problem}", stacklevel=2)
+            problem = f"its log-probabilities differ by {off_by:.2g} nats per token from those of single rows"
+            warnings.warn(f"shared_prefix is off: {problem}", stacklevel=2)
+
+
+def plan(rows: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """Groups of rows with the length of their common beginning; a token below 0 is of an image.
+
+    A row joins the rows before it, in the order of their tokens, if that saves tokens and leaves no image in
+    a branch.
+
+    Example:
+        >>> plan([[-1, 2, 3], [-2, 2, 3], [-1, 2, 4]])
+        [(3, [1]), (2, [0, 2])]
+    """
+    groups: list[tuple[int, list[int]]] = []
+    for k in sorted(range(len(rows)), key=rows.__getitem__):
+        if groups:
+            length, members = groups[-1]
+            first, row = rows[members[0]], rows[k]
+            common = next((n for n in range(length) if row[n : n + 1] != first[n : n + 1]), length)
+            has_images = min((*first[common:], *row[common:]), default=0) < 0
+            if len(members) * common > (len(members) - 1) * length and not has_images:
+                groups[-1] = (common, [*members, k])
+                continue
+        groups.append((len(rows[k]), [k]))
+    return groups
 
 
 def _packed(
@@ -147,27 +159,65 @@ def _packed(
     mm_token_type_ids: Tensor | None = None, **others: Any,
 ) -> tuple[Layout, Tensor, dict[str, Any]] | None:  # fmt: skip
     """Layout, what is scored (B, T - 1) and the model's arguments of a batch; `None` = nothing is shared."""
-    core, scored = _core(model), labels[:, 1:] != -100
-    is_image = input_ids == core.config.image_token_id
-    images = () if pixel_values is None else pixel_values.split(image_grid_thw.prod(-1).tolist())
-    layout = plan(input_ids, attention_mask, is_image, images, core.config.vision_config.spatial_merge_size)
-    if len(layout.sources) == attention_mask.sum() or not scored.any():
+    core, scored, marked = _core(model), labels[:, 1:] != -100, input_ids.clone()
+    is_image, owner = torch.zeros_like(input_ids, dtype=torch.bool), torch.full_like(input_ids, -1)
+    images: Sequence[Tensor] = ()
+    if pixel_values is not None:
+        n_patches, merge = image_grid_thw.prod(-1), core.config.vision_config.spatial_merge_size
+        images, is_image = pixel_values.split(n_patches.tolist()), input_ids == core.config.image_token_id
+        first = [next(j for j, other in enumerate(images) if torch.equal(image, other)) for image in images]
+        owner[is_image] = torch.arange(len(images), device=owner.device).repeat_interleave(
+            n_patches // merge**2
+        )
+        marked[is_image] = -1 - torch.tensor(first, device=owner.device)[owner[is_image]]
+    is_token = attention_mask.bool().cpu()
+    groups = plan([ids[own].tolist() for ids, own in zip(marked.cpu(), is_token, strict=True)])
+    layout = _laid_out(groups, is_token, input_ids.device)
+    if len(layout.sources) == is_token.sum() or not scored.any():
         return None
+    kept = owner.flatten()[layout.sources]
+    kept = kept[kept >= 0].unique_consecutive()
     if images:
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "image_grid_thw": image_grid_thw}
-        positions, _ = core.get_rope_index(mm_token_type_ids=is_image.int(), **batch)
-        pixels = torch.cat([images[k] for k in layout.images])
-        others |= {"pixel_values": pixels, "image_grid_thw": image_grid_thw[layout.images]}
-    else:
-        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0).expand(3, -1, -1)
+        others["pixel_values"] = torch.cat([images[k] for k in kept])
+    batch = {"input_ids": input_ids, "attention_mask": attention_mask, "image_grid_thw": image_grid_thw}
+    positions, _ = core.get_rope_index(mm_token_type_ids=is_image.int(), **batch)
     arguments = {
         "input_ids": input_ids.flatten()[layout.sources][None],
         "shift_labels": labels[:, 1:][scored][None],
         "position_ids": positions.flatten(1)[:, None, layout.sources],
+        "image_grid_thw": image_grid_thw[kept] if images else None,
         "attention_mask": attention_mask.new_ones(1, 1, 1, 1),  # unused; with four axes, so that none is made
         "prefix": layout, "fused_lm_head": True,
     }  # fmt: skip
     return layout, scored, others | arguments
+
+
+def _laid_out(groups: list[tuple[int, list[int]]], is_token: Tensor, device: torch.device) -> Layout:
+    sources, where = [], torch.zeros(is_token.shape, dtype=torch.long)
+    heads, branches = [], []
+
+    def add(row: int, begin: int, end: int | None) -> Tensor:
+        places = is_token[row].nonzero().flatten()[begin:end] + row * is_token.shape[1]
+        sources.append(places)
+        where.view(-1)[places] = sum(map(len, sources[:-1])) + torch.arange(len(places))
+        return where.view(-1)[places]
+
+    for length, members in groups:
+        head = add(members[0], 0, length)
+        heads.append((head, head))
+        for k in members:
+            own = add(k, length, None)
+            where[k, is_token[k].nonzero().flatten()[:length]] = head
+            branches += [(own, torch.cat([head, own]))] if len(own) else []
+    pieces, flat = [], torch.zeros(0, dtype=torch.long)
+    for rows in filter(None, (heads, branches)):
+        queries, keys = (pad_sequence(x, True, padding_value=-1) for x in zip(*rows, strict=True))
+        ends = torch.tensor([len(k) - len(q) for q, k in rows])[:, None] + torch.arange(queries.shape[1])
+        seen = torch.arange(keys.shape[1]) <= ends[:, None, :, None]
+        flat = torch.cat([flat, queries.flatten()])
+        pieces.append(tuple(x.to(device) for x in (queries.clamp(min=0), keys.clamp(min=0), seen)))
+    back = flat.argsort()[(flat < 0).sum() :]
+    return Layout(torch.cat(sources).to(device), where.to(device), pieces, back.to(device))
 
 
 def _scored(
@@ -187,80 +237,6 @@ def _scored(
             output[name] = values.new_zeros(scored.shape).masked_scatter(scored, values)
     output["label_mask"] = scored
     return output
-
-
-def plan(
-    input_ids: Tensor, attention_mask: Tensor, is_image: Tensor, images: Sequence[Tensor], merge: int
-) -> Layout:
-    """The layout of a batch: rows of the same images share what saves most tokens, row after row in order.
-
-    A head holds all images of its rows, so that a branch has none.
-    """
-    rows, distinct, number = [], [], []
-    for image in images:
-        same = (k for k, other in enumerate(distinct) if torch.equal(image, other))
-        number.append(next(same, len(distinct)))
-        distinct += [image] if number[-1] == len(distinct) else []
-    n_images = 0
-    ends = [*accumulate(len(image) // merge**2 for image in images)]
-    n_tokens = 0
-    for ids, is_token, shown in zip(input_ids, attention_mask.bool(), is_image, strict=True):
-        places = is_token.nonzero().flatten()
-        of_row = shown[places].nonzero().flatten()
-        first, n_tokens = n_images, n_tokens + len(of_row)
-        while n_images < len(ends) and ends[n_images] <= n_tokens:
-            n_images += 1
-        least = int(of_row[-1]) + 1 if len(of_row) else 0
-        own = [*range(first, n_images)]
-        rows.append(([number[k] for k in own], ids[places].tolist(), places.tolist(), own, least))
-    groups: list[tuple[int, list[int]]] = []  # length of the head, rows
-    for k in sorted(range(len(rows)), key=lambda k: rows[k][:2]):
-        if groups:
-            head, members = groups[-1]
-            (numbers, ids, *_), (others, begin, *_, least) = rows[members[0]], rows[k]
-            common = _n_common(ids[:head], begin)
-            gain = len(members) * common - (len(members) - 1) * head
-            if numbers == others and common >= least and gain > 0:
-                groups[-1] = (common, [*members, k])
-                continue
-        groups.append((len(rows[k][1]), [k]))
-    return _laid_out(input_ids, groups, [row[2] for row in rows], [row[3] for row in rows])
-
-
-def _n_common(a: Sequence[int], b: Sequence[int]) -> int:
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((k for k, (x, y) in pairs if x != y), min(len(a), len(b)))
-
-
-def _laid_out(
-    batch: Tensor, groups: list[tuple[int, list[int]]], places: list[list[int]], images: list[list[int]]
-) -> Layout:
-    sources, kept, heads, branches = [], [], [], []
-    where = torch.zeros_like(batch).cpu()
-    for length, members in groups:
-        head = [*range(len(sources), len(sources) + length)]
-        n_columns = batch.shape[1]
-        sources += [members[0] * n_columns + t for t in places[members[0]][:length]]
-        heads.append((head, head))
-        kept += images[members[0]]
-        for k in members:
-            rest = places[k][length:]
-            own = [*range(len(sources), len(sources) + len(rest))]
-            sources += [k * n_columns + t for t in rest]
-            where[k, places[k]] = torch.tensor(head + own)
-            if own:
-                branches.append((own, head + own))
-    back, pieces, n = torch.zeros(len(sources), dtype=torch.long), [], 0
-    for piece in filter(None, (heads, branches)):
-        queries, keys = (pad_sequence([torch.tensor(x[k]) for x in piece], batch_first=True) for k in (0, 1))
-        n_before = torch.tensor([len(k) - len(q) for q, k in piece])[:, None, None]
-        seen = torch.arange(keys.shape[1]) <= n_before + torch.arange(queries.shape[1])[:, None]
-        for row, (own, _) in enumerate(piece):
-            back[own] = n + row * queries.shape[1] + torch.arange(len(own))
-        n += queries.numel()
-        pieces.append(tuple(x.to(batch.device) for x in (queries, keys, seen[:, None])))
-    to = partial(torch.Tensor.to, device=batch.device)
-    return Layout(to(torch.tensor(sources)), to(where), kept, pieces, to(back))
 
 
 def _attend(
