@@ -112,6 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=480, help="seconds in all")
     parser.add_argument("--models", nargs="+", default=["7B", "3B"], choices=["3B", "7B"])
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument(
+        "--dtype", help="of weights (default bfloat16; on a CPU float32, where 16 bits are slow)"
+    )
     parser.add_argument("--tiny", action="store_true", help="smallest shapes, short prompts")
     parser.add_argument("--prompt", type=int, default=None, help="P, tokens (default 1,100; --tiny 100)")
     parser.add_argument("--answer", type=int, default=None, help="R, tokens (default 150; --tiny 8)")
@@ -137,7 +140,7 @@ def measure_model(
     def make() -> dict[str, Any]:
         published = families.PUBLISHED[HUB.format(size)]
         config = families.shrunk(published, 3000) if given.tiny else published.config
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32  # 16 bits are slow on a CPU
+        dtype = getattr(torch, given.dtype or ("bfloat16" if device == "cuda" else "float32"))
         made[size] = updates.chance(config, "qwen2.5-vl", device=device, dtype=dtype)
         return {"n_parameters": sum(p.numel() for p in made[size].model.parameters())}
 
@@ -171,7 +174,8 @@ class Work:
 
     def options(self, kind: Any, *, batch_size: int, **departures: Any) -> Any:
         """As the profiles for one GPU of 80 GB, but for the batch."""
-        usual = {"bf16": self.is_gpu, "weights": "bfloat16" if self.is_gpu else "float32"}
+        dtype = str(self.backbone.model.dtype).removeprefix("torch.")
+        usual = {"bf16": dtype == "bfloat16", "weights": dtype}
         usual |= {"gradient_checkpointing": True, "lora_dropout": 0.0}
         usual |= {"batch_size": batch_size, "per_device_batch_size": 8, "max_steps": 100, "save_steps": 1000}
         if kind is CvoOptions:
