@@ -214,7 +214,7 @@ def sharing(options: Options, is_shared: bool) -> Options:
 
 
 class Clock(TrainerCallback):
-    """Seconds and peak bytes of each update of a trainer, from its second on, in `rows`.
+    """Seconds and peak bytes of each update of a trainer after `warm_up` ones, in `rows`.
 
     seconds: the whole update; on a CPU, its own time. sampling: of it, answers with the preparation of
     prompts and images. update: log-probabilities, backward pass and optimizer, without sampling and rewards.
@@ -321,10 +321,16 @@ def _give_back(trainer: Any, backbone: Backbone) -> None:
         torch.cuda.empty_cache()
 
 
-def cost(trainer: Any, backbone: Backbone, *, n: int, limit_s: float = float("inf")) -> dict[str, float]:
-    """`Clock.summary` of n updates of a trainer, which is used up."""
+def cost(
+    trainer: Any, backbone: Backbone, *, n: int, limit_s: float = float("inf"), warm_up: int = 1
+) -> dict[str, float]:
+    """`Clock.summary` of n updates of a trainer, which is used up. Without a warm-up, the comparison of both
+    paths on its first batch is left out, too.
+    """
+    if not warm_up and getattr(trainer, "shared", None):
+        trainer.shared.is_checked = True
     with used(trainer, backbone):
-        clock = Clock(trainer, n, limit_s=limit_s)
+        clock = Clock(trainer, n, limit_s=limit_s, warm_up=warm_up)
         trainer.train()
         return clock.summary()
 
