@@ -5,8 +5,8 @@
 
 Stock TRL is the same trainer with shared_prefix: false, on the same rows, weights and seed; each side is
 measured in a process of its own, in its own CPU time on one thread. P, R and G as in `updates`. DIR
-(data/results/prefix) gets prefix.json, and the gain by P/R and G as PNG and CSV. --check returns 1 if a number
-differs by more than 1e-5 of its size, or if no difference would be seen: another token changes too little.
+(data/results/prefix) gets prefix.json, and the gain by P/R and G as PNG and CSV. --check returns 1 if a
+number differs by more than 1e-5 of its size, or if no difference would be seen: another token changes little.
 
     tiny   whole CVO steps of profile tiny, from tiny-base: sampling, update, step
     cvo    a CVO update of one group, P about 1,000, R 150, G 8, on a chance model of 100 M weights with LoRA,

@@ -107,8 +107,7 @@ def _tiny() -> transformers.PreTrainedConfig:
 def tweets(folder: Path, n: int, *, image_px: tuple[int, int], seed: int = 0) -> list[Any]:
     """Tweets of the testbed, with images of noise of that size in place of theirs."""
     rng = np.random.default_rng(seed)
-    if not (folder / "train").exists():
-        testbed_folder.write(folder, "train", n, seed=seed)
+    testbed_folder.write(folder, "train", n, seed=seed)
     found, width, height = [], *image_px
     for example in load_split("testbed", folder, split="train", images_dir=folder)[:n]:
         path = folder / f"noise_{example.id}_{width}x{height}.png"
