@@ -36,7 +36,7 @@ from mcr_lib.training.options import CvoOptions, SftOptions
 
 HUB = "Qwen/Qwen2.5-VL-{}-Instruct"
 G = 8
-ROW_S = {"model": 30, "cvo": 40, "exact": 45, "sft": 40, "step": 70, "plain": 40}  # at most
+ROW_S = {"model": 75, "cvo": 40, "exact": 45, "sft": 40, "step": 70, "plain": 40}  # at most
 PARTS = ["cvo", "exact", "step", "sft", "plain"]
 SIDES = {"stock": (False, False), "vision": (False, True), "shared": (True, True)}  # shares a prefix, tower
 
@@ -51,11 +51,8 @@ class Report:
     def __init__(self, out: Path, limit_s: float) -> None:
         self.path, self.began = out / "gpu.json", time.monotonic()
         self.until = self.began + limit_s
-        self.facts: dict[str, Any] = {
-            **updates.versions(),
-            "shared_prefix": all(updates.OFFERED.values()),
-            "rows": [],
-        }
+        self.facts: dict[str, Any] = updates.versions()
+        self.facts |= {"shared_prefix": all(updates.OFFERED.values()), "rows": []}
         out.mkdir(parents=True, exist_ok=True)
         self._write()
 
@@ -115,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=480, help="seconds in all")
     parser.add_argument("--models", nargs="+", default=["7B", "3B"], choices=["3B", "7B"])
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--dtype", help="of weights (default bfloat16; on a CPU float32: 16 bits are slow)")
     parser.add_argument("--tiny", action="store_true", help="smallest shapes, short prompts")
     parser.add_argument("--prompt", type=int, default=None, help="P, tokens (default 1,100; --tiny 100)")
     parser.add_argument("--answer", type=int, default=None, help="R, tokens (default 150; --tiny 8)")
@@ -126,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
         for k, size in enumerate(given.models, start=1):
             report.until = report.began + given.limit * (k / len(given.models)) ** 0.7  # the first has more
             measure_model(report, size, Path(name), device=device, given=given)
+            gc.collect()
             torch.cuda.empty_cache()
     print(*table(report.facts["rows"]), sep="\n", flush=True)
     return 0
@@ -135,20 +134,20 @@ def measure_model(
     report: Report, size: str, scratch: Path, *, device: str, given: argparse.Namespace
 ) -> None:
     """All rows of one shape."""
-    made: dict[str, Backbone] = {}
+    made: list[Work] = []
 
     def make() -> dict[str, Any]:
         published = families.PUBLISHED[HUB.format(size)]
         config = families.shrunk(published, 3000) if given.tiny else published.config
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32  # 16 bits are slow on a CPU
-        made[size] = updates.chance(config, "qwen2.5-vl", device=device, dtype=dtype)
-        return {"n_parameters": sum(p.numel() for p in made[size].model.parameters())}
+        dtype = getattr(torch, given.dtype or ("bfloat16" if device == "cuda" else "float32"))
+        before = torch.cuda.memory_allocated() / 1e9
+        backbone = updates.chance(config, "qwen2.5-vl", device=device, dtype=dtype)
+        made.append(Work(report, size, backbone, scratch, given))
+        return {"n_parameters": made[0].shape.n_parameters, "held_before_gb": before}
 
-    if report.row("model", make, what="weights by chance", model=size) is None:
-        return
-    work = Work(report, size, made[size], scratch, given)
-    for part in given.parts:
-        getattr(work, part)()
+    if report.row("model", make, what="weights by chance", model=size) is not None:
+        for part in given.parts:
+            getattr(made[0], part)()
 
 
 class Work:
@@ -163,10 +162,10 @@ class Work:
         prompt = given.prompt or (100 if given.tiny else 1100)
         self.n = 1 if given.tiny else 2
         self.rows = updates.cvo_rows(backbone, scratch, 4, prompt=prompt)
-        self.sft_rows = {
-            k: updates.sft_rows(backbone, scratch, 2, n_styles=k, prompt=prompt, answer=self.answer)
-            for k in (2, G)
-        }
+        sizes = {"prompt": prompt, "answer": self.answer}
+        self.sft_rows = {k: updates.sft_rows(backbone, scratch, 2, n_styles=k, **sizes) for k in (2, G)}
+        self.heads = {k: updates.common_head(backbone, rows) for k, rows in self.sft_rows.items()}
+        self.lengths = {k: preflight.check_rows(backbone, rows) for k, rows in self.sft_rows.items()}
         checked = preflight.check_rows(backbone, self.rows, max_completion_length=self.answer)
         self.prompt = checked["longest_prompt"]
         config = backbone.config.to_dict()
@@ -174,7 +173,8 @@ class Work:
 
     def options(self, kind: Any, *, batch_size: int, **departures: Any) -> Any:
         """As the profiles for one GPU of 80 GB, but for the batch."""
-        usual = {"bf16": self.is_gpu, "weights": "bfloat16" if self.is_gpu else "float32"}
+        dtype = str(self.backbone.model.dtype).removeprefix("torch.")
+        usual = {"bf16": dtype == "bfloat16", "weights": dtype}
         usual |= {"gradient_checkpointing": True, "lora_dropout": 0.0}
         usual |= {"batch_size": batch_size, "per_device_batch_size": 8, "max_steps": 100, "save_steps": 1000}
         if kind is CvoOptions:
@@ -239,7 +239,7 @@ class Work:
             vision.without_gradient(trainer.model)
 
     def _sft(self, n_styles: int, rows: list[dict[str, Any]], side: str) -> None:
-        checked = preflight.check_rows(self.backbone, rows)
+        checked, head = self.lengths[n_styles], self.heads[n_styles]
         prompt, answer = checked["longest_prompt"], checked["longest_completion"]
         options = self.options(SftOptions, batch_size=max(4, n_styles))
 
@@ -252,16 +252,10 @@ class Work:
             estimate = self._estimate(options, prompt, answer, samples=False)
             return self._values(found, options.batch_size, prompt, estimate, answer) | _checks(folder)
 
-        names = {
-            "what": f"SFT, {n_styles} styles",
-            "model": self.size,
-            "side": side,
-            "P": prompt,
-            "R": answer,
-        }
-        head = updates.common_head(self.backbone, rows)
+        names = {"what": f"SFT, {n_styles} styles", "model": self.size, "side": side}
+        names |= {"P": prompt, "R": answer, "G": n_styles, "head": head}
         bound = round(updates.bound(prompt, answer, n_styles, head=head), 2)
-        self.report.row("sft", measure, **names, G=n_styles, head=head, bound=bound)
+        self.report.row("sft", measure, **names, bound=bound)
 
     def _estimate(self, options: Any, prompt: int, answer: int, *, samples: bool) -> memory.Estimate:
         lengths = {"prompt_tokens": prompt, "completion_tokens": answer}
@@ -279,10 +273,8 @@ class Work:
         values["peak_gb"] = found["peak"] / 1e9
         if self.is_gpu:
             free, total = torch.cuda.mem_get_info()
-            values |= {
-                "reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
-                "device_gb": (total - free) / 1e9,
-            }
+            values["reserved_gb"] = torch.cuda.max_memory_reserved() / 1e9
+            values["device_gb"] = (total - free) / 1e9
         held = max(found["peak"], found["sampling_peak"])
         values |= {"estimate_gb": estimate.total / 1e9, "estimate/held": estimate.total / held}
         return values | {"estimate": estimate.summary()}

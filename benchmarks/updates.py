@@ -107,8 +107,7 @@ def _tiny() -> transformers.PreTrainedConfig:
 def tweets(folder: Path, n: int, *, image_px: tuple[int, int], seed: int = 0) -> list[Any]:
     """Tweets of the testbed, with images of noise of that size in place of theirs."""
     rng = np.random.default_rng(seed)
-    if not (folder / "train").exists():
-        testbed_folder.write(folder, "train", n, seed=seed)
+    testbed_folder.write(folder, "train", n, seed=seed)
     found, width, height = [], *image_px
     for example in load_split("testbed", folder, split="train", images_dir=folder)[:n]:
         path = folder / f"noise_{example.id}_{width}x{height}.png"
@@ -214,7 +213,7 @@ def sharing(options: Options, is_shared: bool) -> Options:
 
 
 class Clock(TrainerCallback):
-    """Seconds and peak bytes of each update of a trainer, from its second on, in `rows`.
+    """Seconds and peak bytes of each update of a trainer after `warm_up` ones, in `rows`.
 
     seconds: the whole update; on a CPU, its own time. sampling: of it, answers with the preparation of
     prompts and images. update: log-probabilities, backward pass and optimizer, without sampling and rewards.
@@ -324,10 +323,16 @@ def _give_back(trainer: Any, backbone: Backbone) -> None:
         torch.cuda.empty_cache()
 
 
-def cost(trainer: Any, backbone: Backbone, *, n: int, limit_s: float = float("inf")) -> dict[str, float]:
-    """`Clock.summary` of n updates of a trainer, which is used up."""
+def cost(
+    trainer: Any, backbone: Backbone, *, n: int, limit_s: float = float("inf"), warm_up: int = 1
+) -> dict[str, float]:
+    """`Clock.summary` of n updates of a trainer, which is used up. Without a warm-up, the comparison of both
+    paths on its first batch is left out, too.
+    """
+    if not warm_up and getattr(trainer, "shared", None):
+        trainer.shared.is_checked = True
     with used(trainer, backbone):
-        clock = Clock(trainer, n, limit_s=limit_s)
+        clock = Clock(trainer, n, limit_s=limit_s, warm_up=warm_up)
         trainer.train()
         return clock.summary()
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, PreTrainedModel
 from transformers import StoppingCriteriaList as Stops
 from transformers.cache_utils import DynamicLayer
 
@@ -59,19 +59,19 @@ def _answers(
     mask = None if mask is None else torch.cat([mask[place], mask.new_ones(n_rows, n_new)], -1)
     rows = torch.arange(n_rows, device=ids.device)  # that have not ended
     answers = ids.new_full((n_rows, n_new), generation_config._pad_token_tensor)
-    padded = {each: each.prompt_ignore_length for each in logits_processor if _minds_padding(each)}
+    of_padding = ((each, getattr(each, "prompt_ignore_length", None)) for each in logits_processor)
+    by_row = [(each, lengths) for each, lengths in of_padding if torch.is_tensor(lengths)]
     for step in range(n_new):
-        for each, lengths in padded.items():
+        for each, lengths in by_row:  # the penalty on repetition passes over padding
             each.prompt_ignore_length = lengths[place[rows]]
         scores = logits_processor(ids, logits.to(torch.float32, copy=True))
         tokens = _drawn(scores, rows, n_rows) if generation_config.do_sample else scores.argmax(-1)
         answers[rows, step] = tokens
         ids = torch.cat([ids, tokens[:, None]], -1)
-        goes_on = ~stopping_criteria(ids, None)
-        if not goes_on.any():
+        on = (~stopping_criteria(ids, None)).nonzero().flatten()
+        if not len(on):
             break
-        if not goes_on.all():
-            on = goes_on.nonzero().flatten()
+        if len(on) < len(rows):
             cache.batch_select_indices(on)
             ids, rows, position = ids[on], rows[on], position[:, on]
             mask = None if mask is None else mask[on]
@@ -80,11 +80,6 @@ def _answers(
         how = {"attention_mask": seen, "position_ids": position, "past_key_values": cache, "use_cache": True}
         logits = model(input_ids=ids[:, -1:], **how).logits[:, -1]
     return torch.cat([input_ids[place], answers[:, : step + 1]], -1)
-
-
-def _minds_padding(processor: LogitsProcessor) -> bool:
-    """Whether it knows the padding of each row: the penalty on repetition does in transformers 5.2x."""
-    return isinstance(getattr(processor, "prompt_ignore_length", None), torch.Tensor)
 
 
 def _drawn(scores: torch.Tensor, rows: torch.Tensor, n_rows: int) -> torch.Tensor:

@@ -39,11 +39,10 @@ def answer_batch(
     """
     model, processor = backbone.model, backbone.processor
     as_text = {"tokenize": False, "add_generation_prompt": True}
-    shares, n = shared_prefix and decode.can_share(model), len(chats)
-    asked = [(list(chat), list(own)) for chat, own in zip(chats, images, strict=True)]
-    firsts, place = decode.distinct(asked) if shares else (range(n), range(n))
-    texts = [processor.apply_chat_template(asked[k][0], **as_text) for k in firsts]
-    flat = [image for k in firsts for image in asked[k][1]]
+    shares = shared_prefix and decode.can_share(model)
+    firsts, place = decode.distinct([*zip(chats, images, strict=True)]) if shares else [range(len(chats))] * 2
+    texts = [processor.apply_chat_template(list(chats[k]), **as_text) for k in firsts]
+    flat = [image for k in firsts for image in images[k]]
     padding = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
     inputs = processor(text=texts, images=flat or None, **padding).to(model.device, model.dtype)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
@@ -60,7 +59,7 @@ def answer_batch(
     patch = processor.image_processor.patch_size
     grids = inputs["image_grid_thw"].tolist() if flat else []
     sizes = iter([(width * patch, height * patch) for _, height, width in grids])
-    by_prompt = [[next(sizes) for _ in asked[k][1]] for k in firsts]
+    by_prompt = [[next(sizes) for _ in images[k]] for k in firsts]
     return answers, [by_prompt[k] for k in place]
 
 
