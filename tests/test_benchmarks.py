@@ -1,6 +1,8 @@
 """Benchmarks are no tests, and run rarely: that what they call is still there is looked up."""
 
 import ast
+import json
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -27,3 +29,34 @@ def test_what_a_benchmark_calls_is_there(path):
     ]
     assert found
     assert [f"{name}.{part}" for name, part in used if name in found and not hasattr(found[name], part)] == []
+
+
+@pytest.mark.canary
+def test_the_benchmark_of_a_gpu_measures_its_rows_on_a_processor(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS[0].parent))
+    gpu = import_module("gpu")
+    small = ["--tiny", "--models", "3B", "--prompt", "60", "--answer", "4", "--parts", "cvo", "exact"]
+    assert gpu.main([*small, "--out", str(tmp_path), "--device", "cpu"]) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row for row in rows if "not run" in row] == []
+    assert {row.get("side") for row in rows} >= {None, "stock"}
+    exactness = next(row for row in rows if row["what"].startswith("exactness"))
+    assert all(value < 1e-5 for name, value in exactness.items() if "Δ" in name)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("CVO update, 3B")
+
+
+@pytest.mark.canary
+def test_a_row_that_fails_or_takes_too_long_is_not_run_and_the_next_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS[0].parent))
+    gpu = import_module("gpu")
+    monkeypatch.setitem(gpu.ROW_S, "cvo", 1)
+    report = gpu.Report(tmp_path, 100)
+    assert report.row("cvo", lambda: time.sleep(5), what="slow") is None
+    assert report.row("cvo", lambda: {}["missing"], what="wrong") is None
+    assert report.row("cvo", lambda: {"seconds": 1.0}, what="right") == {"seconds": 1.0}
+    report.until = 0
+    report.row("cvo", lambda: {"seconds": 1.0}, what="late")
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    reasons = {row["what"]: row.get("not run") for row in rows}
+    assert reasons.pop("wrong").startswith("KeyError")
+    assert reasons == {"slow": "stopped after 1 s", "right": None, "late": "0 s left"}

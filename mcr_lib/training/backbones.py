@@ -24,7 +24,7 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example
-from mcr_lib.training import adapters, families, launch
+from mcr_lib.training import adapters, families, launch, vision
 from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
@@ -171,6 +171,7 @@ def _model(
     if misfits := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
         count = f"{len(misfits)} weights do not fit, the first is {misfits[0]}"
         raise UserError(f"backbone {source} is of another architecture: {count}")
+    vision.attend_at_once(model)
     return model
 
 
