@@ -30,7 +30,8 @@ import updates
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from trl import GRPOTrainer
 
-from mcr_lib.training import adapters, families, memory, preflight, vision
+from mcr_lib.study.runs import memory
+from mcr_lib.training import adapters, families, preflight, vision
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import CvoOptions, SftOptions
 
@@ -138,7 +139,7 @@ def measure_model(
 
     def make() -> dict[str, Any]:
         published = families.PUBLISHED[HUB.format(size)]
-        config = families.shrunk(published, 3000) if given.tiny else published.config
+        config = updates.shrunk(published, 3000) if given.tiny else published.config
         dtype = getattr(torch, given.dtype or ("bfloat16" if device == "cuda" else "float32"))
         before = torch.cuda.memory_allocated() / 1e9
         backbone = updates.chance(config, "qwen2.5-vl", device=device, dtype=dtype)

@@ -234,7 +234,7 @@ def check(scratch: Path) -> int:
     print(f"{'difference over size':28}{'log p':>13}{'loss':>13}{'gradient':>13}{'a token off':>13}")
     for hub in ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"):
         family = families.PUBLISHED[hub].family
-        small = families.shrunk(families.PUBLISHED[hub], 3000)
+        small = updates.shrunk(families.PUBLISHED[hub], 3000)
         backbone = updates.chance(small, family, device="cpu", dtype=torch.float32)
         for how, sizes in (("LoRA", LORA), ("whole", WHOLE)):
             if how == "whole":

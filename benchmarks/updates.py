@@ -11,10 +11,12 @@ import ctypes
 import gc
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from types import MethodType
@@ -39,6 +41,12 @@ from mcr_lib.training.options import CvoOptions, Options, SftOptions
 
 WORDS = "the name stands in the text and the man on the left of the picture wears it on his shirt , so "
 OFFERED = {kind: "shared_prefix" in kind.model_fields for kind in (CvoOptions, SftOptions)}  # by this version
+
+
+def shrunk(model: families.Published, vocabulary: int) -> dict[str, Any]:
+    """`shrunk` of `released`, which lies beside the tiny base."""
+    sys.path.append(str(Path(__file__).parents[1] / "data" / "tiny-base" / "make"))
+    return import_module("released").shrunk(model, vocabulary)
 
 
 def bound(prompt: int, answer: int, group: int, *, head: int | None = None) -> float:
@@ -74,7 +82,7 @@ def chance(
     """
     known = families.FAMILIES[family]
     kind = getattr(transformers, known.model_class)
-    processor = copy.deepcopy(backbones.processor("tiny-base"))
+    processor = copy.deepcopy(backbones.outline("tiny-base").processor)
     unit = BOX_FORMATS[family].unit
     for part in (processor.image_processor, processor.video_processor):
         part.patch_size = known.patch

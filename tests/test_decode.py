@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessor
 from trl.data_utils import prepare_multimodal_messages
 
+import released
 from mcr_lib.data import mrsi
 from mcr_lib.testbed import drawing, make
-from mcr_lib.training import adapters, backbones, cvo, decode, nano, sampling
+from mcr_lib.training import adapters, backbones, cvo, decode, sampling
 from mcr_lib.training.generate import answer_batch
 from mcr_lib.training.options import CvoOptions
 
@@ -44,9 +45,12 @@ def backbone(request, tmp_path_factory):
     """The shipped model, and one of chance weights of each architecture."""
     if request.param == "tiny-base":
         return backbones.load("tiny-base", device="cpu")
-    folder, own = tmp_path_factory.mktemp(request.param) / "released", backbones.processor("tiny-base")
+    folder, own = (
+        tmp_path_factory.mktemp(request.param) / "released",
+        backbones.outline("tiny-base").processor,
+    )
     hub = HUBS[request.param]
-    nano.write_released(folder, hub, own.tokenizer, seed=0, template=own.chat_template)
+    released.write(folder, hub, own.tokenizer, seed=0, template=own.chat_template)
     return backbones.load(str(folder), device="cpu", pixels=(4096, 16_384))
 
 

@@ -19,7 +19,7 @@ SIZES = ((126, 125), (300, 200), (1000, 700), (50, 40), (28, 280), (3000, 20))
 
 @pytest.fixture(scope="module")
 def processor():
-    return backbones.processor("tiny-base")
+    return backbones.outline("tiny-base").processor
 
 
 @pytest.fixture(scope="module")

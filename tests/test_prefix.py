@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl.trainer.utils import add_fused_lm_head
 
+import released
 from mcr_lib.data import mrsi
 from mcr_lib.styles import PAPER
 from mcr_lib.training import adapters, backbones, cvo, families, loop, prefix, sft
@@ -28,7 +29,7 @@ def model_of(family, attention="eager", lora=False):
     kind = getattr(transformers, families.FAMILIES[family].model_class)
     ids = {"image_token_id": IMAGE, "video_token_id": 5, "vision_start_token_id": 2}
     torch.manual_seed(0)
-    config = kind.config_class(**families.shrunk(published, VOCABULARY) | ids | {"vision_end_token_id": END})
+    config = kind.config_class(**released.shrunk(published, VOCABULARY) | ids | {"vision_end_token_id": END})
     model = kind._from_config(config, attn_implementation=attention).eval()
     for name, value in model.named_parameters():  # far from the near-constant start
         if value.ndim > 1:
@@ -217,7 +218,7 @@ def assert_alike(log, stock, names):
 def test_updates_of_cvo_follow_the_stock_curve(nano_folder, nano_tweets, tmp_path, monkeypatch, departures):
     packed, pack = [], prefix._packed
     monkeypatch.setattr(prefix, "_packed", lambda *a, **k: packed.append(pack(*a, **k)) or packed[-1])
-    target = backbones.target(str(nano_folder))
+    target = backbones.outline(str(nano_folder)).target
     rows = list(mrsi.grpo_rows([(e, "terse") for e in nano_tweets], target, prompt="direct"))
     logs = []
     for is_shared in (True, False):
@@ -251,7 +252,7 @@ SFT = SftOptions(
 def test_updates_of_sft_on_several_styles_follow_the_stock_curve(
     nano_folder, nano_tweets, tmp_path, wording, departures
 ):
-    target = dataclasses.replace(backbones.target(str(nano_folder)), wording=wording)
+    target = dataclasses.replace(backbones.outline(str(nano_folder)).target, wording=wording)
     drawn = [(e, style) for style in PAPER[:2] for e in nano_tweets]
     chains = mrsi.build_chains(drawn, seed=0).chains
     rows = list(mrsi.sft_rows(chains, {e.id: e for e in nano_tweets}, target, prompt="mcr"))

@@ -7,6 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
+import released
 from mcr_lib.training import adapters, families, vision
 
 HUBS = {"qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct"}
@@ -25,7 +26,7 @@ def model(request):
     torch.manual_seed(0)
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     tokens = dict(zip(names, range(190, 194), strict=True))
-    config = kind.config_class(**families.shrunk(published, 200) | tokens)
+    config = kind.config_class(**released.shrunk(published, 200) | tokens)
     return kind._from_config(config, attn_implementation="sdpa").eval()
 
 
