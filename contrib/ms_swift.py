@@ -71,6 +71,7 @@ NOT_CARRIED = {
     "entropy_coef": "it adds no entropy term",
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
+    "shared_prefix": "it trains on rows one by one",
     "check_groups": "it samples nothing before training",
     "filter_batch_size": "swift sample has its own",
     **dict.fromkeys(("sapo_temperature_pos", "sapo_temperature_neg"), "it has its own value"),

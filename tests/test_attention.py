@@ -350,3 +350,18 @@ def test_locations_are_found_in_both_forms_of_answer_whatever_the_order_of_field
     }
     for answer, expected in answers.items():
         assert [match.group() for match in _LOCATION.finditer(answer)] == expected
+
+
+@pytest.mark.parametrize("wording", prompts.WORDINGS)
+def test_the_tokens_of_the_sentence_and_of_the_name_are_those_of_the_tweet(base, answered, wording):
+    from mcr_lib.training import attention
+
+    tokenizer = base.processor.tokenizer
+    for example, row in answered:
+        spots = attention.spots_of(replace(base, wording=wording), example, row, "mcr")
+        assert spots
+        for spot in spots:
+            ids = tokenizer(spot.text)["input_ids"]
+            for places, text in ((spot.sentence, example.text), (spot.words, spot.gold.text)):
+                decoded = tokenizer.decode([ids[-k] for k in places])
+                assert "".join(decoded.split()) == "".join(text.split())

@@ -307,6 +307,14 @@ def served(at, vllm, **departures):
     cvo.check_server("mrsi", CVO.model_copy(update={"use_vllm": True, "vllm_server_port": 1, **departures}))
 
 
+def linear_attention(at, trained):
+    from mcr_lib.training import prefix
+
+    model = trained.backbone.model
+    at.bend.setattr(model.model.language_model.config, "layer_types", ["linear_attention"])
+    prefix.enable(model)
+
+
 def cut_weights(at, trained):
     from mcr_lib.training import loop
 
@@ -340,6 +348,7 @@ HEAVY = {
     "saved model changed": changed_model,
     "weights too large": weights_too_large,
     "out of memory": full_gpu,
+    "layers with a state": linear_attention,
     "tokens and features": other_processor,
     "token boundary": merging_tokenizer,
     "too long": short_model,

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from trl.trainer.utils import add_fused_lm_head
 
 from mcr_lib.data import mrsi
-from mcr_lib.errors import UserError
 from mcr_lib.styles import PAPER
 from mcr_lib.training import adapters, backbones, cvo, families, loop, prefix, sft
 from mcr_lib.training.options import CvoOptions, SftOptions
@@ -165,13 +164,6 @@ def test_equal_words_under_different_images_share_nothing():
     assert len(arguments["pixel_values"]) == 2 * 8
 
 
-def test_a_model_with_layers_that_carry_a_state_is_refused():
-    model = model_of("qwen2.5-vl")
-    model.model.language_model.config.layer_types[0] = "linear_attention"
-    with pytest.raises(UserError, match="needs full attention in every layer, and .* linear_attention"):
-        prefix.enable(model)
-
-
 def test_a_wrong_mask_turns_sharing_off_and_is_recorded(monkeypatch):
     model, notes = model_of("qwen2.5-vl"), []
     batch = batch_of(GROUPS, N_VALUES["qwen2.5-vl"], sides="left", order=[])
@@ -222,7 +214,9 @@ def assert_alike(log, stock, names):
 @pytest.mark.parametrize(
     "departures", [{}, {"lora_rank": 4, "gradient_checkpointing": True, "max_steps": 4}], ids=["full", "lora"]
 )
-def test_updates_of_cvo_follow_the_stock_curve(nano_folder, nano_tweets, tmp_path, departures):
+def test_updates_of_cvo_follow_the_stock_curve(nano_folder, nano_tweets, tmp_path, monkeypatch, departures):
+    packed, pack = [], prefix._packed
+    monkeypatch.setattr(prefix, "_packed", lambda *a, **k: packed.append(pack(*a, **k)) or packed[-1])
     target = backbones.target(str(nano_folder))
     rows = list(mrsi.grpo_rows([(e, "terse") for e in nano_tweets], target, prompt="direct"))
     logs = []
@@ -235,6 +229,8 @@ def test_updates_of_cvo_follow_the_stock_curve(nano_folder, nano_tweets, tmp_pat
         assert checks.get("shared_prefix") is (True if is_shared else None)
         assert checks.get("shared_prefix_off_by", 0) < 1e-5
     assert_alike(*logs, ("loss", "kl", "entropy", "reward", "length", "clipped"))
+    assert all(packed), "each part of a batch holds whole groups"
+    assert len(packed) >= 2 * len(logs[0])
 
 
 SFT = SftOptions(

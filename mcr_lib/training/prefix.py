@@ -1,8 +1,8 @@
 """Rows that begin alike, scored in one pass that computes their common beginning once, exactly.
 
 In CVO the G answers of a prompt share image and prompt; in MRSI the styles of a tweet share its image and
-the beginning of their prompts. The rows of a batch become one packed row of S tokens: of each group of rows
-the common beginning (its head), then what is left of each row (its branches).
+the beginning of their prompts. A batch becomes one packed row of S tokens: of each group of rows the common
+beginning (its head), then what is left of each row (its branches).
 
     batch (B, T)                packed row (1, S)
     P P P P a a                              group 1               group 2
@@ -11,16 +11,14 @@ the common beginning (its head), then what is left of each row (its branches).
     Q Q d d                     part         head    a   b     c   head d   e
     Q Q e
 
-A token keeps the position of its own row (M-RoPE: three), so positions go on from the head in each branch.
-All layers but attention treat tokens singly. Attention is computed by the model's own function in two calls,
-with queries and keys picked from the packed row and padded, and causal masks:
+A token keeps the position of its own row (M-RoPE: three). All layers but attention treat tokens singly.
+Attention is the model's own function, in two calls on padded picks of the packed row with causal masks:
 
     heads       queries (groups, longest head)        keys (groups, longest head)
     branches    queries (branches, longest branch)    keys (branches, T): the head and the branch itself
 
-So tokens, attention scores and images are never more than those of the batch, and need no limit beside its
-own. An image passes the vision tower once per group. The output layer sees only tokens with a label next.
-The paper is silent here. Dropout draws once for a token that rows share, not once per row.
+So there are never more tokens, attention scores and images than in the batch, and no limit beside its own.
+The output layer sees only tokens with a label next. Dropout draws once for a shared token. Ours.
 """
 
 import sys
@@ -34,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from trl.trainer.utils import FusedCausalLMOutput
@@ -46,7 +45,7 @@ _NAME = "shared_prefix"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie in its packed row of S tokens."""
+    """Where the tokens of a batch lie in its packed row."""
 
     sources: Tensor  # (S,) indices into the flattened batch
     where: Tensor  # (B, T) indices into the packed row; 0 for padding
@@ -55,11 +54,7 @@ class Layout:
 
 
 def enable(model: nn.Module) -> None:
-    """Prepares the attention of a model for `score`; other passes are as before.
-
-    Raises:
-        UserError: some layer has no full attention, but a state or a window.
-    """
+    """Prepares the attention of a model for `score`; other passes stay. Layers with a state: `UserError`."""
     text = _core(model).language_model
     kinds = {*(getattr(text.config, "layer_types", None) or ())} - {"full_attention"}
     if kinds:
@@ -92,10 +87,9 @@ def score(model: nn.Module, **batch: Any) -> FusedCausalLMOutput:
 
 
 class Shared:
-    """`score` in the place of a trainer's model, checked when rows first share.
+    """`score` in the place of a trainer's model, compared with it (without dropout) when rows first share.
 
-    The check compares log-probabilities with the model's own, without dropout. If their mean difference per
-    token exceeds `TOLERANCE`, rows are scored singly from then on, with a warning. `note` gets the outcome.
+    At a mean difference per token above `TOLERANCE` it warns and scores rows singly. `note` gets the outcome.
     """
 
     def __init__(self, note: Callable[[dict[str, Any]], None], *models: nn.Module) -> None:
@@ -103,15 +97,17 @@ class Shared:
         for model in models:
             enable(model)
 
-    def __call__(self, model: nn.Module) -> Callable[..., FusedCausalLMOutput]:
+    def __call__(self, model: nn.Module) -> Callable[..., Any]:
         """The model as a trainer may call it."""
-        return partial(self._score, model)
 
-    def _score(self, model: nn.Module, fused_lm_head: bool = True, **batch: Any) -> FusedCausalLMOutput:
-        packed = _packed(model, **batch) if self.is_on else None
-        if packed and not self.is_checked:
-            self._check(model, packed, batch)
-        return _scored(model, *packed) if packed and self.is_on else model(**batch, fused_lm_head=True)
+        def scored(fused_lm_head: bool = False, **batch: Any) -> Any:
+            packed = _packed(model, **batch) if self.is_on and fused_lm_head else None
+            if packed and not self.is_checked:
+                self._check(model, packed, batch)
+            is_shared = packed and self.is_on
+            return _scored(model, *packed) if is_shared else model(**batch, fused_lm_head=fused_lm_head)
+
+        return scored
 
     @torch.no_grad()
     def _check(self, model: nn.Module, packed: tuple[Any, ...], batch: dict[str, Any]) -> None:
@@ -130,10 +126,9 @@ class Shared:
 
 
 def plan(rows: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
-    """Groups of rows with the length of their common beginning; a token below 0 is of an image.
+    """Groups of rows with the length of what they begin with; a token below 0 is of an image.
 
-    A row joins the rows before it, in the order of their tokens, if that saves tokens and leaves no image in
-    a branch.
+    A row joins those before it (by tokens) if that saves tokens and leaves no image in a branch.
 
     Example:
         >>> plan([[-1, 2, 3], [-2, 2, 3], [-1, 2, 4]])
@@ -159,77 +154,70 @@ def _packed(
     mm_token_type_ids: Tensor | None = None, **others: Any,
 ) -> tuple[Layout, Tensor, dict[str, Any]] | None:  # fmt: skip
     """Layout, what is scored (B, T - 1) and the model's arguments of a batch; `None` = nothing is shared."""
-    core, scored, marked = _core(model), labels[:, 1:] != -100, input_ids.clone()
-    is_image, owner = torch.zeros_like(input_ids, dtype=torch.bool), torch.full_like(input_ids, -1)
-    images: Sequence[Tensor] = ()
+    core, scored, device = _core(model), labels[:, 1:] != -100, input_ids.device
+    images, owner, marked = (), torch.full_like(input_ids, -1), input_ids
     if pixel_values is not None:
         n_patches, merge = image_grid_thw.prod(-1), core.config.vision_config.spatial_merge_size
-        images, is_image = pixel_values.split(n_patches.tolist()), input_ids == core.config.image_token_id
+        images = pixel_values.split(n_patches.tolist())
         first = [next(j for j, other in enumerate(images) if torch.equal(image, other)) for image in images]
-        owner[is_image] = torch.arange(len(images), device=owner.device).repeat_interleave(
-            n_patches // merge**2
-        )
-        marked[is_image] = -1 - torch.tensor(first, device=owner.device)[owner[is_image]]
+        numbers = torch.arange(len(images), device=device).repeat_interleave(n_patches // merge**2)
+        owner[input_ids == core.config.image_token_id] = numbers
+        marked = torch.where(owner < 0, input_ids, -1 - torch.tensor(first, device=device)[owner])
     is_token = attention_mask.bool().cpu()
     groups = plan([ids[own].tolist() for ids, own in zip(marked.cpu(), is_token, strict=True)])
-    layout = _laid_out(groups, is_token, input_ids.device)
+    layout = _laid_out(groups, is_token, device)
     if len(layout.sources) == is_token.sum() or not scored.any():
         return None
-    kept = owner.flatten()[layout.sources]
-    kept = kept[kept >= 0].unique_consecutive()
-    if images:
-        others["pixel_values"] = torch.cat([images[k] for k in kept])
     batch = {"input_ids": input_ids, "attention_mask": attention_mask, "image_grid_thw": image_grid_thw}
-    positions, _ = core.get_rope_index(mm_token_type_ids=is_image.int(), **batch)
-    arguments = {
+    positions, _ = core.get_rope_index(mm_token_type_ids=(owner >= 0).int(), **batch)
+    if images:
+        kept = owner.flatten()[layout.sources]
+        kept = kept[kept >= 0].unique_consecutive()
+        others |= {
+            "pixel_values": torch.cat([images[k] for k in kept]),
+            "image_grid_thw": image_grid_thw[kept],
+        }
+    others |= {
         "input_ids": input_ids.flatten()[layout.sources][None],
         "shift_labels": labels[:, 1:][scored][None],
         "position_ids": positions.flatten(1)[:, None, layout.sources],
-        "image_grid_thw": image_grid_thw[kept] if images else None,
         "attention_mask": attention_mask.new_ones(1, 1, 1, 1),  # unused; with four axes, so that none is made
         "prefix": layout, "fused_lm_head": True,
     }  # fmt: skip
-    return layout, scored, others | arguments
+    return layout, scored, others
 
 
 def _laid_out(groups: list[tuple[int, list[int]]], is_token: Tensor, device: torch.device) -> Layout:
-    sources, where = [], torch.zeros(is_token.shape, dtype=torch.long)
-    heads, branches = [], []
-
-    def add(row: int, begin: int, end: int | None) -> Tensor:
-        places = is_token[row].nonzero().flatten()[begin:end] + row * is_token.shape[1]
-        sources.append(places)
-        where.view(-1)[places] = sum(map(len, sources[:-1])) + torch.arange(len(places))
-        return where.view(-1)[places]
-
+    places = [row.nonzero().flatten() + k * len(row) for k, row in enumerate(is_token)]
+    where, sources, heads, branches = torch.zeros(is_token.numel(), dtype=torch.long), [], [], []
     for length, members in groups:
-        head = add(members[0], 0, length)
+        parts = [places[members[0]][:length], *(places[k][length:] for k in members)]
+        start, sizes = sum(map(len, sources)), [*map(len, parts)]
+        head, *rests = torch.arange(start, start + sum(sizes)).split(sizes)
+        sources += parts
         heads.append((head, head))
-        for k in members:
-            own = add(k, length, None)
-            where[k, is_token[k].nonzero().flatten()[:length]] = head
-            branches += [(own, torch.cat([head, own]))] if len(own) else []
-    pieces, flat = [], torch.zeros(0, dtype=torch.long)
+        for k, rest in zip(members, rests, strict=True):
+            where[places[k]] = torch.cat([head, rest])
+            branches += [(rest, where[places[k]])] if len(rest) else []
+    pieces, asked = [], []
     for rows in filter(None, (heads, branches)):
         queries, keys = (pad_sequence(x, True, padding_value=-1) for x in zip(*rows, strict=True))
         ends = torch.tensor([len(k) - len(q) for q, k in rows])[:, None] + torch.arange(queries.shape[1])
         seen = torch.arange(keys.shape[1]) <= ends[:, None, :, None]
-        flat = torch.cat([flat, queries.flatten()])
         pieces.append(tuple(x.to(device) for x in (queries.clamp(min=0), keys.clamp(min=0), seen)))
-    back = flat.argsort()[(flat < 0).sum() :]
-    return Layout(torch.cat(sources).to(device), where.to(device), pieces, back.to(device))
+        asked.append(queries.flatten())
+    back = (flat := torch.cat(asked)).argsort()[(flat < 0).sum() :]
+    return Layout(torch.cat(sources).to(device), where.view_as(is_token).to(device), pieces, back.to(device))
 
 
-def _scored(
-    model: nn.Module, layout: Layout, scored: Tensor, arguments: dict[str, Any]
-) -> FusedCausalLMOutput:
+def _scored(model: nn.Module, layout: Layout, scored: Tensor, inputs: dict[str, Any]) -> FusedCausalLMOutput:
     def pick(_: nn.Module, __: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[:, layout.where[:, :-1][scored]]
         return output
 
     hook = _core(model).register_forward_hook(pick)
     try:
-        output = model(**arguments)
+        output = model(**inputs)
     finally:
         hook.remove()
     for name in ("log_probs", "entropy", "is_top1"):
@@ -250,11 +238,12 @@ def _attend(
     for queries, keys, seen in prefix.pieces:
         indices = ((query, queries), (key, keys), (value, keys))
         picked = (x[0].index_select(1, k.flatten()).unflatten(1, k.shape).transpose(0, 1) for x, k in indices)
-        bias = torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, torch.finfo(query.dtype).min)
-        outputs.append(own(module, *picked, bias, **how)[0].flatten(0, 1))
+        if own is not sdpa_attention_forward:  # eager adds the mask
+            seen = torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, torch.finfo(query.dtype).min)
+        outputs.append(own(module, *picked, seen, **how)[0].flatten(0, 1))
     return torch.cat(outputs).index_select(0, prefix.back)[None], None
 
 
 def _core(model: nn.Module) -> nn.Module:
-    """The model below all wrappers and its output layer: the one that gives tokens their positions."""
+    """The model below its wrappers and output layer: the one that gives tokens their positions."""
     return next(m for m in model.modules() if hasattr(type(m), "get_rope_index"))

@@ -45,7 +45,6 @@ def make_trainer(backbone: Backbone, rows: Rows, folder: Path, options: SftOptio
     )  # fmt: skip
     if options.average_over_tokens:
         trainer.model_accepts_loss_kwargs = True
-    trainer.ids = [row["id"] for row in rows]
     if options.shared_prefix:
         trainer.shared = prefix.Shared(partial(loop.note, folder, is_new=False), trainer.model)
     return trainer
@@ -54,11 +53,10 @@ def make_trainer(backbone: Backbone, rows: Rows, folder: Path, options: SftOptio
 class _Trainer(SFTTrainer):
     """SFTTrainer that draws the rows of a tweet together and computes what they share once (`prefix`)."""
 
-    ids: Sequence[str]
     shared: prefix.Shared | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
-        return _TweetByTweet(self.ids, self.args.seed)
+        return _TweetByTweet(self.train_dataset.with_format(None)["id"][:], self.args.seed)
 
     def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(self.shared(model) if self.shared else model, *args, **kwargs)
@@ -69,7 +67,7 @@ class _TweetByTweet(Sampler):
 
     def __init__(self, ids: Sequence[str], seed: int) -> None:
         self.ids, self.shuffled = ids, SeedableRandomSampler(ids, data_seed=seed)
-        self.set_epoch = self.shuffled.set_epoch
+        self.set_epoch = self.shuffled.set_epoch  # which accelerate calls
 
     def __len__(self) -> int:
         return len(self.ids)
