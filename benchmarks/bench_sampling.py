@@ -3,9 +3,8 @@
     python benchmarks/bench_sampling.py [backbone]
 
 The last line printed is a JSON object. `sampling`: CPU seconds of 64 answers, 8 to each of 8 prompts, by both
-loops (median of 3), and whether they are equal. `images`: CPU milliseconds of one image, at the size of `tiny`
-and of the paper: decoded, resized, from memory and from disk of `Pictures`, and to make patches of a resized
-one.
+loops (median of 3), and whether they are equal. `images`: CPU milliseconds of one image, at the sizes of tiny
+and of the paper: decoded, resized, from memory and disk of `Pictures`, and to make patches of a resized one.
 """
 
 import json

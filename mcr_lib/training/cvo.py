@@ -102,7 +102,7 @@ def make_trainer(
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)
     logs = {"log_completions": True, "num_completions_to_print": 0, "log_multimodal": False}
-    data = loop.dataset(rows, Pictures(backbone.processor, folder))
+    data = loop.dataset(rows, Pictures(backbone.processor, folder / "checkpoints"))
     trainer = _Trainer(
         model=backbone.model, args=loop.on_one_gpu(GRPOConfig(**arguments, **logs)),
         reward_funcs=_noting(options.rewarding(prompt)), train_dataset=data,

@@ -30,11 +30,12 @@ class Pictures:
         self, of: ProcessorMixin, folder: Path, *, memory: int = 10**8, disk: int = 6 * 10**9
     ) -> None:
         self.processor, mine = of.image_processor, f"pictures-{PartialState().process_index}-"
+        folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{mine}*"):
             shutil.rmtree(left, ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self.memory, self.disk = memory, min(disk, shutil.disk_usage(folder).free // 12)  # of which is left
+        self.memory, self.disk = memory, min(disk, shutil.disk_usage(folder).free // 30)  # a tenth, left
         self.latest: dict[str, Image.Image] = {}  # the last one used is the last one
         self.stored: dict[str, Path] = {}
 

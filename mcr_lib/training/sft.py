@@ -38,7 +38,7 @@ def make_trainer(backbone: Backbone, rows: Rows, folder: Path, options: SftOptio
     """The trainer, set up."""
     arguments = loop.arguments(options, folder, backbone.model.device)
     args = loop.on_one_gpu(SFTConfig(**arguments, packing=False, assistant_only_loss=False))
-    data = loop.dataset(rows, Pictures(backbone.processor, folder))
+    data = loop.dataset(rows, Pictures(backbone.processor, folder / "checkpoints"))
     trainer = _Trainer(
         model=backbone.model, args=args, train_dataset=data,
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
