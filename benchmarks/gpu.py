@@ -7,7 +7,8 @@ LoRA in bfloat16 with gradient checkpointing, as in the profiles, on images of a
 printed when it is measured, and DIR/gpu.json is written anew, so that a run that is cut keeps what it has. A
 row that finds too little time left is "not run". --tiny: the same on the smallest shapes, for the CPU.
 
-Stock TRL is the same trainer with shared_prefix: false. P, R, G and what is measured: `updates`.
+Stock is TRL's trainer with shared_prefix: false and transformers' way through the vision tower; "vision" is
+stock with the tower of `mcr_lib.training.vision`; "shared" has both. P, R, G and what is measured: `updates`.
 """
 
 import argparse
@@ -19,23 +20,25 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import updates
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from trl import GRPOTrainer
 
-from mcr_lib.training import adapters, families, memory, preflight
+from mcr_lib.training import adapters, families, memory, preflight, vision
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import CvoOptions, SftOptions
 
 HUB = "Qwen/Qwen2.5-VL-{}-Instruct"
 G = 8
 ROW_S = {"model": 75, "cvo": 40, "exact": 45, "sft": 40, "step": 70, "plain": 40}  # at most
-PARTS = ["cvo", "exact", "sft", "step", "plain"]
-SIDES = {"stock": False, "shared": True}
+PARTS = ["cvo", "exact", "step", "sft", "plain"]
+SIDES = {"stock": (False, False), "vision": (False, True), "shared": (True, True)}  # shares a prefix, tower
 
 
 class TooLong(Exception):
@@ -179,30 +182,31 @@ class Work:
         return kind(**usual | departures)
 
     def cvo(self) -> None:
-        """Log-probabilities and backward pass of two groups, answers made up."""
-        for side, is_shared in SIDES.items():
-            self._cvo("cvo", "CVO update", side, self.options(CvoOptions, batch_size=2 * G), is_shared)
+        """Log-probabilities and backward pass of a group, answers made up."""
+        for side in SIDES:
+            self._cvo("cvo", "CVO update", side, self.options(CvoOptions, batch_size=G))
 
     def plain(self) -> None:
         """The same without gradient checkpointing."""
-        options = self.options(CvoOptions, batch_size=2 * G, gradient_checkpointing=False)
-        for side, is_shared in SIDES.items():
-            self._cvo("plain", "CVO update, all activations kept", side, options, is_shared)
+        options = self.options(CvoOptions, batch_size=G, gradient_checkpointing=False)
+        for side in ("vision", "shared"):
+            self._cvo("plain", "CVO update, all activations kept", side, options)
 
     def step(self) -> None:
         """A whole step: the trainer samples answers of R tokens itself."""
-        for side, is_shared in SIDES.items():
-            options = self.options(CvoOptions, batch_size=2 * G)
-            self._cvo("step", "CVO step, sampling included", side, options, is_shared, samples=True)
+        for side in ("stock", "shared"):
+            options = self.options(CvoOptions, batch_size=G)
+            self._cvo("step", "CVO step, sampling included", side, options, samples=True)
 
-    def _cvo(
-        self, kind: str, what: str, side: str, options: CvoOptions, is_shared: bool, *, samples: bool = False
-    ) -> None:
+    def _cvo(self, kind: str, what: str, side: str, options: CvoOptions, *, samples: bool = False) -> None:
+        is_shared, _ = SIDES[side]
+
         def measure() -> dict[str, Any]:
             wanted = updates.sharing(options, is_shared)
             made_up = None if samples else self.answer
             folder = self.scratch / f"{self.size} {what} {side}"
             trainer = updates.cvo_trainer(self.backbone, self.rows, folder, wanted, answer=made_up)
+            self._look(trainer, side)
             if samples:
                 updates.force_length(trainer, self.answer)
             n = 1 if samples else self.n
@@ -224,19 +228,26 @@ class Work:
     def sft(self) -> None:
         """SFT on two and on eight styles of each tweet."""
         for n_styles, rows in self.sft_rows.items():
-            for side, is_shared in SIDES.items():
+            for side, (is_shared, _) in SIDES.items():
                 if updates.OFFERED[SftOptions] or not is_shared:
-                    self._sft(n_styles, rows, side, is_shared)
+                    self._sft(n_styles, rows, side)
 
-    def _sft(self, n_styles: int, rows: list[dict[str, Any]], side: str, is_shared: bool) -> None:
+    def _look(self, trainer: Any, side: str) -> None:
+        """Has the vision tower look as that side does."""
+        if SIDES[side][1]:
+            vision.attend_at_once(self.backbone.model)
+            vision.without_gradient(trainer.model)
+
+    def _sft(self, n_styles: int, rows: list[dict[str, Any]], side: str) -> None:
         checked, head = self.lengths[n_styles], self.heads[n_styles]
         prompt, answer = checked["longest_prompt"], checked["longest_completion"]
-        options = self.options(SftOptions, batch_size=2 * n_styles)
+        options = self.options(SftOptions, batch_size=max(4, n_styles))
 
         def measure() -> dict[str, Any]:
             folder = self.scratch / f"{self.size} sft {n_styles} {side}"
-            wanted = updates.sharing(options, is_shared)
+            wanted = updates.sharing(options, SIDES[side][0])
             trainer = updates.sft_trainer(self.backbone, rows, folder, wanted)
+            self._look(trainer, side)
             found = updates.cost(trainer, self.backbone, n=self.n, limit_s=ROW_S["sft"] * 0.6)
             estimate = self._estimate(options, prompt, answer, samples=False)
             return self._values(found, options.batch_size, prompt, estimate, answer) | _checks(folder)
@@ -277,15 +288,15 @@ class Work:
         self.report.row("exact", self._exact, **names)
 
     def _exact(self) -> dict[str, Any]:
-        options = updates.sharing(self.options(CvoOptions, batch_size=G, num_generations=G // 2), True)
+        options = updates.sharing(self.options(CvoOptions, batch_size=4, num_generations=2), True)
         folder, half = self.scratch / f"{self.size} exact", self.answer // 2
-        lengths = [self.answer, half, half // 2, 1]  # of the answers to each of two prompts
+        lengths = [self.answer, half]  # of the answers to each of two prompts
         trainer = updates.cvo_trainer(self.backbone, self.rows, folder, options, answer=lengths)
         with updates.used(trainer, self.backbone):
             updates.disturb_lora(trainer.model)
             batch = updates.one_batch(trainer)
-            paths = {"stock": (GRPOTrainer, None), "stock, batches of 4": (GRPOTrainer, 4)}
-            paths |= {"stock, batches of 1": (GRPOTrainer, 1)}
+            paths = {"stock": (GRPOTrainer, None), "stock, batches of 1": (GRPOTrainer, 1)}
+            paths |= {"stock, another kernel": (GRPOTrainer, None)}
             if updates.OFFERED[CvoOptions]:
                 paths["shared"] = (type(trainer), None)
             values, gradients = {}, {}
@@ -293,7 +304,9 @@ class Work:
             weights = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             for name, (method, rows) in paths.items():
                 trainer.model.zero_grad(set_to_none=True)
-                logps = updates.log_probabilities(trainer, batch, rows=rows, method=method)
+                other = sdpa_kernel(SDPBackend.MATH) if name == "stock, another kernel" else nullcontext()
+                with other:
+                    logps = updates.log_probabilities(trainer, batch, rows=rows, method=method)
                 (logps * weights.to(logps))[is_token].mean().backward()
                 trained = [p for p in trainer.model.parameters() if p.requires_grad and p.grad is not None]
                 gradients[name] = torch.cat([p.grad.flatten().float() for p in trained])
@@ -335,23 +348,26 @@ def _checks(folder: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Stock over shared for every pair of rows, beside the bound."""
-    lines = [f"{'':44}{'time':>8}{'bound':>8}{'memory':>9}   stock -> shared"]
+    """The first side over each other one, beside the bound."""
+    lines = [f"{'':44}{'time':>8}{'bound':>8}{'memory':>9}"]
     by_name: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         if "side" in row:
             by_name.setdefault((row["what"], row["model"]), {})[row["side"]] = row
     for (what, model), sides in by_name.items():
-        name, stock, shared = f"{what}, {model}", sides.get("stock"), sides.get("shared")
-        missing = [side for side in SIDES if "not run" in (sides.get(side) or {"not run": ""})]
-        if missing:
-            lines.append(f"{name:44}   not run: {', '.join(missing)}")
-            continue
-        key = "step_s" if "step" in what else "update_s"
-        ratio, share = stock[key] / shared[key], shared["peak_gb"] / stock["peak_gb"]
-        seconds = f"{stock[key]:.2f} s -> {shared[key]:.2f} s"
-        peaks = f"{stock['peak_gb']:.1f} GB -> {shared['peak_gb']:.1f} GB"
-        lines.append(f"{name:44}{ratio:7.2f}x{shared['bound']:7.2f}x{share:8.0%}   {seconds}, {peaks}")
+        first, *others = (side for side in SIDES if side in sides)
+        for other in others:
+            name = f"{what}, {model}: {other}"
+            if missing := [side for side in (first, other) if "not run" in sides[side]]:
+                lines.append(f"{name:44}   not run: {', '.join(missing)}")
+                continue
+            stock, faster = sides[first], sides[other]
+            key = "step_s" if "step" in what else "update_s"
+            ratio, share = stock[key] / faster[key], faster["peak_gb"] / stock["peak_gb"]
+            bound = f"{faster['bound']:7.2f}x" if other == "shared" else f"{'-':>8}"
+            seconds = f"{stock[key]:.2f} s -> {faster[key]:.2f} s"
+            peaks = f"{stock['peak_gb']:.1f} GB -> {faster['peak_gb']:.1f} GB"
+            lines.append(f"{name:44}{ratio:7.2f}x{bound}{share:8.0%}   {first} {seconds}, {peaks}")
     return lines
 
 

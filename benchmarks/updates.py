@@ -307,8 +307,11 @@ def _give_back(trainer: Any, backbone: Backbone) -> None:
         model = model.unload()
         if hasattr(model, "peft_config"):
             del model.peft_config
-    model.__dict__.pop("forward", None)  # which the trainer replaced, as a shared prefix the attention
-    model.config.get_text_config()._attn_implementation = model.config.vision_config._attn_implementation
+    tower = model.model.visual
+    for module in (model, tower):
+        module.__dict__.pop("forward", None)  # which the trainer replaced, as both the attention
+    own = "sdpa" if model.device.type == "cuda" else "eager"
+    tower.config._attn_implementation = model.config.get_text_config()._attn_implementation = own
     if model.is_gradient_checkpointing:
         model.gradient_checkpointing_disable()
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None

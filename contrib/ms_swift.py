@@ -15,6 +15,7 @@ is listed in NOT_CARRIED, and noted in the script where a profile departs from i
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -148,7 +149,7 @@ def swift_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flags(options: Options, family: str) -> list[tuple[str, str]]:
-    """The options of a stage as flags of ms-swift, without the leading dashes.
+    """The options of a stage as flags of ms-swift, without the leading dashes, values quoted for a shell.
 
     Example:
         >>> dict(flags(CvoOptions(beta=0.1), "qwen2.5-vl"))["beta"]
@@ -221,7 +222,8 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
         MODEL_TYPES[family],
         _start(study, name, options),
     )
-    given = [*start, ("model_type", model_type), ("template", template)]
+    given = [(key, _written(value)) for key, value in start]
+    given += [("model_type", model_type), ("template", template)]
     is_filtered = not is_sft and options.filter_d2
     given += [("dataset", f"{name}{'_kept' * is_filtered}.jsonl")]
     given += [] if is_sft else [("external_plugins", f"rewards_{name}.py")]
@@ -236,12 +238,12 @@ def script(study: Study, name: str, options: Options, family: str) -> str:
         ("per_device_train_batch_size", '"$rows"'),
         ("gradient_accumulation_steps", '"$accumulation"'),
     ]
-    given += [(key, _quoted(value)) for key, value in flags(options, family)]
+    given += flags(options, family)
     command = "swift sft" if is_sft else "swift rlhf --rlhf_type grpo"
     notes = [f"# Not carried over: {departure}" for departure in not_carried(options)]
     if not is_sft:
         served = (
-            f"beforehand, on other GPUs: swift rollout --model {dict(start)['model']} --port"
+            f"beforehand, on other GPUs: swift rollout --model {_written(dict(start)['model'])} --port"
             f" {options.vllm_server_port}"
         )
         notes.append(
@@ -458,12 +460,8 @@ def _written(value: Any) -> str:
         if isinstance(value, list | tuple)
         else f"{value:g}"
         if isinstance(value, float)
-        else str(value)
+        else shlex.quote(str(value))
     )
-
-
-def _quoted(value: str) -> str:
-    return f"'{value}'" if set(value) & set("\\*()|$^[]") else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,26 +19,29 @@ Numbers stay as written: `boxes` handles their space.
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from mcr_lib.answer_json import NOT_FINITE, LooseList, Lost, Notes, lose, number, whole_characters
+from mcr_lib import answer_json as damaged
+from mcr_lib.answer_json import NOT_FINITE, SPECIAL, TEXT, LooseList, Lost, Notes, lose, number
 from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
 from mcr_lib.boxes import Box
 from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, PredictedEntity
 
 Form = Literal["json", "paper"]
 Mode = Literal["strict", "lenient"]
+Read = tuple[list[PredictedEntity], list[str]]  # entities, and the defect of each one that is lost
 MODES: tuple[Mode, ...] = ("strict", "lenient")
 FORMS: tuple[Form, ...] = get_args(Form)
 FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
-ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case
-    "entity": ("entity", "name", "text", "mention"),
-    "type": ("type", "label", "category", "entity_type"),
-    "bbox_2d": ("bbox_2d", "bbox", "box", "boxes", "bounding_box"),
+_ALIASES = """type entity_type category entity_group class tag label
+bbox_2d bbox bboxes box boxes bounding_box box_2d box2d bbox2d region region_box entity_region
+entity name text mention phrase entity_name entity_text text_content word span sub_label label"""
+ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case; the first one counts
+    line.split()[0]: line.split() for line in _ALIASES.split("\n")
 }
 SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the label set
     ("PER", "PERSON"),
@@ -52,7 +55,19 @@ _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
 _NOBODY = re.compile(r"[\s`.\"']*+(?:none|null|n/a)[\s`.\"']*+", re.IGNORECASE)
 _TUPLES_START = re.compile(r"(?:\[\s*+)?+\(")
 _LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
+_NEXT_LIST = re.compile(r"(?:\[[ \t\n\r]*+)++(?:(?=[{\]])(?P<is_list>))?+|\{")
+_PLAIN = rf"(?:{TEXT}|-?[\w.+-]++|\[(?!\s*+\])[^\[\]{{}}]*+\]|\{{[^\[\]{{}}]*+\}})"
+_WRAPPER = re.compile(  # what stands around a list of items: a list, or an object with other values before it
+    rf"""\[\s*+(?=[\[{{]) | \{{\s*+(?P<before>(?:{TEXT}\s*+:\s*+{_PLAIN}\s*+,\s*+)*+)
+    "(?P<key>[^"\\]*+)"\s*+:\s*+(?=\[\s*+[\[{{\]]|\{{)""",
+    re.VERBOSE | re.DOTALL,
+)
+_BETWEEN = re.compile(r"""(?:"\w*"\s*:|[\s\[\]{}"',;.*•\d-]|```\w*)*+""")  # between the parts of one list
+_ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
+_BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_NOTHING = (False, [], {}, [[]], [None] * 4)  # in place of a box: not in the image
+NO_PLACE = ((0, 0, 0, 0),)  # of an entity whose box cannot be read: claims to be shown, and hits nothing
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
 _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
@@ -67,6 +82,7 @@ class ParsedAnswer:
     lost: tuple[str, ...] = ()  # lenient only: the defect of each dropped entity, in output order
     think: str | None = None  # the reasoning without its tags, also for a defective answer, if there is any
     form: Form | None = None  # of the list that was found, also if it is defective; `None` = no list
+    n_without_box: int = 0  # of the entities that an answer names, those that have no key of a box
 
 
 def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
@@ -146,8 +162,9 @@ def parse_answer(
     """The entities in a model's text; never raises for any text, in time linear in its length.
 
     Strict (training rewards): at most one `<think>...</think>`, then at most one `<process>...</process>`,
-    then one `<answer>...</answer>`; no departure of `DEFECTS`. Tuples may have a comma between them.
-    Lenient (evaluation): repaired as `DEFECTS` says; what cannot be repaired is lost, entity by entity.
+    then one `<answer>...</answer>`; no departure of the table `study/tables/defects.yaml`. Tuples may
+    have a comma between them. Lenient (evaluation): repaired as the table says; what cannot be repaired is
+    lost, entity by entity.
 
     Raises:
         ValueError: an unknown mode.
@@ -161,22 +178,17 @@ def parse_answer(
     """
     if mode not in MODES:
         raise ValueError(f"unknown parse mode {mode!r}; known: {', '.join(MODES)}")
-    reader = _Reader(answer_keys(constraints), _type_names(tuple(labels)))
-    entities, lost, reason = [], [], None
+    reader, reason = _Reader(answer_keys(constraints), _type_names(tuple(labels))), None
     try:
-        for item in reader.items(text):
-            try:
-                entities.append(reader.entity(item))
-            except Lost as loss:
-                lost.append(str(loss))
-                reader.note.first = reader.note.first or lost[-1]
+        entities, lost = reader.read(text)
     except Lost as loss:
-        reason = str(loss)
+        entities, lost, reason = [], [], str(loss)
     first_defect = reader.note.first or reason
     if mode == "strict" and first_defect is not None:
         return ParsedAnswer(reason=first_defect, think=reader.think, form=reader.form)
     reason, repairs = lost[0] if lost and not entities else reason, tuple(reader.note.repairs)
-    return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), reader.think, reader.form)
+    how = (reader.think, reader.form, reader.n_without_box)
+    return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), *how)
 
 
 @dataclass(slots=True)
@@ -187,19 +199,20 @@ class _Reader:
     types: Mapping[str, str]  # see `_type_names`
     think: str | None = None
     form: Form | None = None
+    n_without_box: int = 0
     note: Notes = field(default_factory=Notes)
 
-    def items(self, text: str) -> Iterator[Any]:
-        """The items of the answer's list: values under the keys of JSON, a `Lost`, or what is no item."""
+    def read(self, text: str) -> Read:
+        """The entities of the answer's list, and the defect of each item that is lost."""
         lose("empty_text", not text.strip())
-        body, outside, has_tags = self._cut(whole_characters(text, self.note))
+        body, outside, has_tags = self._cut(damaged.whole_characters(text, self.note))
         start = len(body) - len(body.lstrip())
         is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
         is_paper = is_nobody or _TUPLES_START.match(body, start)
         if not is_nobody and body[start : start + 1] not in ("[", "{", "("):
             objects = _LIST_START.search(body)
             tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
-            is_paper = (objects is None or objects[0] == "[") and next(tuples, None) is not None
+            is_paper = "{" not in body and next(tuples, None) is not None
             start = 0 if is_paper else body.find("[") if objects is None else objects.start()
             if start < 0:
                 raise Lost("no_list" if has_tags else "no_answer")
@@ -208,12 +221,68 @@ class _Reader:
         self.note.around(outside)
         if is_nobody:
             self.note("null_in_words", body.strip() not in ("None", ""))
-            return
-        self.note.around(body[:start])
+            return [], []
         if self.form == "json":
-            yield from LooseList(body, start, self.note)
-        else:
-            yield from LooseTuples(body, start, self.note, self.types, self.keys)
+            return self._last_list(body, start)
+        body = damaged.without_tokens(body, self.note)
+        self.note.around(body[:start])
+        return self._entities(LooseTuples(body, start, self.note, self.types, self.keys))
+
+    def _entities(self, items: Iterable[Any]) -> Read:
+        entities, lost = [], []
+        for item in items:
+            try:
+                entities.append(self.entity(item))
+            except Lost as loss:
+                lost.append(str(loss))
+                self.note.first = self.note.first or lost[-1]
+        return entities, lost
+
+    def _last_list(self, body: str, start: int) -> Read:
+        """Of the lists in a text the last that yields entities, with the parts of it that stand before it."""
+        note, end, gaps, parts = self.note, 0, [], []
+        while start >= 0 and len(parts) < damaged.MAX_ITEMS and "too_many_items" not in self.note.repairs:
+            gaps.append(body[end:start])
+            inner, self.note = self._unwrapped(body, start), Notes()
+            self.note("wrapped_list", inner > start)
+            items = LooseList(body, inner, self.note)
+            parts.append((*self._entities(items), self.note))
+            end = items.end
+            found = (m for m in _NEXT_LIST.finditer(body, end) if m["is_list"] is not None or m[0] == "{")
+            start = next((match.start() for match in found), -1)
+        ranks = [(bool(some), bool(some) or not lost, k) for k, (some, lost, _) in enumerate(parts)]
+        k = max(ranks)[-1]
+        entities, lost, self.note = parts[k]
+        note.around(gaps[0])
+        note("several_lists", len(parts) > 1)
+        names = {entity.text for entity in entities} if k else ()
+        while k and names and (gaps[k].count("```") > 1 or _BETWEEN.fullmatch(gaps[k])):
+            k -= 1
+            more, more_lost, more_note = parts[k]
+            if (more_lost and not more) or not names.isdisjoint(entity.text for entity in more):
+                break  # no list, or a draft of the same
+            entities, lost, names = more + entities, more_lost + lost, names.union(e.text for e in more)
+            self.note.repairs |= more_note.repairs
+        note.first, note.repairs = note.first or self.note.first, note.repairs | self.note.repairs
+        for gap in [*gaps[1:], body[end:]]:
+            note.around(gap)
+        self.note = note
+        return entities, lost
+
+    def _unwrapped(self, text: str, at: int) -> int:
+        """Where the list of items begins that other lists and objects are around, if any; else `at`."""
+        inner = at
+        for _ in range(8):
+            if (match := _WRAPPER.match(text, at)) is None:
+                break
+            if match["key"] is not None:
+                keys = {key.lower() for key in re.findall(r'"(\w+)"\s*+:', match["before"])}
+                is_item = all(not keys.isdisjoint(ALIASES[key]) for key in self.keys if key != "bbox_2d")
+                if match["key"].lower() in ALIASES["bbox_2d"] or is_item:
+                    break
+            at = match.end()
+            inner = at if text[at] == "[" else inner
+        return inner
 
     def _cut(self, text: str) -> tuple[str, str, bool]:
         """The text in the answer tags that count, the text outside of all tags, and whether there are any.
@@ -277,30 +346,53 @@ class _Reader:
             lose("unknown_type", label is None)
             word = TYPE_WORDS.get(label, label) if self.form == "paper" else label
             self.note("type_synonym", type_ != word)
-        return PredictedEntity(text, label, self._boxes(values["bbox_2d"]) if "bbox_2d" in values else ())
+        if "bbox_2d" not in self.keys:
+            return PredictedEntity(text, label)
+        self.note("missing_box", "bbox_2d" not in values)
+        self.n_without_box += "bbox_2d" not in values
+        try:
+            return PredictedEntity(text, label, self._boxes(values.get("bbox_2d")))
+        except Lost as loss:
+            self.note(str(loss))
+            return PredictedEntity(text, label, NO_PLACE)
 
     def _values(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The item's values under the task's own keys."""
+        """The item's values under the task's own keys; a box may be missing, or a `Lost`."""
         values = {key: item[key] for key in self.keys if key in item}
-        for name in item:
-            key = next((k for k in self.keys if k not in values and name.lower() in ALIASES[k]), None)
-            if key is not None:
+        names = {name.lower(): name for name in item if name not in values}
+        for key in (key for key in ALIASES if key in self.keys and key not in values):
+            if (alias := next((alias for alias in ALIASES[key] if alias in names), None)) is not None:
                 self.note("key_alias")
-                values[key] = item[name]
+                values[key] = item[names.pop(alias)]
         self.note("extra_key", len(values) < len(item))
-        lose("missing_key", len(values) < len(self.keys))
+        for key in ("entity", "type"):
+            lose("missing_key", key in self.keys and key not in values)
+            if isinstance(values.get(key), Lost):
+                raise values[key]
         return values
 
     def _boxes(self, value: Any) -> tuple[Box, ...]:
-        is_null_word = value == [] or (isinstance(value, str) and value.strip().lower() in NULL_WORDS)
-        self.note("null_in_words", is_null_word)
-        if value is None or is_null_word:
+        if isinstance(value, Lost):
+            raise value
+        if isinstance(value, str) and self.form == "json":
+            numbers = [number(part) for part in _BOX_WORDS.sub(" ", value).split()]
+            if numbers and None not in numbers:
+                self.note("box_as_text")
+                value = [numbers[k : k + 4] for k in range(0, len(numbers), 4)] if numbers[4:] else numbers
+        is_list = isinstance(value, list)
+        if is_list and len(value) == 2 and [isinstance(v, list) and len(v) for v in value] == [2, 2]:
+            self.note("corner_pairs")
+            value = value[0] + value[1]
+        is_word = isinstance(value, str) and (value.strip().lower() in NULL_WORDS or _ABSENT.fullmatch(value))
+        is_absent = bool(is_word or value in _NOTHING)
+        self.note("null_in_words", is_absent)
+        if is_absent or value is None:
             return ()
-        are_several = isinstance(value, list) and isinstance(value[0], list | dict)
+        are_several = is_list and isinstance(value[0], (list, dict))
         self.note("several_boxes", are_several)
-        return tuple(map(self._box, value if are_several else [value]))
+        return tuple(filter(None, map(self._box, value if are_several else [value])))
 
-    def _box(self, value: Any) -> Box:
+    def _box(self, value: Any) -> Box | None:
         for names in _CORNERS:
             if isinstance(value, dict) and value.keys() == set(names):
                 self.note("box_as_object")
@@ -308,6 +400,9 @@ class _Reader:
         lose("box_not_list", not isinstance(value, list))
         lose("box_length", len(value) != 4)
         x1, y1, x2, y2 = map(self._coordinate, value)
+        if x1 == y1 == x2 == y2 and x1 in (0, -1):
+            self.note("zeros_for_absent")
+            return None
         if x1 > x2 or y1 > y2:
             self.note("swapped_corners")
             x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
@@ -325,87 +420,3 @@ class _Reader:
         self.note("float_coordinate", isinstance(value, float))
         self.note("negative_number", value < 0)
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One way in which a text departs from the form of an answer."""
-
-    name: str  # the `reason` that strict parsing gives
-    example: str  # a text with this defect, for the labels PER, LOC, ORG, OTHER
-    lenient: Literal["repaired", "entity lost", "answer lost"]  # that entity alone, or all of them
-    how: str  # how lenient parsing repairs it, or why it does not
-
-
-_KD = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
-_OA = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
-_LIST = f"[{_KD}, {_OA}]"
-PERFECT = f"<answer>{_LIST}</answer>"  # examples of `DEFECTS` are damaged copies of this or its twin
-_NAME, _TYPE, _BOX = '"Kevin Durant"', '"PER"', "[52, 31, 188, 240]"
-PERFECT_PAPER = "<answer>(Kevin Durant, person, (52, 31, 188, 240)) (Oracle Arena, location, None)</answer>"
-
-
-def _with(old: str, new: str) -> str:
-    """The perfect answer that holds a part (of its first item), in either form, with that part replaced."""
-    return (PERFECT if old in PERFECT else PERFECT_PAPER).replace(old, new, 1)
-
-
-DEFECTS = tuple(Defect(*row) for row in (  # in the order in which a text is parsed
-    # the text and its tags
-    ("empty_text", " \n", "answer lost", "saying that nobody is named takes an empty list or None"),
-    ("lone_surrogate", _with(_NAME, r'"Kevin Durant\ud83d"'), "repaired", "half a character becomes U+FFFD"),
-    ("no_answer", "I see nobody I know.", "answer lost", "neither a tag nor a list"),
-    ("no_answer_tag", _LIST, "repaired", "the first list of the text is read, or all its tuples"),
-    ("unclosed_answer", f"<answer>{_LIST}", "repaired", "the answer ends with the text"),
-    ("several_answers", f"<answer>[{_OA}]</answer>{PERFECT}", "repaired", "the last complete one counts"),
-    ("text_around", f"Sure! {PERFECT}", "repaired", "text outside the tags and the list is left out"),
-    ("code_fence", f"<answer>```json\n{_LIST}\n```</answer>", "repaired", "the fence is left out"),
-    # the reasoning
-    ("unclosed_think", f"<think> Two names. {PERFECT}", "repaired", "ends where the answer begins"),
-    ("unopened_think", f"Two names. </think>{PERFECT}", "repaired", "all before it is reasoning"),
-    ("several_thinks", f"<think>Two.</think><think>Sure.</think>{PERFECT}", "repaired", "joined by newlines"),
-    ("think_misplaced", f"{PERFECT}<think>Two.</think>", "repaired", "cut out, as is a stray </think>"),
-    ("tag_in_think", f"<think>An <answer> is due.</think>{PERFECT}", "repaired", "an answer within: a draft"),
-    # the list
-    ("no_list", "<answer>nobody</answer>", "answer lost", "no bracket of JSON, no tuple and no None"),
-    ("single_object", f"<answer>{_KD}, {_OA}</answer>", "repaired", "objects without a list are read as one"),
-    ("cut_list", f"<answer>[{_OA}, {_KD[:30]}</answer>", "entity lost", "complete items stay"),
-    ("stray_comma", f"<answer>[{_KD}, {_OA},]</answer>", "repaired", "left out"),
-    ("missing_comma", f"<answer>[{_KD}\n{_OA}]</answer>", "repaired", "put in, between two items"),
-    ("too_many_items", f"<answer>[{_KD}, {_OA}{f', {_OA}' * 999}]</answer>", "repaired", "1,000 are read"),
-    ("not_json", _with(_BOX, "52 31 188 240"), "entity lost", "the reading goes on at the next object"),
-    ("too_deep", _with(_BOX, "[[[[[[[52]]]]]]]"), "entity lost", "more than 8 levels (tuples: 2)"),
-    ("python_literal", _with(_NAME, "'Kevin Durant'"), "repaired", "'...', None, True, False: as in Python"),
-    ("control_character", _with(_NAME, '"Kevin\nDurant"'), "repaired", "within a text it becomes a space"),
-    ("bad_escape", _with(_NAME, r'"Kevin \Durant"'), "repaired", "the backslash is left out"),
-    ("unbalanced_parentheses", _with("240))", "240)"), "repaired", "put in where missing, else left out"),
-    # the item, its name and its type
-    ("item_not_object", _with(_KD, _NAME), "entity lost", "a name alone claims no type and no box"),
-    ("duplicate_key", _with(_TYPE, '"ORG", "type": "PER"'), "repaired", "the last counts, as in json.loads"),
-    ("extra_key", _with(_TYPE, '"PER", "score": 0.9'), "repaired", "left out"),
-    ("key_alias", _with('"bbox_2d"', '"bbox"'), "repaired", "other usual names of the keys, in any case"),
-    ("missing_key", _with(f', "bbox_2d": {_BOX}', ""), "entity lost", "silence is no claim about the image"),
-    ("quoted_field", _with("person", '"person"'), "repaired", "quotes around a type or location: left out"),
-    ("entity_not_text", _with(_NAME, "7"), "entity lost", "a number, a list or null names nothing"),
-    ("entity_empty", _with(_NAME, '" "'), "entity lost", "white space names nothing"),
-    ("unquoted_name", _with("Durant,", "Durant, Jr. (NBA),"), "repaired", "kept as written, commas and all"),
-    ("other_quotes", _with("(Kevin Durant", "(“Kevin Durant”"), "repaired", "other than double: left out"),
-    ("type_synonym", _with(_TYPE, '"person"'), "repaired", "`SYNONYMS`, in any case: as the labels have it"),
-    ("unknown_type", _with(_TYPE, '"EVENT"'), "entity lost", "a guess at the type would not be the model's"),
-    # the box
-    ("null_in_words", _with("null", '"none"'), "repaired", 'also "null", "n/a", "", "[]"; alone: nobody'),
-    ("several_boxes", _with(_BOX, f"[{_BOX}, [300, 40, 380, 200]]"), "repaired", "all are kept, in order"),
-    ("box_as_object", _with(_BOX, '{"x1": 52, "y1": 31, "x2": 188, "y2": 240}'), "repaired", "or xmin, ..."),
-    ("box_brackets", _with("(52, 31, 188, 240)", _BOX), "repaired", "read as parentheses"),
-    ("flat_box", _with("(52, 31, 188, 240)", "52, 31, 188, 240"), "repaired", "four bare numbers are a box"),
-    ("box_not_list", _with(_BOX, '"on the left"'), "entity lost", "neither null nor a box"),
-    ("box_length", _with(_BOX, "[52, 31, 188]"), "entity lost", "a box has four numbers"),
-    ("box_not_numbers", _with(_BOX, "[52, 31, 188, null]"), "entity lost", "a box has four numbers"),
-    ("number_as_text", _with(_BOX, '["52", "31", "188", "240"]'), "repaired", "the number in the text"),
-    ("float_coordinate", _with(_BOX, "[52.5, 31, 188, 240]"), "repaired", "kept as it is, not rounded"),
-    ("negative_number", _with(_BOX, "[-2, 31, 188, 240]"), "repaired", "kept as it is, not clipped"),
-    ("number_not_finite", _with(_BOX, "[52, 31, 188, Infinity]"), "entity lost", "NaN, inf: not a place"),
-    ("number_too_long", _with(_BOX, f"[52, 31, 188, {'9' * 50}]"), "entity lost", "10^12, or 41 characters"),
-    ("swapped_corners", _with(_BOX, "[188, 31, 52, 240]"), "repaired", "sorted, each axis by itself"),
-    ("empty_box", _with(_BOX, "[52, 31, 52, 240]"), "repaired", "kept: claims to be shown, and hits nothing"),
-))  # fmt: skip

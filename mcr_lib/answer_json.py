@@ -1,4 +1,4 @@
-"""Reads lists of JSON that may be damaged; `answer.DEFECTS` explains the defects.
+"""Reads lists of JSON that may be damaged; `study/tables/defects.yaml` explains the defects.
 
 `json.loads` only accepts or rejects a list; `LooseList` returns the intact items of a damaged one and names
 each departure from JSON. One pass over the text, bounded depth, bounded numbers: linear time for any input.
@@ -15,7 +15,9 @@ MAX_NUMBER_CHARS = 40  # beyond this a number is lost, for long integers cost qu
 MAX_NUMBER = 10**12  # so is one beyond this, for no coordinate is so large
 
 STRING = r"(?:[^{q}\\]|\\.)*+"  # between two quotes q
+TEXT = f'"{STRING.format(q=chr(34))}"'
 _NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
+SPECIAL = r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?(?:box|ref|s|eos|start_of_turn|end_of_turn)>"  # a tokenizer's
 _TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can be read
     rf"""[ \t\n\r]*+(?:
       (?P<mark>[\[\]{{}},:])
@@ -23,9 +25,13 @@ _TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can b
     | '(?P<quoted>{STRING.format(q="'")})'
     | (?P<number>{_NUMBER})
     | (?P<word>-?[A-Za-z]++)
+    | (?:{SPECIAL})(?P<box>[^<>"'{{}}]*+)(?:{SPECIAL})
     | (?P<end>\Z|["'])
     )""",
     re.VERBOSE | re.DOTALL,
+)
+_BOX_TOKEN = re.compile(  # of a tokenizer, beside a box; what stands in quotes is a name
+    rf"""(?P<text>{TEXT[:-1]}(?:"|\Z))|(?:{SPECIAL})(?=\s*+[(\[]+[-\d])|(?<=[)\]])(?:{SPECIAL})""", re.DOTALL
 )
 _CLOSING = {"[": "]", "{": "}"}
 _WORDS = {"null": None, "true": True, "false": False, "None": None, "True": True, "False": False}
@@ -33,7 +39,8 @@ NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _CONTROL = re.compile(r"[\x00-\x1f]")
-_FENCE = re.compile(r"```[A-Za-z]*+")
+_FENCE, _SPECIAL, _IS_NUMBER = re.compile(r"```[A-Za-z]*+"), re.compile(SPECIAL), re.compile(_NUMBER)
+_NEXT = re.compile(r'[{}]|,(?=\s*+"\w{1,40}"\s*+:)')  # where an object goes on behind a value that is lost
 
 
 class Lost(Exception):
@@ -61,9 +68,13 @@ class Notes:
 
     def around(self, text: str) -> None:
         """Adds the defects of a text that belongs to no list and no tuple."""
-        without_fences = _FENCE.sub("", text)
-        self("code_fence", without_fences != text)
-        self("text_around", without_fences.strip())
+        if not text or text.isspace():
+            return
+        text, n_fences = _FENCE.subn("", text)
+        text, n_special = _SPECIAL.subn("", text)
+        self("code_fence", n_fences)
+        self("special_token", n_special)
+        self("text_around", text.strip())
 
 
 class LooseList:
@@ -72,7 +83,7 @@ class LooseList:
     Example:
         >>> note = Notes()
         >>> list(LooseList("[1, {'a': None,}] etc.", 0, note)), list(note.repairs)
-        ([1, {'a': None}], ['python_literal', 'stray_comma', 'text_around'])
+        ([1, {'a': None}], ['python_literal', 'stray_comma'])
     """
 
     def __init__(self, text: str, start: int, note: Notes) -> None:
@@ -80,7 +91,10 @@ class LooseList:
         self._go_to(start)
 
     def __iter__(self) -> Iterator[Any]:
-        """Each item as a Python value or a `Lost`; after a broken item, reading resumes at the next "{"."""
+        """Each item as a Python value or a `Lost`; after a broken item, reading resumes at the next "{".
+
+        A value of an object may be a `Lost` too. `end` is behind what was read.
+        """
         is_list = self._steps_over("[")
         self.note("single_object", not is_list)
         n_items = n_commas_due = 0
@@ -99,22 +113,24 @@ class LooseList:
                 yield self._read_value(1)
             except Lost as loss:
                 yield loss
-                n_commas_due, next_object = 0, self.text.find("{", self._start)
-                if next_object < 0 or str(loss) == "cut_list":
-                    return
+                n_commas_due, next_object = 0, self.text.find("{", self.end)
+                gap = self.text[self.end : max(next_object, 0)].rstrip()
+                if str(loss) == "cut_list":
+                    self.end = len(self.text)
+                if next_object < self.end or (gap.endswith("[") and {*"]}"} & {*gap}):
+                    return  # at the end, or another list begins
                 self._go_to(next_object)
         is_cut = is_list and not self._steps_over("]")
         self.note("cut_list", is_cut and n_items)
         if is_cut and not n_items:
             yield Lost("cut_list")
-        self.note.around(self.text[self._start :])
 
     def _go_to(self, start: int) -> None:
         """Makes the token at `start` the next; a mark is its own kind, what is no token has the kind ""."""
         match = _TOKEN.match(self.text, start)
         kind, self._value = (match.lastgroup, match[match.lastgroup]) if match else ("", "")
         self._kind = self._value if kind == "mark" else kind
-        self._start, self._end = start, match.end() if match else start
+        self.end, self._end = start, match.end() if match else start
 
     def _steps_over(self, mark: str) -> bool:
         """Whether `mark` is next; if so, reading continues behind it."""
@@ -125,12 +141,15 @@ class LooseList:
     def _read_value(self, depth: int) -> Any:
         kind, value = self._kind, self._value
         self._expect(kind not in ("end", "", "]", "}", ",", ":"))
-        lose("too_deep", kind in _CLOSING and depth >= MAX_DEPTH)
         self._go_to(self._end)
         if kind in _CLOSING:
+            lose("too_deep", depth >= MAX_DEPTH)
             return self._read_values(kind, depth + 1)
         if kind == "number":
             return number(value)
+        if kind == "box":
+            self.note("box_token")
+            return value
         if kind == "word" and value not in _WORDS:
             raise Lost("number_not_finite" if value.lower() in NOT_FINITE else "not_json")
         self.note("python_literal", kind == "quoted" or (kind == "word" and value[0].isupper()))
@@ -139,22 +158,33 @@ class LooseList:
     def _read_values(self, opening: str, depth: int) -> list[Any] | dict[str, Any]:
         """The values of a list or of an object, from behind its opening mark on."""
         values: dict[Any, Any] = {}  # of a list under their numbers
+        key: Any = None
         while not self._steps_over(_CLOSING[opening]):
-            self._expect(not values or self._steps_over(","))
-            if values and self._steps_over(_CLOSING[opening]):
-                self.note("stray_comma")
-                break
-            key: Any = len(values)
-            if opening == "{":
-                self._expect(self._kind in ("text", "quoted"))
-                key = self._read_value(depth)
-                self._expect(self._steps_over(":"))
-            self.note("duplicate_key", key in values)
-            values[key] = self._read_value(depth)
+            try:
+                self._expect(not values or self._steps_over(","))
+                if values and self._steps_over(_CLOSING[opening]):
+                    self.note("stray_comma")
+                    break
+                new_key = len(values)
+                if opening == "{":
+                    self._expect(self._kind in ("text", "quoted"))
+                    new_key = self._read_value(depth)
+                    self._expect(self._steps_over(":"))
+                key = new_key
+                self.note("duplicate_key", key in values)
+                values[key] = self._read_value(depth)
+            except Lost as loss:
+                is_item = opening == "{" and depth == 2 and key is not None and str(loss) != "cut_list"
+                goes_on = _NEXT.search(self.text, self.end) if is_item else None
+                if goes_on is None or goes_on[0] == "{":
+                    raise
+                values[key], self.note.first = loss, self.note.first or str(loss)
+                self._go_to(goes_on.start())
         return list(values.values()) if opening == "[" else values
 
     def _expect(self, is_fine: bool) -> None:
-        lose("cut_list" if self._kind == "end" else "not_json", not is_fine)
+        if not is_fine:
+            raise Lost("cut_list" if self._kind == "end" else "not_json")
 
 
 def read_string(raw: str, note: Notes) -> str:
@@ -167,7 +197,7 @@ def read_string(raw: str, note: Notes) -> str:
         note("bad_escape", code not in _ESCAPES)
         return _ESCAPES.get(code, code)
 
-    text = without_control(raw, note)
+    text = raw if raw.isprintable() else without_control(raw, note)
     return whole_characters(_ESCAPE.sub(unescape, text), note) if "\\" in text else text
 
 
@@ -178,13 +208,23 @@ def without_control(text: str, note: Notes) -> str:
     return _CONTROL.sub(" ", text) if has_control else text
 
 
+def without_tokens(text: str, note: Notes) -> str:
+    """The text with spaces in place of the special tokens beside its boxes."""
+    if "<" not in text:
+        return text
+    spaced = _BOX_TOKEN.sub(lambda match: match[0] if match["text"] else " " * len(match[0]), text)
+    note("special_token", spaced != text)
+    return spaced
+
+
 def number(text: str) -> int | float | None:
     """The value of a JSON number, `None` for any other text; raises `Lost` beyond `MAX_NUMBER`."""
-    if not re.fullmatch(_NUMBER, text):
+    if not _IS_NUMBER.fullmatch(text):
         return None
-    to_number = int if text.lstrip("-").isdecimal() else float
-    lose("number_too_long", len(text) > MAX_NUMBER_CHARS or abs(to_number(text)) >= MAX_NUMBER)
-    return to_number(text)
+    lose("number_too_long", len(text) > MAX_NUMBER_CHARS)
+    value = int(text) if text.lstrip("-").isdecimal() else float(text)
+    lose("number_too_long", abs(value) >= MAX_NUMBER)
+    return value
 
 
 def whole_characters(text: str, note: Callable[[str], None]) -> str:

@@ -1,4 +1,4 @@
-"""Reads the paper's tuples, (text, type, (x1, y1, x2, y2) | None), that may be damaged; see `answer.DEFECTS`.
+"""Reads the paper's tuples, (text, type, (x1, y1, x2, y2) | None), that may be damaged.
 
 A style may write the fields in any order (paper App. C.2), so a field is told by its content: a box or None
 is the location, the name of a type is the type, the rest is the name of the entity; what stands in double
@@ -199,9 +199,11 @@ class LooseTuples:
         if len(left) > len(self.keys) and left[-1].value == "":
             self.note("stray_comma")
             left.pop()
-        lose("missing_key", len(left) < len(self.keys))
-        if "bbox_2d" in self.keys:
-            values["bbox_2d"] = self._take_location(left)
+        n_short = len(self.keys) - len(left)
+        lose("missing_key", n_short > ("bbox_2d" in self.keys))
+        if "bbox_2d" in self.keys and (n_short < 1 or any(field.kind == "box" for field in left)):
+            lose("missing_key", n_short > 0)
+            values |= self._take_location(left)
         if "type" in self.keys:
             field = _take(left, ("bare", "quoted"), lambda value: value.upper() in self.types)
             lose("unknown_type", field is None)
@@ -209,7 +211,17 @@ class LooseTuples:
             values["type"] = field.value
         return {**values, "entity": self._name(left, fields)}
 
-    def _take_location(self, left: list[Field]) -> Any:
+    def _take_location(self, left: list[Field]) -> dict[str, Any]:
+        """The location under its key: a `Lost` for words, nothing where the last field is the type."""
+        try:
+            return {"bbox_2d": self._location(left)}
+        except Lost as loss:
+            if left[-1].kind == "box":
+                raise
+            is_type = left[-1].value.upper() in self.types
+            return {} if is_type else {"bbox_2d": left.pop() and loss}
+
+    def _location(self, left: list[Field]) -> Any:
         if boxes := [box for field in left if field.kind == "box" for box in field.value]:
             left[:] = [field for field in left if field.kind != "box"]
             return boxes[0] if len(boxes) == 1 else boxes

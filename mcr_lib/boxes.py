@@ -1,11 +1,12 @@
 """Boxes: formats, the only IoU, the only hit rule, and the coordinate spaces of the model families.
 
 A box is (x1, y1, x2, y2), continuous, without "+1" (paper silent; ours, as in the field's released scorers).
-Three spaces:
+Four spaces:
 
     original_px   pixels of the image file: gold boxes and scoring
     model_px      pixels of the image as the processor resized it to `model_size` (Qwen2.5-VL)
     norm1000      0..1000 along either side, whatever the size (Qwen3-VL, GLM-4.5V)
+    norm1         0..1 along either side: only read, for answers are written in whole numbers (Kimi-VL)
 
 Forgetting this conversion is the most common mistake in this field; it happens here and nowhere else.
 Rounding loses a little, so training rewards compare in the model's own space with the gold box as
@@ -15,14 +16,14 @@ Rounding loses a little, so training rewards compare in the model's own space wi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mcr_lib.errors import UserError
 
 Box = tuple[float, float, float, float]  # (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2
 Size = tuple[int, int]  # (width, height) in pixels
-Space = Literal["original_px", "model_px", "norm1000"]
-SPACES: tuple[Space, ...] = ("original_px", "model_px", "norm1000")
+Space = Literal["original_px", "model_px", "norm1000", "norm1"]
+SPACES: tuple[Space, ...] = get_args(Space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ def space_size(space: Space, image_size: Size, model_size: Size | None) -> Size:
     """(width, height) of the image in `space`; an unknown one, or model_px without a size: `ValueError`."""
     if space == "original_px":
         return image_size
-    if space == "norm1000":
-        return (1000, 1000)
+    if space in ("norm1000", "norm1"):
+        return (1000, 1000) if space == "norm1000" else (1, 1)
     if space != "model_px":
         raise ValueError(f"unknown coordinate space {space!r}; known: {', '.join(SPACES)}")
     if model_size is None:

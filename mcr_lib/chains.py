@@ -27,9 +27,7 @@ from mcr_lib.styles import STYLES, say
 
 # Raised when a word of a style or a rule of the verifier changes; older settings are then trained again.
 CHAINS_VERSION = 2
-CHANGES = {
-    2: "every style has an instruction of its own, and answers vary in order"
-}  # version -> what is new
+CHANGES = {2: "every style has an instruction of its own, and answers vary in order"}  # version -> news
 
 Source = Literal["template", "llm", "mllm"]
 SOURCES: tuple[Source, ...] = ("template", "llm", "mllm")
@@ -93,10 +91,8 @@ def build(example: Example, style: str, rng: np.random.Generator, *, n_wordings:
         raise ValueError(f"example {example.id}: {problem}")
     wording = int(rng.integers(len(STYLES[style].wordings[:n_wordings])))
     said = statements.of_example(example)
-    answer = in_order(said, example, style)
-    return Chain(
-        example.id, style, "template", say(STYLES[style], wording, said, task), answer, boxes, size, task
-    )
+    answer, text = in_order(said, example, style), say(STYLES[style], wording, said, task)
+    return Chain(example.id, style, "template", text, answer, boxes, size, task)
 
 
 def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[Statement, ...]:
@@ -106,16 +102,18 @@ def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[S
     repeated names, or one within another.
     """
     keys = {
-        "text": lambda _: 0,
+        "text": lambda _: 0, "shown": lambda k: not said[k].is_groundable,
         "type": lambda k: example.labels.index(said[k].type) if said[k].type else 0,
-        "shown": lambda k: not said[k].is_groundable,
-    }
+    }  # fmt: skip
     ordered = sorted(range(len(said)), key=keys[STYLES[style].triples])
-    if ordered == list(range(len(said))):
-        return tuple(said)
     placed = [p.span for p in place([said[k].name for k in ordered], example.tokens)]
     is_found = placed == [example.entities[k].span for k in ordered]
     return tuple(said[k] for k in ordered) if is_found else tuple(said)
+
+
+def unsayable(example: Example) -> str | None:
+    """The first name of a tweet that no chain can say, for it reads as a tag, slot or box; else `None`."""
+    return next((e.text for e in example.entities if verify.UNSAYABLE.search(e.text)), None)
 
 
 ROW_FLAWS = {  # flaws of a chain apart from its words
@@ -150,8 +148,7 @@ def rewrite(
     for _ in range(n_tries):
         text = ask(request)
         new = replace(chain, text=text.strip() if isinstance(text, str) else "", source=source)
-        flaw = check(new, example)
-        if flaw is None:
+        if (flaw := check(new, example)) is None:
             return new, rejected
         rejected.append(flaw)
     return chain, rejected

@@ -68,8 +68,8 @@ def place(names: Sequence[str], tokens: Sequence[str], *, lenient: bool = False)
 
 
 def spaced(name: str) -> str:
-    """A name as compared with tokens: one space between its words and none around."""
-    return " ".join(word for word in name.split(" ") if word)
+    """A name as compared with tokens: one space between its words, none around, `<|` as the tweet has it."""
+    return " ".join(word for word in name.split(" ") if word).replace("< |", "<|")  # `prompts.plain`
 
 
 @dataclass(frozen=True, slots=True)

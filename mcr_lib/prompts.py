@@ -93,9 +93,14 @@ def text_of(chat: Sequence[Message]) -> str:
     return "".join(part["text"] for part in chat[-1]["content"] if part["type"] == "text")
 
 
+def plain(text: str) -> str:
+    """The text with `< |im_end|>` for `<|im_end|>` and so on: no tweet ends its turn or claims an image."""
+    return text.replace("<|", "< |")
+
+
 def _message(role: str, text: str, *, n_images: int = 0) -> Message:
     images = [{"type": "image"} for _ in range(n_images)]
-    return {"role": role, "content": [*images, {"type": "text", "text": text}]}
+    return {"role": role, "content": [*images, {"type": "text", "text": plain(text)}]}
 
 
 def _of_task(words: Mapping[str, str], example: Example) -> list[str]:
@@ -113,11 +118,8 @@ def _full(example: Example, prompt: Kind, style: str, form: Form) -> list[str]:
 
 
 def _introduction(example: Example) -> list[str]:
-    steps = {
-        "span": "find every named entity of the text",
-        "type": "give its type",
-        "box": "say where the image shows it",
-    }
+    steps = {"span": "find every named entity of the text", "type": "give its type"}
+    steps |= {"box": "say where the image shows it"}
     wanted = _of_task(steps, example)
     if "span" not in example.constraints:
         wanted[0] = f"for each name below, {wanted[0]}"

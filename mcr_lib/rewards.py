@@ -49,7 +49,8 @@ from mcr_lib import chains, constraints
 from mcr_lib import strict_rewards as strict
 from mcr_lib.answer import ParsedAnswer, parse_answer
 from mcr_lib.boxes import Size, Space, box_format, written_box
-from mcr_lib.matching import heaviest_matching
+from mcr_lib.errors import UserError
+from mcr_lib.matching import heaviest_matching, spaced
 from mcr_lib.schema import Entity, Example, PredictedEntity
 
 NAMES = ("count", "span", "type", "grounding", "entailment")  # the rewards in the order of λ1..λ5
@@ -138,7 +139,7 @@ def match(
         >>> [(p.gold.text, round(p.f1, 3)) for p in match(said, [Entity("New York", 0, 2, "LOC")]).pairs]
         [('New York', 0.667)]
     """
-    said, meant = [p.text.split() for p in predictions], [e.text.split() for e in gold]
+    said, meant = [spaced(p.text).split() for p in predictions], [e.text.split() for e in gold]
     runs = [[common_run(a, b) for b in meant] for a in said]
     unit = lcm(*{len(a) + len(b) for a in said for b in meant if a})  # of F in whole numbers, for exact sums
     weights = [
@@ -206,13 +207,9 @@ def worthless(
 
 
 def rewards(
-    parsed: ParsedAnswer,
-    gold: Example,
-    *,
-    kind: RewardKind = "paper",
-    sigma: float | None = None,
+    parsed: ParsedAnswer, gold: Example, *, kind: RewardKind = "paper", sigma: float | None = None,
     reasoning: Reasoning = "free",
-) -> Rewards:
+) -> Rewards:  # fmt: skip
     """The five rewards of a strictly parsed answer; one that is `worthless` scores 0 in everything.
 
     Boxes of `gold` are in the answer's space (`written_gold`); sigma in [0, 1), `None` = that of `DEFAULTS`.
@@ -225,23 +222,17 @@ def rewards(
     """
     sigma = DEFAULTS[kind][0] if sigma is None else sigma
     if worthless(parsed, gold, sigma=sigma, reasoning=reasoning) is not None:
-        values = dict.fromkeys(NAMES, 0.0)
+        five = (0.0,) * len(NAMES)
     elif kind == "paper":
-        matched = match(parsed.entities, gold.entities)
-        values = {
-            "count": reward_count(matched.n_pred, matched.n_gold),
-            "span": reward_span(matched), "type": reward_type(matched),
-            "grounding": reward_grounding(matched, sigma=sigma), "entailment": reward_entailment(matched),
-        }  # fmt: skip
+        m = match(parsed.entities, gold.entities)
+        means = reward_span(m), reward_type(m), reward_grounding(m, sigma=sigma), reward_entailment(m)
+        five = reward_count(m.n_pred, m.n_gold), *means
     else:
-        checked = strict.check(parsed.entities, gold)
-        values = {
-            "count": strict.reward_count(checked),
-            "span": strict.reward_span(checked), "type": strict.reward_type(checked),
-            "grounding": strict.reward_grounding(checked, sigma=sigma),
-            "entailment": strict.reward_entailment(checked),
-        }  # fmt: skip
-    return Rewards(**{name: values[name] if needs in gold.constraints else None for name, needs in _NEEDS})
+        c = strict.check(parsed.entities, gold)
+        first = strict.reward_count(c), strict.reward_span(c), strict.reward_type(c)
+        five = *first, strict.reward_grounding(c, sigma=sigma), strict.reward_entailment(c)
+    needed = zip(_NEEDS, five, strict=True)
+    return Rewards(**{name: value if needs in gold.constraints else None for (name, needs), value in needed})
 
 
 def written_gold(example: Example, space: Space, *, model_size: Size | None = None) -> Example:
@@ -252,7 +243,6 @@ def written_gold(example: Example, space: Space, *, model_size: Size | None = No
             problem = f"gold boxes without an image size cannot be written in {space}"
             raise ValueError(f"example {example.id}: {problem}")
         return example
-
     written = partial(written_box, space=space, image_size=size, model_size=model_size)
     boxes = [e.boxes_xyxy_px and tuple(map(written, e.boxes_xyxy_px)) for e in example.entities]
     pairs = zip(example.entities, boxes, strict=True)
@@ -264,12 +254,13 @@ def gold_column(example: Example) -> str:
     return json.dumps({**example.to_row(), "images": []})
 
 
-def completion_text(completion: str | Sequence[dict[str, Any]]) -> str:
-    """The text of a completion: a string, or chat messages whose content is a string or a list of parts."""
-    if isinstance(completion, str):
-        return completion
+def completion_text(completion: str | Sequence[dict[str, Any]] | None) -> str:
+    """The text of a completion: a string, `None`, or chat messages of strings, lists of parts or `None`."""
+    if completion is None or isinstance(completion, str):
+        return completion or ""
     contents = [message.get("content") or "" for message in completion]
-    return "".join(c if isinstance(c, str) else "".join(part.get("text", "") for part in c) for c in contents)
+    texts = ([c] if isinstance(c, str) else [part.get("text") or "" for part in c] for c in contents)
+    return "".join(text for some in texts for text in some)
 
 
 def grpo_reward_functions(
@@ -279,13 +270,16 @@ def grpo_reward_functions(
 
     Each completion is parsed once for all five. Columns read: `gold` (`gold_column`), `model_size` ([width,
     height] or `None`) and `family` (a name of `boxes.BOX_FORMATS`). Weights (`DEFAULTS`) go into
-    `GRPOConfig(reward_weights=...)`.
+    `GRPOConfig(reward_weights=...)`. A `UserError` names a column that is missing or of another kind.
     """
     how = {"kind": kind, "sigma": sigma, "reasoning": reasoning}
 
     @lru_cache(maxsize=1024)
     def gold_of(gold: str, space: Space, model_size: Size | None) -> Example:
-        return written_gold(Example.from_row(json.loads(gold)), space, model_size=model_size)
+        try:
+            return written_gold(Example.from_row(json.loads(gold)), space, model_size=model_size)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"columns 'gold' and 'model_size': {error!s:.100}") from error
 
     @lru_cache(maxsize=4096)
     def all_of(text: str, gold: str, space: Space, model_size: Size | None) -> Rewards:
@@ -294,13 +288,30 @@ def grpo_reward_functions(
         return rewards(parsed, example, **how)
 
     def function(name: str) -> Callable[..., list[float | None]]:
-        def reward(completions, gold, model_size, family, **_: Any) -> list[float | None]:
-            sizes = [size and (size[0], size[1]) for size in model_size]
-            spaces = [box_format(f).space for f in family]
-            rows = zip(map(completion_text, completions), gold, spaces, sizes, strict=True)
-            return [getattr(all_of(*row), name) for row in rows]
+        def reward(completions, gold=None, model_size=None, family=None, **_: Any) -> list[float | None]:
+            n, columns = len(completions), (completions, gold, family, model_size)
+            read = (_column(key, values, n) for key, values in zip(_COLUMNS, columns, strict=True))
+            return [getattr(all_of(*row), name) for row in zip(*read, strict=True)]
 
         reward.__name__ = f"reward_{name}"
         return reward
 
     return [function(name) for name in NAMES]
+
+
+_COLUMNS: dict[str, tuple[str, Callable[[Any], Any]]] = {  # what a column holds, and how a value is read
+    "completions": ("texts or chats", completion_text), "gold": ("texts of gold_column", str.__str__),
+    "family": ("names of box formats", lambda name: box_format(name).space),
+    "model_size": ("[width, height] or None", lambda size: size and (size[0] + 0, size[1] + 0)),
+}  # fmt: skip
+
+
+def _column(name: str, values: Any, n: int) -> list[Any]:
+    expected, read = _COLUMNS[name]
+    try:
+        if len(values) == n:
+            return [read(value) for value in values]
+        problem = f"{len(values)} values for {n} completions"
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        problem = "it is missing" if values is None else f"{error!s:.100}"
+    raise UserError(f"column {name!r}: {problem}; expected {expected}")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_RESAMPLES = 10_000  # more change no reported digit, and one resample of 7,000 tweets takes 56 kB
-MIN_SEEDS = 3  # fewer show nothing (ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def interval95(ratio: Ratio, weights: np.ndarray) -> tuple[float, float] | None:
 
 def interval95_of_sum(terms: Terms, weights: np.ndarray) -> tuple[float, float] | None:
     """`interval95` of a sum of ratios, each with its factor."""
-    return _interval95(_drawn(terms, weights))
+    return percentiles95(drawn(terms, weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ def paired_test(first: Ratio, second: Ratio, *, n_resamples: int, rng: np.random
     differences = np.nan_to_num(a) - np.nan_to_num(b)
     n_as_large = int(np.sum(np.abs(differences) >= abs(observed) - 1e-9))
     weights = resamples(n, n_resamples, rng)
-    drawn = [np.nan_to_num(_drawn([(1, ratio)], weights)) for ratio in (first, second)]
-    low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
+    of_both = [np.nan_to_num(drawn([(1, ratio)], weights)) for ratio in (first, second)]
+    low, high = np.percentile(of_both[0] - of_both[1], [2.5, 97.5])
     return PairedTest(observed, (float(low), float(high)), (n_as_large + 1) / (n_resamples + 1), n)
 
 
@@ -109,65 +108,6 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
     return f"{first} and {second} cannot be told apart in {metric}: {points} ({numbers})."
 
 
-@dataclass(frozen=True, slots=True)
-class OverSeeds:
-    """A number from several seeds."""
-
-    per_seed: tuple[float, ...]  # in percent or percentage points
-    ci95: tuple[float, float] | None  # bootstrap interval of their mean; `None` if undefined
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return float(np.mean(self.per_seed))
-
-    @property
-    def n_agreeing(self) -> int:
-        """Seeds whose number has the sign of the mean; 0 if the mean is 0."""
-        return int(np.sum(np.sign(self.per_seed) == np.sign(self.mean))) if self.mean else 0
-
-
-def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Generator) -> OverSeeds:
-    """The mean over seeds, its interval from resampling seeds and tweets (pigeonhole bootstrap, Owen 2007).
-
-    In each resample seeds are drawn with replacement, and tweets once for all seeds: a tweet that several
-    seeds answered is equally easy or hard for all of them. Seeds that answered different tweets have zeros at
-    the tweets of the others. Settings that are compared share seeds and tweets. The 95 % interval of three
-    seeds covers the truth in 99 % of cases if the variance is between tweets, and in 75 % if it is between
-    seeds alone, for then it reaches from the smallest of them to the largest (both tested).
-
-    Every ratio is about the same tweets in the same order; `weights` are from `resamples`, `rng` draws seeds.
-
-    Raises:
-        ValueError: no seeds, or a ratio whose denominator is 0.
-    """
-    observed = [[(factor, ratio.percent) for factor, ratio in terms] for terms in seeds]
-    if not seeds or any(percent is None for terms in observed for _, percent in terms):
-        raise ValueError("numbers over seeds need at least one seed, and ratios that are defined")
-    per_seed = tuple(sum(factor * percent for factor, percent in terms) for terms in observed)
-    drawn = np.stack([_drawn(terms, weights) for terms in seeds], axis=1)
-    means = (resamples(len(seeds), len(weights), rng) * drawn).sum(axis=1) / len(seeds)
-    return OverSeeds(per_seed, _interval95(means))
-
-
-def verdict_over_seeds(result: OverSeeds, *, sign: int = 1) -> str:
-    """Whether an effect counts as shown: every seed has its sign and the interval excludes 0.
-
-    Without an effect, and with all variance between seeds, three of them agree in a given sign one time in 8,
-    five one time in 32. `sign` is that of the hypothesized effect: 1 = the first is larger, -1 = smaller.
-
-    Example:
-        >>> [verdict_over_seeds(OverSeeds((1.0, 2.0, 3.0), ci)) for ci in ((0.5, 3.0), (-0.1, 3.0))]
-        ['shown', 'not shown']
-    """
-    if len(result.per_seed) < MIN_SEEDS:
-        return "too few seeds"
-    is_clear = result.ci95 is not None and (result.ci95[0] > 0 or result.ci95[1] < 0)
-    if not is_clear or result.n_agreeing < len(result.per_seed):
-        return "not shown"
-    return "shown" if np.sign(result.mean) == sign else "the opposite is shown"
-
-
 def summary(ratios: Mapping[str, Ratio], weights: np.ndarray | None) -> dict[str, object]:
     """Every ratio in percent (0.0 if undefined) and, with `weights`, their `ci95`; two decimals."""
     values: dict[str, object] = {name: round(ratio.percent or 0.0, 2) for name, ratio in ratios.items()}
@@ -177,12 +117,13 @@ def summary(ratios: Mapping[str, Ratio], weights: np.ndarray | None) -> dict[str
     return values
 
 
-def _drawn(terms: Terms, weights: np.ndarray) -> np.ndarray:
+def drawn(terms: Terms, weights: np.ndarray) -> np.ndarray:
     """A sum of ratios in percent in each resample; NaN if one of them has no denominator."""
     return sum(f * _percents(weights @ ratio.numerator, weights @ ratio.denominator) for f, ratio in terms)
 
 
-def _interval95(values: np.ndarray) -> tuple[float, float] | None:
+def percentiles95(values: np.ndarray) -> tuple[float, float] | None:
+    """The 2.5th and the 97.5th percentile of the defined values; `None` if there is none."""
     values = values[np.isfinite(values)]
     if not len(values):
         return None

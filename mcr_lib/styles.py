@@ -153,24 +153,17 @@ STYLES = {
             cautions=True,
         ),
         "Step by step",
-        (
-            (part("<entity_num>{n}</entity_num>"),
-             part("<mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
-             part("<entailment>", "</entailment>", open="({m}", shown=", visible", absent=", invisible",
-                  end=")"),
-             part("<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None", end=")")),
-            (part("<entity_num>{n}</entity_num>"),
-             part("The text names:\n<mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
-             part("Compared with the image:\n<entailment>", "</entailment>", open="({m}", shown=", visible",
+        tuple(
+            (part(f"{number}<entity_num>{{n}}</entity_num>"),
+             part(f"{types}<mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
+             part(f"{image}<entailment>", "</entailment>", open="({m}", shown=", visible",
                   absent=", invisible", end=")"),
-             part("Boxes:\n<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None",
-                  end=")")),
-            (part("Number of entities in the text: <entity_num>{n}</entity_num>"),
-             part("Their types: <mner>", "</mner>", span="({m}", type=", {kind}", end=")"),
-             part("In the image? <entailment>", "</entailment>", open="({m}",
-                  shown=", visible", absent=", invisible", end=")"),
-             part("Where they are: <location>", "</location>", open="({m}", at=", {slot}",
-                  nowhere=", None", end=")")),
+             part(f"{boxes}<location>", "</location>", open="({m}", at=", {slot}", nowhere=", None", end=")"))
+            for number, types, image, boxes in (
+                ("", "", "", ""),
+                ("", "The text names:\n", "Compared with the image:\n", "Boxes:\n"),
+                ("Number of entities in the text: ", "Their types: ", "In the image? ", "Where they are: "),
+            )
         ),
         (
             "<entity_num>0</entity_num>\n<mner>None</mner>\n<entailment>None</entailment>\n"

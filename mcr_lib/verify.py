@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from mcr_lib.schema import TYPE_WORDS
-from mcr_lib.statements import Statement
+from mcr_lib.statements import SLOT, Statement
 
 # Words that deny: alone, that there is a box; with a word of showing, that the image shows the entity.
 NEGATIONS = (
@@ -47,18 +47,15 @@ _VALUE = r"\s*-?\d+(?:\.\d+)?\s*"
 BOX = re.compile(rf"[\[(]{_VALUE},{_VALUE},{_VALUE},{_VALUE}[\])]")  # a box written in numbers
 _TAG = re.compile(r"</?(?:think|process|answer)>")
 _STEP_TAG = re.compile(r"</?(?:entity_num|mner|entailment|location)>")  # of the formal style; claims nothing
+UNSAYABLE = re.compile("|".join([BOX.pattern, SLOT.pattern, _TAG.pattern, _STEP_TAG.pattern, "[\x02\x03]"]))
 Event = tuple[int, str, str]  # number of the clause within its sentence, kind (a group of `_pattern`), value
 Claims = set[tuple[str, str]]  # what a chain says of one mention: kind and value
 
 
 def verify(
-    text: str,
-    statements: Sequence[Statement],
-    *,
-    labels: Sequence[str],
-    task: Collection[str],
+    text: str, statements: Sequence[Statement], *, labels: Sequence[str], task: Collection[str],
     bare_names: bool = False,
-) -> str | None:
+) -> str | None:  # fmt: skip
     """The first flaw of a chain, a key of `FLAWS`; `None` if it says exactly the statements.
 
     `bare_names`: also take names without quotes as mentions (for a model not trained on our chains); added
@@ -129,8 +126,7 @@ def _flaw(statement: Statement, claims: Claims | None, task: Collection[str]) ->
 
 def _read(text: str, labels: tuple[str, ...]) -> dict[int, Claims] | None:
     """Mention -> its claims; `None` if a type or a slot belongs to no mention."""
-    claims: dict[int, Claims] = {}
-    last: int | None = None
+    claims, last = {}, None
     for is_question, sentence in _sentences(_events(text, labels)):
         mentions = [(at, int(value)) for at, (_, kind, value) in enumerate(sentence) if kind == "mention"]
         for _, k in mentions:
@@ -153,15 +149,12 @@ def _owner(at: int, sentence: list[Event], mentions: list[tuple[int, int]], last
     """The mention that a claim belongs to: see the rule at the top."""
     near = [m for m in mentions if sentence[m[0]][0] == sentence[at][0]] or mentions
     before = [k for position, k in near if position < at]
-    if before:
-        return before[-1]
-    return near[0][1] if near else last
+    return before[-1] if before else near[0][1] if near else last
 
 
 def _sentences(events: list[tuple[str, str]]) -> Iterator[tuple[bool, list[Event]]]:
     """Per sentence whether it is a question, and its events."""
-    sentence: list[Event] = []
-    clause = 0
+    sentence, clause = [], 0
     for kind, value in [*events, ("sentence", "")]:
         if kind == "clause":
             clause += 1

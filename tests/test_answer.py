@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mcr_lib
-from mcr_lib.answer import DEFECTS, FIELDS, FORMS, MODES, PERFECT_PAPER, parse_answer, write_answer
+from mcr_lib.answer import ALIASES, FIELDS, FORMS, MODES, parse_answer, write_answer
 from mcr_lib.schema import PredictedEntity
+from mcr_lib.study.tables.defects import DEFECTS, PERFECT_PAPER
 
 LABELS = ("PER", "LOC", "ORG", "OTHER")
 KD = PredictedEntity("Kevin Durant", "PER", ((52, 31, 188, 240),))
@@ -33,6 +35,10 @@ def test_each_defect_is_repaired_or_lost_as_its_row_says(defect):
         assert not read.lost
         assert read.reason is None
         assert read.entities
+    elif defect.lenient == "box lost":
+        assert defect.name in read.repairs
+        assert not read.lost
+        assert read.entities == (replace(KD, boxes_xyxy=((0, 0, 0, 0),)), OA)
     elif defect.lenient == "entity lost":
         assert defect.name in read.lost
         assert read.reason is None  # the other entity of the example stays
@@ -73,6 +79,14 @@ def test_repairs_give_the_entities_that_were_meant():
         "other_quotes",
         "box_brackets",
         "flat_box",
+        "special_token",
+        "wrapped_list",
+        "several_lists",
+        "missing_box",
+        "zeros_for_absent",
+        "box_as_text",
+        "box_token",
+        "corner_pairs",
     ):
         example = next(defect.example for defect in DEFECTS if defect.name == name)
         assert parse_answer(example, labels=LABELS, mode="lenient").entities == (KD, OA), name
@@ -99,7 +113,7 @@ def test_a_task_without_boxes_has_no_box_key():
     text = '<answer>[{"entity": "Oslo", "type": "LOC"}]</answer>'
     task = ("span", "type")
     assert parse_answer(text, labels=LABELS, constraints=task).entities == (PredictedEntity("Oslo", "LOC"),)
-    assert parse_answer(text, labels=LABELS).reason == "missing_key"
+    assert parse_answer(text, labels=LABELS).reason == "missing_box"
     with_box = text.replace("}", ', "bbox_2d": null}')
     assert parse_answer(with_box, labels=LABELS, constraints=task).reason == "extra_key"
 
@@ -281,20 +295,12 @@ def test_the_paper_form_is_treated_with_the_same_kindness(reason, text):
         ("cut_list", f"<answer>{OA_TUPLE} (Kevin Dur"),
         ("cut_list", f"<answer>{OA_TUPLE} {KD_TUPLE[:-4]}"),
         ("cut_list", f"<answer>{OA_TUPLE} (None, person, Kevin Dur"),
-        ("missing_key", paper("(Kevin Durant, person)")),
-        ("missing_key", paper("(Kevin Durant, person")),
         ("missing_key", paper("(Kevin Durant)")),
+        ("missing_key", paper("(Kevin Durant, (52, 31, 188, 240))")),
         ("entity_empty", with_first("Kevin Durant", '" "')),
         ("entity_empty", with_first("Kevin Durant", "")),
         ("unknown_type", with_first("person", "athlete")),
         ("unknown_type", paper("(None, None, None)")),
-        ("box_not_list", with_first(BOX, "on the left")),
-        ("box_length", with_first(", 240)", ")")),
-        ("box_length", with_first(BOX, "(52 31 188 240)")),
-        ("box_not_numbers", with_first("240", "None")),
-        ("box_not_numbers", with_first(BOX, "(x1, y1, x2, y2)")),
-        ("number_not_finite", with_first("240", "NaN")),
-        ("number_too_long", with_first("240", "9" * 50)),
         ("too_deep", with_first(BOX, "(((52)))")),
     ],
 )
@@ -302,6 +308,41 @@ def test_a_tuple_that_cannot_be_mended_is_lost_alone(lost, text):
     lenient = parse_answer(text, labels=LABELS, mode="lenient")
     assert (lenient.lost, lenient.entities, lenient.reason) == ((lost,), (OA,), None)
     assert parse_answer(text, labels=LABELS).reason is not None
+
+
+@pytest.mark.parametrize(
+    ("defect", "text"),
+    [
+        ("box_not_list", with_first(BOX, "on the left")),
+        ("box_length", with_first(", 240)", ")")),
+        ("box_length", with_first(BOX, "(52 31 188 240)")),
+        ("box_not_numbers", with_first("240", "None")),
+        ("box_not_numbers", with_first(BOX, "(x1, y1, x2, y2)")),
+        ("number_not_finite", with_first("240", "NaN")),
+        ("number_too_long", with_first("240", "9" * 50)),
+    ],
+)
+def test_of_a_tuple_whose_box_cannot_be_read_name_and_type_stay(defect, text):
+    lenient = parse_answer(text, labels=LABELS, mode="lenient")
+    assert (lenient.lost, lenient.reason) == ((), None)
+    assert lenient.entities == (replace(KD, boxes_xyxy=((0, 0, 0, 0),)), OA)
+    assert defect in lenient.repairs
+    assert parse_answer(text, labels=LABELS).reason is not None
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ("(Oslo, location)", "Oslo"),
+        ("(location, Oslo)", "Oslo"),
+        ("(Washington, DC, location)", "Washington, DC"),
+    ],
+)
+def test_a_tuple_without_a_location_is_not_in_the_image(item, name):
+    parsed = parse_answer(f"<answer>{item}</answer>", labels=LABELS, mode="lenient")
+    assert parsed.entities == (PredictedEntity(name, "LOC"),)
+    assert "missing_box" in parsed.repairs
+    assert parse_answer(f"<answer>{item}</answer>", labels=LABELS).reason is not None
 
 
 def test_too_many_tuples_are_cut_at_a_thousand():
@@ -355,6 +396,116 @@ def test_labels_without_a_word_are_written_as_they_are_and_known_to_the_quotes()
     assert parse_answer(text, labels=("city", "park")).entities == (park,)
 
 
+KD_JSON = '{"entity": "Kevin Durant", "type": "PER", "bbox_2d": [52, 31, 188, 240]}'
+OA_JSON = '{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": null}'
+BOTH = f"[{KD_JSON}, {OA_JSON}]"
+DRAFT = '[{"entity": "Kevin Durant", "type": "ORG", "bbox_2d": null}]'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"entities": {BOTH}}}',
+        f'{{"image_id": 7, "note": "so {{x}}", "tags": ["a"], "meta": {{"n": 2}}, "found": {BOTH}, "n": 2}}',
+        f'{{"result": {{"entities": {BOTH}}}}}',
+        f'[{{"pre_entities": {BOTH}}}]',
+        f"[[{BOTH}]]",
+        f"[[{KD_JSON}], [{OA_JSON}]]",
+        f'{{"PER": [{KD_JSON}], "LOC": [{OA_JSON}]}}',
+        f"```json\n[{KD_JSON}]\n```\n```json\n[{OA_JSON}]\n```",
+        f"Persons:\n```json\n[{KD_JSON}]\n```\nPlaces:\n```json\n[{OA_JSON}]\n```",
+        f"```json\n{DRAFT}\n```\nA better one:\n```json\n{BOTH}\n```",
+        f"1. {KD_JSON}\n2. {OA_JSON}",
+        f"{KD_JSON}\n{OA_JSON}",
+        f"Draft: {DRAFT} Final: {BOTH}",
+        f"{DRAFT}\n{BOTH}",
+        f"Names. [1] {{2}} {BOTH} Note [3]: see [] and {{}}.",
+        f'[{{"entity": broken, "x": 1}}] so {BOTH}',
+        f"{BOTH}<|im_end|>\n<|endoftext|>",
+        f"<|begin_of_box|>{BOTH}<|end_of_box|>",
+        f"<｜begin▁of▁sentence｜>{BOTH}<｜end▁of▁sentence｜>",
+        f"{KD_TUPLE} {OA_TUPLE}</s>",
+        f"(Kevin Durant, person, <|box_start|>(52,31),(188,240)<|box_end|>) {OA_TUPLE}",
+        f"(Kevin Durant, person, <box>[[52, 31, 188, 240]]</box>) {OA_TUPLE}",
+        f"assistant\n<ANSWER>{BOTH}</ANSWER>",
+    ],
+)
+@pytest.mark.parametrize("frame", ["{}", "<answer>{}</answer>", "<think>Two.</think>\n{}"])
+def test_the_list_that_is_meant_is_read_whatever_is_around_it(frame, text):
+    parsed = parse_answer(frame.format(text), labels=LABELS, mode="lenient")
+    assert (parsed.entities, parsed.reason, parsed.lost) == ((KD, OA), None, ())
+    assert parse_answer(frame.format(text), labels=LABELS).reason is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"entities": []}', "[[]]", '{"n": 0, "entities": [], "ok": true}', "Names [1] {2}: []", '[{"x": []}]'],
+)
+def test_an_empty_list_in_a_wrapping_names_nobody(text):
+    parsed = parse_answer(text, labels=LABELS, mode="lenient")
+    assert (parsed.entities, parsed.reason, parsed.lost) == ((), None, ())
+    assert parse_answer(f"<answer>{text}</answer>", labels=LABELS).reason is not None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '{"bbox_2d": null, "label": "Oracle Arena", "type": "LOC"}',
+        '{"bbox_2d": null, "label": "LOC", "sub_label": "Oracle Arena"}',
+        '{"phrase": "Oracle Arena", "entity_type": "LOC", "region_box": []}',
+        '{"text_content": "Oracle Arena", "label": "location", "box_2d": "not visible"}',
+        '{"Name": "Oracle Arena", "TYPE": "LOC", "entity_region": "N/A"}',
+        '{"word": "Oracle Arena", "entity_group": "LOC"}',
+        *(f'{{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": {absent}}}' for absent in (
+            '"none"', '"Not in the image"', '"-"', "[null, null, null, null]", "[[]]", "{}", "false",
+            "[-1, -1, -1, -1]", "[0.0, 0, 0, 0]", '"[0, 0, 0, 0]"', '"[]"',
+        )),
+    ],
+)  # fmt: skip
+def test_other_keys_and_other_words_for_absent_are_read(item):
+    parsed = parse_answer(f"<answer>[{item}]</answer>", labels=LABELS, mode="lenient")
+    assert (parsed.entities, parsed.lost) == ((OA,), ())
+    assert parse_answer(f"<answer>[{item}]</answer>", labels=LABELS).reason is not None
+
+
+corners = st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(1, 99), st.integers(1, 99)).map(
+    lambda t: (t[0], t[1], t[0] + t[2], t[1] + t[3])
+)
+BOX_FORMS = [
+    '"[{0}, {1}, {2}, {3}]"', '"({0},{1}),({2},{3})"', '"{0} {1} {2} {3}"', "[[{0}, {1}], [{2}, {3}]]",
+    '"<|box_start|>({0},{1}),({2},{3})<|box_end|>"', "<|box_start|>({0},{1}),({2},{3})<|box_end|>",
+    '"<box>[[{0}, {1}, {2}, {3}]]</box>"', "<|det|>[[{0}, {1}, {2}, {3}]]<|/det|>", "[[{0}, {1}, {2}, {3}]]",
+    '"x1={0}, y1={1}, x2={2}, y2={3}"', '{{"x1": {0}, "y1": {1}, "x2": {2}, "y2": {3}}}',
+    '{{"left": {0}, "top": {1}, "right": {2}, "bottom": {3}}}', '["{0}", "{1}", "{2}", "{3}"]',
+]  # fmt: skip
+WRAPPINGS = [
+    "{}", "[{}]", '{{"entities": {}}}', '{{"id": "7", "pre_entities": {}, "n": 1}}', "```json\n{}\n```",
+    "Here: {}", "{}<|im_end|>", "<answer>{}</answer>", "<think>It is [1] {{2}}.</think><answer>{}</answer>",
+    "```\n<answer>{}</answer>\n```", "Draft: [] Final: {}", "<|begin_of_box|>{}<|end_of_box|>",
+]  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["Ada", 'A "B" C', "[x] {y}", "Łódź, 9"]), corners | st.none()), max_size=4
+    ),
+    st.sampled_from(WRAPPINGS),
+    st.sampled_from(BOX_FORMS),
+    st.tuples(*(st.sampled_from([name for name in ALIASES[key] if name != "label"]) for key in FIELDS)),
+    st.sampled_from([None, 0, 2]),
+    st.permutations(range(3)),
+)
+def test_wrapping_fencing_renaming_or_spacing_changes_nothing(named, wrapping, form, keys, indent, order):
+    items = []
+    for name, box in named:
+        value = [name, "PER", None if box is None else "@box@"]
+        text = json.dumps({keys[k]: value[k] for k in order}, indent=indent, ensure_ascii=False)
+        items.append(text.replace('"@box@"', form.format(*box) if box else ""))
+    parsed = parse_answer(wrapping.format(f"[{', '.join(items)}]"), labels=LABELS, mode="lenient")
+    meant = [PredictedEntity(name, "PER", () if box is None else (box,)) for name, box in named]
+    assert (list(parsed.entities), parsed.lost, parsed.reason) == (meant, (), None)
+
+
 names = st.text(min_size=1).filter(lambda t: t.strip() and not re.search("[\ud800-\udfff]", t))
 nasty = st.lists(
     st.sampled_from(
@@ -362,9 +513,6 @@ nasty = st.lists(
     ),
     min_size=1,
     max_size=5,
-)
-corners = st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(1, 99), st.integers(1, 99)).map(
-    lambda t: (t[0], t[1], t[0] + t[2], t[1] + t[3])
 )
 entities = st.builds(
     PredictedEntity,
@@ -446,6 +594,13 @@ HOSTILE = {
     "look-alike brackets": "［］",
     "surrogates": "\ud83d",
     "escapes": '["\\u00',
+    "wrappings": '{"entities": [',
+    "values": '{"a": 1, ',
+    "empty lists": "[] ",
+    "broken lists": "[{a} ",
+    "lost values": '[{"a": x, ',
+    "keys": ', "a"  :',
+    "tokens": "<|box_start|>",
 }
 HOSTILE_TUPLES = {
     "open parentheses": "(",
@@ -484,4 +639,6 @@ def test_200_kilobytes_of_any_tuples_are_read_in_linear_time(piece, frame):
 
 def test_numbers_of_thousands_of_digits_are_lost_with_a_name():
     text = '<answer>[{"entity": "Oslo", "type": "LOC", "bbox_2d": [1, 2, 3, ' + "9" * 5000 + "]}]</answer>"
-    assert parse_answer(text, labels=LABELS, mode="lenient").lost == ("number_too_long",)
+    parsed = parse_answer(text, labels=LABELS, mode="lenient")
+    assert parsed.repairs == ("number_too_long",)
+    assert parsed.entities == (PredictedEntity("Oslo", "LOC", ((0, 0, 0, 0),)),)

@@ -59,15 +59,22 @@ def test_light_modules_load_nothing_heavy():
     assert done.stdout.splitlines() == [f"{light} []" for light in LIGHT], done.stderr
 
 
-def test_check_exits_0_on_the_sample_and_1_on_a_difference(sample_dir, tmp_path):
+def test_check_exits_0_on_the_sample_and_on_other_data_and_1_on_what_claims_to_be_the_sample(
+    sample_dir, tmp_path
+):
     done = process("data", "check", "twitter-gmner", "--root", sample_dir)
     assert done.returncode == 0, done.stderr
     assert "All 51 statistics are as expected." in done.stdout
     # without its expected.json it is compared with the release
     (tmp_path / "Twitter10000_v2.0").symlink_to(sample_dir / "Twitter10000_v2.0")
     done = process("data", "check", "twitter-gmner", "--root", tmp_path, "--json")
-    assert done.returncode == 1
+    assert done.returncode == 0, done.stderr
     assert "train: tweets is 10, expected 7,000" in json.loads(done.stdout)["differences"]
+    expected = (sample_dir / "expected.json").read_text().replace('"tweets": 10', '"tweets": 11')
+    (tmp_path / "expected.json").write_text(expected)
+    done = process("data", "check", "twitter-gmner", "--root", tmp_path)
+    assert done.returncode == 1
+    assert "DIFFERS  train: tweets is 10, expected 11" in done.stdout
 
 
 def test_score_prints_tables_or_one_json_object(sample_dir):
@@ -99,6 +106,16 @@ def test_ids_that_look_like_markup_and_terminals_that_lack_characters_lose_no_re
     done = process(*arguments, environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "unknown ids: 1 (left out), e.g. [bold]x[/nope] \\xe9 \\ufffd\n" in done.stdout
+
+
+@pytest.mark.parametrize("json_or_not", [(), ("--json",)])
+def test_a_file_of_which_nothing_can_be_read_exits_1_with_a_sentence(tmp_path, json_or_not):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "300401", "answer": "no idea", "coordinate_space": "original_px"}\n')
+    done = mcr("score", "--root", "data/sample", "--predictions", path, "--resamples", 100, *json_or_not)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mcr: p.jsonl: no entity in its 1 answers could be read")
+    assert bool(done.stdout) == bool(json_or_not)
 
 
 def test_a_set_of_the_testbed_is_made_checked_and_scored_by_command(tmp_path):

@@ -5,13 +5,14 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mcr_lib import data
 from mcr_lib.data.images import (
     MAX_PIXELS,
     find_images,
     image_problem,
+    image_size,
     inspect_images,
     open_image,
     usable_images,
@@ -57,6 +58,11 @@ def test_images_are_found_by_id_at_any_depth_and_loops_of_links_end(tmp_path, pi
     (tmp_path / "3.txt").write_text("no image")
     found = find_images(tmp_path, {"1", "2", "3", "4"})
     assert found == {"1": picture, "2": picture.parent / "2.png"}
+    for name in ("1.JPG", "3.Jpg", "4.webp", "5.jfif", "6.GIF", "7.bmp", "8.JPEG", "._9.jpg"):
+        (picture.parent / name).write_bytes(b"")
+    found = find_images(tmp_path, [*"123456789"])
+    assert "".join(found) == "12345678"
+    assert found["1"] == picture
     with pytest.raises(UserError, match="does not exist"):
         find_images(tmp_path / "none", {"1"})
 
@@ -145,7 +151,8 @@ def test_bad_images_stop_or_are_skipped_and_counted(tmp_path, picture):
     usable, report = usable_images(examples, on_bad_image="skip")
     assert [(e.id, e.image_size_px) for e in usable] == [("1", (40, 30)), ("2", (40, 30))]
     assert report.counts == {"present": 3, "missing": 1, "unreadable": 1, "of another size than annotated": 1}
-    assert len(report.problems) == 2
+    assert [problem.startswith(f"{tmp_path}") for problem in report.problems] == [True, True, False]
+    assert report.problems[2] == "no image of 1 tweet: 5"
     with pytest.raises(UserError, match="images of 5 tweets: 3 present, 1 missing, 1 unreadable"):
         usable_images(examples)
     assert usable_images(examples[:2])[0] == usable
@@ -160,3 +167,44 @@ def test_the_three_real_images_open_and_are_as_annotated(gmner_dir, real):
     report, sizes = inspect_images(some)
     assert (len(some), report.counts["present"], report.problems) == (3, 3, ())
     assert all(open_image(e.images[0]).size == sizes[e.id] for e in some)
+
+
+def png_with(text_size, tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "x" * text_size, zip=True)
+    path = tmp_path / f"{text_size}.png"
+    Image.new("RGB", (40, 30), "red").save(path, pnginfo=info, icc_profile=b"\0" * text_size)
+    return path
+
+
+def test_large_profiles_and_comments_are_read_past_and_huge_ones_told_by_every_reader(tmp_path, monkeypatch):
+    path = png_with(2_000_000, tmp_path)
+    assert image_problem(path) == ((40, 30), None)
+    assert image_size(path) == open_image(path).size == (40, 30)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1_000_000)
+    sentence = "its metadata are too large; save it again without them"
+    assert image_problem(path) == (None, sentence)
+    for reader in (image_size, open_image):
+        with pytest.raises(UserError, match=sentence):
+            reader(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF image, which is not read here; convert it"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "an AVIF image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image"),
+        (b"II*\0\x08\0\0\0", "a TIFF image"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "an SVG drawing"),
+        (b"\n<!DOCTYPE html><html>404</html>", "a page of HTML, which is not read here; get the image again"),
+        (b"", "an empty file"),
+        (b"what?", "no image that can be recognised"),
+    ],
+)
+def test_a_file_of_another_kind_under_the_name_of_an_image_is_called_what_it_is(tmp_path, head, said):
+    path = tmp_path / "1.jpg"
+    path.write_bytes(head)
+    assert image_problem(path)[1].startswith(said)
+    with pytest.raises(UserError, match=said):
+        image_size(path)

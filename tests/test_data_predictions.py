@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcr_lib.data.predictions import parse_prediction, read_predictions, write_predictions
+from mcr_lib.data.predictions import parse_prediction, plain_id, read_predictions, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 
@@ -103,14 +103,33 @@ def test_ids_that_json_made_numbers_are_text_again(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "row", [{"answer": None}, {"entities": None}, {"error": "timeout"}, {"answer": None, "error": "timeout"}]
+)
+def test_a_row_of_a_call_that_failed_is_null(tmp_path, row):
+    (prediction,) = read_predictions(rows(tmp_path, {"id": "7", **row}))[1]
+    assert (prediction.is_null, prediction.answer) == (True, "")
+
+
+@pytest.mark.parametrize(
+    "id", ["7", "IMGID:7", "IMGID: 7", "7.jpg", "7.JPEG", "7.png", "7.0", "a/b/7.jpg", "imgid:7.jpg"]
+)
+def test_an_id_loses_what_other_files_add(id):
+    assert plain_id(id) == "7"
+
+
+def test_a_number_with_a_point_is_an_id(tmp_path):
+    assert read_predictions(rows(tmp_path, {"id": 7.0, "entities": []}))[1][0].id == "7.0"
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({}, 'line 1: a prediction needs an "id"'),
+        ({}, 'line 1: it needs an "id" as text; found the keys '),
         ({"id": None, "entities": []}, 'needs an "id"'),
         ({"id": True, "entities": []}, 'needs an "id"'),
         ({"id": "7"}, 'needs an "answer"'),
-        ({"id": "7", "answer": None, "coordinate_space": "norm1000"}, 'needs an "answer"'),
-        ({"id": "7", "entities": {}}, '"entities" must be a list'),
+        ({"image_id": "7", "text": "x"}, "found the keys image_id, text: a row has .*docs/scoring.md"),
+        ({"id": "7", "entities": {}}, r'or "entities" \(a list of objects\); found'),
         ({"id": "7", "answer": ""}, '"coordinate_space" is missing; expected one of original_px'),
         ({"id": "7", "answer": "", "coordinate_space": "pixels"}, "is 'pixels'"),
         ({"id": "7", "answer": "", "coordinate_space": "model_px"}, 'needs "model_size"'),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mcr_lib import data
 from mcr_lib.data.bio import chunks
@@ -68,6 +69,12 @@ def test_crlf_a_byte_order_mark_and_a_missing_last_newline_do_not_matter(folder)
     assert read(root)[0] == plain
 
 
+def test_a_line_of_blanks_ends_a_tweet_as_an_empty_one_does(folder):
+    root, write = folder
+    write("txt/test.txt", TXT + " \t\n" + TXT.replace(":1", ":2"))
+    assert [tweet.id for tweet in read(root)[0]] == ["1", "2"]
+
+
 def test_orphan_tags_begin_an_entity_and_are_told(folder):
     root, write = folder
     write("txt/test.txt", "IMGID:1\nRome\tI-LOC\nParis\tB-PER\nTexas\tI-LOC\n")
@@ -86,6 +93,8 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
         ("txt/test.txt", "in\tO\n", "line 1: expected IMGID:<id>"),
         ("txt/test.txt", "IMGID:1\nin\n", "line 2: expected 2 columns"),
         ("txt/test.txt", "IMGID:1\nin\tO\tO\n", "line 2: expected 2 columns"),
+        ("txt/test.txt", "IMGID:1\nin O\n", "line 2: expected 2 columns .* between tabs, not blanks"),
+        ("txt/test.txt", "IMGID:1\nin\tB-MISC\n", "line 2: tag 'B-MISC' .*; MISC is called OTHER here"),
         ("txt/test.txt", "IMGID:1\nin\tX-LOC\n", "line 2: tag 'X-LOC' is not O"),
         ("txt/test.txt", "IMGID:1\nin\tO\nRome\tB-PLACE\n", "line 3: tag 'B-PLACE'"),
         ("txt/test.txt", "IMGID:1\n\nIMGID:2\n", "line 1: tweet 1 has no token"),
@@ -108,7 +117,7 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
         ),
         (
             "xml/1.xml",
-            XML.format("\n" + OBJECT.format("A", 9, 1, 101, 5)),
+            XML.format("\n" + OBJECT.format("A", 9, 1, 101.5, 5)),
             "line 4: the box of 'A' leaves the image of 100 x 80",
         ),
         (
@@ -120,6 +129,11 @@ def test_orphan_tags_begin_an_entity_and_are_told(folder):
             "xml/1.xml",
             XML.format(OBJECT.format("A", "1e9", "NaN", 10, 5)),
             "line 3: the box of 'A' is not four numbers",
+        ),
+        (
+            "xml/1.xml",
+            XML.format("<object><name>A</name><polygon><x1>1</x1></polygon></object>"),
+            "line 3: the box of 'A' is missing; expected a <bndbox> with xmin, ymin, xmax and ymax$",
         ),
         ("xml/1.xml", XML.format("<object><name> </name></object>"), "line 3: an <object> without a <name>"),
         (
@@ -146,6 +160,73 @@ def test_a_broken_file_is_one_sentence_with_its_place(folder, name, content, mes
     with pytest.raises(UserError, match=message) as raised:
         read(root)
     assert "\n" not in str(raised.value)
+
+
+FLOAT = 45.70000076293945
+CUT, BLANK = "box that leaves the image by up to a pixel", "name with blanks around it"
+
+
+@pytest.mark.parametrize(
+    ("xml", "box", "kinds"),
+    [
+        (OBJECT.format("Rome", FLOAT, "4.5e+1", 99.5, "60."), (FLOAT, 45, 99.5, 60), []),
+        (OBJECT.format("Rome", -0.4, 2, 101, 80.5), (0, 2, 100, 80), [CUT]),
+        (OBJECT.format(" Rome\n", 1, 2, 3, 4), (1, 2, 3, 4), [BLANK]),
+        (OBJECT.format("Rome", " 1 ", "2\n", 3, 4), (1, 2, 3, 4), []),
+    ],
+)
+def test_boxes_and_names_of_other_tools_are_read_and_what_is_mended_is_told(folder, xml, box, kinds):
+    root, write = folder
+    write("xml/1.xml", XML.replace("Rome", "Paris").format(xml))
+    (tweet,), quirks = read(root)
+    assert tweet.entities[0].boxes_xyxy_px == (box,)
+    assert [q.kind.split(" (")[0] for q in quirks[1:]] == kinds
+
+
+def test_a_namespace_changes_nothing(folder):
+    root, write = folder
+    before = read(root)
+    write("xml/1.xml", XML.format("").replace("<annotation>", '<annotation xmlns="http://example.org/voc">'))
+    assert read(root) == before
+
+
+@pytest.mark.parametrize(
+    "size", ["<width>0</width><height>0</height>", "", "<width/>", "<width>400.5</width><height>9</height>"]
+)
+def test_a_missing_size_is_that_of_the_image_and_without_one_all_such_files_are_named(folder, size):
+    root, write = folder
+    xml = XML.format("").replace("<width>100</width><height>80</height>", size)
+    write("xml/1.xml", xml)
+    write("xml/2.xml", xml)
+    write("txt/test.txt", TXT + "\n" + TXT.replace(":1", ":2"))
+    sizes = "xml, line 1: <size> .* is missing, and so is the image that would tell"
+    with pytest.raises(UserError, match=rf"1.{sizes}; there are faults in 2 tweets: 1, 2"):
+        read(root)
+    Image.new("RGB", (70, 50)).save(root / "2.png")
+    with pytest.raises(UserError, match=rf"1.{sizes}$"):
+        read(root)
+    Image.new("RGB", (60, 50)).save(root / "1.webp")
+    found, quirks = read(root)
+    assert [tweet.image_size_px for tweet in found] == [(60, 50), (70, 50)]
+    assert sum(q.kind.startswith("xml without an image size") for q in quirks) == 2
+
+
+def test_faults_of_every_line_tweet_and_split_are_told_together(folder):
+    root, write = folder
+    write("txt/train.txt", "IMGID:3\nA O\nB\nC\tO\n")
+    write("txt/dev.txt", "IMGID:4\nA\tB-MISC\n\nIMGID:5\nA\tX\n")
+    write("xml/1.xml", "<annotation")
+    columns = r"train.txt, line 2: expected 2 columns .*; columns stand between tabs, .*; so in all 2 lines"
+    tags = r"dev.txt, line 2: tag 'B-MISC' .*; MISC is called OTHER here; there are faults in 2 tweets: 4, 5"
+    with pytest.raises(UserError, match=rf"{columns}; and .*{tags}; and .*1.xml, line 1: broken XML"):
+        data.of_each(data.SPLITS, lambda split: read_split(root, split=split))
+
+
+def test_v1_keeps_names_as_they_are_written_for_its_published_counts(folder):
+    root, write = folder
+    write("xml/1.xml", XML.replace("Rome", "Paris").format(OBJECT.format(" Rome", 1, 2, 3, 4)))
+    (root / "Twitter10000_v2.0").rename(root / "Twitter10000")
+    assert read(root, version="v1")[0][0].entities[0].boxes_xyxy_px == ()
 
 
 def test_an_entity_bomb_is_refused_at_once(folder):

@@ -12,6 +12,7 @@ import pytest
 from contrib import ms_swift
 from mcr_lib import boxes, data, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.data import voc_xml
 from mcr_lib.data.images import find_images, open_image, usable_images
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
@@ -52,8 +53,20 @@ def broken_file(at):
     read(at.tmp)
 
 
+def bad_xml(at, size):
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>9</ymax>"
+    box = f"<object><name>A</name><bndbox>{corners}</bndbox></object>"
+    (at.tmp / "1.xml").write_text(f"<annotation>{size}{box}</annotation>")
+    voc_xml.read_annotation(at.tmp / "1.xml")
+
+
 def damaged_image(at):
     (at.tmp / "1.jpg").write_bytes((at.sample / "images" / "100201.jpg").read_bytes()[:400])
+    open_image(at.tmp / "1.jpg")
+
+
+def html_page(at):
+    (at.tmp / "1.jpg").write_text("<html>404</html>")
     open_image(at.tmp / "1.jpg")
 
 
@@ -81,6 +94,11 @@ def held_folder(at):
 def other_split(at):
     dev = data.load_split("twitter-gmner", at.sample, split="dev")
     write_predictions(at.tmp / "p.jsonl", [{"id": example.id, "entities": []} for example in dev])
+    score_file(source="twitter-gmner", root=at.sample, predictions=at.tmp / "p.jsonl", n_resamples=100)
+
+
+def rows(at, *rows):
+    (at.tmp / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     score_file(source="twitter-gmner", root=at.sample, predictions=at.tmp / "p.jsonl", n_resamples=100)
 
 
@@ -118,10 +136,15 @@ def placeholder(at):
 LIGHT = {
     "no data": lambda at: read(at.tmp),
     "other version": lambda at: read(at.sample, "v1"),
+    "no such split": lambda at: data.read_split("twitter-gmner", at.sample, split="test_unseen"),
     "broken file": broken_file,
+    "column of a reward": lambda at: rewards.grpo_reward_functions()[0](completions=["x"]),
+    "no size in the xml": lambda at: bad_xml(at, "<size/>"),
+    "box of no use": lambda at: bad_xml(at, "<size><width>9</width><height>9</height></size>"),
     "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
     "images missing": lambda at: usable_images([Example("1", "demo", "dev", ("hi",), (), ("PER",))]),
     "damaged image": damaged_image,
+    "another kind of file": html_page,
     "huge image": huge_image,
     "hub name, no network": lambda at: cards.folder_of(HUB),
     "shard missing": lambda at: shards(at, lambda path: path.unlink()),
@@ -135,6 +158,9 @@ LIGHT = {
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
     "another split's answers": other_split,
+    "no prediction": lambda at: rows(at, {"id": "300401", "output": "nobody"}),
+    "another format": lambda at: rows(at, {"response": "nobody", "images": []}),
+    "rows without ids": lambda at: rows(at, {"response_answer_orig": "None"}),
     "Colab's pip": failing_pip,
     "Colab, loaded before": replaced_package,
     "ms-swift, placeholder": placeholder,

@@ -5,6 +5,7 @@ stand-in for `swift`.
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from types import ModuleType
@@ -329,6 +330,18 @@ def test_grpo_starts_from_what_sft_left_with_rewards_and_their_weights(exported,
         "# Not carried over: entropy_coef=0.5 (it adds no entropy term)\n"
         in (exported[0] / "mcr.sh").read_text()
     )
+
+
+def test_paths_with_blanks_and_quotes_reach_swift_whole(sample_dir, nano_folder, tmp_path):
+    folder = tmp_path / "a model's $(folder)"
+    shutil.copytree(nano_folder, folder / "the base")
+    study = opened(folder, sample_dir, backbone=str(folder / "the base"))
+    ms_swift.export(study, folder / "out", "mcr")
+    done, (trained, _) = run_script(folder / "out", "mrsi")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert trained[trained.index("--model") + 1] == str(folder / "the base")
+    _, (sampled, *_) = run_script(folder / "out", "mcr")
+    assert sampled[sampled.index("--model") + 1] == str(folder / "the base")
 
 
 def test_full_fine_tuning_freezes_the_vision_tower_and_hands_its_checkpoint_over(exported):

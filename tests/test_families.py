@@ -13,6 +13,7 @@ import transformers
 import yaml
 
 import architecture
+import released as chance
 import tasks
 from mcr_lib import chains
 from mcr_lib.boxes import BOX_FORMATS as SPACES
@@ -23,7 +24,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.metrics import judge, outcome, ratios, totals
 from mcr_lib.study.commands import predict
 from mcr_lib.study.commands import preflight as preflight_table
-from mcr_lib.study.runs import config
+from mcr_lib.study.runs import config, memory
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training import (
     adapters,
@@ -33,8 +34,6 @@ from mcr_lib.training import (
     families,
     generate,
     loop,
-    memory,
-    nano,
     preflight,
     sft,
 )
@@ -75,7 +74,7 @@ def released(tokenizer, tmp_path_factory):
     """Family -> a folder as the hub has it, of chance weights."""
     root = tmp_path_factory.mktemp("released")
     for family, hub in MODELS.items():
-        nano.write_released(root / hub.split("/")[1], hub, tokenizer, seed=0, template=TEMPLATES[family])
+        chance.write(root / hub.split("/")[1], hub, tokenizer, seed=0, template=TEMPLATES[family])
     return {family: root / hub.split("/")[1] for family, hub in MODELS.items()}
 
 
@@ -337,13 +336,13 @@ def test_families_are_told_by_type_name_and_vocabulary(released):
 
 def test_the_budget_of_pixels_is_that_of_the_profile(released):
     for family, folder in released.items():
-        own = backbones.target(str(folder))
+        own = backbones.outline(str(folder)).target
         published = families.PUBLISHED[MODELS[family]]
         assert (own.min_pixels, own.max_pixels) == (published.min_pixels, published.max_pixels)
-        given = backbones.target(str(folder), pixels=pixels(family))
+        given = backbones.outline(str(folder), pixels=pixels(family)).target
         assert (given.min_pixels, given.max_pixels) == pixels(family)
     with pytest.raises(UserError, match="at least one unit of 32 x 32 pixels"):
-        backbones.target(str(released["qwen3-vl"]), pixels=(10, 900))
+        backbones.outline(str(released["qwen3-vl"]), pixels=(10, 900))
 
 
 def test_a_prompt_that_ends_with_think_is_closed(tokenizer, released, tmp_path):
@@ -352,9 +351,8 @@ def test_a_prompt_that_ends_with_think_is_closed(tokenizer, released, tmp_path):
         shutil.copytree(released["qwen3-vl"], folder, dirs_exist_ok=True)
         (folder / "chat_template.jinja").write_text(template)
         chat = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-        return backbones.processor(str(folder)).apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=True
-        )[-24:]
+        processor = backbones.outline(str(folder)).processor
+        return processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)[-24:]
 
     assert ending(THINKING).endswith("<|im_start|>assistant\n")
     with pytest.raises(UserError, match="ends a prompt with <think>"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mcr_lib import data, prompts, rewards, yardsticks
+from mcr_lib import chains, data, prompts, rewards, yardsticks
 from mcr_lib.answer import ParsedAnswer, parse_answer
 from mcr_lib.data import mrsi
 from mcr_lib.errors import UserError
@@ -240,3 +240,33 @@ def test_wordings_are_drawn_about_evenly():
         shares = np.unique(said, return_counts=True)[1]
         assert len(shares) == len(STYLES[style].wordings) == 3
         assert min(shares) >= 8  # of 60 draws with p = 1/3: 20 ± 3.7
+
+
+def named(name):
+    """A tweet of one entity."""
+    tokens = tuple(name.split())
+    entity = Entity(name, 0, len(tokens), "ORG", ())
+    return replace(TWEET, id="odd", tokens=(*tokens, "!"), entities=(entity,))
+
+
+@pytest.mark.parametrize("name", ["</think>", "<answer> X", "[5, 3, 8, 4]", "[[box 7]]", "<mner>", "a\x02b"])
+def test_a_tweet_with_a_name_that_no_chain_can_say_is_left_out(name):
+    odd = named(name)
+    assert chains.unsayable(odd) == name
+    assert {e.id for e, _ in mrsi.pairs([TWEET, odd], seed=0)} == {TWEET.id}
+
+
+@pytest.mark.parametrize(
+    "name", ['"Q" Name', "<image>", "<|im_end|>", "b\\s", "{x} %s", "null", "PER", "not"]
+)
+def test_other_odd_names_are_said_by_every_style_and_are_text_to_a_tokenizer(name):
+    odd = named(name)
+    built = mrsi.build_chains(pairs_of([odd]), seed=0).chains
+    assert len(built) == len(STYLES)
+    for row in mrsi.sft_rows(built, {"odd": odd}, QWEN, prompt="mcr"):
+        assert "<|" not in row["completion"][0]["content"][0]["text"]
+
+
+def test_a_chain_longer_than_any_is_a_sentence():
+    with pytest.raises(UserError, match="too_long; leave the tweet out"):
+        mrsi.build_chains([(named("A" * 7000), "terse")], seed=0)

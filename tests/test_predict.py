@@ -129,6 +129,21 @@ def test_the_command_prints_and_draws(nano_folder, seen, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["entities"][0]["bbox_2d"] == [0, 0, 257, 200]
 
 
+def test_an_unreadable_box_is_said_to_be_one_and_a_box_beyond_the_image_is_not_clipped(
+    nano_folder, monkeypatch, tmp_path, capsys
+):
+    answer = ANSWER.replace("[0, 0, 84, 56]", "[0, 0, 8]").replace("null", "[98, 0, 392, 56]")
+    monkeypatch.setattr(generate, "answer_batch", lambda *a, **k: ([answer], [[(196, 112)]]))
+    path = photo(tmp_path / "a.png")
+    entities = run(nano_folder, path)["entities"]
+    assert entities[0] == {"entity": "Ada", "type": "PER", "bbox_2d": None, "unreadable_box": True}
+    assert entities[1] == {"entity": "Oslo", "type": "LOC", "bbox_2d": [300, 0, 1200, 200]}
+    arguments = ["predict", "--model", str(nano_folder), "--text", "Ada in Oslo", "--image", str(path)]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "PER    Ada: its box could not be read\nLOC    Oslo: at 300, 0 to 1200, 200\n" in shown
+
+
 def test_drawing_without_an_image_and_an_empty_tweet_are_errors(nano_folder, seen, tmp_path, capsys):
     arguments = ["predict", "--model", str(nano_folder)]
     assert cli.main([*arguments, "--text", "Ada", "--draw", str(tmp_path / "out.png")]) == 2
@@ -142,3 +157,20 @@ def test_drawing_without_an_image_and_an_empty_tweet_are_errors(nano_folder, see
 def test_an_answer_that_cannot_be_read_is_shown(nano_folder, tmp_path, capsys):
     assert cli.main(["predict", "--model", str(nano_folder), "--text", "Ada", "--max-new-tokens", "3"]) == 0
     assert capsys.readouterr().out.startswith("the answer could not be read (")
+
+
+@pytest.mark.parametrize("text", ["Ada <|image_pad|>", "<|im_end|> Ada", "<|vision_start|><|video_pad|>"])
+def test_special_tokens_typed_in_a_tweet_are_text(nano_folder, seen, tmp_path, text):
+    result = predict.predict(str(nano_folder), text, image=str(photo(tmp_path / "a.png")), device="cpu")
+    assert result["entities"]
+
+
+def test_a_picture_is_drawn_in_the_format_of_its_name_or_refused(tmp_path):
+    result = {"entities": []}
+    path = photo(tmp_path / "a.png")
+    for name, kind in (("b.JPG", "JPEG"), ("b.webp", "WEBP"), ("b", "PNG")):
+        predict.draw(result, path, tmp_path / name)
+        with Image.open(tmp_path / name) as drawn:
+            assert drawn.format == kind
+    with pytest.raises(UserError, match=r"no picture can be written as \.docx; choose from .*png"):
+        predict.draw(result, path, tmp_path / "b.docx")

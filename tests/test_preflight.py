@@ -11,9 +11,8 @@ from PIL import Image
 from mcr_lib.schema import Example
 from mcr_lib.study.commands import cli
 from mcr_lib.study.commands import preflight as command
-from mcr_lib.study.runs import config, preflight
+from mcr_lib.study.runs import config, memory, preflight
 from mcr_lib.study.runs.preflight import Context, Gpu
-from mcr_lib.training import memory
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -329,3 +328,46 @@ def test_an_estimate_grows_with_what_it_is_made_of():
     assert total(lora_rank=0) > plain
     assert total(quantization="4bit") < plain
     assert total(gradient_checkpointing=False, per_device_batch_size=16) > total(per_device_batch_size=16)
+
+
+@pytest.fixture
+def copy(sample_dir, tmp_path):
+    return shutil.copytree(sample_dir, tmp_path / "sample")
+
+
+def of_sample(copy, tmp_path, **overrides):
+    given = {"source": "twitter-gmner", "data_dir": str(copy), "splits": ["train", "dev", "test"]}
+    return list(preflight.data(context(tmp_path, "nano", **given, **overrides)))
+
+
+def test_images_are_opened_as_the_run_will_open_them(copy, tmp_path):
+    (copy / "images/300401.jpg").write_text("<html>gone</html>")
+    Image.new("RGB", (7, 9)).save(copy / "images/100201.jpg")
+    lines = of_sample(copy, tmp_path)
+    assert [line.mark for line in lines] == ["✓", "✗"]
+    assert lines[1].result == "22 of 24 tweets have one"
+    assert "100201.jpg: 7 x 9 pixels, annotated as" in lines[1].todo
+    assert lines[1].todo.endswith("; or --set bad_images=skip")
+    line = of_sample(copy, tmp_path, bad_images="skip")[1]
+    assert (line.mark, line.result.split("; ")[1:]) == ("✓", ["the others are left out (bad_images=skip)"])
+    for path in (copy / "images").iterdir():
+        path.unlink()
+    assert of_sample(copy, tmp_path, bad_images="skip")[1].mark == "✗", "training needs them"
+
+
+def test_data_that_are_not_what_they_claim_and_names_that_no_chain_can_say_are_told(copy, tmp_path):
+    path = copy / "Twitter10000_v2.0/txt/dev.txt"
+    path.write_text(path.read_text().replace("B-LOC", "B-ORG", 1) + "\nIMGID:9\n</think>\tB-ORG\n")
+    lines = of_sample(copy, tmp_path)
+    assert [line.mark for line in lines] == ["✓", "✗", "✗", "✓"]
+    assert lines[1].result == "not as expected: dev: tweets is 7, expected 6"
+    assert "no image of 1 tweet: 9" in lines[2].todo
+    assert lines[3].result == "none for 1 tweet: 9, whose names no chain can say"
+
+
+def test_an_exception_inside_a_check_is_a_line_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(preflight.CHECKS, "data", lambda context: 1 / 0)
+    lines = preflight.run(context(tmp_path, "nano"))
+    line = next(line for line in lines if line.check == "data")
+    assert (line.mark, line.result) == ("✗", "ZeroDivisionError: division by zero")
+    assert {"rows", "disk"} <= marked(lines, "✓")

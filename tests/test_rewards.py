@@ -11,6 +11,7 @@ from mcr_lib import rewards as r
 from mcr_lib import yardsticks
 from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
 from mcr_lib.boxes import BOX_FORMATS, resized_size
+from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.tables import mistakes
 from tests.rewarding import ADA, FAR, HALF, LABELS, NOBODY, ROME, TWEET, A, five, pred, worlds
@@ -404,3 +405,38 @@ def test_trl_gets_five_named_functions_over_columns():
         [1, 0.5, 0, 1], [1, pytest.approx(2 / 3), 0, 1], [1, 0.5, 0, 1], [1, 1, 0, None], [1, 0.5, 0, None]
     ]  # fmt: skip
     assert json.loads(columns["gold"][0])["images"] == []
+
+
+GOLD = r.gold_column(TWEET)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"gold": None}, "column 'gold': it is missing; expected texts of gold_column"),
+        ({"gold": [json.loads(GOLD)]}, "column 'gold': .*; expected texts"),
+        ({"gold": ["{}"]}, "'gold' and 'model_size': not a row of an example"),
+        ({"gold": ["no json"]}, "'gold' and 'model_size': Expecting value"),
+        ({"gold": [GOLD, GOLD]}, "column 'gold': 2 values for 1 completions"),
+        ({"model_size": [[112]]}, "column 'model_size': .*; expected \\[width, height\\] or None"),
+        ({"model_size": ["112 x 84"]}, "column 'model_size'"),
+        ({"model_size": [None]}, "'gold' and 'model_size': "),
+        ({"family": [["qwen2.5-vl"]]}, "column 'family'"),
+        ({"family": ["qwen9"]}, "unknown model family 'qwen9'"),
+        ({"completions": [7]}, "column 'completions'"),
+        ({"completions": [[7]]}, "column 'completions'"),
+    ],
+)
+def test_a_column_of_another_kind_is_named(columns, message):
+    good = {"completions": ["x"], "gold": [GOLD], "model_size": [[112, 84]], "family": ["qwen2.5-vl"]}
+    for function in r.grpo_reward_functions():
+        assert function(**good) == [0]
+        with pytest.raises(UserError, match=message):
+            function(**{**good, **columns})
+
+
+@pytest.mark.parametrize("nothing", [None, [], [{"role": "assistant", "content": None}],
+    [{"role": "assistant", "content": [{"type": "text", "text": None}]}]])  # fmt: skip
+def test_a_completion_that_says_nothing_earns_nothing(nothing):
+    columns = {"gold": [GOLD], "model_size": [[112, 84]], "family": ["qwen2.5-vl"]}
+    assert [f(completions=[nothing], **columns) for f in r.grpo_reward_functions()] == [[0]] * 5

@@ -7,18 +7,16 @@ import pytest
 
 from mcr_lib.metrics import ratios
 from mcr_lib.statistics import (
-    OverSeeds,
     PairedTest,
     Ratio,
     interval95,
     interval95_of_sum,
-    over_seeds,
     paired_test,
     resamples,
     summary,
     verdict,
-    verdict_over_seeds,
 )
+from mcr_lib.study.compare.evidence import OverSeeds, over_seeds, verdict_over_seeds
 
 
 def coin(rng, n, p):

@@ -1,6 +1,7 @@
 """Tables and figures of notebook 02, and `mcr chains build`."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -14,9 +15,9 @@ import matplotlib.pyplot as plt
 from mcr_lib import data, statements
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_jsonl
-from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.schema import Entity, PredictedEntity
 from mcr_lib.study.commands import cli
-from mcr_lib.study.figures import bars, boxes, heat
+from mcr_lib.study.figures import bars, heat
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
@@ -105,13 +106,6 @@ def test_the_verifier_table_passes_templates_only(tweets):
     assert [row["passing"] for row in rows[1:]] == [0] * len(mistakes.PLANTED)
 
 
-def test_common_4_grams_are_counted_with_values_masked():
-    chain = injection.chain_per_style()[0]
-    other = replace(chain, style="terse", text=chain.text.replace('"Kevin Durant"', '"Oracle Arena"'))
-    assert injection.common_4_grams([chain, other])[0] == 100
-    assert injection.common_4_grams([chain, replace(other, text="one two three four five")])[0] == 0
-
-
 def test_shares_of_d1_and_d2_are_of_their_own_entities():
     nobody = replace(cases.TWEET, id="2", entities=())
     d2 = [(nobody, "formal"), (nobody, "distill"), (cases.TWEET, "distill")]
@@ -134,42 +128,20 @@ def test_gold_answers_reach_the_maximum_on_every_task(tweets):
     assert injection.gold_answers_reach_the_maximum([*tweets, *text_only, *grounding], QWEN)
 
 
-def test_odd_images_come_first_and_none_without_image_or_box():
-    def sized(id, size, images=("x.jpg",), boxes=((1, 1, 2, 2),)):
-        ada = Entity("Ada", 0, 1, "PER", boxes)
-        return Example(id, "d", "train", ("Ada",), (ada,), ("PER",), images=images, image_size_px=size)
-
-    some = [
-        sized("a", (280, 280)),
-        sized("b", (300, 280)),
-        sized("c", (300, 290)),
-        sized("d", (301, 299), ()),
-        sized("e", (31, 29), boxes=()),
-    ]
-    assert [e.id for e in injection.oddest(some, 9)] == ["c", "b", "a"]
+@pytest.mark.parametrize(("family", "reach"), [("qwen2.5-vl", None), ("qwen3-vl", (1000, 1000))])
+def test_target_boxes_are_where_gold_is_on_the_original(tweets, family, reach):
+    target = replace(QWEN, family=family)
+    rows = injection.target_rows(tweets, target, 2)
+    with_box = [e.id for e in tweets if any(entity.boxes_xyxy_px for entity in e.entities)]
+    assert list(dict.fromkeys(row["id"] for row in rows)) == with_box[:2]
+    for row in rows:
+        ends = zip(row["gold"], row["original, px"] * 2, (reach or row["resized, px"]) * 2, strict=True)
+        exact = [value * to / of for value, of, to in ends]
+        assert row["written"] == pytest.approx(exact, abs=1)
 
 
 # pictures
 # ----------------------------------------------------------------------------
-
-
-def rectangles(ax):
-    return {(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in ax.patches}
-
-
-@pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen3-vl"])
-def test_target_boxes_stand_on_the_resized_image_where_gold_stands_on_the_original(tweets, family):
-    target = replace(QWEN, family=family)
-    [example] = injection.oddest(tweets, 1)
-    written = [injection.target_boxes(example, target)]
-    left, right = boxes.resized([example], target=target, boxes=written).axes
-    assert left.get_xlim() == (0, example.image_size_px[0])
-    assert right.get_ylim() == (target.size(example)[1], 0)
-    scale = target.size(example)[0] / example.image_size_px[0]
-    gold, drawn = sorted(rectangles(left)), sorted(rectangles(right))
-    assert len(gold) == len(drawn) > 0
-    for a, b in zip(gold, drawn, strict=True):
-        assert abs(a[0] * scale - b[0]) <= 1.5  # one unit of either space, on an image of some hundred pixels
 
 
 def test_every_figure_draws(tweets):
@@ -237,3 +209,14 @@ def test_chains_build_refuses_a_folder_that_is_a_file(sample_dir, tmp_path, caps
     (tmp_path / "out").write_text("x")
     assert cli.main(["chains", "build", "--root", str(sample_dir), "--out", str(tmp_path / "out")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_chains_build_leaves_a_name_out_that_it_cannot_say_and_counts_it(sample_dir, tmp_path, capsys):
+    root = shutil.copytree(sample_dir, tmp_path / "data")
+    with (root / "Twitter10000_v2.0/txt/train.txt").open("a") as file:
+        file.write("\nIMGID:9\nsee\tO\n</think>\tB-ORG\n")
+    arguments = ["--root", str(root), "--out", str(tmp_path / "out"), "--d1-share", "1"]
+    assert cli.main(["chains", "build", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "20 chains, all verified" in said
+    assert "left out, for a name that reads as a tag, a slot or a box: 1 tweet: 9" in said

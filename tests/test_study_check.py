@@ -15,7 +15,9 @@ from mcr_lib.study.check import EXPECTED, check
 )
 def test_the_real_files_are_as_published(gmner_dir, read_real, monkeypatch, source, version):
     monkeypatch.setattr(
-        checking, "read_split", lambda name, root, *, split, version: read_real(name, split, version)
+        checking,
+        "read_split",
+        lambda name, root, *, split, version, images_dir: read_real(name, split, version),
     )
     report = check(source, gmner_dir, version=version)
     assert report.differences == []
@@ -87,3 +89,17 @@ def test_a_broken_expectation_is_one_sentence(copy):
     (copy / "expected.json").write_text('{"statistics": []}')
     with pytest.raises(UserError, match="expected.json: expected"):
         check("twitter-gmner", copy)
+
+
+def test_a_part_of_the_data_is_told_and_not_broken_unless_it_claims_to_be_whole(copy, monkeypatch):
+    (copy / "expected.json").rename(copy / "kept")
+    report = check("twitter-gmner", copy)
+    assert (bool(report.differences), report.broken) == (True, [])
+    assert "differ from those published: other data" in report.verdict
+    published = {"train": {"tweets": 10, "PER": 99}, "dev": {"tweets": 80}, "all": {"tweets": 90}}
+    monkeypatch.setitem(EXPECTED, "twitter-gmner-v2", published)
+    assert [d[:10] for d in check("twitter-gmner", copy).broken] == ["train: PER"], "dev is another one"
+    (copy / "kept").rename(copy / "expected.json")
+    (copy / "Twitter10000_v2.0/xml/300401.xml").unlink()
+    report = check("twitter-gmner", copy)
+    assert report.broken == report.differences != []

@@ -18,7 +18,7 @@ STATUSES = {
     "reproduced", "differs", "mechanism shown on the testbed", "published by others",
     "nothing to run", "not run",
 }  # fmt: skip
-ROWS = facts.reproduction()
+ROWS = readme.reproduction()
 COMMANDS = sorted({row["command"] for row in ROWS if row["command"]})
 NEEDS = {
     "known": {"value", "where"},
@@ -174,8 +174,12 @@ def _typed(text):
     return [n for sentence in about for n in re.findall(r"(?<![\w.-])\d[\d,]*(?:\.\d+)?(?![\w-])", sentence)]
 
 
+def test_a_text_is_filled_with_facts_and_cells():
+    assert readme.with_facts("{cvo_hours} h, {T1[Qwen2.5-VL-7B SFT][GMNER F1]}") == "11 h, 62.7"
+
+
 def test_published_scores_name_who_reports_them_the_highest_first():
-    rows = facts.published()
+    rows = readme.published_rows()
     assert [float(row["f1"]) for row in rows] == sorted((float(row["f1"]) for row in rows), reverse=True)
     assert rows[0] == {"system": "MAKAR with web search", "f1": "71.88", "reported_by": "E2E-GMNER"}
     reports = {row["reported_by"]: float(row["f1"]) for row in rows if row["system"] == "RiVEG"}
@@ -183,7 +187,7 @@ def test_published_scores_name_who_reports_them_the_highest_first():
 
 
 def test_every_decision_and_every_departure_is_listed_once():
-    lines, of = facts.departures(), facts.all_facts()
+    lines, of = readme.departure_lines(), facts.all_facts()
     n_open = sum(fact["status"] != "known" for fact in of["facts"].values())
     assert len(lines) == n_open + len(of["departures"])
     assert not any("{" in line or "None: " in line for line in lines)

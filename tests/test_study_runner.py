@@ -172,38 +172,6 @@ def test_a_run_folder_serves_one_process_and_is_free_when_that_is_killed(tmp_pat
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_a_run_folder_is_locked_also_where_there_is_no_fcntl(tmp_path):
-    # as on Windows: fcntl cannot be imported, msvcrt locks a byte at the file's position and says
-    # PermissionError where it is locked
-    code = """if True:
-        import os, pathlib, subprocess, sys, types
-        def locking(descriptor, mode, n):
-            place = mode, n, os.lseek(descriptor, 0, os.SEEK_CUR)
-            if place in held:
-                raise PermissionError(13, "Permission denied")
-            held.append(place)
-        held = []
-        sys.modules["fcntl"], sys.modules["msvcrt"] = None, types.SimpleNamespace(LK_NBLCK=2, locking=locking)
-        from mcr_lib.errors import UserError
-        from mcr_lib.study.runs.artifacts import RunFolder
-        folder = RunFolder(pathlib.Path(sys.argv[1]))
-        with folder.locked():
-            print(held, (folder.path / "lock").read_text() == f"{os.getpid()}\\n")
-            try:
-                folder.locked().__enter__()
-            except UserError as error:
-                print(str(error).replace(str(os.getpid()), "N"))
-    """
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
-    assert first == f"[(2, 1, {2**30})] True"
-    assert second.endswith("is in use by process N; wait for it, or choose another folder with --out")
-
-
 def test_plain_papermill_does_for_one_notebook_what_the_runner_does(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "papermill", "notebooks/01_data_preparation.ipynb", str(tmp_path / "01.ipynb"),
@@ -262,3 +230,16 @@ def test_progress_names_the_cell_that_runs_and_the_last_line_that_it_printed(tmp
     assert runner._position(part) == "cell 2 of 2"
     part.write_text("{")
     assert runner._position(part) is None
+
+
+def test_braces_and_brackets_in_paths_and_a_long_folder_of_temporary_files_do_not_matter(
+    repository, monkeypatch, tmp_path
+):
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    out, text = repository / "{run} [b]", io.StringIO()
+    assert runner.run("mine", out=out, only=["01"], console=Console(file=text, width=200)) == 0
+    assert (out / "notebooks" / "01_first.ipynb").is_file()
+    assert "/{run} [b]/report.html" in text.getvalue()
+    assert not list(long.iterdir())

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from mcr_lib import data, yardsticks
-from mcr_lib.answer import DEFECTS, write_answer
+from mcr_lib.answer import write_answer
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.study.tables.cases import defect_rows
-from mcr_lib.study.tables.scoring import score_file
+from mcr_lib.study.tables.defects import DEFECTS
+from mcr_lib.study.tables.scoring import score_file, unread
 from mcr_lib.study.tables.terminal import show_score
 
 
@@ -94,10 +95,109 @@ def test_unknown_repeated_and_missing_ids_are_reported(sample_dir, examples, tmp
         "unknown": (1, ["elsewhere"]),
         "repeated": (1, [examples[0].id]),
         "missing": (1, [examples[-1].id]),
+        "null": (0, []),
+        "shortened": (0, []),
     }
     n_gold = sum(len(e.entities) for e in examples)
     n_left = n_gold - len(examples[-1].entities)  # missing: an empty answer; repeated: the last row counts
     assert (result["gmner"]["p"], result["gmner"]["r"]) == (100.0, round(100 * n_left / n_gold, 2))
+
+
+def test_null_answers_count_as_empty_and_ids_of_other_files_are_read_and_both_are_told(
+    sample_dir, examples, tmp_path, capsys
+):
+    rows = [{"id": f"IMGID:{e.id}.jpg", "entities": entities(yardsticks.perfect(e))} for e in examples]
+    rows[-1] = {"id": examples[-1].id, "answer": None}
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl")
+    n_gold = sum(len(e.entities) for e in examples)
+    assert result["gmner"]["r"] == round(100 * (n_gold - len(examples[-1].entities)) / n_gold, 2)
+    assert result["parse"]["n_answers"] == len(examples) - 1
+    show_score(result)
+    shown = capsys.readouterr().out
+    assert f"null ids: 1 (no answer in the row: count as empty answers), e.g. {examples[-1].id}" in shown
+    assert f"shortened ids: {len(examples) - 1} (read without IMGID:" in shown
+
+
+def test_what_is_not_read_is_told_with_the_commonest_reason_and_what_to_do(
+    sample_dir, examples, tmp_path, capsys
+):
+    rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
+    rows[0]["entities"] += [{"entity": "Oslo", "type": "CITY", "bbox_2d": None}] * 2 + [{"entity": "Rome"}]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl")
+    assert result["parse"]["nothing_read"] is False
+    show_score(result)
+    shown = capsys.readouterr().out
+    assert "entities dropped: 3 (unknown_type 2, missing_key 1)" in shown
+    assert "not read, most often unknown type (2 ×): a type must be one of the label set" in shown
+
+
+@pytest.mark.parametrize(
+    ("answer", "parse", "why"),
+    [
+        ("<answer>[{]</answer>", "lenient", "docs/scoring.md shows the form"),
+        ("", "strict", "most often empty text (8 ×): the model wrote nothing"),
+        (None, "strict", "every row is null, as where all calls failed"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_read_has_no_score(sample_dir, examples, tmp_path, answer, parse, why):
+    rows = [{"id": e.id, "answer": answer} for e in examples]
+    write_predictions(tmp_path / "p.jsonl", rows, coordinate_space="original_px")
+    result = score(sample_dir, tmp_path / "p.jsonl", parse=parse)
+    assert result["parse"]["nothing_read"]
+    assert "could be read, so there is no score; " in unread(result)
+    assert why in unread(result)
+
+
+def test_what_the_other_mode_reads_is_said_where_nothing_is_read(sample_dir, examples, tmp_path):
+    rows = [{"id": e.id, "answer": f"Sure! {write_answer(yardsticks.perfect(e))}"} for e in examples]
+    write_predictions(tmp_path / "p.jsonl", rows, coordinate_space="original_px")
+    said = unread(score(sample_dir, tmp_path / "p.jsonl"))
+    assert "most often text around (8 ×): --parse lenient mends it" in said
+    assert "lenient: GMNER F1 100.00" in said
+
+
+def test_spans_and_types_count_for_mner_whatever_the_box_is(sample_dir, examples, tmp_path, capsys):
+    """Every second entity of a perfect file gets a box that is none: MNER stays, GMNER and EEG lose them."""
+    rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
+    listed = [entity for row in rows for entity in row["entities"]]
+    bad = ["on the left", [1, 2, 3], [1, 2, 3, "x"]]
+    for k, entity in enumerate(listed[::2]):
+        entity["bbox_2d"] = bad[k % 3]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl")
+    right = round(100 * (len(listed) // 2) / len(listed), 2)
+    assert (result["mner"]["f1"], result["gmner"]["f1"], result["eeg"]["f1"]) == (100.0, right, right)
+    assert set(result["parse"]["lost_boxes"]) == {"box_not_list", "box_length", "box_not_numbers"}
+    show_score(result)
+    assert "answers with boxes not read (a wrong location): box_not_list" in capsys.readouterr().out
+
+
+def test_a_file_without_any_box_key_is_scored_on_mner_alone_and_says_so(
+    sample_dir, examples, tmp_path, capsys
+):
+    rows = [{"id": e.id, "entities": entities(yardsticks.perfect(e))} for e in examples]
+    for row in rows:
+        row["entities"] = [{"entity": e["entity"], "type": e["type"]} for e in row["entities"]]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    result = score(sample_dir, tmp_path / "p.jsonl", compare=write(tmp_path / "whole.jsonl", examples))
+    assert result["mner"]["f1"] == 100.0
+    assert not {"gmner", "eeg", "textual_bias", "yardsticks"} & set(result)
+    assert "are equal" in result["compare"]["mner"]["verdict"]
+    show_score(result)
+    shown = capsys.readouterr().out
+    assert "scored on MNER alone" in shown
+    assert "GMNER" not in shown
+    rows[0]["entities"][0]["bbox_2d"] = None  # one key is enough: where it is missing, nothing is shown
+    write_predictions(tmp_path / "p.jsonl", rows)
+    assert 0 < score(sample_dir, tmp_path / "p.jsonl")["gmner"]["f1"] < 100
+
+
+def test_a_model_that_names_nobody_has_a_score_of_zero(sample_dir, examples, tmp_path):
+    write_predictions(tmp_path / "p.jsonl", [{"id": e.id, "entities": []} for e in examples])
+    result = score(sample_dir, tmp_path / "p.jsonl")
+    assert (result["gmner"]["f1"], result["parse"]["nothing_read"]) == (0.0, False)
 
 
 def test_a_file_for_another_split_is_refused(sample_dir, tmp_path):

@@ -14,7 +14,6 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
-from mcr_lib.study.catalogue import NOTE_1
 from mcr_lib.study.commands import cli
 from mcr_lib.study.compare import evidence as evidence_module
 from mcr_lib.study.compare import tables
@@ -431,13 +430,13 @@ def test_scores_of_version_1_keep_their_values_under_todays_names_and_say_so(evi
         json.dumps(scores).replace("foreign_rate", "n_rate").replace("scorer_version=2", "scorer_version=1")
     )
     old = json.loads(text)
-    again = tables.today(old)
+    again = readme.today(old)
     for draw in (tables.settings_table, tables.isolated_table):
         table, note = draw(again).split("\n\n", 1)
         assert table == draw(scores).split("\n\n", 1)[0]
-        assert NOTE_1 in note
-        assert NOTE_1 not in draw(scores)
-    assert tables.today(scores) is scores
+        assert readme.NOTE_1 in note
+        assert readme.NOTE_1 not in draw(scores)
+    assert readme.today(scores) is scores
 
 
 def test_figures_show_each_seed_the_mean_and_its_interval(evidence):

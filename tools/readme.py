@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
-from mcr_lib.study.catalogue import NOTE_1, VERSION_1
 from mcr_lib.study.compare import tables as seeds_tables
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
@@ -24,6 +25,21 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"(<!-- paper: (.+?) -->)[\d.,]+(?<=\d)")  # a number of the paper within a sentence
 YARDSTICKS = "data/results/twitter-gmner-v2-test/yardsticks.json"
 GAIN = "data/results/twitter-gmner-v2-test/gain.json"
+_OPEN = {
+    "silent": "ours",
+    "our reading": "value",
+    "contradiction": "ours",
+}  # status of a fact -> what is done
+# Scorer version 1 gave the paper's names to other counts: its name -> today's.
+VERSION_1 = {
+    "n_count": "foreign_count", "n_rate": "foreign_rate",
+    "image_caused_n_rate": "image_caused_foreign_rate",
+    "image_caused_n_rate_muted": "image_caused_foreign_rate_muted",
+}  # fmt: skip
+NOTE_1 = (  # of runs that were made before the paper's full text was read
+    "Made by the first version and not run again since: rewards `strict`, older prompts, scorer version 1 "
+    "(N-F1 over entities with a predicted span; foreign names were called N-Rate)."
+)
 
 
 def yardsticks() -> str:
@@ -45,21 +61,53 @@ def accuracies() -> str:
 
 def departures() -> str:
     """Decisions where the paper is silent or not clear, and what is done otherwise, numbered."""
-    return "".join(f"{k}. {line}\n" for k, line in enumerate(facts.departures(), start=1))
+    return "".join(f"{k}. {line}\n" for k, line in enumerate(departure_lines(), start=1))
+
+
+def departure_lines() -> list[str]:
+    """A sentence per decision where the paper is silent, implicit or at odds with itself, then per departure.
+
+    Each fact in its own words: what is done here, where the paper was read, and why if it is our reading.
+    """
+    of, lines = facts.all_facts(), []
+    for name, fact in of["facts"].items():
+        if (key := _OPEN.get(fact["status"])) is not None:
+            why = fact.get("why") or "; ".join(fact.get("values", ()))
+            source = f"{fact['status'].capitalize()}, {fact['where']}{why and f': {why}'}"
+            lines.append(with_facts(f"**{name.replace('_', ' ')}**: {fact[key]}. ({source}.)"))
+    return lines + [f"{one['what']}: {one['why']}." for one in of["departures"]]
+
+
+def with_facts(template: str) -> str:
+    """A text with each `{fact}` and each `{table[row][column]}` of the paper replaced by its value."""
+    of = facts.all_facts()
+    values = {name: fact.get("value") for name, fact in of["facts"].items()}
+    return template.format(**values, **{name: facts.table(name) for name in of["tables"]})
+
+
+def published_rows() -> list[dict[str, str]]:
+    """Published GMNER F1 with the paper that reports each, the highest first."""
+    rows = [{**row, "f1": with_facts(str(row["f1"]))} for row in facts.all_facts()["published_gmner_f1"]]
+    return sorted(rows, key=lambda row: -float(row["f1"]))
+
+
+def reproduction() -> list[dict[str, Any]]:
+    """How each table and figure of the paper is reproduced, and its status: `data/reproduction.yaml`."""
+    return yaml.safe_load(read_text(repository() / "data" / "reproduction.yaml"))["rows"]
 
 
 def published() -> str:
     """Published GMNER F1 with the paper that reports each, as context."""
-    rows = [{**row, "GMNER F1": row["f1"], "reported by": row["reported_by"]} for row in facts.published()]
+    rows = [{**row, "GMNER F1": row["f1"], "reported by": row["reported_by"]} for row in published_rows()]
     return markdown(rows, ("system", "GMNER F1", "reported by")) + "\n"
 
 
 def paper() -> str:
     """Every table and figure of the paper: how it would be reproduced, what is expected, its status."""
     rows = []
-    for row in facts.reproduction():
+    for row in reproduction():
         cells = {"command": f"`{row['command']}`" if row["command"] else "–"}
-        cells |= {key: facts.filled(row[key]) for key in ("hours", "expected")}
+        cells |= {key: with_facts(row[key]) for key in ("hours", "expected")}
         is_open = row["status"] == "not run"
         rows.append(
             {**row, **cells, "status": f"not run: needs {row['missing']}" if is_open else row["status"]}
@@ -128,7 +176,7 @@ def tiny() -> str:
     rows = list(csv.DictReader(read_text(path).splitlines()))
     is_old = any(row["signature"].endswith("scorer_version=1") for row in rows)
     if is_old:
-        rows = [{**row, "metric": VERSION_1.get(row["metric"], row["metric"])} for row in rows]
+        rows = _renamed(rows)
     cells = {(row["setting"], row["split"], row["metric"]): row for row in rows}
     first, table = "%, on test unless noted", []
     for name in dict.fromkeys(row["setting"] for row in rows):
@@ -182,7 +230,19 @@ def _of_seeds(table: Callable[[dict[str, Any]], str]) -> str:
     path = repository() / "data" / "results" / "tiny-seeds" / "scores.json"
     if not path.is_file():
         return f"Not run yet. {seeds_tables.CONTROLLED}\n"
-    return table(seeds_tables.today(json.loads(read_text(path))))
+    return table(today(json.loads(read_text(path))))
+
+
+def today(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores that may be of scorer version 1, with the metrics under today's names; no value changes."""
+    if not any(signature.endswith("scorer_version=1") for signature in scores["signatures"].values()):
+        return scores
+    kinds = {kind: _renamed(scores[kind]) for kind in ("rows", "comparisons", "isolated")}
+    return {**scores, **kinds, "note": NOTE_1}  # `primary` is GMNER F1, whose name stays
+
+
+def _renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "metric": VERSION_1.get(row["metric"], row["metric"])} for row in rows]
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -214,7 +274,7 @@ def filled(text: str) -> str:
             raise UserError(f"no table {match[2]!r}; known: {', '.join(TABLES)}")
         return match[1] + TABLES[match[2]]() + match[3]
 
-    return _NUMBER.sub(lambda m: m[1] + facts.filled(f"{{{m[2]}}}"), _MARKED.sub(table, text))
+    return _NUMBER.sub(lambda m: m[1] + with_facts(f"{{{m[2]}}}"), _MARKED.sub(table, text))
 
 
 def main() -> None:

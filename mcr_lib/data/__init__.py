@@ -1,16 +1,19 @@
 """Readers of data sets: files -> `Example`s, one module per format. `load_split` reads any source by name."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mcr_lib.data.images import find_images
 from mcr_lib.data.sidecar import completed
 from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, ReadSplit, TxtLayout
-from mcr_lib.data.twitter_gmner import read_split as _read_twitter
+from mcr_lib.data.twitter_gmner import read_split as _read
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
 __all__ = ["COARSE_OF", "SOURCES", "SPLITS", "Quirk", "Source", "find_source", "load_split", "read_split"]
+Folder = str | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +42,36 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
     return SOURCES[source], version or versions[0]
 
 
-def read_split(source: str, root: str | Path, *, split: str, version: str | None = None) -> ReadSplit:
-    """Read the tweets of one split, without images, and the quirks of its files."""
+def read_split(
+    source: str, root: Folder, *, split: str, version: str | None = None, images_dir: Folder | None = None
+) -> ReadSplit:
+    """Read the tweets of one split, without paths of images, and the quirks of its files."""
     known, version = find_source(source, version)
-    examples, quirks = _read_twitter(root, split=split, version=version, layout=known.layout)
+    examples, quirks = _read(root, split=split, version=version, layout=known.layout, images_dir=images_dir)
     return completed(root, split, examples, version=version), quirks
 
 
+def of_each(splits: Iterable[str], read: Callable[..., Any]) -> dict[str, Any]:
+    """Split -> what `read` gives of it; a `UserError` tells the faults of all splits."""
+    result, faults = {}, []
+    for split in splits:
+        try:
+            result[split] = read(split=split)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("; and ".join(dict.fromkeys(faults)))
+    return result
+
+
 def load_split(
-    source: str, root: str | Path, *, split: str, version: str | None = None,
-    images_dir: str | Path | None = None,
-) -> list[Example]:  # fmt: skip
+    source: str, root: Folder, *, split: str, version: str | None = None, images_dir: Folder | None = None
+) -> list[Example]:
     """Load the tweets of one split in file order; whatever is unknown or broken is a `UserError`.
 
     `root` is the parent of the data set's own folder; `split` may name any file in it; `images_dir` is
     searched for images by id, at any depth; `None` = no images.
     """
-    examples, _ = read_split(source, root, split=split, version=version)
+    examples, _ = read_split(source, root, split=split, version=version, images_dir=images_dir)
     paths = {} if images_dir is None else find_images(images_dir, {example.id for example in examples})
     return [replace(e, images=(str(paths[e.id]),)) if e.id in paths else e for e in examples]

@@ -35,12 +35,11 @@ class Chunk:
 
 def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
     """Read every sample of a file, in order; `n_columns` includes the token."""
-    samples: dict[str, Sample] = {}
-    sample = None
+    samples, sample, faults = {}, None, []
     for number, line in enumerate([*read_text(path).split("\n"), ""], start=1):
         where = f"{path}, line {number}"
         is_head = line.startswith(_HEAD) and "\t" not in line
-        if sample and not sample.tokens and (is_head or not line):
+        if sample and not sample.tokens and (is_head or not line.strip()):
             raise UserError(f"{path}, line {sample.line}: tweet {sample.id} has no token")
         if is_head:
             id = line[len(_HEAD) :].strip()
@@ -51,7 +50,7 @@ def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
                 first = f"first in line {samples[id].line}"
                 raise UserError(f"{where}: id {id} is repeated ({first}); ids must be unique")
             sample = samples[id] = Sample(id, number)
-        elif not line:
+        elif not line.strip():
             sample = None
         elif sample is None:
             raise UserError(f"{where}: expected {_HEAD}<id>, found {line[:60]!r}")
@@ -59,9 +58,12 @@ def read_samples(path: str | Path, *, n_columns: int) -> list[Sample]:
             row = line.split("\t")
             if len(row) != n_columns or not all(row):
                 expected = f"{n_columns} columns between tabs (token, then tag)"
-                raise UserError(f"{where}: expected {expected}, found {line[:60]!r}")
+                hint = "; columns stand between tabs, not blanks" * (len(line.split()) == n_columns)
+                faults.append(f"{where}: expected {expected}, found {line[:60]!r}{hint}")
             sample.tokens.append(row[0])
             sample.tags.append(row[-1])
+    if faults:
+        raise UserError(faults[0] + f"; so in all {len(faults):,} lines" * (len(faults) > 1))
     if not samples:
         raise UserError(f"{path} holds no tweet; expected samples that start with a line {_HEAD}<id>")
     return list(samples.values())
@@ -81,6 +83,7 @@ def chunks(tags: list[str], labels: Sequence[str], path: str | Path = "tags", li
         head, _, label = tag.partition("-")
         if head not in ("B", "I") or label not in labels:
             expected = f"is not O, nor B- or I- with one of {', '.join(labels)}"
+            expected += "; MISC is called OTHER here" * (label.upper() == "MISC" and "OTHER" in labels)
             raise UserError(f"{path}, line {line + k}: tag {tag!r} {expected}")
         if head == "I" and result and result[-1].end == k and result[-1].label == label:
             result[-1] = replace(result[-1], end=k + 1)

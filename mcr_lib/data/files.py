@@ -5,7 +5,7 @@ JSONL files start with a header line `{"format_version": 2, "kind": "..."}`, the
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +21,11 @@ NumberedRows = list[tuple[int, Row]]
 def is_safe_id(id: str) -> bool:
     """Return whether an id may be a file name: letters, digits, `_ . @ + -`, no leading dot, at most 128."""
     return bool(re.fullmatch(r"[0-9A-Za-z_][0-9A-Za-z_.@+-]{0,127}", id))
+
+
+def listed(ids: Sequence[str]) -> str:
+    """The number of tweets and the first ids, for a sentence."""
+    return f"{len(ids):,} tweet{'s' * (len(ids) != 1)}: {', '.join(ids[:5])}{' …' * (len(ids) > 5)}"
 
 
 @contextmanager

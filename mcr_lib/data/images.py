@@ -4,31 +4,38 @@ Images are not rotated by EXIF unless asked for: boxes were drawn on the pixels 
 """
 
 import os
+import re
 import warnings
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from mcr_lib.boxes import MAX_RATIO
+from mcr_lib.data.files import listed
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".jfif", ".jpe", ".apng")  # in any case
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # whatever the suffix; others may start outside programs
 MAX_PIXELS = 50_000_000  # refused before decoding; images of tweets have at most 1,440,000
+# bytes of a PNG's profile and comments, unpacked, which nobody needs here; beyond these Pillow refuses it
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 50_000_000
 OnBadImage = Literal["error", "skip"]
 Usable = tuple[list[Example], "ImageReport"]
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
 _REFUSED = {
-    FileNotFoundError: "the image does not exist",
-    IsADirectoryError: "a folder, not an image",
+    FileNotFoundError: "the image does not exist", IsADirectoryError: "a folder, not an image",
     Image.DecompressionBombError: f"refused: more than {MAX_PIXELS:,} pixels",
-    UnidentifiedImageError: "no image that can be recognised",
-}
+}  # fmt: skip
+_OTHERS = {  # what stands under names of images -> how it begins
+    "an AVIF image": rb".{4}ftyp(avi|mif1.{4,12}avif)", "a HEIC image": rb".{4}ftyp(hei|hev|mif|msf)",
+    "a TIFF image": rb"II\*\0|MM\0\*", "an SVG drawing": rb"\s*(<\?xml.*?>\s*)?(<!--.*?-->\s*)?<svg",
+    "a page of HTML": rb"\s*<(!doctype html|html|head|body)", "a PDF": rb"%PDF", "an empty file": rb"$",
+}  # fmt: skip
 
 
 def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
@@ -36,8 +43,7 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"folder of images {root} does not exist")
-    best: dict[str, tuple[int, Path]] = {}
-    visited: set[str] = set()
+    best, visited = {}, set()
     for folder, folders, names in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in visited:
             folders.clear()
@@ -46,10 +52,10 @@ def find_images(root: str | Path, ids: Collection[str]) -> dict[str, Path]:
         folders.sort()
         for name in names:
             stem, dot, suffix = name.rpartition(".")
-            if stem in ids and dot + suffix in SUFFIXES:
-                candidate = (SUFFIXES.index(dot + suffix), Path(folder) / name)
+            if stem in ids and (lower := dot + suffix.lower()) in SUFFIXES:
+                candidate = (SUFFIXES.index(lower), lower != dot + suffix, Path(folder) / name)
                 best[stem] = min(best.get(stem, candidate), candidate)
-    return {id: path for id, (_, path) in sorted(best.items())}
+    return {id: path for id, (*_, path) in sorted(best.items())}
 
 
 def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]:
@@ -64,8 +70,6 @@ def image_problem(path: str | Path) -> tuple[tuple[int, int] | None, str | None]
         return (width, height), None
     except UserError as error:
         return None, str(error).removeprefix(f"{path}: ")
-    except _DAMAGE as error:
-        return None, f"damaged ({_short(error)})"
 
 
 def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
@@ -73,17 +77,14 @@ def open_image(path: str | Path, *, upright: bool = False) -> Image.Image:
 
     `upright` rotates by EXIF; not for images with boxes, which are in pixels as stored.
     """
-    try:
-        with _opened(path) as opened:
-            image = ImageOps.exif_transpose(opened) if upright else opened
-            if image.mode.startswith("I"):  # 16 bits of grey
-                return image.point(lambda value: value / 256).convert("L").convert("RGB")
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                above = image.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
-            return image.convert("RGB")
-    except _DAMAGE as error:
-        raise UserError(f"{path}: the image is damaged ({_short(error)}); get it again") from error
+    with _opened(path) as opened:
+        image = ImageOps.exif_transpose(opened) if upright else opened
+        if image.mode.startswith("I"):  # 16 bits of grey
+            return image.point(lambda value: value / 256).convert("L").convert("RGB")
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            above = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+        return image.convert("RGB")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -98,17 +99,14 @@ class ImageReport:
 
     n_examples: int
     counts: dict[str, int]  # an image "of another size than annotated" is also "present"
-    problems: tuple[str, ...]  # a sentence per image that is unreadable or of another size, in order
+    problems: tuple[str, ...]  # a sentence per image unreadable or of another size, and one on the missing
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
     """Return a report on the first image of each example, and id -> true size of each readable one."""
-    counts = Counter({"present": 0, "missing": 0, "unreadable": 0, "of another size than annotated": 0})
-    problems, sizes = [], {}
-    for example in examples:
-        if not example.images:
-            counts["missing"] += 1
-            continue
+    problems, sizes, missing = [], {}, [example.id for example in examples if not example.images]
+    counts = {"present": 0, "missing": len(missing), "unreadable": 0, "of another size than annotated": 0}
+    for example in (each for each in examples if each.images):
         path, annotated = example.images[0], example.image_size_px
         size, problem = image_problem(path)
         counts["unreadable" if size is None else "present"] += 1
@@ -119,7 +117,9 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
                 problem = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
         if problem:
             problems.append(f"{path}: {problem}")
-    return ImageReport(len(examples), dict(counts), tuple(problems)), sizes
+    if missing:
+        problems.append(f"no image of {listed(missing)}")
+    return ImageReport(len(examples), counts, tuple(problems)), sizes
 
 
 def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "error") -> Usable:
@@ -131,25 +131,36 @@ def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "er
     fitting = [e for e in examples if e.id in sizes and e.image_size_px in (None, sizes[e.id])]
     if on_bad_image == "error" and len(fitting) < len(examples):
         counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
-        without = [f"tweet {example.id} has none" for example in examples if not example.images]
-        problem = [*report.problems, *without][0]
         hint = "mend them, or skip them with bad_images=skip"
-        raise UserError(f"images of {len(examples)} tweets: {counts}; {problem}; {hint}")
+        raise UserError(f"images of {len(examples)} tweets: {counts}; {report.problems[0]}; {hint}")
     return [replace(example, image_size_px=sizes[example.id]) for example in fitting], report
 
 
-def _opened(path: str | Path) -> Image.Image:
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-        try:
-            image = Image.open(path, formats=FORMATS)
-        except tuple(_REFUSED) as error:
-            raise UserError(f"{path}: {_REFUSED[type(error)]}") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        image.close()
-        raise UserError(f"{path}: refused: {width} x {height} pixels, more than {MAX_PIXELS:,}")
-    return image
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """The image, not decoded yet; what goes wrong within the block is a `UserError` too."""
+    try:  # without warnings: of many pixels, and of metadata that nobody needs
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UserError(f"{path}: refused: {width} x {height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: {_what(path)}") from error
+    except (*_REFUSED, *_DAMAGE) as error:
+        raise UserError(f"{path}: {_REFUSED.get(type(error)) or _damage(error)}") from error
 
 
-def _short(error: Exception) -> str:
-    return (str(error).split("\n")[0] or type(error).__name__)[:100]
+def _what(path: str | Path) -> str:
+    head = Path(path).read_bytes()[:1000]
+    found = (what for what, start in _OTHERS.items() if re.match(start, head, re.DOTALL | re.IGNORECASE))
+    if (what := next(found, None)) is None:
+        return "no image that can be recognised"
+    remedy = "convert it to JPEG or PNG" if what.endswith(("image", "drawing")) else "get the image again"
+    return f"{what}, which is not read here; {remedy}"
+
+
+def _damage(error: Exception) -> str:
+    reason = (str(error).split("\n")[0] or type(error).__name__)[:100]
+    damaged = f"the image is damaged ({reason}); get it again"
+    return "its metadata are too large; save it again without them" if "MAX_TEXT" in reason else damaged

@@ -58,13 +58,12 @@ def pairs(
 ) -> list[Pair]:
     """The pairs of D_R: each tweet, in their order, with `n_styles` of these styles (empty = the paper's).
 
-    A tweet's styles are those with the smallest hashes of (seed, id, style), in the order of the list.
+    A tweet's styles are those with the smallest hashes of (seed, id, style); `chains.unsayable` is left out.
     """
     styles, drawn = known_styles(styles), []
-    for example in examples:
+    for example in (each for each in examples if not chains.unsayable(each)):
         by_hash = sorted(styles, key=lambda style, id=example.id: _number(seed, id, style, "draw"))
-        chosen = by_hash[:n_styles]
-        drawn += [(example, style) for style in styles if style in chosen]
+        drawn += [(example, style) for style in styles if style in by_hash[:n_styles]]
     return drawn
 
 
@@ -105,9 +104,10 @@ def build_chains(
             raise UserError(f"tweet {example.id} of {example.source} {problem}")
         rng = np.random.default_rng(_number(seed, example.id, style))
         chain = chains.build(example, style, rng, n_wordings=n_wordings)
-        if (flaw := chains.check(chain, example)) is not None:  # a bug of ours
-            problem = f"does not pass the verifier: {flaw}\n{chain.text}"
-            raise ValueError(f"the {style} template of {example.id} {problem}")
+        if (flaw := chains.check(chain, example)) is not None:
+            problem = f"the {style} template of {example.id} does not pass the verifier: {flaw}"
+            error = UserError if flaw == "too_long" else ValueError  # a bug of ours
+            raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
         if ask:
             chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
             rejects.update(rejected)
@@ -223,8 +223,9 @@ def worked_examples(examples: Sequence[Example], target: Target, *, n: int = 3, 
 
     They have both a groundable entity and one that is not; if fewer than n do (or no boxes), any entity.
     """
-    mixed = [e for e in examples if {entity.is_groundable for entity in e.entities} >= {True, False}]
-    usable = mixed if len(mixed) >= n else [e for e in examples if e.entities]
+    named = [e for e in examples if e.entities and not chains.unsayable(e)]
+    mixed = [e for e in named if {entity.is_groundable for entity in e.entities} >= {True, False}]
+    usable = mixed if len(mixed) >= n else named
     if len(usable) < n:
         n_usable = f"only {len(usable)} of {len(examples)} tweets have an entity"
         raise UserError(f"{n} worked examples wanted, but {n_usable}")
@@ -235,7 +236,7 @@ def worked_examples(examples: Sequence[Example], target: Target, *, n: int = 3, 
 
 
 def _completion(text: str) -> dict[str, Any]:
-    return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
+    return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": prompts.plain(text)}]}]}
 
 
 def _number(*parts: Any) -> int:

@@ -15,11 +15,13 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from mcr_lib.data import voc_xml
 from mcr_lib.data.bio import Chunk, Sample, chunks, read_samples
-from mcr_lib.data.files import is_safe_id, written_whole
+from mcr_lib.data.files import is_safe_id, listed, written_whole
+from mcr_lib.data.images import find_images, image_size
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
 
@@ -68,23 +70,34 @@ FMNERG = TxtLayout("twitter-fmnerg", "txt_fine", 3, tuple(COARSE_OF))
 TESTBED = TxtLayout("testbed", "txt", 2, LABELS)
 
 
-def read_split(root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER) -> ReadSplit:
-    """Read a split in file order, and its quirks, no images; `root` = the version's folder or its parent."""
+def read_split(
+    root: str | Path, *, split: str, version: str = "v2", layout: TxtLayout = GMNER,
+    images_dir: str | Path | None = None,
+) -> ReadSplit:  # fmt: skip
+    """Read a split in file order, and its quirks; `root` = the version's folder or its parent. Of images only
+    the size is read, where the xml file lacks it (`images_dir`; `None` = `root`).
+    """
     folder = version_folder(root, version)
     path = folder / layout.folder / f"{split}.txt"
     if not path.is_file():
         names = ", ".join(split_names(root, version, layout)) or "no .txt there"
-        where = f"split {split!r} of {layout.source} {version}"
-        raise UserError(f"{where}: {path} does not exist; found {names}")
+        raise UserError(f"split {split!r} of {layout.source} {version}: {path} does not exist; found {names}")
     xml_ids, labels, source = xml_files(root, version), layout.labels, f"{layout.source}-{version}"
-    examples, quirks = [], []
-    for sample in read_samples(path, n_columns=layout.n_columns):
+    examples, quirks, faults, strip = [], [], {}, version != "v1"  # v1's published counts need blanks
+    samples = read_samples(path, n_columns=layout.n_columns)
+    images = cache(partial(find_images, images_dir or root, {sample.id for sample in samples}))
+    size_of = cache(lambda id: image_size(images()[id]) if id in images() else None)
+    for sample in samples:
         xml = folder / "xml" / f"{sample.id}.xml"
-        annotation = voc_xml.read_annotation(xml) if sample.id in xml_ids else None
+        try:
+            spans = chunks(sample.tags, labels, path, sample.line + 1)
+            annotation = voc_xml.read_annotation(xml, size_of, strip=strip) if sample.id in xml_ids else None
+        except UserError as error:
+            faults[sample.id] = str(error)
+            continue
         boxes_of = defaultdict(list)
         for name, box in annotation.objects if annotation else ():
             boxes_of[name].append(box)
-        spans = chunks(sample.tags, labels, path, sample.line + 1)
         texts = [" ".join(sample.tokens[span.start : span.end]) for span in spans]
         entities = tuple(
             Entity(text, span.start, span.end, span.label, tuple(boxes_of.get(text, ())))
@@ -93,6 +106,9 @@ def read_split(root: str | Path, *, split: str, version: str = "v2", layout: Txt
         quirks += _quirks(sample, spans, texts, annotation, f"{path.parent.name}/{path.name}")
         size, tokens = annotation and annotation.size_px, tuple(sample.tokens)
         examples.append(Example(sample.id, source, split, tokens, entities, labels, image_size_px=size))
+    if faults:
+        others = f"; there are faults in {listed([*faults])}" * (len(faults) > 1)
+        raise UserError(next(iter(faults.values())) + others)
     return examples, quirks
 
 
@@ -103,10 +119,9 @@ def write_split(root: str | Path, split: str, examples: Sequence[Example], *, ve
     space, a type outside `LABELS`, boxes without image size, not annotated, or unequal for one name.
     """
     folder = Path(root) / FOLDERS[version]
-    blocks = [_txt_block(example) for example in examples]
     annotated = [example for example in examples if any(e.boxes_xyxy_px for e in example.entities)]
     texts = {folder / "xml" / f"{e.id}.xml": voc_xml.annotation_xml(_annotation(e)) for e in annotated}
-    texts[folder / "txt" / f"{split}.txt"] = "\n".join(blocks)
+    texts[folder / "txt" / f"{split}.txt"] = "\n".join(map(_txt_block, examples))
     for path, text in texts.items():
         with written_whole(path) as file:
             file.write(text)
@@ -154,6 +169,7 @@ def _quirks(
     if repeated := sorted(text for text, n in Counter(texts).items() if n > 1):
         kind = "tweet that names something twice (each mention gets the boxes)"
         yield Quirk(kind, f"{txt}, line {sample.line}", ", ".join(repeated))
+    yield from (Quirk(kind, xml, sample.id) for kind in (annotation.quirks if annotation else ()))
     if annotation and annotation.filename != f"{sample.id}.jpg":
         kind = "xml whose inner filename names another image (file name counts)"
         yield Quirk(kind, xml, annotation.filename)

@@ -17,4 +17,5 @@ def first_error(error: ValidationError) -> tuple[tuple[int | str, ...], Any, str
     """The first value that pydantic refused: its place as keys from outside in, the value, and the reason."""
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
+    reason += ": a list such as [a, b]" * (first["type"] == "tuple_type")
     return first["loc"], first["input"], f"{reason[0].lower()}{reason[1:]}"

@@ -45,14 +45,6 @@ CATALOGUE = {  # key in `results.csv` and in reports -> metric, in the order of 
 }  # fmt: skip
 TEXTUAL_BIAS = tuple(key for key, metric in CATALOGUE.items() if metric.needs == "groundable")
 OF_HARD = ("false_grounding", "missed_grounding", "balanced_accuracy")  # also on the hard subset
-# Scorer version 1 gave the paper's names to other counts: its name -> today's.
-VERSION_1 = {"n_count": "foreign_count", "n_rate": "foreign_rate",
-    "image_caused_n_rate": "image_caused_foreign_rate",
-    "image_caused_n_rate_muted": "image_caused_foreign_rate_muted"}  # fmt: skip
-NOTE_1 = (  # of runs that were made before the paper's full text was read
-    "Made by the first version and not run again since: rewards `strict`, older prompts, scorer version 1 "
-    "(N-F1 over entities with a predicted span; foreign names were called N-Rate)."
-)
 
 
 def label(key: str) -> str:

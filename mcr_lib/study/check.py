@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mcr_lib.data import SPLITS, Quirk, find_source, read_split
+from mcr_lib.data import SPLITS, Quirk, find_source, of_each, read_split
 from mcr_lib.data.files import read_text
 from mcr_lib.data.images import ImageReport, find_images, inspect_images
 from mcr_lib.data.twitter_gmner import FOLDERS, split_names, xml_files
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
 
+_SHARED = "occurs in more than one split"
 Columns = dict[str, dict[str, int | str]]  # split or "all" -> statistic -> value
 
 _ROWS = ("tweets", "entities", "PER", "LOC", "ORG", "OTHER", "groundable", "not groundable", "boxes",
@@ -61,12 +62,10 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
     quirks = []
     for text, where in places.items():
         if len(where) > 1:
-            is_across = len({split for split, _ in where}) > 1
-            kind = "occurs in more than one split" if is_across else "occurs twice in one split"
+            kind = _SHARED if len({split for split, _ in where}) > 1 else "occurs twice in one split"
             quirks.append(Quirk(f"text that {kind}", ", ".join(f"{split} {id}" for split, id in where), text))
-    kind = "id that occurs in more than one split"
-    quirks += [Quirk(kind, ", ".join(splits), id) for id, splits in splits_of.items() if len(splits) > 1]
-    return quirks
+    shared = {id: ", ".join(splits) for id, splits in splits_of.items() if len(splits) > 1}
+    return quirks + [Quirk(f"id that {_SHARED}", where, id) for id, where in shared.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,7 @@ class CheckReport:
     images: ImageReport
     quirks: tuple[Quirk, ...]
     n_types: dict[str, int]  # type -> number of entities, over all splits
+    is_own: bool  # expected by an `expected.json` in the folder
 
     @property
     def differences(self) -> list[str]:
@@ -91,12 +91,25 @@ class CheckReport:
         ]
 
     @property
+    def broken(self) -> list[str]:
+        """What should stop a run: ids in several splits, and differences of splits that claim to be as
+        expected, by their number of tweets, within a tenth, or by an `expected.json`.
+        """
+        kinds = Counter(quirk.kind for quirk in self.quirks if quirk.kind.endswith(_SHARED))
+        shared = [f"{n:,} × {kind}" for kind, n in kinds.items()] if f"id that {_SHARED}" in kinds else []
+        n = {column: statistics["tweets"] for column, statistics in self.found.items()}
+        share = {c: n.get(c, 0) / known.get("tweets", 1) for c, known in self.expected.items()}
+        return shared + [d for d in self.differences if self.is_own or 0.9 <= share[d.split(":")[0]] <= 1.1]
+
+    @property
     def verdict(self) -> str:
-        """All differences, one per line, or one sentence if all is as expected or nothing is."""
-        if not self.expected:
+        """What is `broken`, one per line, or one sentence if nothing is."""
+        if not self.broken and not self.expected:
             return f"Nothing is published about {self.source}: its statistics are held against nothing."
         n = sum(len(statistics) for statistics in self.expected.values())
-        return "\n".join(self.differences) or f"All {n} statistics are as expected."
+        if (d := self.differences) and not self.broken:
+            return f"{len(d)} of {n} statistics differ from those published: other data, or a part of those."
+        return "\n".join(self.broken) or f"All {n} statistics are as expected."
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as one JSON object; quirks are counted, with up to three places each."""
@@ -112,7 +125,7 @@ class CheckReport:
         return {
             "format_version": FORMAT_VERSION, "source": self.source, "statistics": statistics,
             "types": self.n_types, "images": {**self.images.counts, "problems": list(self.images.problems)},
-            "quirks": quirks, "differences": self.differences,
+            "quirks": quirks, "differences": self.differences, "broken": self.broken,
         }  # fmt: skip
 
 
@@ -129,23 +142,22 @@ def check(
     """Read a source and compare it with the expected statistics.
 
     `images_dir` is searched for images at any depth; `None` = `root`. `splits`: `None` = train, dev and test
-    where statistics are expected of the source, else every split in the folder.
+    as far as they are there if statistics are expected of the source, else every split in the folder.
     """
     known, version = find_source(source, version)
     name = f"{source}-{version}"
     expected = _expected(Path(root), name)
     xml_ids, present = xml_files(root, version), split_names(root, version, known.layout)
-    splits = splits or (SPLITS if expected else present)
-    by_split, quirks = {}, []
-    for split in splits:
-        by_split[split], split_quirks = read_split(source, root, split=split, version=version)
-        quirks += split_quirks
+    is_whole = not splits or set(SPLITS) <= set(splits)  # else the totals cannot be compared
+    splits = splits or [split for split in present if not expected or split in SPLITS] or SPLITS
+    read_splits = of_each(splits, partial(read_split, source, root, version=version, images_dir=images_dir))
+    by_split = {split: examples for split, (examples, _) in read_splits.items()}
+    quirks = [quirk for _, some in read_splits.values() for quirk in some]
     everyone = [example for examples in by_split.values() for example in examples]
     count = partial(_statistics, coarse_of=known.coarse_of, xml_ids=xml_ids)
     found = {split: {**count(some), "checksum": checksum(some)} for split, some in by_split.items()}
     found["all"] = count(everyone)
-    is_complete = set(SPLITS) <= set(splits)  # else the totals cannot be compared
-    expected = {column: value for column, value in expected.items() if column in splits or is_complete}
+    expected = {column: value for column, value in expected.items() if column in splits or is_whole}
     orphans = sorted(xml_ids - {e.id for e in everyone}) if set(present) <= set(splits) else []
     quirks += [Quirk("xml of no tweet (left out)", f"{FOLDERS[version]}/xml/{id}.xml", id) for id in orphans]
     quirks += leakage(by_split)
@@ -153,7 +165,8 @@ def check(
     with_images = [replace(e, images=(str(paths[e.id]),)) if e.id in paths else e for e in everyone]
     n_types = Counter(entity.type for example in everyone for entity in example.entities)
     types = {label: n_types[label] for label in known.layout.labels}
-    return CheckReport(name, found, expected, inspect_images(with_images)[0], tuple(quirks), types)
+    images, own = inspect_images(with_images)[0], Path(root) / "expected.json"
+    return CheckReport(name, found, expected, images, tuple(quirks), types, own.is_file())
 
 
 def _statistics(examples: Sequence[Example], coarse_of: dict[str, str], xml_ids: set[str]) -> dict[str, int]:

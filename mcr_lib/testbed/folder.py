@@ -10,7 +10,6 @@ distribution (test_adversarial), so all may share a folder. Read one with
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -28,8 +27,6 @@ from mcr_lib.testbed import SOURCE, Knobs, drawing, find, make
 
 VERSION, MAIN = SOURCE.rpartition("-")[2], "gmner"
 MAX_EXAMPLES = 1_000_000
-# upper bounds of a PNG (measured: 0.16 on average), and of text, boxes and half-filled disk blocks
-_BYTES_PER_PIXEL, _BYTES_BESIDE = 0.35, 8_000
 
 
 def set_name(distribution: str, split: str) -> str:
@@ -56,13 +53,7 @@ def write(
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
         expected = f"expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more"
         raise UserError(f"testbed: n is {n} and the seed {seed}; {expected}")
-    root, largest_px = Path(root), (knobs or find(distribution)).side_px[1] ** 2
-    n_bytes = n * int(_BYTES_BESIDE + _BYTES_PER_PIXEL * largest_px)
-    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
-    if (free := shutil.disk_usage(existing).free) < n_bytes:
-        needed, left = (f"{value / 2**20:,.0f} MB" for value in (n_bytes, free))
-        hint = "make fewer examples, or choose another disk"
-        raise UserError(f"no room in {root}: about {needed} needed, {left} free; {hint}")
+    root = Path(root)
     _remove(root, name)
     examples = []
     for index, path in enumerate(_images(root, name, n)):
@@ -116,6 +107,7 @@ def _remove(root: Path, name: str) -> None:
 
 @cache
 def _code() -> str:
-    """Return a fingerprint of the modules of the testbed and the release of Pillow."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    """Return a fingerprint of the modules and the words of the testbed and the release of Pillow."""
+    here = Path(__file__).parent
+    sources = [path.read_bytes() for path in (*sorted(here.glob("*.py")), here / "words.yaml")]
     return hashlib.sha256(b"\0".join([*sources, PIL.__version__.encode()])).hexdigest()[:12]

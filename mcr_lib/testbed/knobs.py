@@ -2,60 +2,51 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.data.validation import did_you_mean, first_error
 from mcr_lib.errors import UserError
 
-_MOST = {"counts": 6, "bait": 12}
-_MAX_CLUTTER, _MAX_SIDE_PX = 1000, 2048
+_MAX_SIDE_PX = 2048
 GAP_PX = 2  # least distance between two emblems
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """Parameters of a distribution, refused if they cannot be met; the defaults are those of `gmner`."""
+    """Parameters of a distribution, by default `gmner`; `altered` refuses those that cannot be met."""
 
-    counts: tuple[float, ...] = (0.05, 0.43, 0.35, 0.13, 0.04)  # tweets with 0, 1, 2, ... entities
+    # tweets with 0, 1, 2, ... entities
+    counts: Annotated[tuple[Share, ...], Field(max_length=7)] = (0.05, 0.43, 0.35, 0.13, 0.04)
     # share of the mentions of each type that the picture shows
-    groundable: tuple[tuple[str, float], ...] = (("PER", 0.65), ("LOC", 0.09), ("ORG", 0.28), ("OTHER", 0.26))
-    bait: tuple[float, ...] = (0.4, 0.4, 0.2)  # pictures with 0, 1, 2, ... emblems that are not named
-    same_type_bait: float = 0.5  # bait of the type of a mention that is not shown, if there is one
-    look_alike_bait: float = 0.3  # of that bait: differs from the mention's emblem in the mark alone
-    repeated: float = 0.02  # one-entity tweets that name it twice
-    twins: float = 0.06  # shown entities that are drawn twice
-    damaged: float = 0.0  # tweets in which the text damages one name, though it is shown
+    groundable: tuple[tuple[str, Share], ...] = (("PER", 0.65), ("LOC", 0.09), ("ORG", 0.28), ("OTHER", 0.26))
+    # pictures with 0, 1, 2, ... emblems that are not named
+    bait: Annotated[tuple[Share, ...], Field(max_length=13)] = (0.4, 0.4, 0.2)
+    same_type_bait: Share = 0.5  # bait of the type of a mention that is not shown, if there is one
+    look_alike_bait: Share = 0.3  # of that bait: differs from the mention's emblem in the mark alone
+    repeated: Share = 0.02  # one-entity tweets that name it twice
+    twins: Share = 0.06  # shown entities that are drawn twice
+    damaged: Share = 0.0  # tweets in which the text damages one name, though it is shown
     held_out: bool = False  # frames and pairs are those reserved for `unseen`
     side_px: tuple[int, int] = (112, 168)  # shortest and longest side of a picture
     scale_px: tuple[int, int] = (28, 60)  # shortest and longest side of an emblem
-    occlusion: float = 0.1  # emblems with a hidden strip
-    clutter: int = 10  # most lines and blobs in the background
+    occlusion: Share = 0.1  # emblems with a hidden strip
+    clutter: Annotated[int, Field(ge=0, le=1000)] = 10  # most lines and blobs in the background
 
     def __post_init__(self) -> None:
         if sorted(label for label, _ in self.groundable) != sorted(LABELS):
             raise UserError(f"testbed: groundable must give one share for each of {', '.join(LABELS)}")
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        shares = {name: value for name, value in values.items() if isinstance(value, float)}
-        shares |= {f"groundable of {label}": share for label, share in self.groundable}
-        shares |= {f"{name}[{k}]": share for name in _MOST for k, share in enumerate(values[name])}
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"testbed: {name} is {value}; a share lies in [0, 1]")
-        for name, most in _MOST.items():
-            if abs(sum(values[name]) - 1) > 1e-6:
-                raise UserError(f"testbed: {name} must sum to 1, found {sum(values[name]):g}")
-            if (last := len(values[name]) - 1) > most:
-                raise UserError(f"testbed: {name} goes up to {last}; expected at most {most}")
-        if not 0 <= self.clutter <= _MAX_CLUTTER:
-            raise UserError(f"testbed: clutter is {self.clutter}; expected 0 to {_MAX_CLUTTER:,}")
+        for name, shares in (("counts", self.counts), ("bait", self.bait)):
+            if abs(sum(shares) - 1) > 1e-6:
+                raise UserError(f"testbed: {name} must sum to 1, found {sum(shares):g}")
         for name, (low, high), least in (("side_px", self.side_px, 8), ("scale_px", self.scale_px, 4)):
             if not least <= low <= high <= _MAX_SIDE_PX:
                 expected = f"{least} <= shortest <= longest <= {_MAX_SIDE_PX:,}"
                 raise UserError(f"testbed: {name} is ({low}, {high}); expected {expected}")
-        n_named, n_bait = (max(k for k, share in enumerate(values[name]) if share) for name in _MOST)
+        n_named, n_bait = (max(k for k, share in enumerate(one) if share) for one in (self.counts, self.bait))
         n_emblems = n_named * any(share for _, share in self.groundable) + n_bait
         room = ((self.side_px[0] + GAP_PX) // (self.scale_px[0] + GAP_PX)) ** 2  # smallest ones, in rows
         if n_emblems > room:

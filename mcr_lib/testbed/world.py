@@ -7,26 +7,18 @@ mark. 44 of the 48 have one or two look-alikes: same outline and colour, another
 """
 
 from dataclasses import dataclass
-from random import Random
+from pathlib import Path
 
-from mcr_lib.data.chance import pick
+import yaml
+
+from mcr_lib.data.files import read_text
 from mcr_lib.data.twitter_gmner import LABELS
 
 COLOURS = {"red": "#d7263d", "amber": "#f5a300", "green": "#1f9d55", "blue": "#1c6dd0", "violet": "#8b3fc7",
     "teal": "#0fb5ae"}  # fmt: skip
 _MARKS = ("dot", "bar", "plain")
 _OUTLINES = {"PER": "disc", "LOC": "house", "ORG": "shield", "OTHER": "star"}
-
-_NAMES = {
-    "PER": "Mira Solano, Mira Falk, Tobin Hale, Lio Hale, Ines Karr, Odo Brandt, Juno Vale, Sera Quint, Anka"
-    " Veyra, Bo Tamsin Ray, Kesh, Nils Arbo, Pell van Ostrow, Zuri Okan, @ miradraws, @ odolive",
-    "LOC": "Quill Tower, Port Aldis, Mount Veyra, Solano Bay, Arbo Valley, Harrow, Lake Imber, Old Mill"
-    " Square, Kestrel Point, # VisitImber",
-    "ORG": "Norvik United, Norvik Museum, Halden Labs, Finch Radio, Aldis Rovers, Imber Air, Quint Motors,"
-    " Osprey, Blue Kettle Cafe, Marrow Bank, # GoNorvik, @ finchradio",
-    "OTHER": "Comet Cup, Lumen 7, Paper Moons, Kettle Fest, Harrow Prize, Song of Imber, Falk Trophy, Vela,"
-    " Osprey X, # NightOwls",
-}
+WORDS = yaml.safe_load(read_text(Path(__file__).with_name("words.yaml")))  # names, and parts of tweets
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +43,6 @@ def _being(type_: str, k: int, name: str) -> Being:
     return Being(rest, type_, sigil, _OUTLINES[type_], colour, mark)
 
 
-BEINGS = tuple(_being(type_, k, name) for type_ in LABELS for k, name in enumerate(_NAMES[type_].split(", ")))
+BEINGS = tuple(_being(type_, k, name) for type_ in LABELS for k, name in enumerate(WORDS["names"][type_]))
 BY_NAME = {being.name: being for being in BEINGS}
 BY_TYPE = {type_: tuple(being for being in BEINGS if being.type == type_) for type_ in LABELS}
-
-_ONSETS = (*"bdfghklmnprstvz", "br", "dr", "kl", "st", "tr")
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
-_ENDS = ("", "", "n", "r", "l", "s", "x")
-
-
-def chance_name(rng: Random) -> str:
-    """Draw a name of one or two words made of syllables, so that names cannot be learned by heart."""
-
-    def word() -> str:
-        syllables = [pick(rng, _ONSETS) + pick(rng, _VOWELS) for _ in range(1 + int(rng.random() * 2))]
-        return ("".join(syllables) + pick(rng, _ENDS)).capitalize()
-
-    return word() if rng.random() < 0.4 else f"{word()} {word()}"

@@ -54,7 +54,6 @@ class Look:
     gold: Entity
     part: str  # "answer" or "reasoning"
     mass: Mapping[str, np.ndarray]  # group -> mass per layer; NaN where the group is empty
-    heat: np.ndarray  # (rows, columns): mass of each cell, mean over the layers in which it is no sink
     n_sinks: float  # mean over layers
     log_probability: float  # of the digits, in nats
     cuts: Mapping[str, float | None]  # in nats; `None` where there is nothing to cut
@@ -182,8 +181,7 @@ class _Batch:
         merge, patch = processor.image_processor.merge_size, processor.image_processor.patch_size
         first_image = np.cumsum([0] + [len(spot.example.images) for spot in spots[:-1]])
         grids = [self.inputs["image_grid_thw"][k, 1:].tolist() for k in first_image]
-        self.shapes = [(height // merge, width // merge) for height, width in grids]
-        places = list(zip(spots, self.shapes, strict=True))
+        places = [(spot, (h // merge, w // merge)) for spot, (h, w) in zip(spots, grids, strict=True)]
         self.is_gold = [_overlapped(*place, patch * merge).to(self.device) for place in places]
         self.cells = [is_image[k].nonzero()[: shape[0] * shape[1], 0] for k, (_, shape) in enumerate(places)]
         special = [id for id, token in processor.tokenizer.added_tokens_decoder.items() if token.special]
@@ -226,12 +224,11 @@ class _Batch:
         changes = {kind: self._changes(kind, whole) for kind in CUTS}
         looks: list[list[Look]] = [[] for _ in self.spots]
         for (k, part), log_p in whole.items():
-            spot, (masses, heats, sinks) = self.spots[k], zip(*(one[k, part] for one in layers), strict=True)
+            spot, (masses, sinks) = self.spots[k], zip(*(one[k, part] for one in layers), strict=True)
             mass = {group: np.array([each[group] for each in masses]) for group in masses[0]}
-            heat = torch.stack(heats).nanmean(0).reshape(self.shapes[k]).cpu().numpy()
             cuts = {kind: change.get((k, part)) for kind, change in changes.items()}
             n_sinks = float(np.mean(sinks))
-            looks[k].append(Look(spot.example, spot.gold, part, mass, heat, n_sinks, log_p, cuts))
+            looks[k].append(Look(spot.example, spot.gold, part, mass, n_sinks, log_p, cuts))
         return looks
 
     def _changes(self, kind: str, whole: Mapping[Key, float]) -> dict[Key, float]:
@@ -248,7 +245,7 @@ class _Batch:
         return {key: value - whole[key] for key, value in after.items() if len(columns[key[0]])}
 
     def _reduced(self, attention: torch.Tensor) -> dict[Key, tuple]:
-        """Masses of groups and of cells, and number of sinks, from (n_spots, n_heads, n_queries, n_keys)."""
+        """Masses of groups and number of sinks, from (n_spots, n_heads, n_queries, n_keys)."""
         reduced = {}
         for k, spot in enumerate(self.spots):
             of_answer = attention[k, :, self.length - spot.n_answer - 1 : -1].float().mean(0)
@@ -263,9 +260,8 @@ class _Batch:
                 rows = of_answer[[spot.n_answer - at for at in digits]].masked_fill(is_sink, 0.0)
                 n_visible = torch.stack([(~is_sink[: self.length - at]).sum() for at in digits])
                 ratio = (rows * (n_visible / rows.sum(1).clamp(min=1e-12))[:, None]).mean(0)
-                cells = torch.where(is_sink[self.cells[k]], torch.nan, ratio[self.cells[k]])
                 masses = {name: float(ratio[keys][~is_sink[keys]].mean()) for name, keys in groups.items()}
-                reduced[k, part] = (masses, cells, n_sinks)
+                reduced[k, part] = (masses, n_sinks)
         return reduced
 
     def _log_probabilities(self) -> dict[Key, float]:

@@ -24,7 +24,7 @@ from mcr_lib.data.files import write_json
 from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example
-from mcr_lib.training import adapters, families, launch
+from mcr_lib.training import adapters, families, launch, vision
 from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
@@ -115,17 +115,6 @@ def usual_dtype(name: str, device: str | None = None) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def processor(name: str, *, pixels: Pixels | None = None) -> ProcessorMixin:
-    """The processor of a backbone, without its model."""
-    return _processor(folder_of(name), card(name), pixels)
-
-
-def target(name: str, *, pixels: Pixels | None = None) -> Target:
-    """The target that rows for a backbone are written for, without its model."""
-    entries = card(name)
-    return _target(_processor(folder_of(name), entries, pixels), entries["family"], entries["wording"])
-
-
 def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
     """A backbone by name or folder, without its weights."""
     folder, entries = folder_of(name), card(name)
@@ -182,6 +171,7 @@ def _model(
     if misfits := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
         count = f"{len(misfits)} weights do not fit, the first is {misfits[0]}"
         raise UserError(f"backbone {source} is of another architecture: {count}")
+    vision.attend_at_once(model)
     return model
 
 

@@ -108,24 +108,33 @@ def make_trainer(
         reward_funcs=_noting(options.rewarding(prompt)), train_dataset=data,
         processing_class=backbone.processor, peft_config=loop.lora(options, backbone),
     )  # fmt: skip
-    trainer.reads_once = options.shared_prefix and decode.can_share(backbone.model)
     if options.shared_prefix:
         models = filter(None, (trainer.model, trainer.ref_model))
         trainer.shared = prefix.Shared(partial(loop.note, folder, is_new=False), *models)
+    trainer.reads_once = options.shared_prefix and decode.can_share(backbone.model)
     return trainer
 
 
 class _Trainer(GRPOTrainer):
-    """GRPOTrainer that reads a prompt once: to sample its answers (`decode`) and to score them (`prefix`).
+    """GRPOTrainer with `prefix` and `decode`, whose order of prompts is a function of seed and epoch."""
 
-    Its order of prompts is a function of seed and epoch.
-    """
-
-    reads_once = False
     shared: prefix.Shared | None = None
+    reads_once = False
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        scorer = self.shared(model) if self.shared else model
+        return super()._get_per_token_logps_and_entropies(scorer, *args, **kwargs)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        by_part = self.loss_type == "bnpo" or self.top_entropy_quantile < 1 or self.entropy_coef
+        is_one_update = self.args.steps_per_generation == self.args.gradient_accumulation_steps
+        if by_part or not (self.shared and is_one_update):
+            return super()._prepare_inputs(generation_batch)
+        with patch.object(grpo_trainer, "shuffle_sequence_dict", _in_order):  # order is without effect here
+            return super()._prepare_inputs(generation_batch)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
         if not self.reads_once:
@@ -139,18 +148,6 @@ class _Trainer(GRPOTrainer):
             return super()._generate_single_turn(*asked)
         with patch.object(self.model, "generate", partial(decode.generate, self.model, self.place)):
             return super()._generate_single_turn(*asked)
-
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        scorer = self.shared(model) if self.shared else model
-        return super()._get_per_token_logps_and_entropies(scorer, *args, **kwargs)
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
-        by_part = self.loss_type == "bnpo" or self.top_entropy_quantile < 1 or self.entropy_coef
-        is_one_update = self.args.steps_per_generation == self.args.gradient_accumulation_steps
-        if by_part or not (self.shared and is_one_update):
-            return super()._prepare_inputs(generation_batch)
-        with patch.object(grpo_trainer, "shuffle_sequence_dict", _in_order):  # order is without effect here
-            return super()._prepare_inputs(generation_batch)
 
 
 def _in_order(batch: dict[str, Any]) -> dict[str, Any]:

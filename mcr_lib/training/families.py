@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+import yaml
+
+from mcr_lib.data.files import read_text
 
 # Of the language model; short names ("q_proj", "all-linear") would also match the vision tower.
 LANGUAGE_LAYERS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
@@ -45,15 +50,15 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Published:
-    """A released model: its name on the hub and the shapes of its language model and its vision tower."""
+    """A released model, as `published.yaml` describes it."""
 
     hub: str
     family: str
     text: Mapping[str, Any]
     vision: Mapping[str, Any]
-    n_parameters: int  # as counted on the meta device from this shape (the hub's page rounds it)
-    n_lora: int  # of a LoRA of rank 16 on `lora_targets`; proportional for other ranks
-    min_pixels: int  # of its preprocessor_config.json, as `max_pixels`; a profile has its own
+    n_parameters: int
+    n_lora: int  # of rank 16
+    min_pixels: int
     max_pixels: int
 
     @property
@@ -63,48 +68,8 @@ class Published:
         return {**shapes, "tie_word_embeddings": self.text["tie_word_embeddings"], **_TOKEN_IDS}
 
 
-_TEXT_KEYS = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "vocab_size", "tie_word_embeddings",
-)  # fmt: skip
-_ROPE_2_5 = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [16, 24, 24]}
-_ROPE_3 = {**_ROPE_2_5, "rope_theta": 5_000_000.0, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
-_TEXT_2_5 = {"rms_norm_eps": 1e-6, "max_position_embeddings": 128_000, "rope_parameters": _ROPE_2_5}
-_MIMO = {**_TEXT_2_5, "rms_norm_eps": 1e-5, "rope_parameters": {**_ROPE_2_5, "rope_theta": 640_000.0}}
-_TEXT_3 = {**_TEXT_2_5, "max_position_embeddings": 262_144, "rope_parameters": _ROPE_3, "head_dim": 128}
-_VISION_KEYS = ("out_hidden_size", "depth", "hidden_size", "intermediate_size")
-_VISION = {"num_heads": 16, "spatial_merge_size": 2, "temporal_patch_size": 2}
-_VISION_2_5 = {**_VISION, "patch_size": 14, "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31]}
-_VISION_3 = {**_VISION, "patch_size": 16, "num_position_embeddings": 2304}
-_PIXELS_2_5, _PIXELS_3 = (56 * 56, 16_384 * 28 * 28), (256 * 256, 4096 * 4096)
-
-
-def _text(like: dict[str, Any], *sizes: int) -> dict[str, Any]:
-    return dict(zip(_TEXT_KEYS, sizes, strict=True)) | like
-
-
-def _vision(*sizes: int, like: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return dict(zip(_VISION_KEYS, sizes, strict=True)) | like | more
-
-
-# From config.json and preprocessor_config.json on the hub; MiMo-VL's as a public description quotes them.
-PUBLISHED: dict[str, Published] = {model.hub: model for model in (
-    Published("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2.5-vl",
-        _text(_TEXT_2_5, 2048, 11_008, 36, 16, 2, 151_936, True),
-        _vision(2048, 32, 1280, 3420, like=_VISION_2_5), 3_754_622_976, 29_933_568, *_PIXELS_2_5),
-    Published("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl",
-        _text(_TEXT_2_5, 3584, 18_944, 28, 28, 4, 152_064, False),
-        _vision(3584, 32, 1280, 3420, like=_VISION_2_5), 8_292_166_656, 40_370_176, *_PIXELS_2_5),
-    Published("XiaomiMiMo/MiMo-VL-7B-RL", "mimo-vl", _text(_MIMO, 4096, 11_008, 36, 32, 8, 151_680, False),
-        _vision(4096, 32, 1280, 3456, like=_VISION_2_5), 8_306_217_216, 41_435_136, *_PIXELS_2_5),
-    Published("Qwen/Qwen3-VL-4B-Instruct", "qwen3-vl", _text(_TEXT_3, 2560, 9728, 36, 32, 8, 151_936, True),
-        _vision(2560, 24, 1024, 4096, like=_VISION_3, deepstack_visual_indexes=[5, 11, 17]),
-        4_437_815_808, 33_030_144, *_PIXELS_3),
-    Published("Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl",
-        _text(_TEXT_3, 4096, 12_288, 36, 32, 8, 151_936, False),
-        _vision(4096, 27, 1152, 4304, like=_VISION_3, deepstack_visual_indexes=[8, 16, 24]),
-        8_767_123_696, 43_646_976, *_PIXELS_3),
-)}  # fmt: skip
+_ROWS = yaml.safe_load(read_text(Path(__file__).with_name("published.yaml")))
+PUBLISHED = {hub: Published(hub, **row) for hub, row in _ROWS.items()}
 
 
 def family_of(config: Mapping[str, Any], name: str) -> str | None:
@@ -123,17 +88,3 @@ def family_of(config: Mapping[str, Any], name: str) -> str | None:
 def lora_modules(model_type: str, n_layers: int) -> int:
     """Number of modules that LoRA adapts in a model of this type."""
     return n_layers * next(f.lora_per_layer for f in FAMILIES.values() if f.model_type == model_type)
-
-
-def shrunk(model: Published, vocabulary: int) -> dict[str, Any]:
-    """The `config` of a published shape reduced to a few ten thousand parameters."""
-    rope = model.text["rope_parameters"]
-    rope = {**rope, "mrope_section": [section // 4 for section in rope["mrope_section"]]}
-    text = {**model.text, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3}
-    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": vocabulary}
-    text |= {"rope_parameters": rope, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-    text |= {"head_dim": 32} if "head_dim" in text else {}
-    sizes = {"depth": 4, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64}
-    few = {"fullatt_block_indexes": [1, 3], "deepstack_visual_indexes": [0, 1, 2]}
-    vision = model.vision | sizes | {key: few[key] for key in few if key in model.vision}
-    return {**model.config, "text_config": text, "vision_config": vision}

@@ -28,7 +28,7 @@ from mcr_lib.data.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES
-from mcr_lib.training import adapters, backbones, cards, families
+from mcr_lib.training import adapters, backbones, cards, families, vision
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import Options, batch_shape
 
@@ -133,6 +133,7 @@ def on_one_gpu(config: TrainingArguments) -> TrainingArguments:
 def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, progress: Progress) -> None:
     """Trains to the end, from the checkpoint `resume` where there is one, and writes `log.jsonl`."""
     _check_whole(trainer)
+    vision.without_gradient(trainer.model)
     if hasattr(trainer.model, "peft_config"):
         _check_lora(trainer.model)
     if trainer.args.fp16:  # its gradient scaler refuses bfloat16, TRL's choice for a 4-bit model's adapter

@@ -39,7 +39,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from mcr_lib.errors import UserError
 
-TOLERANCE = {"32 bits": 1e-4, "16 bits": 0.05}  # nats per token, between this path and stock; ours, a guess
+TOLERANCE = {"32 bits": 1e-4, "16 bits": 0.1}  # nats per token between this path and stock; ours
 _NAME = "shared_prefix"
 
 

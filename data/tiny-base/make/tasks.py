@@ -31,7 +31,7 @@ from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.testbed import drawing, tweets
 from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
-from mcr_lib.testbed.world import BEINGS, BY_NAME, Being, chance_name
+from mcr_lib.testbed.world import BEINGS, BY_NAME, Being
 
 ABSENT = "absent"
 
@@ -39,6 +39,9 @@ TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
 """The tiny backbone."""
 
 _BOX_ONLY = ("groundable", "box")
+_ONSETS = (*"bdfghklmnprstvz", "br", "dr", "kl", "st", "tr")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
+_ENDS = ("", "", "n", "r", "l", "s", "x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +201,13 @@ def texts() -> Sequence[str]:
     """Return every text whose words the tokenizer keeps whole; `words.txt`: those of prompts and chains."""
     words = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
     return [words, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS)]
+
+
+def chance_name(rng: Random) -> str:
+    """Draw a name of one or two words made of syllables, so that names cannot be learned by heart."""
+
+    def word() -> str:
+        syllables = [pick(rng, _ONSETS) + pick(rng, _VOWELS) for _ in range(1 + int(rng.random() * 2))]
+        return ("".join(syllables) + pick(rng, _ENDS)).capitalize()
+
+    return word() if rng.random() < 0.4 else f"{word()} {word()}"

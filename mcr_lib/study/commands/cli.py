@@ -1,5 +1,5 @@
-"""The `mcr` command: its arguments. Exit codes: 0 done; 1 a check differs, a notebook failed, or a bug (with
-its traceback); 2 a mistake of the user, in one sentence; 130 interrupted.
+"""The `mcr` command: arguments. Exit codes: 0 done; 1 a check differs, no answer could be read, a notebook
+failed, or a bug (with its traceback); 2 a mistake of the user, in one sentence; 130 interrupted.
 """
 
 import os
@@ -11,13 +11,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from mcr_lib import __version__
+from mcr_lib.boxes import SPACES
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import KINDS
 from mcr_lib.training import launch
 
 _SCORE = """GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and
 yardsticks. A row of the file is a JSON object with "id" and either "entities" (boxes in original pixels) or
-"answer" (raw model text) with "coordinate_space"."""
+"answer" (raw model text) with "coordinate_space"; docs/scoring.md shows the other formats that are read."""
 _MAKE = """The set is named after its split, and after its distribution if that is not gmner (test_unseen).
 Read it with mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root
 DIR --split NAME."""
@@ -94,7 +95,7 @@ def _add_profile(parser: ArgumentParser, default_setting: str = "") -> None:
 
 
 def _add_data(commands: Any) -> None:
-    about = "statistics beside the expected ones, images, quirks; exit 1 on any difference"
+    about = "statistics beside the expected ones, images, quirks; exit 1 if they claim to be those"
     group = commands.add_parser("data", help="look at a data set").add_subparsers(**_COMMANDS)
     check = _command(group, "check", "data.check", about)
     check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")
@@ -112,10 +113,15 @@ def _add_data(commands: Any) -> None:
     images = "where the images are, at any depth (default: below --root)"
     check.add_argument("--images", metavar="DIR", help=images)
     scorers, modes = ("paper", "definition", "e2e", "unco-legacy"), ("strict", "lenient")
+    formats = ("auto", "mcr", "e2e", "unco", "vllm-batch", "ms-swift", "detections")
     add = score.add_argument
-    add("--predictions", required=True, metavar="FILE", help="JSONL: id and answer, or id and entities")
+    add("--predictions", required=True, metavar="FILE", help="JSONL or a JSON array")
     add("--scorer", choices=scorers, default="definition", help="default: %(default)s")
     add("--parse", choices=modes, default="strict", help="how answers are read (default: %(default)s)")
+    about = "of the file; auto tells it by its keys (default: %(default)s)"
+    add("--format", choices=formats, default="auto", help=about)
+    about = "of boxes in rows that name none: original_px, model_px, norm1000 or norm1"
+    add("--space", choices=SPACES, metavar="SPACE", help=about)
     other = "a second predictions file for the same tweets: paired test, verdict"
     add("--compare", metavar="OTHER", help=other)
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")

@@ -8,14 +8,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mcr_lib.boxes import MAX_RATIO, Box
+from mcr_lib.answer import NO_PLACE
 from mcr_lib.data.files import written_whole
-from mcr_lib.data.images import open_image
+from mcr_lib.data.images import image_problem, open_image
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
+from mcr_lib.matching import spaced
 from mcr_lib.prompts import Kind
-from mcr_lib.schema import Example
+from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import boxes, palette
 from mcr_lib.study.runs.config import Config
 from mcr_lib.training import backbones, generate
@@ -35,8 +36,9 @@ def predict(
     model: str, text: str, *, image: str | None = None, prompt: Kind | None = None, max_new_tokens: int = 512,
     device: str | None = None, base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image.
-    `prompt` is by default the format it was trained on; `base` is where the base of an adapter is now.
+    """The entities that a model finds in a tweet, greedily, with boxes in whole pixels of the upright image,
+    not clipped to it (as in scoring); `unreadable_box` marks one that could not be read. `prompt` is by
+    default the format it was trained on; `base` is where the base of an adapter is now.
     """
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; an answer has at least one token")
@@ -44,9 +46,8 @@ def predict(
         raise UserError("the tweet is empty; --text takes its words")
     pictures = [] if image is None else [open_image(image, upright=True)]
     paths, size = ((str(image),), pictures[0].size) if pictures else ((), None)
-    if size and max(size) > MAX_RATIO * min(size):
-        dimensions = f"{size[0]} x {size[1]} pixels"
-        raise UserError(f"{image}: {dimensions} is too thin; models take sides up to {MAX_RATIO} : 1")
+    if size and (problem := image_problem(image)[1]):
+        raise UserError(f"{image}: {problem}")
     pixels = tuple(Config.model_fields[key].default for key in ("min_pixels", "max_pixels"))
     how = {"device": device, "base": base, "dtype": backbones.usual_dtype(model, device), "pixels": pixels}
     backbone = backbones.load(model, **how)
@@ -56,13 +57,15 @@ def predict(
     (answer,), (sizes,) = generate.answer_batch(backbone, [chat], [pictures], max_new_tokens=max_new_tokens)
     space = {"coordinate_space": backbone.space, "model_size": sizes[0]} if sizes else {}
     prediction = Prediction("tweet", answer, image_size_px=size, **space)
-    parsed, predicted = parse_prediction(prediction, example, "lenient")
+    parsed, read = parse_prediction(prediction, example, "lenient")
 
-    def whole(box: Box | None) -> list[int] | None:
-        return box and size and [min(max(round(value), 0), size[k % 2]) for k, value in enumerate(box)]
+    def row(e: PredictedEntity) -> dict[str, Any]:
+        lost = {"unreadable_box": True} if e.boxes_xyxy == NO_PLACE else {}
+        box = list(map(round, e.box_xyxy)) if size and e.boxes_xyxy and not lost else None
+        return {"entity": spaced(e.text), "type": e.type, "bbox_2d": box, **lost}
 
     return {
-        "entities": [{"entity": e.text, "type": e.type, "bbox_2d": whole(e.box_xyxy)} for e in predicted],
+        "entities": list(map(row, read)),
         "answer": answer, "reasoning": parsed.think,
         "parse": {"reason": parsed.reason, "repairs": list(parsed.repairs)},
         "image_size_px": size and list(size), "prompt": prompt,
@@ -73,6 +76,9 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
     """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
+    kinds = Figure().canvas.get_supported_filetypes()
+    if (kind := Path(out).suffix[1:].lower() or "png") not in kinds:
+        raise UserError(f"--draw {out}: no picture can be written as .{kind}; choose from {', '.join(kinds)}")
     picture = open_image(image, upright=True)
     width, height = picture.size
     with mpl.rc_context():
@@ -87,7 +93,7 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
             colour = palette.entity_type(entity["type"])
             boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
         with written_whole(out, "wb") as file:
-            figure.savefig(file, format="png")
+            figure.savefig(file, format=kind)
 
 
 def _summary(result: dict[str, Any]) -> str:
@@ -96,6 +102,7 @@ def _summary(result: dict[str, Any]) -> str:
         return f"the answer could not be read ({parse['reason']}): {result['answer'][:300]}"
     for entity in result["entities"]:
         where = "at {}, {} to {}, {}".format(*entity["bbox_2d"]) if entity["bbox_2d"] else "not in the image"
+        where = "its box could not be read" if entity.get("unreadable_box") else where
         lines.append(f"{entity['type'] or '–':6} {entity['entity']}: {where}")
     repairs = [f"(mended: {', '.join(parse['repairs'])})"] if parse["repairs"] else []
     return "\n".join([*(lines or ["no entity"]), *repairs])

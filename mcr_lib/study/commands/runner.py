@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from rich.console import Console
+from rich.markup import escape
 
 import mcr_lib
 from mcr_lib.data.files import read_text, write_json, written_whole
@@ -69,8 +70,7 @@ def run(
             if code := _run_one(notebook, manifest, loaded, given, console):
                 return code
         report.write(loaded)
-    seconds = time.monotonic() - started
-    console.print(f"done in {seconds:.0f} s; read {folder.report}", highlight=False, soft_wrap=True)
+    console.out(f"done in {time.monotonic() - started:.0f} s; read {folder.report}", highlight=False)
     return 0
 
 
@@ -163,14 +163,16 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
     path = filter(None, [str(Path(mcr_lib.__file__).parents[1]), os.environ.get("PYTHONPATH")])
     importable = mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(path))  # this package, in the kernel
     quiet = warnings.catch_warnings(action="ignore")  # those of papermill and of the kernel's start
-    scratch = tempfile.TemporaryDirectory(prefix="mcr-", ignore_cleanup_errors=True)
+    base = next((d for d in (tempfile.gettempdir(), "/tmp") if len(d) <= 80 and os.access(d, os.W_OK)), None)
+    scratch = tempfile.TemporaryDirectory(prefix="mcr-", dir=base, ignore_cleanup_errors=True)
     began, stamp = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with importable, _progress(name, part, console), quiet, scratch as sockets:
-            # no open port, and nothing stays behind a kernel that is killed; on Windows sockets are no files
-            manager = {} if os.name == "nt" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            papermill.execute_notebook(
-                notebook, part, parameters, kernel_name="python3", language="python", progress_bar=False,
+            # no open port, no trace of a killed kernel; not on Windows; sockets have paths of up to 107
+            manager = {"transport": "ipc", "ip": f"{sockets}/kernel"} if base and os.name != "nt" else {}
+            paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, part))
+            papermill.execute_notebook(  # which takes braces in paths for its own
+                *paths, parameters, kernel_name="python3", language="python", progress_bar=False,
                 cwd=str(config.repository()), config=Config({"KernelManager": manager}),
                 extra_arguments=["--IPKernelApp.log_level=50"],  # no messages of an interrupted kernel
             )  # fmt: skip
@@ -180,17 +182,15 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
         code, lines = 1, [f"{name}: the kernel died", "  most often out of memory; take a smaller profile"]
     else:
         with warnings.catch_warnings(action="ignore"), written_whole(done.with_suffix(".html")) as file:
-            title = {"metadata": {"name": name}}
-            file.write(HTMLExporter(embed_images=True).from_file(part, resources=title)[0])
+            file.write(HTMLExporter(embed_images=True).from_file(part, {"metadata": {"name": name}})[0])
         part.replace(done)
-        seconds = round(time.monotonic() - began, 1)
+        seconds, peak_mb = round(time.monotonic() - began, 1), _peak_memory_mb()
         console.print(f"{name}: done in {seconds:.0f} s", highlight=False)
-        peak_mb = _peak_memory_mb()
         return 0, {"status": "done", "started": stamp, "seconds": seconds, "peak_memory_mb": peak_mb}
     part.replace(failed)
     lines.append(f"  executed so far: {failed}")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.out(line, highlight=False)
     return code, {"status": "failed", "error": lines[1:]}
 
 
@@ -226,10 +226,10 @@ def _progress(name: str, part: Path, console: Console) -> Iterator[None]:
         last_line = time.monotonic()
         while not is_over.wait(0.5):
             if (text := _position(part)) is not None:
-                status.update(f"{name}: {text}")
+                status.update(escape(f"{name}: {text}"))
                 if not console.is_terminal and time.monotonic() - last_line > HEARTBEAT_S:
                     last_line = time.monotonic()
-                    console.print(f"{name}: {text}", highlight=False)
+                    console.out(f"{name}: {text}", highlight=False)
 
     with console.status(f"{name}: starting") as status:
         watcher = threading.Thread(target=watch, daemon=True)

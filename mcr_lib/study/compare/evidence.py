@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mcr_lib.statistics import Ratio, Terms
 from mcr_lib.study.catalogue import CATALOGUE
 
 KIND = "seeds"
+MIN_SEEDS = 3  # fewer show nothing (ours)
 METRICS = (
     "gmner_f1", "mner_f1", "eeg_f1", "n_f1", "false_grounding", "missed_grounding", "n_rate", "foreign_rate",
     "unread", "consistency", "image_caused_foreign_rate", "image_caused_foreign_rate_muted",
@@ -73,6 +74,65 @@ class Evidence:
             raise UserError(message) from error
 
 
+@dataclass(frozen=True, slots=True)
+class OverSeeds:
+    """A number from several seeds."""
+
+    per_seed: tuple[float, ...]  # in percent or percentage points
+    ci95: tuple[float, float] | None  # bootstrap interval of their mean; `None` if undefined
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.per_seed))
+
+    @property
+    def n_agreeing(self) -> int:
+        """Seeds whose number has the sign of the mean; 0 if the mean is 0."""
+        return int(np.sum(np.sign(self.per_seed) == np.sign(self.mean))) if self.mean else 0
+
+
+def over_seeds(seeds: Sequence[Terms], weights: np.ndarray, rng: np.random.Generator) -> OverSeeds:
+    """The mean over seeds, its interval from resampling seeds and tweets (pigeonhole bootstrap, Owen 2007).
+
+    In each resample seeds are drawn with replacement, and tweets once for all seeds: a tweet that several
+    seeds answered is equally easy or hard for all of them. Seeds that answered different tweets have zeros at
+    the tweets of the others. Settings that are compared share seeds and tweets. The 95 % interval of three
+    seeds covers the truth in 99 % of cases if the variance is between tweets, and in 75 % if it is between
+    seeds alone, for then it reaches from the smallest of them to the largest (both tested).
+
+    Every ratio is about the same tweets in the same order; `weights` are from `resamples`, `rng` draws seeds.
+
+    Raises:
+        ValueError: no seeds, or a ratio whose denominator is 0.
+    """
+    observed = [[(factor, ratio.percent) for factor, ratio in terms] for terms in seeds]
+    if not seeds or any(percent is None for terms in observed for _, percent in terms):
+        raise ValueError("numbers over seeds need at least one seed, and ratios that are defined")
+    per_seed = tuple(sum(factor * percent for factor, percent in terms) for terms in observed)
+    of_seeds = np.stack([statistics.drawn(terms, weights) for terms in seeds], axis=1)
+    means = (statistics.resamples(len(seeds), len(weights), rng) * of_seeds).sum(axis=1) / len(seeds)
+    return OverSeeds(per_seed, statistics.percentiles95(means))
+
+
+def verdict_over_seeds(result: OverSeeds, *, sign: int = 1) -> str:
+    """Whether an effect counts as shown: every seed has its sign and the interval excludes 0.
+
+    Without an effect, and with all variance between seeds, three of them agree in a given sign one time in 8,
+    five one time in 32. `sign` is that of the hypothesized effect: 1 = the first is larger, -1 = smaller.
+
+    Example:
+        >>> [verdict_over_seeds(OverSeeds((1.0, 2.0, 3.0), ci)) for ci in ((0.5, 3.0), (-0.1, 3.0))]
+        ['shown', 'not shown']
+    """
+    if len(result.per_seed) < MIN_SEEDS:
+        return "too few seeds"
+    is_clear = result.ci95 is not None and (result.ci95[0] > 0 or result.ci95[1] < 0)
+    if not is_clear or result.n_agreeing < len(result.per_seed):
+        return "not shown"
+    return "shown" if np.sign(result.mean) == sign else "the opposite is shown"
+
+
 def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_resamples: int = 2000) -> Scores:
     """All numbers with their intervals, and the first setting of `pair` minus the second with verdicts.
     The head of the evidence; `rows`: values; `comparisons`: differences, `better` = sign of an improvement;
@@ -124,12 +184,12 @@ def _by_seed(evidence: Evidence, name: str, split: str, metric: str) -> BySeed:
 
 def _estimate(by_seed: BySeed, weights: np.ndarray, better: int | None = None) -> dict[str, Any]:
     rng = np.random.default_rng([0, 1])  # independent of the resampled tweets
-    over = statistics.over_seeds(list(by_seed.values()), weights, rng)
+    over = over_seeds(list(by_seed.values()), weights, rng)
     low, high = (round(end, 2) for end in over.ci95) if over.ci95 else (None, None)
     per_seed = {str(s): round(value, 2) for s, value in zip(by_seed, over.per_seed, strict=True)}
     row = {"per_seed": per_seed, "mean": round(over.mean, 2), "ci_low": low, "ci_high": high}
     row["n_seeds"] = len(by_seed)
     if better is not None:
-        verdict = statistics.verdict_over_seeds(over, sign=better)
+        verdict = verdict_over_seeds(over, sign=better)
         row |= {"n_agreeing": over.n_agreeing, "better": better, "verdict": verdict}
     return row

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mcr_lib.study.catalogue import NOTE_1, VERSION_1, labels
+from mcr_lib.study.catalogue import labels
 from mcr_lib.study.compare.evidence import Scores
 from mcr_lib.study.render import markdown
 
@@ -83,21 +83,5 @@ def _note(scores: Scores) -> str:
     tweets = ", ".join(f"{split} {n:,}" for split, n in scores["n_tweets"].items())
     seeds = ", ".join(map(str, scores["seeds"]))
     note = f"Mean over the seeds that a row has, of {seeds}, with 95 % intervals over seeds and tweets"
-    more = [f"{note} ({tweets}).", *([NOTE_1] if _is_version_1(scores) else [])]
-    return " ".join([*more, *([CONTROLLED] if scores["source"] == "testbed" else [])])
-
-
-def today(scores: Scores) -> Scores:
-    """Scores that may be of scorer version 1, with the metrics under today's names; no value changes."""
-    if not _is_version_1(scores):
-        return scores
-
-    def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {**row, "metric": VERSION_1.get(row["metric"], row["metric"])}
-
-    kinds = {kind: [renamed(row) for row in scores[kind]] for kind in ("rows", "comparisons", "isolated")}
-    return {**scores, **kinds}  # `primary` is GMNER F1, whose name stays
-
-
-def _is_version_1(scores: Scores) -> bool:
-    return any(signature.endswith("scorer_version=1") for signature in scores["signatures"].values())
+    about = CONTROLLED if scores["source"] == "testbed" else ""
+    return " ".join(filter(None, [f"{note} ({tweets}).", scores.get("note"), about]))

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, panels, unique
 
-_MANY = 6  # entities with this many boxes or more share a bar
 _NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
 _MASSES = {"gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
     "words": ("its words in the tweet", palette.SKY)}  # fmt: skip
@@ -197,14 +196,6 @@ def yardsticks(rows: Rows, *, scored: Container[str], n: int) -> Figure:
     return figure
 
 
-def count_bars(ax: Axes, counts: Mapping[str, int]) -> Axes:
-    """Draw a bar per category, in the mapping's order, each with its count."""
-    sns.barplot(x=list(counts), y=list(counts.values()), color=palette.MEDIUM, saturation=1, width=0.7, ax=ax)
-    ax.bar_label(ax.containers[0], [f"{count:,}" for count in counts.values()], fontsize=7.5)
-    ax.set_ylim(0, max(counts.values()) * 1.12)
-    return ax
-
-
 def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
     """Per coarse type the entities of `examples.entity_table`, and how many of them the image shows."""
     is_groundable = entities["is_groundable"].astype(bool).groupby(entities["coarse"])
@@ -218,32 +209,20 @@ def entities_per_tweet(rows: Rows) -> Figure:
     """How many tweets have how many entities."""
     counts = {str(row["entities"]): row["tweets"] for row in rows}
     figure, (ax,) = panels(1, (5.6, 2.9), f"Entities per tweet (n = {sum(counts.values()):,})")
-    count_bars(ax, counts).set(xlabel="entities in a tweet", ylabel="tweets")
+    bars = ax.bar(list(counts), list(counts.values()), 0.7, color=palette.MEDIUM)
+    ax.bar_label(bars, fmt="{:,.0f}", fontsize=7.5)
+    ax.set(xlabel="entities in a tweet", ylabel="tweets")
     return figure
 
 
-def boxes(rows: Rows, *, labels: Sequence[str]) -> Figure:
-    """Boxes per groundable entity, and the largest box as a share of the image."""
+def box_shares(rows: Rows, *, labels: Sequence[str]) -> Figure:
+    """The largest box of groundable entities as a share of the image, by type."""
     frame = pd.DataFrame(rows).rename(columns={"coarse": "type"})
-    figure, (left, right) = panels(2, (4.5, 2.9), f"Boxes of groundable entities (n = {len(frame):,})")
-    counts = frame["n_boxes"].clip(upper=_MANY).value_counts().sort_index()
-    named = {f"{n} or more" if n == _MANY else str(n): count for n, count in counts.items()}
-    count_bars(left, named).set(xlabel="boxes of an entity", ylabel="groundable entities")
+    figure, (ax,) = panels(1, (5.6, 2.9), f"Largest boxes of groundable entities (n = {len(frame):,})")
     order = [label for label in labels if label in set(frame["type"])]
     style = {"palette": palette.TYPES, "hue_order": order, "multiple": "stack", "alpha": 1}
-    sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=right, **style)
-    right.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
-    return figure
-
-
-def image_sizes(rows: Rows) -> Figure:
-    """Width against height of images in pixels; the dotted diagonal is square."""
-    frame = pd.DataFrame(rows)
-    limit = 1.05 * frame[["width", "height"]].to_numpy().max()
-    figure, (ax,) = panels(1, (4.2, 4), f"Annotated images (n = {len(frame):,})")
-    ax.plot([0, limit], [0, limit], color=palette.DARK, linewidth=0.8, linestyle=":")
-    sns.scatterplot(frame, x="width", y="height", s=14, alpha=0.25, color=palette.MEDIUM, linewidth=0, ax=ax)
-    ax.set(xlabel="width, px", ylabel="height, px", xlim=(0, limit), ylim=(0, limit), aspect="equal")
+    sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=ax, **style)
+    ax.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
     return figure
 
 

@@ -13,21 +13,18 @@ from matplotlib.patches import Rectangle
 from PIL.Image import Image
 
 from mcr_lib import testbed
-from mcr_lib.answer import parse_answer
 from mcr_lib.data.images import open_image
-from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
 from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows
+from mcr_lib.study.runs.config import as_text
 from mcr_lib.testbed import drawing, folder
 
 if TYPE_CHECKING:
-    from mcr_lib.study.tables import bias_cases, training
     from mcr_lib.study.tables.rollouts import Group
-    from mcr_lib.training.attention import Look
 
 Predictions = Sequence[PredictedEntity] | None  # boxes in original pixels; `None` = no answer to draw
 _COLUMN_IN, _IMAGE_IN, _LINE_IN = 3.3, 2.3, 0.15  # inches: width of a column, height of an image, of a line
@@ -58,22 +55,14 @@ def draw_box(ax: Axes, box: Sequence[float], colour: str, style: Any, label: str
         ax.text(x1, y1, _plain(label), bbox=background, **style)
 
 
-def _canvas(ax: Axes, image: Any, size: tuple[float, float], **options: Any) -> None:
-    width, height = size
-    if image is not None:
-        ax.imshow(np.asarray(image), extent=(0, width, height, 0), **options)
-    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
-    ax.tick_params(labelsize=7)
-    ax.grid(visible=False)
-
-
 def draw_example(ax: Axes, example: Example, image: Image | None, predictions: Predictions = None) -> Axes:
     """Draw a tweet with gold, bait and predicted boxes; its text and a line per entity below."""
     width, height = image.size if image is not None else example.image_size_px or (300, 200)
-    _canvas(ax, image, (width, height))
     if image is None:
         ax.text(width / 2, height / 2, "no image here", ha="center", va="center", color=palette.GREY)
-    ax.set(xticks=[], yticks=[])
+    else:
+        ax.imshow(np.asarray(image), extent=(0, width, height, 0))
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=palette.LIGHT)
     gold, bait, colour = example.entities, example.image_only or (), palette.entity_type
     boxes = [(box, colour(e.type), "solid", e.text) for e in gold for box in e.boxes_xyxy_px or ()]
@@ -131,21 +120,14 @@ def _wrapped(frames: Sequence[Frame], n_columns: int) -> Figure:
     return grid([frames[k : k + n_columns] for k in range(0, len(frames), n_columns)])
 
 
-def gallery(examples: Sequence[Example], *, images: Sequence[Image | None]) -> Figure:
+def gallery(examples: Sequence[Example]) -> Figure:
     """Tweets side by side."""
-    return _wrapped(list(map(Frame, examples, images)), 3)
+    return _wrapped(list(map(_frame, examples)), 3)
 
 
 def answered(judged: Sequence[Judged]) -> Figure:
     """Tweets with gold and predicted boxes."""
     return _wrapped([_frame(j.example, j.predictions) for j in judged], 3)
-
-
-def cases(cases: "Sequence[bias_cases.Case]") -> Figure:
-    """The hand-made tweets, one per row: the right answer left, that of the shortcut right."""
-    titles = [(f"{c.example.id} bias · {c.name}", palette.HAND_MADE[c.name == "right"]) for c in cases]
-    named = zip(cases, titles, strict=True)
-    return _wrapped([Frame(c.example, c.picture, c.answer, *title) for c, title in named], 2)
 
 
 def probed(tweets: Mapping[str, Example]) -> Figure:
@@ -197,71 +179,5 @@ def gallery_of_testbed(
 
 def knob_rows(knobs: Mapping[str, Any] | None = None) -> Rows:
     """One row per knob of the testbed: its value in each distribution after the departures."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return ", ".join(f"{key} {share:g}" for key, share in value.items())
-        return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
-
     changed = {name: testbed.altered(of, knobs or {}).to_json() for name, of in testbed.DISTRIBUTIONS.items()}
-    return [{"knob": k} | {d: text(of[k]) for d, of in changed.items()} for k in next(iter(changed.values()))]
-
-
-def as_seen(rows: "Mapping[str, training.EncodedRow]") -> Figure:
-    """Per setting the image of a training row as resized, with the boxes that its completion teaches."""
-    figure, axes = palette.panels(len(rows), (3.6, 3.6))
-    for ax, (name, row) in zip(axes, rows.items(), strict=True):
-        size, example = row.size or (300, 200), row.example
-        _canvas(ax, row.images[0].convert("RGB") if row.images else None, size, interpolation="nearest")
-        ax.set_title(f"{name}: {size[0]} × {size[1]} px as resized")
-        answer = parse_answer(row.completion, labels=example.labels, constraints=example.constraints)
-        for e in (entity for entity in answer.entities if entity.box_xyxy):
-            draw_box(ax, e.box_xyxy, palette.entity_type(e.type), "solid", f"{e.text} {list(e.box_xyxy)}")
-    return figure
-
-
-def resized(examples: Sequence[Example], *, target: Target, boxes: Sequence[Rows]) -> Figure:
-    """Per tweet the original with gold boxes, and the resized image with the boxes to be written."""
-    heights = [min(2.0, e.image_size_px[1] / e.image_size_px[0]) + 0.12 for e in examples]
-    size = (4.2, 4.1 * sum(heights) / len(heights))
-    figure, axes = palette.panels(2 * len(examples), size, n_columns=2, height_ratios=heights)
-    for left, right, example, rows in zip(axes[::2], axes[1::2], examples, boxes, strict=True):
-        image, size = open_image(example.images[0]).convert("RGB"), target.size(example)
-        _canvas(left, image, image.size)
-        _canvas(right, image.resize(size), size)
-        for row in rows:
-            colour = palette.entity_type(row["type"])
-            draw_box(left, row["gold"], colour, "solid", row["entity"])
-            draw_box(right, row["drawn"], colour, "dashed", str(list(row["written"])))
-        left.set_title(f"{example.id}: original, {image.size[0]} × {image.size[1]} px, gold", fontsize=8.5)
-        title = f"as resized, {size[0]} × {size[1]} px; to be written for {target.family}"
-        right.set_title(title, fontsize=8.5)
-    return figure
-
-
-def overlays(entities: Sequence[tuple[str, int]], *, looks: "Mapping[str, Sequence[Look]]") -> Figure:
-    """Attention at the digits of a box: rows are entities (tweet id, first token), columns are settings."""
-    cells = {(x.example.id, x.gold.start, k): x for k, xs in looks.items() for x in xs if x.part == "answer"}
-    top = max(np.nanmax(look.heat) for key, look in cells.items() if key[:2] in entities)
-    title = "Where it looks when it writes a box; gold box solid (single run)"
-    figure, axes = palette.panels(len(entities) * len(looks), (2.8, 2.5), title, n_columns=len(looks))
-    for ax, (entity, name) in zip(axes, product(entities, looks), strict=True):
-        look = cells.get((*entity, name))
-        some = next(other for key, other in cells.items() if key[:2] == entity)
-        image = open_image(some.example.images[0])
-        _canvas(ax, image.convert("L"), image.size, cmap="gray", vmin=0, vmax=255)
-        title = "writes no box for it"
-        if look is not None:
-            title = f"its region {np.nanmean(look.mass['gold']):.1f} ×"
-            heat = np.nan_to_num(look.heat)
-            alpha = np.clip(0.85 * np.sqrt(heat / top), 0, 1)
-            _canvas(ax, heat, image.size, cmap=palette.WARM, vmin=0, vmax=top, alpha=alpha)
-        for box in some.gold.boxes_xyxy_px:
-            draw_box(ax, box, palette.entity_type(some.gold.type), "solid")
-        ax.set_title(f"{name}: {title}", color=palette.setting(name, looks), fontsize=8)
-        ax.set(xticks=[], yticks=[], ylabel=f"{some.gold.text}\n{some.example.id}")
-        ax.label_outer()
-    label = "attention per token, × a token's share\n(mean over heads and layers)"
-    scale = plt.cm.ScalarMappable(plt.Normalize(0, top), palette.WARM)
-    figure.colorbar(scale, ax=axes, label=label, shrink=0.7)
-    return figure
+    return [{"knob": k} | {d: as_text(of[k]) for d, of in changed.items()} for k in changed["gmner"]]

@@ -12,19 +12,17 @@ from matplotlib.ticker import MaxNLocator
 
 from mcr_lib.rewards import NAMES
 from mcr_lib.study.figures import palette
-from mcr_lib.study.figures.palette import MEDIUM, Rows, unique
+from mcr_lib.study.figures.palette import Rows, unique
 
 
 def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
-    """Quantities (key -> label with unit) over updates, a line per setting (`training.curve_rows`)."""
+    """Measured ones of `panels` (key -> label with unit) over updates, by setting (`training.curve_rows`)."""
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
-    figure, axes = palette.panels(len(panels), (3.1, 2.6), f"{title} (single run)", n_columns=3)
-    for ax, (key, label) in zip(axes, panels.items(), strict=True):
-        measured = frame.dropna(subset=[key]) if key in frame else frame[:0]
-        for name, points in measured.groupby("setting", sort=False):
+    measured = {key: label for key, label in panels.items() if key in frame and frame[key].notna().any()}
+    figure, axes = palette.panels(len(measured), (3.1, 2.6), f"{title} (single run)", n_columns=3)
+    for ax, (key, label) in zip(axes, measured.items(), strict=True):
+        for name, points in frame.dropna(subset=[key]).groupby("setting", sort=False):
             _line(ax, points["step"], points[key].astype(float), palette.setting(name, names), name)
-        if measured.empty:
-            ax.text(0.5, 0.5, "not measured in this run", transform=ax.transAxes, ha="center", color=MEDIUM)
         ax.set(xlabel="update", ylabel=label)
         if ax.dataLim.y0 >= 0:
             ax.set_ylim(0, 104 if label.endswith("%") else None)
@@ -57,7 +55,7 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     title = "Rows that the filter of D2 keeps (shaded) and drops"
-    figure, axes = palette.panels(len(names), (5.6, 3.4), title, n_columns=min(2, len(names)))
+    figure, axes = palette.panels(len(names), (5.6, 3.4), title, n_columns=2)
     for ax, name in zip(axes, names, strict=True):
         points, (least, low, high) = frame[frame["setting"] == name], thresholds[name]
         top = 1.06 * max(points["max"].max(), 0.1)

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mcr_lib.bias import ABSENT
 from mcr_lib.study.catalogue import CATALOGUE
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Panels, Rows, panels, unique
@@ -39,20 +38,6 @@ def _lines(names: Sequence[str], n: int, width: float, title: str, **options: An
     return figure, axes
 
 
-def _with_rules(rows: Rows, n: int, width: float, title: str) -> tuple[Figure, list[Axes], list[dict]]:
-    settings = [row["name"] for row in rows if row["kind"] == "setting"]
-    rules = [f"rule: {row['name']}" for row in rows if row["kind"] != "setting"]
-    figure, axes = _lines([*settings, *rules], n, width, title)
-    for ax in axes:
-        ax.axhline(len(settings) - 0.5, color=palette.GREY, linewidth=0.8)
-    styles = [{"color": palette.setting(name, settings)} for name in settings]
-    return figure, axes, styles + [{"color": palette.DARK, "marker": "x"}] * len(rules)
-
-
-def _interval(row: Row, key: str) -> tuple[float | None, float | None]:
-    return row[f"{key}_low"], row[f"{key}_high"]
-
-
 def _legend(figure: Figure, full: str, hollow: str) -> None:
     style = {"marker": "o", "linestyle": "", "color": "black"}
     handles = [Line2D([], [], label=full, **style), Line2D([], [], label=hollow, **style, **_HOLLOW)]
@@ -64,35 +49,23 @@ def rates(rows: Rows, *, metrics: Sequence[str], n: int, title: str, hard: bool 
     lines = [row for row in rows if row["entities"] == "all"]
     of_hard = {(row["name"], row["kind"]): row for row in rows if row["entities"] == "hard"}
     title = f"{title} (n = {n:,}, single run, 95 % intervals over tweets)"
-    figure, axes, styles = _with_rules(lines, len(metrics), 3.1, title)
+    settings = [row["name"] for row in lines if row["kind"] == "setting"]
+    rules = [row["name"] for row in lines if row["kind"] != "setting"]
+    styles = [{"color": palette.setting(name, settings)} for name in settings]
+    styles += [{"color": palette.DARK, "marker": "x"}] * len(rules)
+    figure, axes = _lines([*settings, *(f"rule: {name}" for name in rules)], len(metrics), 3.1, title)
     for ax, key in zip(axes, metrics, strict=True):
+        ax.axhline(len(settings) - 0.5, color=palette.GREY, linewidth=0.8)
         for y, (row, style) in enumerate(zip(lines, styles, strict=True)):
-            _dot(ax, y - 0.14 * hard, row[key], _interval(row, key), **style)
+            _dot(ax, y - 0.14 * hard, row[key], (row[f"{key}_low"], row[f"{key}_high"]), **style)
             if hard:
                 other = of_hard[row["name"], row["kind"]]
-                _dot(ax, y + 0.18, other[key], _interval(other, key), **style, **_HOLLOW)
+                ends = other[f"{key}_low"], other[f"{key}_high"]
+                _dot(ax, y + 0.18, other[key], ends, **style, **_HOLLOW)
         ax.set(xlim=(-4, 104), xticks=range(0, 101, 25), xlabel=CATALOGUE[key].axis)
     if hard:
         n_hard = next((row["tweets"] for row in of_hard.values()), 0)
         _legend(figure, "all entities", f"hard subset ({n_hard:,} tweets)")
-    return figure
-
-
-def naming(rows: Rows, *, n: int) -> Figure:
-    """N-Rate of each setting and rule, with N-Count and its parts beside it (`bias.naming_rows`)."""
-    title = f"Names that are not in the text (n = {n:,} tweets, single run, 95 % intervals)"
-    figure, (ax,), styles = _with_rules(rows, 1, 6.4, title)
-    highest = [max(row["n_rate"] or 0, row["n_rate_high"] or 0) for row in rows]
-    for y, (row, style) in enumerate(zip(rows, styles, strict=True)):
-        text = "no prediction"
-        if row["n_predictions"]:
-            _dot(ax, y, row["n_rate"], _interval(row, "n_rate"), **style)
-            parts = ", ".join(f"{row[kind]:,} {kind}" for kind in ABSENT if row[kind])
-            text = f"N-Count {row['n_count']:,} of {row['n_predictions']:,}" + f": {parts}" * bool(parts)
-        ax.annotate(text, (highest[y], y), **_BESIDE)
-    x = max(1, *highest)
-    ax.set(xlim=(-0.02 * x, 1.8 * x), xlabel="N-Rate: names that the text does not hold, % (0 is right)")
-    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= min(100, 1.8 * x)])
     return figure
 
 
@@ -127,31 +100,6 @@ def renamed(rows: Rows) -> Figure:
             _dot(ax, y, row["share"], (row["ci_low"], row["ci_high"]), color=colour)
             ax.annotate(f"{row['count']} of {row['tweets']}", (row["ci_high"], y), **_BESIDE)
         ax.set(xlim=(-3, 128), xticks=range(0, 101, 25), xlabel=label)
-    return figure
-
-
-def groundings(rows: Rows, *, blind: Rows = (), n: int) -> Figure:
-    """False against missed grounding of settings (`comparison.grounding_rows`) and rules (`blind_rows`)."""
-    figure, (ax,) = panels(1, (6.2, 4.5), f"Grounding where the span is right (n = {n:,}, single run)")
-    ax.plot([0, 100], [100, 0], color=palette.DARK, linestyle=":", linewidth=1)
-    ax.text(72, 28, "all entities alike", rotation=-45, ha="center", va="bottom", fontsize=8)
-    for k, row in enumerate(blind):
-        x, y = row["false_grounding"], row["missed_grounding"]
-        ax.plot(x, y, "x", color=palette.DARK, markersize=6, clip_on=False)
-        place = (7, -9) if y > 50 else (7, 4 + 10 * (k % 3))
-        ax.annotate(row["rule"], (x, y), place, textcoords="offset points", fontsize=7)
-    for k, row in enumerate(rows):
-        x, y = row["false_grounding"], row["missed_grounding"]
-        if x is not None and y is not None:
-            colour = palette.setting(row["setting"], unique(rows, "setting"))
-            size = 12 - 8 * k / max(1, len(rows) - 1)  # dots that coincide are drawn within each other
-            ax.plot(x, y, "o", color=colour, markersize=size, label=row["setting"], clip_on=False)
-            ax.plot(_interval(row, "false_grounding"), [y, y], color=colour)
-            ax.plot([x, x], _interval(row, "missed_grounding"), color=colour)
-    ax.set(xlim=(-2, 102), ylim=(-2, 102), aspect=1, xlabel="false grounding: boxed / not in the image, %")
-    ax.set_ylabel("missed grounding: no box / in the image, %")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 

@@ -19,7 +19,7 @@ Panels = tuple[Figure, list[Axes]]
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 RED, PINK, YELLOW, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
 DARK, MEDIUM, GREY, LIGHT, FAINT = "#444444", "#666666", "#B8B8B8", "#D9D9D9", "#EEEEEE"
-SHADES, WARM = "Blues", "YlOrRd"  # colour maps of tables and of attention
+SHADES = "Blues"  # colour map of tables
 SETTINGS = {"base": "#8C8C8C", "sft": SKY, "mrsi": ORANGE, "mcr": BLUE}
 OTHER_SETTINGS = (GREEN, PINK, RED, BLACK, "#6A3D9A", "#B8A500", "#8B5A2B", "#9E0142")
 TYPES = {"PER": BLUE, "LOC": GREEN, "ORG": ORANGE, "OTHER": PINK, "MIS": PINK}
@@ -40,25 +40,18 @@ FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#00
 REPORTED = {"simulated, perfect text": LIGHT, "simulated, the paper's text": SKY, "the paper": BLUE}
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
 VERDICTS = {"kept": GREEN, "too even": MEDIUM, "never right": RED, "too hard": ORANGE, "too easy": SKY}
-HAND_MADE = {True: "#1A7F4F", False: "#B3400A"}  # whether a hand-made answer is right
 DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
 PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
     "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
     "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
     "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes"}  # fmt: skip
-_STYLE = {"figure.figsize": (7.0, 3.6), "figure.dpi": 110, "figure.constrained_layout.use": True,
-    "figure.titlesize": 10, "savefig.dpi": 150, "savefig.bbox": "tight", "font.size": 9, "axes.labelsize": 9,
-    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y",
-    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 8, "legend.title_fontsize": 8,
-    "xtick.labelsize": 8, "xtick.major.width": 0.8, "xtick.major.size": 3.5, "ytick.major.width": 0.8,
-    "ytick.labelsize": 8, "ytick.major.size": 3.5, "lines.linewidth": 1.8, "lines.markersize": 4}  # fmt: skip
 
 
 def use_style() -> None:
     """Apply the project's theme to seaborn and matplotlib."""
     order = [BLUE, ORANGE, GREEN, PINK, SKY, RED, MEDIUM]
-    sns.set_theme(style="ticks", palette=order, font="DejaVu Sans", rc=_STYLE)
+    style = mpl.rc_params_from_file(Path(__file__).with_name("mcr.mplstyle"), use_default_template=False)
+    sns.set_theme(style="ticks", palette=order, font="DejaVu Sans", rc=style)
 
 
 def setting(name: str, names: Iterable[str]) -> str:
@@ -84,8 +77,9 @@ def unique(rows: Rows, key: str) -> list[Any]:
 
 
 def panels(n: int, size: Sequence[float], title: str = "", *, n_columns: int = 0, **options: Any) -> Panels:
-    """A figure of n panels of (width, height) inches in rows of `n_columns` (0 = all), under one title."""
-    n_rows, n_columns = -(-n // (n_columns or n)), n_columns or n
+    """A figure of n panels of (width, height) inches in rows of up to `n_columns` (0 = all)."""
+    n_columns = min(n_columns or n, n)
+    n_rows = -(-n // n_columns)
     figsize = (size[0] * n_columns, size[1] * n_rows + 0.3)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=figsize, squeeze=False, **options)
     for ax in axes.flat[n:]:

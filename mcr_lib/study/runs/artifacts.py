@@ -1,5 +1,6 @@
 """The run folder: the path of each file, a lock for one process at a time, the manifest."""
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -16,13 +17,6 @@ import mcr_lib
 from mcr_lib.data.files import read_text
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
-    fcntl = None
 
 PACKAGES = "numpy pydantic pillow papermill matplotlib pandas torch transformers trl peft datasets"
 
@@ -70,13 +64,8 @@ class RunFolder:
             raise UserError(f"cannot use {self.path} as run folder: {error.strerror or error}") from error
         with file:
             try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                else:  # locks a byte behind the name of the holder: locked bytes cannot be read on Windows
-                    file.seek(2**30)
-                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                    file.seek(0)
-            except (BlockingIOError, PermissionError) as error:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
                 file.seek(0)
                 holder = f"{self.path} is in use by process {file.read().strip() or 'unknown'}"
                 raise UserError(f"{holder}; wait for it, or choose another folder with --out") from error

@@ -109,7 +109,7 @@ class Loaded:
 
     def rows(self) -> list[dict[str, str]]:
         """One row per key: key, value, origin, meaning."""
-        rows = ((k, _text(v), self.origins[k], Config.model_fields[k].description) for k, v in self.config)
+        rows = ((k, as_text(v), self.origins[k], Config.model_fields[k].description) for k, v in self.config)
         return [dict(zip(("key", "value", "origin", "meaning"), row, strict=True)) for row in rows]
 
     def command_options(self) -> str:
@@ -237,9 +237,10 @@ def _read_profile(path: Path) -> dict[str, Any]:
     return value or {}
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value of a configuration to read, without brackets."""
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_defaults=True) or "as it is"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(part)}" for key, part in value.items())
+        return ", ".join(f"{key}: {as_text(part)}" for key, part in value.items())
     return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

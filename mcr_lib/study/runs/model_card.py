@@ -17,32 +17,7 @@ METRICS = labels(("gmner_f1", "mner_f1", "eeg_f1", "false_grounding", "n_rate"))
 NOT_SCORED = "Not scored yet in the run that made it."
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 
-TEMPLATE = """---
-{head}
----
-
-# {name}
-
-{facts}
-
-Options that depart from the defaults:
-
-{options}
-
-## Scores
-
-{scores}
-
-{note}## Use
-
-```
-mcr predict --model DIR --image FILE --text "..."
-```
-
-For research on grounded named entity recognition. It names people whom a text mentions and points at faces: \
-not for identifying or watching people, nor for posts of private persons. Terms of the training data and of \
-the base model apply to it.
-"""
+TEMPLATE = read_text(Path(__file__).with_suffix(".md"))
 
 
 def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str, source: str) -> None:

@@ -15,15 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mcr_lib import chains
 from mcr_lib.boxes import BOX_FORMATS, box_format
+from mcr_lib.data.files import listed
 from mcr_lib.data.images import image_size, usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.study.runs import artifacts, prepare
+from mcr_lib.study.runs import artifacts, memory, prepare
 from mcr_lib.study.runs.artifacts import installed_version
 from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import cards, families, memory
+from mcr_lib.training import cards, families
 from mcr_lib.training.options import CvoOptions, batch_shape
 
 N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
@@ -172,7 +174,7 @@ def gpus(context: Context) -> Iterator[Line]:
 
 
 def data(context: Context) -> Iterator[Line]:
-    """The data set is here, and the images that training needs."""
+    """The data set is here and as expected, and the images that training needs open as they will there."""
     config, splits = context.config, context.splits
     n = sum(map(len, splits.values()))
     if config.data_dir is None:
@@ -180,18 +182,24 @@ def data(context: Context) -> Iterator[Line]:
         yield Line("✓", "data", f"the testbed, made when it is needed ({sizes}); {n} made now, to try")
         return
     yield Line("✓", "data", ", ".join(f"{name} {len(tweets):,} tweets" for name, tweets in splits.items()))
-    with_image = sum(bool(example.images) for tweets in splits.values() for example in tweets)
-    mark, result, todo = "✓", f"{with_image:,} of {n:,} tweets have one", ""
-    if with_image == n:
-        result = f"{n:,} tweets, each with its image"
-    elif with_image > n / 2 and config.bad_images == "skip":
+    report, skips = prepare.check_data(context.study.loaded), config.bad_images == "skip"
+    if report.broken:
+        yield Line("✗", "data", f"not as expected: {report.broken[0]}", "data/README.md tells what to do")
+    counts = report.images.counts
+    usable = counts["present"] - counts["of another size than annotated"]
+    mark, result, todo = "✓", f"{usable:,} of {n:,} tweets have one", ""
+    if usable == n:
+        result = f"{n:,} tweets, each with its image, all opened"
+    elif usable > n / 2 and skips:
         result += "; the others are left out (bad_images=skip)"
-    elif not context.trained:
+    elif skips and not context.trained:
         result += "; nothing is trained, scores need none"
     else:
-        mark, todo = "✗", "data/README.md tells where they are; --set images_dir=DIR takes any folder that "
-        todo += f"holds <id>.jpg at some depth{'; or --set bad_images=skip' if with_image > n / 2 else ''}"
+        todo = "; --set images_dir=DIR takes any folder that holds <id>.jpg at some depth (data/README.md)"
+        mark, todo = "✗", report.images.problems[0] + todo + "; or --set bad_images=skip" * (usable > n / 2)
     yield Line(mark, "images", result, todo)
+    if odd := [e.id for tweets in splits.values() for e in tweets if chains.unsayable(e)]:
+        yield Line("✓", "chains", f"none for {listed(odd)}, whose names no chain can say")
 
 
 def rows(context: Context) -> Iterator[Line]:
@@ -329,4 +337,8 @@ def run(context: Context) -> list[Line]:
             lines.append(failed if cause else Line("✗", name, str(error)))
         except ImportError as error:
             lines.append(Line("–", name, f"{error.name or error} is not installed", INSTALL))
+        except Exception as error:
+            lines.append(
+                Line("✗", name, f"{type(error).__name__}: {error!s:.200}", "a bug: please report it")
+            )
     return lines

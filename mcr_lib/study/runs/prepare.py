@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
 from mcr_lib import chains, prompts, testbed
-from mcr_lib.data import SPLITS, find_source, load_split, mrsi
+from mcr_lib.data import SPLITS, load_split, mrsi, of_each
 from mcr_lib.data.files import read_jsonl, read_text, write_jsonl
-from mcr_lib.data.images import ImageReport, open_image, usable_images
 from mcr_lib.data.modality import masked
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
@@ -30,7 +29,7 @@ def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[s
     config, root = loaded.config, _data_dir(loaded)
     options = {"version": config.version, "images_dir": loaded.path("images_dir") or root}
     chosen = config.splits if splits is None else splits
-    return {split: load_split(config.source, root, split=split, **options) for split in chosen}
+    return of_each(chosen, partial(load_split, config.source, root, **options))
 
 
 def _data_dir(loaded: Loaded) -> Path:
@@ -61,11 +60,6 @@ def check_data(loaded: Loaded) -> CheckReport:
     return check(config.source, root, version=config.version, images_dir=images_dir, splits=config.splits)
 
 
-def knows_bait(examples: Tweets) -> bool:
-    """Whether every tweet has a record of what only its image shows, as only the testbed's have."""
-    return all(example.image_only is not None for example in examples)
-
-
 def write_examples(folder: RunFolder, examples_by_split: Mapping[str, Tweets]) -> list[str]:
     """Write each split to `data/<split>.jsonl` of the run folder; returns a summary line per file."""
     lines = []
@@ -92,21 +86,10 @@ def read_examples(folder: RunFolder, split: str) -> list[Example]:
     return examples
 
 
-def with_usable_image(loaded: Loaded, examples: Tweets) -> tuple[list[Example], ImageReport]:
-    """The examples whose image can be used, by the configuration's `bad_images`, and the state of all."""
-    return usable_images(examples, on_bad_image=loaded.config.bad_images)
-
-
-def pick(examples: Tweets, n: int, seed: int) -> tuple[list[Example], list[Image | None]]:
-    """Up to n random examples, those with an image first, and their images (`None` = it has none)."""
+def pick(examples: Tweets, n: int, seed: int) -> list[Example]:
+    """Up to n random examples, those with an image first."""
     order = np.random.default_rng(seed).permutation(len(examples))
-    chosen = sorted((examples[k] for k in order), key=lambda e: not e.images)[:n]
-    return chosen, [open_image(e.images[0]) if e.images else None for e in chosen]
-
-
-def coarse_of(loaded: Loaded) -> dict[str, str]:
-    """Type -> the coarser type under which figures group it; empty if types are coarse already."""
-    return find_source(loaded.config.source, loaded.config.version)[0].coarse_of
+    return sorted((examples[k] for k in order), key=lambda e: not e.images)[:n]
 
 
 def training_rows(

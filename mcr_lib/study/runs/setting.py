@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mcr_lib import prompts
 from mcr_lib.data.modality import Modality
 from mcr_lib.data.mrsi import known_styles
+from mcr_lib.data.validation import did_you_mean
 from mcr_lib.errors import UserError
 from mcr_lib.training.options import Options, options_of
 
@@ -63,7 +64,8 @@ def check(
             given = of_profile.get(one.stage, {})
             options[name] = stage_options(one, given, name=name, of_run=of_run or {}, where=where)
         elif one.options:
-            raise UserError(f"{label} has options and no stage that would take them")
+            hint = did_you_mean(name, [other for other in settings if other != name])
+            raise UserError(f"{label} has options and no stage that would take them{hint}")
         if one.stage != "none" and one.prompt == "cot-3shot":
             raise UserError(f"{label} is trained with cot-3shot, which is a prompt for models as they are")
         known_styles(one.styles)

@@ -19,6 +19,7 @@ from typing import Any
 from mcr_lib import metrics, prompts
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_json
+from mcr_lib.data.images import usable_images
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
@@ -88,8 +89,8 @@ class Study:
         """The format of rows: family, pixels and wording of the backbone, and the form of answers."""
         from mcr_lib.training import backbones
 
-        target = backbones.target(self.backbone, pixels=self.pixels)
-        return replace(target, form=self.config.answer_form)
+        outline = backbones.outline(self.backbone, pixels=self.pixels)
+        return replace(outline.target, form=self.config.answer_form)
 
     @property
     def backbone(self) -> str:
@@ -260,7 +261,8 @@ class Study:
 
     def _with_images(self, examples: Tweets) -> list[Example]:
         """The tweets, with images that cannot be used removed."""
-        by_id = {example.id: example for example in prepare.with_usable_image(self.loaded, examples)[0]}
+        usable, _ = usable_images(examples, on_bad_image=self.config.bad_images)
+        by_id = {example.id: example for example in usable}
         return [by_id.get(example.id, replace(example, images=())) for example in examples]
 
     @property

@@ -1,6 +1,5 @@
 """Attention sections of notebook 06: where settings look when they write a location, and if it matters."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from mcr_lib.training.attention import EntityKey, Look, Share
 
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
-Boxed = dict[tuple[str, int], dict[str, "Look"]]  # id of the tweet, first token -> setting -> look
 ROWS_OF_T5 = {"normal": "SFT, right", "textual bias": "SFT, textual bias", "MCR": "MCR"}  # by group
 NO_SHARES = "no attention to divide: no plain fine-tuning that has answered, or nothing is to be looked at"
 PARTS = ("answer", "reasoning")
@@ -122,16 +120,15 @@ def _mean(ids: Sequence[str], values: Sequence[float], study: Study, key: str, *
 
 
 def describe(study: Study, looks: Looks) -> str:
-    """The number of boxes looked at per setting and part, and the settings that were left out."""
+    """How many tweets are looked at, the number of boxes per setting, and the settings left out."""
     split = study.config.eval_split
     if not study.config.attention_examples:
         return "attention_examples is 0: nothing is looked at"
     lines = [f"{len(chosen(study))} tweets of {split} that show something they name"]
     for name in study.settings:
         if name in looks:
-            counts = Counter(look.part for look in looks[name])
-            boxes = ", ".join(f"{counts[part]} boxes in the {part}" for part in PARTS if part in counts)
-            lines.append(f"{name}: {boxes or 'no box to look at'}")
+            n_in = [sum(look.part == part for look in looks[name]) for part in PARTS]
+            lines.append("{}: {} boxes in the answer, {} in the reasoning".format(name, *n_in))
         elif study[name].modality == "full":
             lines.append(f"{name}: left out, its answers to {split} or its model are not there")
     return "\n".join(lines)
@@ -171,29 +168,3 @@ def result_rows(study: Study, rows: Sequence[Mapping[str, Any]], shares: Rows = 
         {"setting": row["setting"], "metric": metric, "value": row[key], "ci_low": row[f"{key}_low"],
          "ci_high": row[f"{key}_high"], "n": n, **of_run} for row, metric, key, n in named
     ]  # fmt: skip
-
-
-def most_boxed(looks: Looks, n: int) -> Boxed:
-    """Up to n entities, one per tweet: boxed by most settings in their answers, then the smallest."""
-    boxed: Boxed = {}
-    for name, of_setting in looks.items():
-        for look in (look for look in of_setting if look.part == "answer"):
-            boxed.setdefault((look.example.id, look.gold.start), {})[name] = look
-
-    def rank(key: tuple[str, int]) -> tuple[int, float, tuple[str, int]]:
-        first = next(iter(boxed[key].values()))
-        width, height = first.example.image_size_px
-        area = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in first.gold.boxes_xyxy_px)
-        return -len(boxed[key]), area / (width * height), key
-
-    best = {key[0]: key for key in sorted(boxed, key=rank, reverse=True)}  # the last of a tweet is its best
-    return {key: boxed[key] for key in sorted(best.values(), key=rank)[:n]}
-
-
-def drawn_rows(looks: Looks, n: int = 3) -> Rows:
-    """The values of the figure `overlays`: setting, tweet, entity, attention to each cell, row by row."""
-    rows = []
-    for name, look in (pair for of_entity in most_boxed(looks, n).values() for pair in of_entity.items()):
-        row = {"setting": name, "id": look.example.id, "entity": look.gold.text}
-        rows.append(row | {"heat": np.round(look.heat.astype(float), 2).tolist()})
-    return rows

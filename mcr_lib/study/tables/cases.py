@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from mcr_lib import metrics
-from mcr_lib.answer import DEFECTS, PERFECT, PERFECT_PAPER, parse_answer
+from mcr_lib.answer import parse_answer
 from mcr_lib.boxes import Box
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.tables import scoring
+from mcr_lib.study.tables.defects import DEFECTS, PERFECT, PERFECT_PAPER
 
 Answer = tuple[PredictedEntity, ...]
 Rows = list[dict[str, Any]]
@@ -75,7 +76,7 @@ def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str = "definition")
 
 
 def defect_rows(labels: Sequence[str]) -> Rows:
-    """One row per defect of `answer.DEFECTS`: name, example from a little before it on, lenient parsing."""
+    """One row per defect of `DEFECTS`: name, example from a little before it on, lenient parsing."""
     rows = []
     for defect in DEFECTS:
         text = defect.example

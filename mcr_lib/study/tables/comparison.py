@@ -101,8 +101,9 @@ def bias_rows(of_split: Reports) -> Rows:
         row = {label: _cell(values.get(key)) for key, label in columns.items()}
         rows.append({"setting": name, **row, columns["n_count"]: values["n_count"][0]})
     empty = dict.fromkeys(rows[0], "") if rows else {}
-    for row in blind_rows(of_split, ["n_f1"]):
-        rows.append(empty | {"setting": f"({row['rule']})", columns["n_f1"]: f"{row['n_f1']:.1f}"})
+    of_rules = next(iter(of_split.values()), {}).get("yardsticks", {})
+    for rule in (rule for rule in yardsticks.BLIND if rule in of_rules):
+        rows.append(empty | {"setting": f"({rule})", columns["n_f1"]: f"{of_rules[rule]['n_f1']:.1f}"})
     return rows
 
 
@@ -114,23 +115,6 @@ def type_rows(of_split: Reports) -> Rows:
         for name, some in by_setting.items()
         if some is not None
     ]
-
-
-def grounding_rows(of_split: Reports) -> Rows:
-    """False and missed grounding of each setting in percent, each with its 95 % interval."""
-    rows = []
-    for name, report in of_split.items():
-        rows.append(row := {"setting": name})
-        for key in GROUNDING:
-            row[key], row[f"{key}_low"], row[f"{key}_high"] = numbers(report)[key]
-    return rows
-
-
-def blind_rows(of_split: Reports, keys: Iterable[str] = GROUNDING) -> Rows:
-    """Scores of blind rules with perfect text, if the reports have them."""
-    scores = next(iter(of_split.values()), {}).get("yardsticks", {})
-    rules = {name: scores[name] for name in yardsticks.BLIND if name in scores}
-    return [{"rule": name, **{key: of_rule[key] for key in keys}} for name, of_rule in rules.items()]
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:

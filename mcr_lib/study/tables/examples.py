@@ -1,19 +1,22 @@
 """Examples as tables: pandas tables that notebooks group and plot, and rows of the data check."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from mcr_lib import boxes
+from mcr_lib.data.files import read_text
 from mcr_lib.schema import Example
 from mcr_lib.study.check import CheckReport, quirks_by_kind
-from mcr_lib.study.shares import V2_SHARES, shares
 
 Rows = list[dict[str, Any]]
-_OF_ENTITY = ["split", "id", "text", "type", "coarse", "n_tokens", "is_groundable", "n_boxes", "box_share"]
-_OF_TWEET = ["split", "id", "n_tokens", "n_entities", "n_groundable", "is_mixed_within_type"]
+_OF_ENTITY = ["split", "id", "text", "type", "coarse", "is_groundable", "n_boxes", "box_share"]
 _NAN = float("nan")
+MOST = 5  # tweets with this many entities or more are counted together
+V2_SHARES = yaml.safe_load(read_text(Path(__file__).with_name("v2_shares.yaml")))
 
 
 def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -24,35 +27,48 @@ def entity_table(examples: Iterable[Example], *, coarse_of: Mapping[str, str] | 
         for e in example.entities:
             gold_boxes = e.boxes_xyxy_px or ()
             share = boxes.area_px2(boxes.largest(gold_boxes)) / (width * height) if gold_boxes else _NAN
-            row = example.split, example.id, e.text, e.type, coarse_of.get(e.type, e.type), e.end - e.start
+            row = example.split, example.id, e.text, e.type, coarse_of.get(e.type, e.type)
             rows.append((*row, e.is_groundable, len(gold_boxes), share))
     return pd.DataFrame(rows, columns=_OF_ENTITY)
 
 
 def tweet_table(examples: Iterable[Example]) -> pd.DataFrame:
-    """One row per tweet, "mixed" if it has a groundable and a not-groundable entity of one type."""
-    rows = []
-    for example in examples:
-        shown = [e.type for e in example.entities if e.is_groundable]
-        absent = [e.type for e in example.entities if e.is_groundable is False]
-        counts = len(example.tokens), len(example.entities), len(shown), bool({*shown} & {*absent})
-        rows.append((example.split, example.id, *counts, *(example.image_size_px or (_NAN, _NAN))))
-    return pd.DataFrame(rows, columns=[*_OF_TWEET, "width", "height"])
+    """One row per tweet."""
+    rows = [
+        (e.split, e.id, len(e.entities), sum(bool(x.is_groundable) for x in e.entities)) for e in examples
+    ]
+    return pd.DataFrame(rows, columns=["split", "id", "n_entities", "n_groundable"])
 
 
-def mixture(tweets: pd.DataFrame) -> dict[str, int]:
-    """How many tweets of `tweet_table` show none, some or all of their entities."""
-    n, shown = tweets["n_entities"], tweets["n_groundable"]
-    masks = {
-        "nothing groundable": shown == 0, "of these, no entity at all": n == 0,
-        "all groundable": (shown == n) & (n > 0), "both": (shown > 0) & (shown < n),
-        "of these, both within one type": tweets["is_mixed_within_type"],
-    }  # fmt: skip
-    return {name: int(mask.sum()) for name, mask in masks.items()}
+def shares(examples: Sequence[Example], *, coarse_of: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Shares that describe data of any size, by the names of `V2_SHARES`, and of bait if known."""
+    entities, tweets = entity_table(examples, coarse_of=coarse_of), tweet_table(examples)
+    labels = list(dict.fromkeys((coarse_of or {}).get(t, t) for e in examples[:1] for t in e.labels))
+    shown = entities["is_groundable"].astype(bool)
+    of_type = shown.groupby(entities["coarse"]).agg(["size", "mean"]).reindex(labels)
+    result = {f"entities: {label}": n / max(1, len(entities)) for label, n in of_type["size"].items()}
+    result |= {f"groundable: {label}": share for label, share in of_type["mean"].items()}
+    result["groundable"] = shown.mean()
+    result["groundable with several boxes"] = (entities["n_boxes"][shown] > 1).mean()
+    for k in range(MOST + 1):
+        name = f"{k}{' or more' * (k == MOST)} {'entity' if k == 1 else 'entities'}"
+        result[f"tweets with {name}"] = (tweets["n_entities"].clip(upper=MOST) == k).mean()
+    n, n_shown = tweets["n_entities"], tweets["n_groundable"]
+    n_kinds = shown.groupby([entities["id"], entities["coarse"]]).nunique().groupby("id").max()
+    counts = {
+        "show nothing they name": (n_shown == 0).sum(),
+        "show some and lack some": ((n_shown > 0) & (n_shown < n)).sum(),
+        "do so within one type": (n_kinds > 1).sum(),
+        "name something twice": entities["id"][entities.duplicated(["id", "text"])].nunique(),
+    }
+    result |= {f"tweets that {name}": count / max(1, len(tweets)) for name, count in counts.items()}
+    if examples and all(example.image_only is not None for example in examples):
+        result["pictures with bait"] = sum(bool(e.image_only) for e in examples) / len(examples)
+    return {name: 0.0 if pd.isna(share) else float(share) for name, share in result.items()}
 
 
 def share_rows(by_split: Mapping[str, Sequence[Example]], coarse_of: Mapping[str, str] | None = None) -> Rows:
-    """A row per share of `study.shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
+    """A row per share of `shares`, in percent: each split, and Twitter-GMNER v2 (empty if unknown)."""
     columns = {split: shares(examples, coarse_of=coarse_of) for split, examples in by_split.items()}
     columns["Twitter-GMNER v2"] = V2_SHARES
     return [

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import combinations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ import pandas as pd
 
 from mcr_lib import chains, constraints, rewards, statements
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import box_format, to_space
+from mcr_lib.boxes import box_format
 from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts
 from mcr_lib.study.tables import cases, mistakes
-from mcr_lib.styles import STYLES, say, type_in_words
+from mcr_lib.styles import STYLES, say
 from mcr_lib.verify import FLAWS, verify
 from mcr_lib.yardsticks import perfect
 
@@ -105,24 +105,6 @@ def length_rows(built: Iterable[chains.Chain]) -> Rows:
     return rows
 
 
-def common_4_grams(built: Sequence[chains.Chain]) -> tuple[float, str, str]:
-    """The largest overlap of two styles in word 4-grams, values masked, in % of the smaller; which two."""
-    grams: dict[str, set] = {}
-    for chain in built:
-        text = statements.SLOT.sub(" BOX ", chain.text)
-        for statement in chain.answer:
-            kind = type_in_words(statement.type or "")
-            masks = {statement.mention: " NAME "}
-            masks |= {word: " TYPE " for word in (kind, kind.capitalize(), statement.type) if word}
-            for word, mask in masks.items():
-                text = text.replace(word, mask)
-        words = re.findall(r"\w+", text.lower())
-        grams.setdefault(chain.style, set()).update(zip(*(words[k:] for k in range(4)), strict=False))
-    pairs = list(combinations({name: some for name, some in grams.items() if some}.items(), 2))
-    shares = [(100 * len(x & y) / min(len(x), len(y)), a, b) for (a, x), (b, y) in pairs]
-    return max(shares, default=(0.0, "", ""))
-
-
 def split_table(d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair]) -> pd.DataFrame:
     """Pairs, tweets, styles, entities and types of D1 and D2, as counts and as shares in percent."""
     columns, ids = {}, [{example.id for example, _ in half} for half in (d1, d2)]
@@ -143,33 +125,16 @@ def split_table(d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair]) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-def target_boxes(example: Example, target: mrsi.Target) -> Rows:
-    """Per gold box the numbers that the backbone should write, and these in pixels of the resized image."""
-    size, space = target.size(example), box_format(target.family).space
-    gold = rewards.written_gold(example, space, model_size=size)
-    sizes = {"image_size": (1000, 1000), "model_size": size}
-    rows = []
-    for entity, to_write in zip(example.entities, gold.entities, strict=True):
-        for box, written in zip(entity.boxes_xyxy_px or (), to_write.boxes_xyxy_px or (), strict=True):
-            row = {"entity": entity.text, "type": entity.type, "gold": box, "written": written}
-            drawn = written if space == "model_px" else to_space(written, "model_px", **sizes)
-            rows.append({**row, "drawn": drawn})
-    return rows
-
-
-def oddest(examples: Sequence[Example], n: int) -> list[Example]:
-    """Up to n tweets with a gold box: sides that are no multiple of 28 first, then images far from square."""
-    usable = [e for e in examples if e.images and e.image_size_px and statements.gold_boxes(e)]
-    usable.sort(key=lambda e: -max(e.image_size_px) / min(e.image_size_px))
-    return sorted(usable, key=lambda e: -sum(side % 28 != 0 for side in e.image_size_px))[:n]
-
-
-def target_rows(examples: Iterable[Example], target: mrsi.Target) -> Rows:
-    """`target_boxes` of several tweets, with the size of each image before and after resizing."""
-    rows, keys = [], ("entity", "gold", "written")
-    for example in examples:
-        head = {"id": example.id, "original, px": example.image_size_px, "resized, px": target.size(example)}
-        rows += [head | {key: row[key] for key in keys} for row in target_boxes(example, target)]
+def target_rows(examples: Iterable[Example], target: mrsi.Target, n: int) -> Rows:
+    """Per gold box of the first n tweets that have one: sizes of the image, the box, the numbers to write."""
+    rows, space = [], box_format(target.family).space
+    for example in [e for e in examples if e.image_size_px and statements.gold_boxes(e)][:n]:
+        size = target.size(example)
+        gold = rewards.written_gold(example, space, model_size=size)
+        head = {"id": example.id, "original, px": example.image_size_px, "resized, px": size}
+        for entity, to_write in zip(example.entities, gold.entities, strict=True):
+            pairs = zip(entity.boxes_xyxy_px or (), to_write.boxes_xyxy_px or (), strict=True)
+            rows += [head | {"entity": entity.text, "gold": box, "written": to} for box, to in pairs]
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from mcr_lib import bias, metrics, statistics, yardsticks
 from mcr_lib.answer import FORMS, Form, Mode, ParsedAnswer
+from mcr_lib.boxes import Space
 from mcr_lib.data import load_split
 from mcr_lib.data import predictions as files
 from mcr_lib.data.files import write_json
@@ -21,6 +22,8 @@ from mcr_lib.statistics import Ratio
 from mcr_lib.study import catalogue
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config, Loaded
+from mcr_lib.study.tables import coordinates, dialects
+from mcr_lib.study.tables.defects import DEFECTS
 
 Report = dict[str, Any]
 Examples = Sequence[Example]
@@ -33,16 +36,25 @@ class ScoredFile:
 
     judged: list[Judged]  # one per tweet; a tweet without an answer counts as an empty answer
     parsed: list[ParsedAnswer | None]  # one per tweet; `None` = no answer
-    ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts) and "missing" ids
+    rows: list[files.Prediction | None]  # one per tweet; `None` = none
+    ids: dict[str, list[str]]  # "unknown", "repeated" (the last row counts), "missing", "null", "shortened"
     n_other_size: int  # rows whose image_size_px differs from the annotated one
     answer_form: Form | None = None  # the one that the prompt asked for; `None` = unknown
     prompt: str | None = None  # its kind; `None` = unknown
+    format: str = "mcr"  # one of `dialects.FORMATS`
 
     @cached_property
     def faults(self) -> dict[str, str | None]:
         """Id of a tweet -> the `bias.fault` of its answer."""
         pairs = zip(self.judged, self.parsed, strict=True)
         return {j.example.id: bias.fault(j, is_read=p is not None and p.reason is None) for j, p in pairs}
+
+    @property
+    def has_no_box_key(self) -> bool:
+        """Whether entities were read and none of them says anything of a box, not even that it has none."""
+        entities = [(p, entity) for p in self.parsed if p is not None for entity in p.entities]
+        has_box = any(entity.boxes_xyxy or p.n_without_box < len(p.entities) for p, entity in entities)
+        return bool(entities) and not has_box and {*CONSTRAINTS} <= {*self.judged[0].example.constraints}
 
     @property
     def id_counts(self) -> dict[str, dict[str, Any]]:
@@ -52,30 +64,38 @@ class ScoredFile:
 
 def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, *, parse: Mode) -> ScoredFile:
     """Parse every answer, place it in its tweet and pair it with gold ("lenient" also places leniently)."""
-    n_rows, row_of = Counter(row.id for row in rows), {row.id: row for row in rows}
+    known = {example.id for example in examples}
+    ids = [i if (i := files.plain_id(row.id)) in known and row.id not in known else row.id for row in rows]
+    n_rows, row_of = Counter(ids), dict(zip(ids, rows, strict=True))
     judged, parsed, n_other_size = [], [], 0
     for example in examples:
         answer, entities = None, ()
-        if (row := row_of.get(example.id)) is not None:
+        if (row := row_of.get(example.id)) is not None and not row.is_null:
             answer, entities = files.parse_prediction(row, example, parse)
             n_other_size += len({row.image_size_px, example.image_size_px} - {None}) > 1
         parsed.append(answer)
         judged.append(metrics.judge(example, entities, lenient=parse == "lenient"))
-    known = {example.id for example in examples}
-    unknown, repeated = [i for i in n_rows if i not in known], [i for i, n in n_rows.items() if n > 1]
-    missing = [example.id for example in examples if example.id not in row_of]
-    ids = {"unknown": unknown, "repeated": repeated, "missing": missing}
-    return ScoredFile(judged, parsed, ids, n_other_size, header.get("answer_form"), header.get("prompt"))
+    kinds = {
+        "unknown": [i for i in n_rows if i not in known],
+        "repeated": [i for i, n in n_rows.items() if n > 1],
+        "missing": [example.id for example in examples if example.id not in row_of],
+        "null": [i for i, row in row_of.items() if row.is_null and i in known],
+        "shortened": [row.id for id, row in zip(ids, rows, strict=True) if id != row.id],
+    }
+    given, asked = [row_of.get(example.id) for example in examples], header.get("answer_form")
+    return ScoredFile(judged, parsed, given, kinds, n_other_size, asked, header.get("prompt"))
 
 
-def read_answers(examples: Examples, path: str | Path, parse: Mode) -> ScoredFile:
-    """`join` of a predictions file, at least one of whose ids must be in the split."""
-    header, rows = files.read_predictions(path)
+def read_answers(
+    examples: Examples, path: str | Path, parse: Mode, *, format: str = "auto", space: Space | None = None
+) -> ScoredFile:
+    """`join` of a file of answers, at least one of whose ids must be in the split; see `dialects.read`."""
+    header, rows, format = dialects.read(path, [e.id for e in examples], format=format, space=space)
     answers = join(examples, rows, header, parse=parse)
     if len(answers.ids["missing"]) == len(examples):
         ids = f"none of its {len(rows)} ids is in the {examples[0].split} split of {examples[0].source}"
         raise UserError(f"{path}: {ids}; is it another split or data set?")
-    return answers
+    return replace(answers, format=format)
 
 
 def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
@@ -157,39 +177,68 @@ def score_file(
     *, source: str, root: str | Path, version: str | None = None, split: str = "test", **options: Any
 ) -> Report:
     """The report that `mcr score` prints: `score_examples` of a split that is read from a data folder."""
-    return score_examples(load_split(source, root, split=split, version=version), **options)
+    examples = load_split(source, root, split=split, version=version)
+    return score_examples(examples, may_lack_boxes=True, **options)
 
 
 def score_examples(
     examples: Examples, predictions: str | Path, *, scorer: str = "definition",
     parse: Mode = "strict", n_resamples: int = 1000, seed: int = 0, compare: str | Path | None = None,
+    may_lack_boxes: bool = False, format: str = "auto", space: Space | None = None,
 ) -> Report:  # fmt: skip
-    """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it)."""
+    """The report, ready for JSON, of a predictions file for a split; `compare`: paired tests (minus it).
+
+    `may_lack_boxes`: a file without any key of a box is scored on MNER alone. `format`, `space` (of both
+    files): see `dialects.read`.
+    """
     if not 1 <= n_resamples <= statistics.MAX_RESAMPLES or seed < 0:
         expected = f"1 to {statistics.MAX_RESAMPLES:,} resamples and a seed of 0 or more"
         raise UserError(f"resamples {n_resamples} and seed {seed}: expected {expected}")
-    answers, first = read_answers(examples, predictions, parse), examples[0]
     other_parse: Mode = "lenient" if parse == "strict" else "strict"
-    others = f1_ratios(read_answers(examples, predictions, other_parse).judged, scorer)
+    answers, other = (
+        read_answers(examples, predictions, mode, format=format, space=space) for mode in (parse, other_parse)
+    )
+    first, others = examples[0], f1_ratios(other.judged, scorer)
+    seen = coordinates.check(answers if parse == "lenient" else other)
+    if is_mner_alone := may_lack_boxes and answers.has_no_box_key:
+        task = tuple(c for c in first.constraints if c not in ("groundable", "box"))
+        first = replace(first, constraints=task)
+        answers.judged[:] = (replace(j, example=replace(j.example, constraints=task)) for j in answers.judged)
+        others = {"mner": others["mner"]}
     other_f1 = {f"{task}_f1": round(ratio.percent or 0.0, 2) for task, ratio in others.items()}
     how = {"scorer": scorer, "parse": parse, "n_resamples": n_resamples, "seed": seed}
     result = {
         "format_version": FORMAT_VERSION, "signature": signature(examples, how),
         "predictions": Path(predictions).name,
         **report(answers.judged, scorer=scorer, n_resamples=n_resamples, seed=seed),
-        "parse": _parsing(answers), "placing": _placing(answers.judged), "ids": answers.id_counts,
+        "parse": _parsing(answers, parse), "placing": _placing(answers.judged), "ids": answers.id_counts,
         "image_size_differs": answers.n_other_size, "other_parse": {"parse": other_parse, **other_f1},
+        "coordinates": seen, "format": answers.format,
     }  # fmt: skip
+    if is_mner_alone:
+        result["note"] = "no entity has a box key (bbox_2d, null = not in the image): scored on MNER alone"
     if {"box", "type"} <= set(first.constraints):
         result["yardsticks"] = yardstick_scores(examples, scorer)
     if compare is not None:
-        rival = read_answers(examples, compare, parse)
+        rival = read_answers(examples, compare, parse, space=space)
         a, b = Path(predictions), Path(compare)
         names = [str(a), str(b)] if a.name == b.name else [a.name, b.name]
         f1, rival_f1 = f1_ratios(answers.judged, scorer), f1_ratios(rival.judged, scorer)
         tests = {task: f1_test(f1[task], rival_f1[task], task, names, n_resamples, seed) for task in f1}
         result["compare"] = {"with": names[1], "ids": rival.id_counts, **tests}
     return result
+
+
+def unread(result: Report) -> str:
+    """What to say of a file of which nothing could be read, in place of a score."""
+    why = result["parse"].get("advice", "every row is null, as where all calls failed")
+    how, *f1 = result["other_parse"].items()
+    if any(value for _, value in f1):
+        why += f"; {how[1]}: " + ", ".join(f"{catalogue.label(key)} {value:.2f}" for key, value in f1)
+    if question := result["coordinates"].get("question"):
+        why += f"; {question}"
+    of = f"no entity in its {result['parse']['n_answers']:,} answers could be read"
+    return f"{result['predictions']}: {of}, so there is no score; {why}"
 
 
 def signature(examples: Examples, how: Mapping[str, Any], **extra: str) -> str:
@@ -243,13 +292,15 @@ def write_scores(folder: RunFolder, reports: Mapping[str, Any]) -> list[str]:
     return [f"scores/{stem}.json" for stem in reports]
 
 
-def _parsing(answers: ScoredFile) -> Report:
+def _parsing(answers: ScoredFile, parse: Mode) -> Report:
     parsed, asked = [p for p in answers.parsed if p is not None], answers.answer_form
     failed = Counter(p.reason for p in parsed if p.reason is not None)
     n_lenient = sum(p.reason is None and bool(p.repairs or p.lost) for p in parsed)
     n_ok, counts = len(parsed) - failed.total() - n_lenient, {"failed_by_reason": failed}
     counts["repairs"] = Counter(name for p in parsed for name in p.repairs)
     counts["lost_entities"] = Counter(name for p in parsed for name in p.lost)
+    lost_boxes = {defect.name for defect in DEFECTS if defect.lenient == "box lost"}
+    counts["lost_boxes"] = Counter({name: n for name, n in counts["repairs"].items() if name in lost_boxes})
     most_common = {key: dict(count.most_common()) for key, count in counts.items()}
     result = {"n_answers": len(parsed), "ok": n_ok, "lenient": n_lenient}
     result["forms"] = {form: sum(p.form == form for p in parsed) for form in FORMS}
@@ -257,7 +308,22 @@ def _parsing(answers: ScoredFile) -> Report:
         if asked is not None and form != asked and n > 0:
             answers_in = f"{n:,} of {len(parsed):,} answers are in the form {form}"
             result["other_form"] = f"{answers_in}, though {asked} was asked for"
+    whole = Counter(p.reason for p in parsed if p.reason is not None and not p.lost)
+    if causes := whole + counts["lost_entities"] + counts["lost_boxes"]:
+        result["advice"] = _advice(causes, parse)
+    n_failed = failed.total() if parsed else len(answers.ids["null"])
+    result["nothing_read"] = 2 * n_failed >= max(len(parsed), 1) and not any(p.entities for p in parsed)
     return result | most_common
+
+
+def _advice(counts: Counter, parse: Mode) -> str:
+    """The commonest reason why something was not read, in words, and what to do."""
+    ((name, n),) = counts.most_common(1)
+    defect = next(defect for defect in DEFECTS if defect.name == name)
+    remedy = "docs/scoring.md shows the form of an answer, notebook 05 each departure from it"
+    if defect.lenient == "repaired" and parse == "strict":
+        remedy = f"--parse lenient mends it ({defect.how})"
+    return f"not read, most often {name.replace('_', ' ')} ({n:,} ×): {defect.remedy or remedy}"
 
 
 def _placing(judged: Answers) -> dict[str, int]:

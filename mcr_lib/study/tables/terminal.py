@@ -11,7 +11,11 @@ from mcr_lib.study.catalogue import TEXTUAL_BIAS, label, labels
 from mcr_lib.study.check import CheckReport, quirks_by_kind
 from mcr_lib.study.render import terminal
 
-_ID_NOTES = {"missing": "count as empty answers", "repeated": "the last row counts", "unknown": "left out"}
+_ID_NOTES = {
+    "missing": "count as empty answers", "null": "no answer in the row: count as empty answers",
+    "repeated": "the last row counts", "unknown": "left out",
+    "shortened": "read without IMGID:, folder, .jpg, .png or .0",
+}  # fmt: skip
 _PLACINGS = {
     "exact": "placed", "lenient": "placed without spaces", "duplicate": "duplicate",
     "unplaced": "not in the text",
@@ -39,9 +43,9 @@ def show_check(report: CheckReport, console: Console) -> None:
     _print(console, "quirks:" if report.quirks else "quirks: none")
     for kind, quirks in quirks_by_kind(report.quirks).items():
         _print(console, f"  {len(quirks):,} × {kind}, e.g. {quirks[0].where}: {quirks[0].what[:80]}")
-    for difference in report.differences:
+    for difference in report.broken:
         _print(console, f"DIFFERS  {difference}", style="bold red")
-    if not report.differences:
+    if not report.broken:
         _print(console, report.verdict, style="green")
 
 
@@ -53,6 +57,8 @@ def show_score(result: Mapping[str, Any], console: Console | None = None) -> Non
     """Print a report of `scoring.score_examples`; without console as plain text, 120 columns wide."""
     console = console or Console(width=120, force_terminal=False, force_jupyter=False)
     _print(console, f"{result['predictions']}: {result['n_examples']:,} tweets")
+    if "note" in result:
+        _print(console, result["note"], style="yellow")
     tasks, lines = [task for task in TASKS if task in result], []
     for task in tasks:
         interval = " to ".join(f"{end:.2f}" for end in result[task]["ci95"] or ()) or "–"
@@ -99,10 +105,15 @@ def _show_parsing(result: Mapping[str, Any], console: Console) -> None:
     parse, placing, other = result["parse"], result["placing"], dict(result["other_parse"])
     n, failed = parse["n_answers"], parse["failed_by_reason"]
     parsed = f"read as they are {_share(parse['ok'], n)}, mended {_share(parse['lenient'], n)}"
-    reasons = f" ({_counts(failed)})" if failed else ""
-    _print(console, f"answers: {n:,}; {parsed}, not read {_share(sum(failed.values()), n)}{reasons}")
-    if "other_form" in parse:
-        _print(console, parse["other_form"], style="yellow")
+    parsed += f"{_why(parse['repairs'])}, not read {_share(sum(failed.values()), n)}{_why(failed)}"
+    _print(console, f"answers: {n:,}; {parsed}")
+    lost, boxes = parse["lost_entities"], parse["lost_boxes"]
+    dropped = f"entities dropped: {sum(lost.values()):,}{_why(lost)}" if lost else ""
+    wrong = f"answers with boxes not read (a wrong location): {_counts(boxes)}" if boxes else ""
+    file = f"file: read as {result['format']} (docs/scoring.md); --format names another"
+    notes = [dropped, wrong, parse.get("advice"), parse.get("other_form"), file * (result["format"] != "mcr")]
+    for line in filter(None, [*notes, result["coordinates"].get("question")]):
+        _print(console, line, style="yellow")
     n = placing["n_predictions"]
     kinds = ", ".join(f"{name} {_share(placing[key], n)}" for key, name in _PLACINGS.items())
     _print(console, f"predictions: {n:,}; {kinds}, with several boxes {placing['several_boxes']:,}")
@@ -125,6 +136,10 @@ def _show_ids(ids_by_kind: Mapping[str, Mapping[str, Any]], prefix: str, console
 def _print(console: Console, text: str, *, style: str | None = None) -> None:
     """Print one line as it is: words of a file are no markup, and the terminal wraps the line."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _why(counts: Mapping[str, int]) -> str:
+    return f" ({_counts(counts)})" if counts else ""
 
 
 def _counts(counts: Mapping[str, int]) -> str:

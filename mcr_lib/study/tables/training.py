@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from PIL.Image import Image
-
-from mcr_lib.boxes import Size
 from mcr_lib.data.files import read_jsonl, read_text
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
@@ -94,17 +91,10 @@ def rows_text(chosen: ExampleRows) -> str:
 class EncodedRow:
     """A training row as it reaches the model."""
 
-    example: Example
     pieces: tuple[tuple[str, bool], ...]  # text of a token or of all of an image; whether the loss counts it
-    images: tuple[Image, ...]  # as resized
     n_learned: int
     n_tokens: int
     completion: str
-
-    @property
-    def size(self) -> Size | None:
-        """(width, height) of the first image; `None` without an image."""
-        return self.images[0].size if self.images else None
 
     @property
     def counts_the_completion_alone(self) -> bool:
@@ -126,38 +116,29 @@ class EncodedRow:
 
 def encoded_rows(study: Study, chosen: ExampleRows) -> dict[str, EncodedRow]:
     """The rows of `row_in_each` as the model sees them, through the collator that trains."""
-    return {name: _encoded(study, name, example, row) for name, (example, row) in chosen.items()}
+    return {name: _encoded(study, name, row) for name, (_, row) in chosen.items()}
 
 
-def _encoded(study: Study, name: str, example: Example, row: Mapping[str, Any]) -> EncodedRow:
+def _encoded(study: Study, name: str, row: Mapping[str, Any]) -> EncodedRow:
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     from mcr_lib.training import backbones, loop
 
     options, _ = study.options(name)
-    processor = backbones.processor(study.backbone, pixels=study.pixels)
+    processor = backbones.outline(study.backbone, pixels=study.pixels).processor
     (images,) = loop.dataset([dict(row)])[:1]["images"]
     given = {"max_length": options.max_length, "completion_only_loss": options.completion_only_loss}
     collate = DataCollatorForVisionLanguageModeling(processor, **given)
     batch = collate([{**copy.deepcopy(dict(row)), "images": list(images)}])
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-    tokenizer, patch = processor.tokenizer, processor.image_processor.patch_size
+    tokenizer = processor.tokenizer
     image_id = tokenizer.convert_tokens_to_ids(processor.image_token)
     pieces = []
     for is_image, run in groupby(zip(ids, labels, strict=True), key=lambda token: token[0] == image_id):
         texts = [(tokenizer.decode([id]), label != -100) for id, label in run]
         pieces += [(f"⟨{len(texts)} image tokens⟩", False)] if is_image else texts
-    sizes = [(w * patch, h * patch) for _, h, w in batch["image_grid_thw"].tolist()] if images else []
-    resized = tuple(image.resize(size) for image, size in zip(images, sizes, strict=True))
     n_learned = sum(label != -100 for label in labels)
-    return EncodedRow(example, tuple(pieces), resized, n_learned, len(ids), text_of(row["completion"]))
-
-
-def encoded_values(rows: Mapping[str, EncodedRow]) -> Rows:
-    """The values of a figure of `encoded_rows`."""
-    keys = {"size": "size", "tokens": "n_tokens", "learned": "n_learned", "completion": "completion"}
-    values = {name: {to: getattr(row, key) for to, key in keys.items()} for name, row in rows.items()}
-    return [{"setting": name, "id": rows[name].example.id, **of} for name, of in values.items()]
+    return EncodedRow(tuple(pieces), n_learned, len(ids), text_of(row["completion"]))
 
 
 def option_rows(study: Study, names: Sequence[str]) -> Rows:
