@@ -98,6 +98,7 @@ def chance(
     attention = attention or ("sdpa" if device.startswith("cuda") else "eager")
     with torch.device(device):
         model = kind._from_config(kind.config_class(**whole), dtype=dtype, attn_implementation=attention)
+    model.attention_as_made = attention
     model.generation_config.update(**of_text)
     hidden, head = parts["text_config"]["hidden_size"], model.get_output_embeddings().weight
     spread = 1.0 if head.is_meta else float(head.detach().float().std()) * hidden**0.5  # of the logits
@@ -318,7 +319,7 @@ def _give_back(trainer: Any, backbone: Backbone) -> None:
     tower = model.model.visual
     for module in (model, tower):
         module.__dict__.pop("forward", None)  # which the trainer replaced, as both the attention
-    own = "sdpa" if model.device.type == "cuda" else "eager"
+    own = getattr(model, "attention_as_made", "sdpa" if model.device.type == "cuda" else "eager")
     tower.config._attn_implementation = model.config.get_text_config()._attn_implementation = own
     if model.is_gradient_checkpointing:
         model.gradient_checkpointing_disable()

@@ -60,3 +60,23 @@ def test_a_row_that_fails_or_takes_too_long_is_not_run_and_the_next_is(tmp_path,
     reasons = {row["what"]: row.get("not run") for row in rows}
     assert reasons.pop("wrong").startswith("KeyError")
     assert reasons == {"slow": "stopped after 1 s", "right": None, "late": "0 s left"}
+
+
+@pytest.mark.canary
+def test_the_table_of_a_shared_prefix_names_what_misses_its_bar(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS[0].parent))
+    prefix = import_module("prefix")
+    sides = {"stock": {"update": 9.0, "peak": 4e9}, "shared": {"update": 3.0, "peak": 2e9}}
+    _, update, peak = prefix.table({"cvo": sides})  # 9 / 3 is 3 and passes, 2 / 4 is 50 % and more than 45 %
+    assert "3.00x" in update
+    assert update.endswith("passed")
+    assert "50%" in peak
+    assert peak.endswith("MISSED")
+    curve = [
+        {"P": 8 * k, "R": 8, "G": group, "P/R": k, "gain": 1.5, "bound": 2.0}
+        for k in (1, 2)
+        for group in (2, 4)
+    ]
+    prefix.draw(curve, tmp_path)
+    assert (tmp_path / "prefix.csv").read_text().splitlines()[1] == "8,8,2,1,1.5,2.0"
+    assert (tmp_path / "prefix.png").stat().st_size > 10_000
