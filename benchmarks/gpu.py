@@ -295,6 +295,7 @@ class Work:
         trainer = updates.cvo_trainer(self.backbone, self.rows, folder, options, answer=lengths)
         with updates.used(trainer, self.backbone):
             updates.disturb_lora(trainer.model)
+            trainer.model.gradient_checkpointing_enable({"use_reentrant": False})  # for want of memory
             batch = updates.one_batch(trainer)
             paths = {"stock": (GRPOTrainer, None), "stock, batches of 1": (GRPOTrainer, 1)}
             paths |= {"stock, another kernel": (GRPOTrainer, None)}

@@ -265,13 +265,13 @@ class Clock(TrainerCallback):
             torch.cuda.reset_peak_memory_stats()
         else:
             ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+            Path("/proc", "self", "clear_refs").write_text("5")  # Linux: the peak starts anew
             self.before = psutil.Process().memory_info().rss
 
     def _peak(self) -> int:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc", "self", "status").read_text().splitlines()
         kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
         return 1024 * kilobytes - self.before
 
