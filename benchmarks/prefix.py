@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -85,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             draw(found["curve"], given.out)
         for part in MEASURED.get(row, ()):
             found["rows"][part] = {side: _in_process(part, side) for side in SIDES}
+            path.write_text(json.dumps(found, indent=1) + "\n")
             print(*table(found["rows"]), sep="\n", flush=True)
         path.write_text(json.dumps(found, indent=1) + "\n")
     return 0
@@ -171,7 +171,7 @@ def curve(scratch: Path) -> list[dict[str, Any]]:
             with updates.used(trainer, backbone):
                 batch = updates.one_batch(trainer)
                 seconds = {
-                    side: median(_update_s(trainer, batch, method) for _ in range(3))
+                    side: min(_update_s(trainer, batch, method) for _ in range(2))
                     for side, method in (("stock", GRPOTrainer), ("shared", type(trainer)))
                 }
             gain, bound = seconds["stock"] / seconds["shared"], updates.bound(n, answer, group)
