@@ -12,8 +12,9 @@ import pytest
 from contrib import ms_swift
 from mcr_lib import boxes, data, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
+from mcr_lib.data.files import write_jsonl
 from mcr_lib.data.images import find_images, open_image, usable_images
-from mcr_lib.data.predictions import write_predictions
+from mcr_lib.data.predictions import read_predictions, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
 from mcr_lib.study.runs import config
@@ -50,6 +51,12 @@ def broken_file(at):
     shutil.copytree(at.sample / "Twitter10000_v2.0", at.tmp / "Twitter10000_v2.0")
     (at.tmp / "Twitter10000_v2.0" / "txt" / "test.txt").write_text("IMGID:1\nin\n")
     read(at.tmp)
+
+
+def damaged_answers(at):
+    write_jsonl(at.tmp / "p.jsonl", [{"id": "1", "entities": []}], kind="predictions", with_sum=True)
+    (at.tmp / "p.jsonl").write_text((at.tmp / "p.jsonl").read_text().replace('"1"', '"2"'))
+    read_predictions(at.tmp / "p.jsonl")
 
 
 def damaged_image(at):
@@ -119,6 +126,7 @@ LIGHT = {
     "no data": lambda at: read(at.tmp),
     "other version": lambda at: read(at.sample, "v1"),
     "broken file": broken_file,
+    "damaged answers": damaged_answers,
     "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
     "images missing": lambda at: usable_images([Example("1", "demo", "dev", ("hi",), (), ("PER",))]),
     "damaged image": damaged_image,
@@ -229,6 +237,14 @@ def full_gpu(at, trained):
 def other_processor(at, trained):
     at.bend.setattr(trained.backbone.processor.image_processor, "merge_size", 1)
     checked(trained)
+
+
+def damaged_part(at, trained):
+    from mcr_lib.training.parts import Parts
+
+    (at.tmp / "p.jsonl.part").write_bytes(b"00000000 {}\n")
+    how = {"size": 1, "length": len, "seed": 0, "device": "cpu", "progress": None}
+    Parts(at.tmp / "p.jsonl", "predictions", {}, key=str).make({}, list, **how)
 
 
 def merging_tokenizer(at, trained):
@@ -348,6 +364,7 @@ HEAVY = {
     "nothing kept": nothing_kept,
     "groups and batch": torn_group,
     "no room": full_disk,
+    "damaged part": damaged_part,
 }
 
 

@@ -24,7 +24,7 @@ from mcr_lib.study.commands import cli
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import backbones, d2_filter, loop
+from mcr_lib.training import backbones, d2_filter, loop, parts
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.nano, pytest.mark.slow]
@@ -315,13 +315,12 @@ def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
     assert (header["setting"], header["prompt"], header["split"]) == ("mcr", "direct", "test")
     whole, stamp = path.read_bytes(), path.stat().st_mtime_ns
     assert asked.answer("mcr", "test").stat().st_mtime_ns == stamp
-    lines = whole.decode().splitlines(keepends=True)
-    by_id = {json.loads(line)["id"]: line for line in lines[1:]}
+    lines = whole.decode().splitlines()
+    by_id = {json.loads(line)["id"]: parts.sealed(json.loads(line)) for line in lines[1:]}
     longest = sorted(asked.examples("test"), key=lambda e: -len(e.text))
     path.unlink()
-    path.with_name(path.name + ".part").write_text(
-        lines[0] + "".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20]
-    )
+    head, part = parts.sealed(json.loads(lines[0])), path.with_name(path.name + ".part")
+    part.write_bytes(head + b"".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20])
     assert asked.answer("mcr", "test").read_bytes() == whole
     assert (
         study(unbroken.run.path, answer_batch_size=2, max_new_tokens=5).answer("mcr", "test").read_bytes()

@@ -1,8 +1,11 @@
 """Files that are written whole or not at all, and JSONL files with a version.
 
 JSONL files start with a header line `{"format_version": 2, "kind": "..."}`, then one JSON object per line.
+At the end of a header may stand the SHA-256 of all the rest of the file, which every reader compares.
 """
 
+import errno
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -16,6 +19,7 @@ from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
 
 Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]
+_SUM = re.compile(rb'[^\n]*(, "sha256": "([0-9a-f]{64})")}\n')
 
 
 def is_safe_id(id: str) -> bool:
@@ -30,7 +34,7 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
     temporary = path.parent / f".{path.name}.{uuid4().hex}.part"
     # a lone surrogate (half a character, or a file name that is not UTF-8) becomes an escape JSON can read
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open(mode, **text) as file:
@@ -38,8 +42,17 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn a failure to write into a sentence with the path."""
+    try:
+        yield
     except OSError as error:
         hint = "choose a folder with room that you may write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "make room, and the same command goes on"
         raise UserError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
 
 
@@ -49,12 +62,17 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, **header: Any) -> None:
+def write_jsonl(
+    path: str | Path, rows: Iterable[Row], *, kind: str, with_sum: bool = False, **header: Any
+) -> None:
     """Write a header line and one line per row; lone surrogates in model text become JSON escapes."""
+    head = {"format_version": FORMAT_VERSION, "kind": kind, **header}
+    lines = [json.dumps(row) + "\n" for row in (head, *rows)]
+    if with_sum:
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        lines[0] = json.dumps({**head, "sha256": digest}) + "\n"
     with written_whole(path) as file:
-        file.write(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **header}) + "\n")
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
+        file.writelines(lines)
 
 
 def read_jsonl(path: str | Path, *, kind: str, needs_header: bool = True) -> tuple[Row, NumberedRows]:
@@ -94,11 +112,17 @@ def _object(line: str, where: str) -> Row:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF."""
+    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF; refuse one with a wrong checksum."""
     data = b""
     try:
-        data = Path(path).read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+        found = _SUM.match(data)
+        rest = found and data[: found.start(1)] + data[found.end(1) :]
+        if found and hashlib.sha256(rest).hexdigest() != found[2].decode():
+            problem = "is damaged or was edited: the checksum in its first line is another"
+            remedy = 'makes it anew (to keep an edit, remove "sha256" from that line)'
+            raise UserError(f"{path} {problem}; remove it, and the command that wrote it {remedy}")
+        return data.decode()
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
