@@ -1,0 +1,223 @@
+"""Stages at `nano` size, and a whole `mcr run`, killed or without room at chosen moments.
+
+Each stage is run once without a stop, from a copy of the run folder in which the stages before it are done.
+A try starts from the same copy at the same path: the command is stopped, started again, and the run folder
+must then hold what the unbroken one holds, digit for digit. Moments are times, or the appearance of the k-th
+new file (between the files of a checkpoint, of a model, of a part).
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.siege import common
+from benchmarks.siege.common import Section
+
+STAGES = {  # name -> command at nano size; each needs those before it
+    "sft": ("sft", "--setting", "sft"),
+    "filter and cvo": ("cvo", "--setting", "mcr"),
+    "sft, LoRA": ("sft", "--setting", "sft-lora"),
+    "filter and cvo, LoRA": ("cvo", "--setting", "mcr-lora"),
+    "generation": ("generate", "--setting", "mcr-lora", "--split", "test", "--set", "answer_batch_size=1"),
+}
+NOTEBOOKS = ("02", "03", "04", "05", "06")
+
+
+@dataclass
+class Stage:
+    """A stage that ran without a stop."""
+
+    name: str
+    arguments: list[Any]
+    before: Path  # copy of the run folder without this stage
+    after: dict[str, Any]  # `common.state` with it
+    seconds: float
+    n_files: int  # that appeared
+
+
+@dataclass
+class Line:
+    """All stages, unbroken, and the path at which they run."""
+
+    run: Path
+    stages: list[Stage]
+
+
+def unbroken(section: Section, run: Path, copies: Path, names: tuple[str, ...]) -> Line:
+    """Run the stages in order; `names`: those that are wanted."""
+    stages, said = [], copies / "said"
+    copies.mkdir(parents=True, exist_ok=True)
+    last = max([*STAGES].index(name) for name in names)
+    for name, command in [*STAGES.items()][: last + 1]:
+        before = copies / f"before {name}"
+        shutil.copytree(run, before) if run.is_dir() else before.mkdir()
+        arguments = [*command, "--profile", "nano", "--out", run]
+        n_files = len(_files(run))
+        code, seconds = common.finish(arguments, said)
+        if code:
+            raise RuntimeError(f"{name} without a stop: {common.tail(said)}")
+        n_new = len(_files(run)) - n_files
+        stages.append(Stage(name, arguments, before, common.state(run), seconds, n_new))
+        section.say(f"{name}: unbroken {seconds:.1f} s, {n_new} new files")
+    return Line(run, [stage for stage in stages if stage.name in names])
+
+
+def moments(line: Line, n: int, rng: Random) -> list[tuple[Stage, str, float]]:
+    """n moments, spread over the stages: ("time", seconds) or ("file", number of new files), by turns."""
+    found = []
+    for k in range(n):
+        stage = line.stages[k % len(line.stages)]
+        if (k // len(line.stages)) % 2:
+            found.append((stage, "file", rng.randint(1, stage.n_files)))
+        else:
+            found.append((stage, "time", round(rng.uniform(0.02, 0.98) * stage.seconds, 2)))
+    return found
+
+
+def restore(line: Line, stage: Stage) -> None:
+    """Put back the run folder as it was before a stage."""
+    shutil.rmtree(line.run, ignore_errors=True)
+    shutil.copytree(stage.before, line.run)
+
+
+def wait_for(process: Any, folder: Path, kind: str, value: float) -> bool:
+    """Wait for a moment; whether the process still runs then."""
+    began, old, new = time.monotonic(), _files(folder), set()
+    while process.is_alive():
+        if kind == "time" and time.monotonic() - began >= value:
+            return True
+        if kind == "file":
+            new |= _files(folder) - old
+            if len(new) >= value:
+                return True
+        time.sleep(0.002)
+    return False
+
+
+def _files(folder: Path) -> set[str]:
+    return {os.path.join(at, name) for at, _, names in os.walk(folder) for name in names}  # noqa: PTH118
+
+
+def run_kill(section: Section, scratch: Path, n: int, n_run: int, names: tuple[str, ...]) -> None:
+    """kill -9 at n moments of the stages and at `n_run` of a whole run."""
+    rng = Random(section.seed)
+    if n:
+        line = unbroken(section, scratch / "run", scratch / "copies", names)
+        n_late = 0
+        for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
+            restore(line, stage)
+            said = scratch / f"said.{k}"
+            process = common.start(stage.arguments, said)
+            n_late += not wait_for(process, line.run, kind, value)
+            common.kill(process)
+            code, seconds = common.finish(stage.arguments, said)
+            what = f"{stage.name}, killed at {kind} {value}"
+            problem = f"exit code {code}: {common.tail(said)}" if code else None
+            section.record(what, problem or common.difference(common.state(line.run), stage.after))
+            section.say(f"{k + 1} of {n}: {what}, went on for {seconds:.1f} s")
+        section.notes.append(f"{n_late} of {n} moments came after the end of their stage")
+    if n_run:
+        _kill_run(section, scratch, n_run, rng)
+
+
+def _kill_run(section: Section, scratch: Path, n: int, rng: Random) -> None:
+    """One unbroken `mcr run`, and one that is killed in a notebook after the other."""
+    whole, run, said = scratch / "whole", scratch / "killed", scratch / "said.run"
+    arguments = ["run", "--profile", "smoke", "--out"]
+    code, seconds = common.finish([*arguments, whole], said)
+    if code:
+        raise RuntimeError(f"mcr run without a stop: {common.tail(said)}")
+    section.say(f"mcr run --profile smoke, unbroken: {seconds:.0f} s")
+    took = {name[:2]: entry["seconds"] for name, entry in _manifest(whole)["notebooks"].items()}
+    expected = _state_of_run(whole)
+    common.finish([*arguments, run, "--only", "01"], said)
+    for k in range(n):
+        name = NOTEBOOKS[k % len(NOTEBOOKS)]
+        value = round(rng.uniform(0.1, 0.9) * took[name], 1)
+        process = common.start([*arguments, run, "--from", name], said)
+        was_running = wait_for(process, run, "time", value)
+        common.kill(process)
+        what = f"mcr run, killed {value} s into {name} of {took[name]:.0f} s"
+        code, seconds = common.finish([*arguments, run, "--only", name], said)
+        problem = f"exit code {code}: {common.tail(said)}" if code else None
+        done = _manifest(run)["notebooks"].get(next(iter(n for n in _manifest(whole)["notebooks"] if n[:2] == name)))
+        problem = problem or (None if done and done["status"] == "done" else "the manifest does not say done")
+        section.record(what, problem)
+        section.say(f"{what}{'' if was_running else ' (too late)'}, went on for {seconds:.0f} s")
+    code, seconds = common.finish([*arguments, run, "--from", NOTEBOOKS[-1]], said)
+    section.record("mcr run, to its end", common.difference(_state_of_run(run), expected))
+
+
+def _manifest(run: Path) -> dict[str, Any]:
+    return common._content(run / "manifest.json")
+
+
+def _state_of_run(run: Path) -> dict[str, Any]:
+    return common.state(run)
+
+
+def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...]) -> None:
+    """A disk that fills at n moments: one sentence, and the same command goes on once there is room."""
+    rng = Random(section.seed)
+    with small_disk(section, scratch / "disk", size_mb=48) as disk:
+        if disk is None:
+            return
+        line = unbroken(section, disk / "run", scratch / "copies of disk", names)
+        n_not_hit = 0
+        for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
+            restore(line, stage)
+            said, ballast = scratch / f"said.disk.{k}", disk / "ballast"
+            finished = {p: p.stat().st_mtime_ns for p in (line.run / "settings").glob("*/model/*.safetensors")}
+            process = common.start(stage.arguments, said)
+            wait_for(process, line.run, kind, value)
+            while process.is_alive():
+                fill(ballast)
+                time.sleep(0.002)
+            code, what = process.exitcode, f"{stage.name}, full at {kind} {value}"
+            err = said.read_text(encoding="utf-8", errors="replace")
+            problem = common.one_sentence(code, err)
+            n_not_hit += code == 0
+            ballast.unlink(missing_ok=True)
+            kept = all(p.is_file() and p.stat().st_mtime_ns == stamp for p, stamp in finished.items())
+            problem = problem or (None if kept else "something finished was not kept")
+            again, seconds = common.finish(stage.arguments, said)
+            problem = problem or (f"exit code {again}: {common.tail(said)}" if again else None)
+            section.record(what, problem or common.difference(common.state(line.run), stage.after))
+            section.say(f"{k + 1} of {n}: {what}: exit {code}: {err.strip().splitlines()[-1][:150] if err.strip() else ''}")
+        section.notes.append(f"{n_not_hit} of {n} commands needed no more room, and ended well")
+
+
+def fill(ballast: Path) -> None:
+    """Take all room that is left."""
+    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
+@contextlib.contextmanager
+def small_disk(section: Section, folder: Path, *, size_mb: int) -> Iterator[Path | None]:
+    """A tmpfs of this size; `None`, and the reason in the section, where mounting is not allowed."""
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+        problem = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
+        section.skipped = f"a small disk cannot be mounted here ({problem})"
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
