@@ -154,7 +154,9 @@ def watched(problems: list[str], what: str) -> Iterator[None]:
         yield
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        problems.append(f"{what}: {type(error).__name__}: {error!s:.200} ({Path(at.filename).name}:{at.lineno})")
+        problems.append(
+            f"{what}: {type(error).__name__}: {error!s:.200} ({Path(at.filename).name}:{at.lineno})"
+        )
 
 
 def seconds_of(call: Callable[[], Any], times: int = 3) -> float:

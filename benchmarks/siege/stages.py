@@ -27,6 +27,7 @@ STAGES = {  # name -> command at nano size; each needs those before it
     "filter and cvo, LoRA": ("cvo", "--setting", "mcr-lora"),
     "generation": ("generate", "--setting", "mcr-lora", "--split", "test", "--set", "answer_batch_size=1"),
 }
+SHORT = ("--profile", "nano", "--set", "sft.max_steps=15", "--set", "cvo.max_steps=2")
 NOTEBOOKS = ("02", "03", "04", "05", "06")
 
 
@@ -54,11 +55,12 @@ def unbroken(section: Section, run: Path, copies: Path, names: tuple[str, ...]) 
     """Run the stages in order; `names`: those that are wanted."""
     stages, said = [], copies / "said"
     copies.mkdir(parents=True, exist_ok=True)
+    common.finish(["--version"], said)  # the first process waits for the imports that all share
     last = max([*STAGES].index(name) for name in names)
     for name, command in [*STAGES.items()][: last + 1]:
         before = copies / f"before {name}"
         shutil.copytree(run, before) if run.is_dir() else before.mkdir()
-        arguments = [*command, "--profile", "nano", "--out", run]
+        arguments = [*command, *SHORT, "--out", run]
         n_files = len(_files(run))
         code, seconds = common.finish(arguments, said)
         if code:
@@ -147,7 +149,9 @@ def _kill_run(section: Section, scratch: Path, n: int, rng: Random) -> None:
         what = f"mcr run, killed {value} s into {name} of {took[name]:.0f} s"
         code, seconds = common.finish([*arguments, run, "--only", name], said)
         problem = f"exit code {code}: {common.tail(said)}" if code else None
-        done = _manifest(run)["notebooks"].get(next(iter(n for n in _manifest(whole)["notebooks"] if n[:2] == name)))
+        done = _manifest(run)["notebooks"].get(
+            next(iter(n for n in _manifest(whole)["notebooks"] if n[:2] == name))
+        )
         problem = problem or (None if done and done["status"] == "done" else "the manifest does not say done")
         section.record(what, problem)
         section.say(f"{what}{'' if was_running else ' (too late)'}, went on for {seconds:.0f} s")
@@ -174,7 +178,9 @@ def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...]) ->
         for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
             restore(line, stage)
             said, ballast = scratch / f"said.disk.{k}", disk / "ballast"
-            finished = {p: p.stat().st_mtime_ns for p in (line.run / "settings").glob("*/model/*.safetensors")}
+            finished = {
+                p: p.stat().st_mtime_ns for p in (line.run / "settings").glob("*/model/*.safetensors")
+            }
             process = common.start(stage.arguments, said)
             wait_for(process, line.run, kind, value)
             while process.is_alive():
@@ -190,7 +196,8 @@ def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...]) ->
             again, seconds = common.finish(stage.arguments, said)
             problem = problem or (f"exit code {again}: {common.tail(said)}" if again else None)
             section.record(what, problem or common.difference(common.state(line.run), stage.after))
-            section.say(f"{k + 1} of {n}: {what}: exit {code}: {err.strip().splitlines()[-1][:150] if err.strip() else ''}")
+            said_last = (err.strip().splitlines() or [""])[-1][:150]
+            section.say(f"{k + 1} of {n}: {what}: exit {code}: {said_last}")
         section.notes.append(f"{n_not_hit} of {n} commands needed no more room, and ended well")
 
 
