@@ -41,10 +41,10 @@ SECTIONS = {  # name -> what runs it: whole, and quick
         lambda s, at: stages.run_disk(s, at, 1, ("sft",)),
     ),
     "kill": (
-        lambda s, at: stages.run_kill(s, at, 30, 0, ALL),
-        lambda s, at: stages.run_kill(s, at, 2, 0, ("sft",)),
+        lambda s, at: stages.run_kill(s, at, 30, ALL),
+        lambda s, at: stages.run_kill(s, at, 2, ("sft",)),
     ),
-    "run": (lambda s, at: stages.run_kill(s, at, 0, 5, ALL), None),
+    "run": (lambda s, at: stages.run_notebooks(s, at, 5), None),
 }
 
 
@@ -71,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
             if work is None:
                 section.skipped = "too long for --quick"
                 continue
-            (at := scratch / name).mkdir()
+            at = scratch / ("stages" if name in ("disk", "kill") else name)
+            at.mkdir(exist_ok=True)
             print(name, flush=True)
             try:
                 work(section, at)
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
                 section.record("the section itself", f"{type(error).__name__}: {error}")
             section.seconds = time.monotonic() - section.began
     finally:
+        stages.unmount(scratch / "stages")
         if not given.keep:
             shutil.rmtree(scratch, ignore_errors=True)
     return _table(sections)

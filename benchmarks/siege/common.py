@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mcr_lib.study.commands import cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,7 +61,6 @@ def start(arguments: Sequence[Any], said: Path) -> multiprocessing.Process:
 
 
 def _command(arguments: list[str], said: str) -> None:
-    os.setpgrp()  # a kill takes the kernel of a notebook with it, as a machine that fails does
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = open(said, "a", buffering=1, encoding="utf-8")  # noqa: PTH123, SIM115
     os.dup2(file.fileno(), 1)
@@ -76,9 +77,12 @@ def finish(arguments: Sequence[Any], said: Path, timeout_s: float = 1200) -> tup
 
 
 def kill(process: multiprocessing.Process) -> None:
-    """kill -9 to a command and everything below it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """kill -9 to a command and everything below it, as when a machine fails."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        command = psutil.Process(process.pid)
+        for one in (command, *command.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     process.join(60)
 
 

@@ -7,12 +7,13 @@ new file (between the files of a checkpoint, of a model, of a part).
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,8 +28,8 @@ STAGES = {  # name -> command at nano size; each needs those before it
     "filter and cvo, LoRA": ("cvo", "--setting", "mcr-lora"),
     "generation": ("generate", "--setting", "mcr-lora", "--split", "test", "--set", "answer_batch_size=1"),
 }
-SHORT = ("--profile", "nano", "--set", "sft.max_steps=15", "--set", "cvo.max_steps=2")
-NOTEBOOKS = ("02", "03", "04", "05", "06")
+VALUES = ("sft.max_steps=6", "cvo.max_steps=2", "cvo.check_groups=0", "cvo.max_completion_length=24")
+SHORT = ("--profile", "nano", *(part for value in VALUES for part in ("--set", value)))
 
 
 @dataclass
@@ -51,8 +52,19 @@ class Line:
     stages: list[Stage]
 
 
-def unbroken(section: Section, run: Path, copies: Path, names: tuple[str, ...]) -> Line:
-    """Run the stages in order; `names`: those that are wanted."""
+_lines: dict[tuple[Path, tuple[str, ...]], Line] = {}  # both sections start from the same unbroken stages
+
+
+def unbroken(section: Section, scratch: Path, names: tuple[str, ...]) -> Line:
+    """The stages `names`, run once in order; on the small disk, where there is one."""
+    if (key := (scratch, names)) not in _lines:
+        _lines[key] = _run_in_order(
+            section, (small_disk(scratch)[0] or scratch) / "run", scratch / "copies", names
+        )
+    return _lines[key]
+
+
+def _run_in_order(section: Section, run: Path, copies: Path, names: tuple[str, ...]) -> Line:
     stages, said = [], copies / "said"
     copies.mkdir(parents=True, exist_ok=True)
     common.finish(["--version"], said)  # the first process waits for the imports that all share
@@ -72,11 +84,12 @@ def unbroken(section: Section, run: Path, copies: Path, names: tuple[str, ...]) 
 
 
 def moments(line: Line, n: int, rng: Random) -> list[tuple[Stage, str, float]]:
-    """n moments, spread over the stages: ("time", seconds) or ("file", number of new files), by turns."""
-    found = []
+    """n moments, more in quick stages: ("time", seconds) or ("file", number of new files), by turns."""
+    by_speed = sorted(line.stages, key=lambda stage: stage.seconds)
+    found, weights = [], [1 / max(stage.seconds, 5.0) ** 0.5 for stage in by_speed]
     for k in range(n):
-        stage = line.stages[k % len(line.stages)]
-        if (k // len(line.stages)) % 2:
+        stage = by_speed[k] if k < len(by_speed) else rng.choices(by_speed, weights)[0]
+        if k % 2:
             found.append((stage, "file", rng.randint(1, stage.n_files)))
         else:
             found.append((stage, "time", round(rng.uniform(0.02, 0.98) * stage.seconds, 2)))
@@ -107,98 +120,83 @@ def _files(folder: Path) -> set[str]:
     return {os.path.join(at, name) for at, _, names in os.walk(folder) for name in names}  # noqa: PTH118
 
 
-def run_kill(section: Section, scratch: Path, n: int, n_run: int, names: tuple[str, ...]) -> None:
-    """kill -9 at n moments of the stages and at `n_run` of a whole run."""
+def run_kill(section: Section, scratch: Path, n: int, names: tuple[str, ...]) -> None:
+    """kill -9 at n moments of the stages."""
+    rng, line, n_late = Random(section.seed), unbroken(section, scratch, names), 0
+    for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
+        restore(line, stage)
+        said = scratch / f"said.{k}"
+        process = common.start(stage.arguments, said)
+        n_late += not wait_for(process, line.run, kind, value)
+        common.kill(process)
+        code, seconds = common.finish(stage.arguments, said)
+        what = f"{stage.name}, killed at {kind} {value}"
+        problem = f"exit code {code}: {common.tail(said)}" if code else None
+        section.record(what, problem or common.difference(common.state(line.run), stage.after))
+        section.say(f"{k + 1} of {n}: {what}, went on for {seconds:.1f} s")
+    section.notes.append(f"{n_late} of {n} moments came after the end of their stage")
+
+
+def run_notebooks(section: Section, scratch: Path, n: int) -> None:
+    """One unbroken `mcr run`, and one that is killed n times, in one notebook after the other."""
     rng = Random(section.seed)
-    if n:
-        line = unbroken(section, scratch / "run", scratch / "copies", names)
-        n_late = 0
-        for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
-            restore(line, stage)
-            said = scratch / f"said.{k}"
-            process = common.start(stage.arguments, said)
-            n_late += not wait_for(process, line.run, kind, value)
-            common.kill(process)
-            code, seconds = common.finish(stage.arguments, said)
-            what = f"{stage.name}, killed at {kind} {value}"
-            problem = f"exit code {code}: {common.tail(said)}" if code else None
-            section.record(what, problem or common.difference(common.state(line.run), stage.after))
-            section.say(f"{k + 1} of {n}: {what}, went on for {seconds:.1f} s")
-        section.notes.append(f"{n_late} of {n} moments came after the end of their stage")
-    if n_run:
-        _kill_run(section, scratch, n_run, rng)
-
-
-def _kill_run(section: Section, scratch: Path, n: int, rng: Random) -> None:
-    """One unbroken `mcr run`, and one that is killed in a notebook after the other."""
-    whole, run, said = scratch / "whole", scratch / "killed", scratch / "said.run"
+    whole, run, said = scratch / "whole", scratch / "killed", scratch / "said"
     arguments = ["run", "--profile", "smoke", "--out"]
+    common.finish(["--version"], said)
     code, seconds = common.finish([*arguments, whole], said)
     if code:
         raise RuntimeError(f"mcr run without a stop: {common.tail(said)}")
     section.say(f"mcr run --profile smoke, unbroken: {seconds:.0f} s")
-    took = {name[:2]: entry["seconds"] for name, entry in _manifest(whole)["notebooks"].items()}
-    expected = _state_of_run(whole)
-    common.finish([*arguments, run, "--only", "01"], said)
+    entries = json.loads((whole / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
+    names, expected = [*entries][1:], common.state(whole)
+    common.finish([*arguments, run, "--only", [*entries][0]], said)
     for k in range(n):
-        name = NOTEBOOKS[k % len(NOTEBOOKS)]
-        value = round(rng.uniform(0.1, 0.9) * took[name], 1)
-        process = common.start([*arguments, run, "--from", name], said)
+        name = names[k % len(names)]
+        took = entries[name]["seconds"]
+        value = round(rng.uniform(0.1, 0.9) * took, 1)
+        process = common.start([*arguments, run, "--only", name], said)
         was_running = wait_for(process, run, "time", value)
         common.kill(process)
-        what = f"mcr run, killed {value} s into {name} of {took[name]:.0f} s"
+        what = f"mcr run, killed {value} s into {name} ({took:.0f} s)"
         code, seconds = common.finish([*arguments, run, "--only", name], said)
-        problem = f"exit code {code}: {common.tail(said)}" if code else None
-        done = _manifest(run)["notebooks"].get(
-            next(iter(n for n in _manifest(whole)["notebooks"] if n[:2] == name))
-        )
-        problem = problem or (None if done and done["status"] == "done" else "the manifest does not say done")
-        section.record(what, problem)
-        section.say(f"{what}{'' if was_running else ' (too late)'}, went on for {seconds:.0f} s")
-    code, seconds = common.finish([*arguments, run, "--from", NOTEBOOKS[-1]], said)
-    section.record("mcr run, to its end", common.difference(_state_of_run(run), expected))
-
-
-def _manifest(run: Path) -> dict[str, Any]:
-    return common._content(run / "manifest.json")
-
-
-def _state_of_run(run: Path) -> dict[str, Any]:
-    return common.state(run)
+        section.record(what, f"exit code {code}: {common.tail(said)}" if code else None)
+        section.say(f"{what}{'' if was_running else ', too late'}, went on for {seconds:.0f} s")
+    if n < len(names):
+        code, seconds = common.finish([*arguments, run, "--from", names[n]], said)
+    section.record("the run folder at the end", common.difference(common.state(run), expected))
 
 
 def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...]) -> None:
     """A disk that fills at n moments: one sentence, and the same command goes on once there is room."""
     rng = Random(section.seed)
-    with small_disk(section, scratch / "disk", size_mb=48) as disk:
-        if disk is None:
-            return
-        line = unbroken(section, disk / "run", scratch / "copies of disk", names)
-        n_not_hit = 0
-        for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
-            restore(line, stage)
-            said, ballast = scratch / f"said.disk.{k}", disk / "ballast"
-            finished = {
-                p: p.stat().st_mtime_ns for p in (line.run / "settings").glob("*/model/*.safetensors")
-            }
-            process = common.start(stage.arguments, said)
-            wait_for(process, line.run, kind, value)
-            while process.is_alive():
-                fill(ballast)
-                time.sleep(0.002)
-            code, what = process.exitcode, f"{stage.name}, full at {kind} {value}"
-            err = said.read_text(encoding="utf-8", errors="replace")
-            problem = common.one_sentence(code, err)
-            n_not_hit += code == 0
-            ballast.unlink(missing_ok=True)
-            kept = all(p.is_file() and p.stat().st_mtime_ns == stamp for p, stamp in finished.items())
-            problem = problem or (None if kept else "something finished was not kept")
-            again, seconds = common.finish(stage.arguments, said)
-            problem = problem or (f"exit code {again}: {common.tail(said)}" if again else None)
-            section.record(what, problem or common.difference(common.state(line.run), stage.after))
-            said_last = (err.strip().splitlines() or [""])[-1][:150]
-            section.say(f"{k + 1} of {n}: {what}: exit {code}: {said_last}")
-        section.notes.append(f"{n_not_hit} of {n} commands needed no more room, and ended well")
+    disk, problem = small_disk(scratch)
+    if disk is None:
+        section.skipped = f"a small disk cannot be mounted here ({problem})"
+        return
+    line = unbroken(section, scratch, names)
+    n_not_hit = 0
+    for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
+        restore(line, stage)
+        said, ballast = scratch / f"said.disk.{k}", disk / "ballast"
+        finished = {p: p.stat().st_mtime_ns for p in (line.run / "settings").glob("*/model/*.safetensors")}
+        process = common.start(stage.arguments, said)
+        wait_for(process, line.run, kind, value)
+        while process.is_alive():
+            fill(ballast)
+            time.sleep(0.002)
+        code, what = process.exitcode, f"{stage.name}, full at {kind} {value}"
+        err = said.read_text(encoding="utf-8", errors="replace")
+        problem = common.one_sentence(code, err)
+        n_not_hit += code == 0
+        ballast.unlink(missing_ok=True)
+        kept = all(p.is_file() and p.stat().st_mtime_ns == stamp for p, stamp in finished.items())
+        problem = problem or (None if kept else "something finished was not kept")
+        again, seconds = common.finish(stage.arguments, said)
+        problem = problem or (f"exit code {again}: {common.tail(said)}" if again else None)
+        section.record(what, problem or common.difference(common.state(line.run), stage.after))
+        said_last = (err.strip().splitlines() or [""])[-1][:150]
+        section.say(f"{k + 1} of {n}: {what}: exit {code}: {said_last}")
+    section.notes.append(f"{n_not_hit} of {n} commands needed no more room, and ended well")
 
 
 def fill(ballast: Path) -> None:
@@ -210,21 +208,19 @@ def fill(ballast: Path) -> None:
                     pass
 
 
-@contextlib.contextmanager
-def small_disk(section: Section, folder: Path, *, size_mb: int) -> Iterator[Path | None]:
-    """A tmpfs of this size; `None`, and the reason in the section, where mounting is not allowed."""
-    folder.mkdir(parents=True)
+@cache
+def small_disk(scratch: Path, size_mb: int = 200) -> tuple[Path | None, str]:
+    """A tmpfs of this size, mounted once until `unmount`; `None` and the reason where that is not allowed."""
+    (folder := scratch / "disk").mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
-        problem = done.stderr.strip() if done.returncode else ""
     except OSError as error:
-        problem = str(error)
-    if problem:
-        section.skipped = f"a small disk cannot be mounted here ({problem})"
-        yield None
-        return
-    try:
-        yield folder
-    finally:
+        return None, str(error)
+    return (None, done.stderr.strip()) if done.returncode else (folder, "")
+
+
+def unmount(scratch: Path) -> None:
+    """Give back the small disk."""
+    if (folder := scratch / "disk").is_mount():
         subprocess.run(["umount", "-l", str(folder)], check=False)

@@ -5,11 +5,11 @@ At the end of a header may stand the SHA-256 of all the rest of the file, which 
 """
 
 import errno
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
@@ -69,8 +69,8 @@ def write_jsonl(
     head = {"format_version": FORMAT_VERSION, "kind": kind, **header}
     lines = [json.dumps(row) + "\n" for row in (head, *rows)]
     if with_sum:
-        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-        lines[0] = json.dumps({**head, "sha256": digest}) + "\n"
+        head["sha256"] = sha256("".join(lines).encode()).hexdigest()
+        lines[0] = json.dumps(head) + "\n"
     with written_whole(path) as file:
         file.writelines(lines)
 
@@ -117,8 +117,7 @@ def read_text(path: str | Path) -> str:
     try:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         found = _SUM.match(data)
-        rest = found and data[: found.start(1)] + data[found.end(1) :]
-        if found and hashlib.sha256(rest).hexdigest() != found[2].decode():
+        if found and sha256(data.replace(found[1], b"", 1)).hexdigest().encode() != found[2]:
             problem = "is damaged or was edited: the checksum in its first line is another"
             remedy = 'makes it anew (to keep an edit, remove "sha256" from that line)'
             raise UserError(f"{path} {problem}; remove it, and the command that wrote it {remedy}")
