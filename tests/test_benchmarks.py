@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = sorted((Path(__file__).resolve().parents[1] / "benchmarks").glob("*.py"))
+BENCHMARKS = sorted((Path(__file__).resolve().parents[1] / "benchmarks").glob("**/[a-z]*.py"))
 
 
 @pytest.mark.canary
@@ -27,3 +27,15 @@ def test_what_a_benchmark_calls_is_there(path):
     ]
     assert found
     assert [f"{name}.{part}" for name, part in used if name in found and not hasattr(found[name], part)] == []
+
+
+@pytest.mark.nano
+@pytest.mark.slow
+def test_a_small_siege_is_withstood(capsys, monkeypatch):
+    from benchmarks.siege import __main__ as siege
+
+    monkeypatch.setattr(siege.warnings, "simplefilter", lambda action: None)
+    code = siege.main(["--quick", "--seed", "1"])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "| fuzz     |" in said

@@ -49,7 +49,7 @@ def test_any_changed_bit_of_a_file_with_a_checksum_is_noticed(sealed, at, bit):
     expected = read_jsonl(path, kind="rows")
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
     if not whole.index(b', "sha256"') <= at <= whole.index(b"\n"):
-        with pytest.raises(UserError, match=r"rows\.jsonl is damaged"):
+        with pytest.raises(UserError, match=r"rows\.jsonl is not as it was"):
             read_jsonl(path, kind="rows")
         return
     try:  # in the checksum itself there is no content
@@ -62,7 +62,7 @@ def test_any_changed_bit_of_a_file_with_a_checksum_is_noticed(sealed, at, bit):
 def test_damage_of_the_right_length_is_told_and_an_edit_can_be_kept(sealed):
     path, whole = sealed
     path.write_bytes(whole.replace(b"400", b"401"))
-    with pytest.raises(UserError, match=r"rows.jsonl is damaged or was edited: .* \(to keep an edit, remove"):
+    with pytest.raises(UserError, match=r"rows.jsonl is not as it was .* \(an edit: remove"):
         read_jsonl(path, kind="rows")
     digits = json.loads(whole.split(b"\n")[0])["sha256"]
     path.write_bytes(path.read_bytes().replace(f', "sha256": "{digits}"'.encode(), b""))

@@ -1,6 +1,8 @@
 """docs/errors.md: every sentence on it is provoked here, and nothing is provoked that it does not explain."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import struct
@@ -12,7 +14,7 @@ import pytest
 from contrib import ms_swift
 from mcr_lib import boxes, data, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.data.files import write_jsonl
+from mcr_lib.data.files import write_jsonl, written_whole
 from mcr_lib.data.images import find_images, open_image, usable_images
 from mcr_lib.data.predictions import read_predictions, write_predictions
 from mcr_lib.errors import UserError
@@ -57,6 +59,11 @@ def damaged_answers(at):
     write_jsonl(at.tmp / "p.jsonl", [{"id": "1", "entities": []}], kind="predictions", with_sum=True)
     (at.tmp / "p.jsonl").write_text((at.tmp / "p.jsonl").read_text().replace('"1"', '"2"'))
     read_predictions(at.tmp / "p.jsonl")
+
+
+def full_file_system(at):
+    with written_whole(at.tmp / "p.jsonl"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def damaged_image(at):
@@ -137,6 +144,7 @@ LIGHT = {
     "no backbone": lambda at: cards.card(str(at.tmp)),
     "processes and batch": lambda at: options.batch_shape(options.CvoOptions(), 3),
     "several processes": lambda at: launch.require_launcher(4, "cvo --profile mine --setting mcr"),
+    "disk full": full_file_system,
     "run folder in use": held_folder,
     "colocate vLLM": lambda at: options.options_of("cvo", {"vllm_mode": "colocate"}, "mine.yaml"),
     "loss of whole answers": lambda at: options.options_of("cvo", {"loss_type": "luspo"}, "mine.yaml"),

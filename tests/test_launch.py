@@ -256,6 +256,6 @@ def test_a_disk_that_is_full_is_told_and_the_answers_that_were_written_stay(tmp_
         return sealed(row)
 
     monkeypatch.setattr(parts, "sealed", fails)
-    with pytest.raises(UserError, match=r"cannot write .*\.part: No space left on device; make room, and"):
+    with pytest.raises(UserError, match=r"cannot write .*\.part: No space left on device; make room or"):
         make_rows(path, monkeypatch)
     assert part.read_bytes() == content

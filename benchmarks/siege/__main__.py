@@ -1,7 +1,7 @@
 """A siege of the library: what it does when it is killed, when the disk is full, when files and answers are
 broken. `make siege` runs it; it prints a table and ends with 1 if anything failed.
 
-    python -m benchmarks.siege [--only shards,fuzz,data,disk,kill,run] [--seed 0] [--quick] [--keep]
+    python -m benchmarks.siege [--only shards,fuzz,data,disk,kill,run] [--seed 0] [--share 1] [--quick]
 
     shards   a byte changed in the middle of files of answers and of their parts: told, and made anew
     fuzz     perfect answers broken in 1 to 4 places: read, rewarded, verified, scored
@@ -31,20 +31,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from benchmarks.siege import broken, fuzz, stages
 from benchmarks.siege.common import Section
 
-ALL = tuple(stages.STAGES)
-SECTIONS = {  # name -> what runs it: whole, and quick
-    "shards": (lambda s, at: broken.run_shards(s, at, 40), lambda s, at: broken.run_shards(s, at, 4)),
-    "fuzz": (lambda s, at: fuzz.run(s, at, 10_000), lambda s, at: fuzz.run(s, at, 60)),
-    "data": (lambda s, at: broken.run_data(s, at, 200), lambda s, at: broken.run_data(s, at, 20)),
-    "disk": (
-        lambda s, at: stages.run_disk(s, at, 20, ALL),
-        lambda s, at: stages.run_disk(s, at, 1, ("sft",)),
-    ),
-    "kill": (
-        lambda s, at: stages.run_kill(s, at, 30, ALL),
-        lambda s, at: stages.run_kill(s, at, 2, ("sft",)),
-    ),
-    "run": (lambda s, at: stages.run_notebooks(s, at, 5), None),
+QUICK = ("sft",)
+SECTIONS = {  # name -> tries, tries with --quick, and what makes so many
+    "shards": (40, 2, broken.run_shards),
+    "fuzz": (10_000, 40, fuzz.run),
+    "data": (200, 12, broken.run_data),
+    "disk": (20, 1, stages.run_disk),
+    "kill": (30, 1, stages.run_kill),
+    "run": (5, 0, stages.run_notebooks),
 }
 
 
@@ -53,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", help=f"sections, separated by commas (default: {','.join(SECTIONS)})")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", type=float, default=1.0, help="of the tries, on a slow machine")
     parser.add_argument("--quick", action="store_true", help="a few tries of each, under a minute")
     parser.add_argument("--keep", action="store_true", help="keep the working folder")
     given = parser.parse_args(argv)
@@ -61,21 +56,23 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown section {unknown[0]}; known: {', '.join(SECTIONS)}")
     warnings.simplefilter("ignore")
     scratch = Path(tempfile.mkdtemp(prefix="siege-"))
-    print(f"seed {given.seed}{', quick' if given.quick else ''}; working in {scratch}", flush=True)
+    size = "quick" if given.quick else f"share {given.share:g}"
+    print(f"seed {given.seed}, {size}; working in {scratch}", flush=True)
     sections = []
     try:
         for name in names:
-            work = SECTIONS[name][given.quick]
+            many, few, work = SECTIONS[name]
+            n = few if given.quick else max(1, round(many * given.share))
             section = Section(name, given.seed)
             sections.append(section)
-            if work is None:
+            if not n:
                 section.skipped = "too long for --quick"
                 continue
             at = scratch / ("stages" if name in ("disk", "kill") else name)
             at.mkdir(exist_ok=True)
             print(name, flush=True)
             try:
-                work(section, at)
+                work(section, at, n, **({"names": QUICK} if given.quick and at.name == "stages" else {}))
             except Exception as error:
                 section.record("the section itself", f"{type(error).__name__}: {error}")
             section.seconds = time.monotonic() - section.began

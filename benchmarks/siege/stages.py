@@ -28,7 +28,7 @@ STAGES = {  # name -> command at nano size; each needs those before it
     "filter and cvo, LoRA": ("cvo", "--setting", "mcr-lora"),
     "generation": ("generate", "--setting", "mcr-lora", "--split", "test", "--set", "answer_batch_size=1"),
 }
-VALUES = ("sft.max_steps=6", "cvo.max_steps=2", "cvo.check_groups=0", "cvo.max_completion_length=24")
+VALUES = ("sft.max_steps=6", "cvo.max_steps=2", "cvo.check_groups=0")
 SHORT = ("--profile", "nano", *(part for value in VALUES for part in ("--set", value)))
 
 
@@ -120,7 +120,7 @@ def _files(folder: Path) -> set[str]:
     return {os.path.join(at, name) for at, _, names in os.walk(folder) for name in names}  # noqa: PTH118
 
 
-def run_kill(section: Section, scratch: Path, n: int, names: tuple[str, ...]) -> None:
+def run_kill(section: Section, scratch: Path, n: int, names: tuple[str, ...] = (*STAGES,)) -> None:
     """kill -9 at n moments of the stages."""
     rng, line, n_late = Random(section.seed), unbroken(section, scratch, names), 0
     for k, (stage, kind, value) in enumerate(moments(line, n, rng)):
@@ -166,7 +166,7 @@ def run_notebooks(section: Section, scratch: Path, n: int) -> None:
     section.record("the run folder at the end", common.difference(common.state(run), expected))
 
 
-def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...]) -> None:
+def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...] = (*STAGES,)) -> None:
     """A disk that fills at n moments: one sentence, and the same command goes on once there is room."""
     rng = Random(section.seed)
     disk, problem = small_disk(scratch)

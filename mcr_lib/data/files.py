@@ -4,7 +4,6 @@ JSONL files start with a header line `{"format_version": 2, "kind": "..."}`, the
 At the end of a header may stand the SHA-256 of all the rest of the file, which every reader compares.
 """
 
-import errno
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -50,9 +49,7 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "choose a folder with room that you may write to"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "make room, and the same command goes on"
+        hint = "make room or choose a folder that you may write to, and the same command goes on"
         raise UserError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
 
 
@@ -118,9 +115,8 @@ def read_text(path: str | Path) -> str:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         found = _SUM.match(data)
         if found and sha256(data.replace(found[1], b"", 1)).hexdigest().encode() != found[2]:
-            problem = "is damaged or was edited: the checksum in its first line is another"
-            remedy = 'makes it anew (to keep an edit, remove "sha256" from that line)'
-            raise UserError(f"{path} {problem}; remove it, and the command that wrote it {remedy}")
+            remedy = 'the command that wrote it makes it anew (an edit: remove "sha256" from its first line)'
+            raise UserError(f"{path} is not as it was written (damaged or edited); remove it, and {remedy}")
         return data.decode()
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
