@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -113,19 +114,21 @@ def one_sentence(code: int | None, err: str) -> str | None:
     lines = [line for line in err.strip().splitlines() if line.strip()]
     if "Traceback" in err:
         return f"a traceback: {lines[-1][:300]}"
-    if code == 0 or (code == 2 and sum(line.startswith("mcr: ") for line in lines) == 1):
+    if code == 0 or (code == 2 and lines and lines[-1].startswith("mcr: ")):
         return None
     return f"exit code {code}: {lines[-1][:300] if lines else '(nothing printed)'}"
 
 
 def state(folder: Path) -> dict[str, Any]:
     """The files of a run folder, name -> content without what differs between two runs; checkpoints, the
-    copies of notebooks and what a kill left of a file in the making are left out.
+    copies of notebooks and what a kill left of something in the making are left out.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_dir() or {"checkpoints", "notebooks", "testbed"} & {*name.parts} or path.name[0] == ".":
+            continue
+        if re.match(r"backbone\.\d+\.part/", str(name)):
             continue
         found[str(name)] = None if path.name in UNCOMPARED else _content(path)
     return found
