@@ -37,7 +37,7 @@ def test_rows_come_back_with_their_lines_and_lone_surrogates(tmp_path):
 def sealed(tmp_path_factory):
     path = tmp_path_factory.mktemp("sealed") / "rows.jsonl"
     rows = [{"id": str(k), "box": [12, 30, 400, 380 + k]} for k in range(3)]
-    write_jsonl(path, rows, kind="rows", with_sum=True, seed=0)
+    write_jsonl(path, rows, kind="rows", seal=True, seed=0)
     return path, path.read_bytes()
 
 

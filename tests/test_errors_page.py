@@ -56,7 +56,7 @@ def broken_file(at):
 
 
 def damaged_answers(at):
-    write_jsonl(at.tmp / "p.jsonl", [{"id": "1", "entities": []}], kind="predictions", with_sum=True)
+    write_jsonl(at.tmp / "p.jsonl", [{"id": "1", "entities": []}], kind="predictions", seal=True)
     (at.tmp / "p.jsonl").write_text((at.tmp / "p.jsonl").read_text().replace('"1"', '"2"'))
     read_predictions(at.tmp / "p.jsonl")
 

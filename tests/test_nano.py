@@ -154,6 +154,11 @@ def test_a_stage_on_an_adapter_goes_on_as_if_it_had_not_stopped(unbroken, tmp_pa
     assert told == [2]
     assert log(made.run, "again") == whole
     assert (model / "model" / "adapter_model.safetensors").read_bytes() == weights
+    tokenizer = (model / "model" / "tokenizer.json").read_bytes()
+    shutil.rmtree(model / "model")
+    (model / "fingerprint.json").write_text(json.dumps({**facts, "status": "begun"}))
+    Study(made.loaded).train("again")  # killed after the last update: nothing is left to be padded
+    assert (model / "model" / "tokenizer.json").read_bytes() == tokenizer
     card = (model / "model" / "README.md").read_text()
     assert "| stage | sft on answers, from sft-lora |" in card
     assert "| lora_rank | 4 | setting again |" in card

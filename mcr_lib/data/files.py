@@ -18,7 +18,7 @@ from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
 
 Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]
-_SUM = re.compile(rb'[^\n]*(, "sha256": "([0-9a-f]{64})")}\n')
+_SEAL = re.compile(rb'[^\n]*(, "sha256": "([0-9a-f]{64})")}\n')
 
 
 def is_safe_id(id: str) -> bool:
@@ -59,13 +59,11 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(
-    path: str | Path, rows: Iterable[Row], *, kind: str, with_sum: bool = False, **header: Any
-) -> None:
+def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, seal: bool = False, **head: Any) -> None:
     """Write a header line and one line per row; lone surrogates in model text become JSON escapes."""
-    head = {"format_version": FORMAT_VERSION, "kind": kind, **header}
+    head = {"format_version": FORMAT_VERSION, "kind": kind, **head}
     lines = [json.dumps(row) + "\n" for row in (head, *rows)]
-    if with_sum:
+    if seal:
         head["sha256"] = sha256("".join(lines).encode()).hexdigest()
         lines[0] = json.dumps(head) + "\n"
     with written_whole(path) as file:
@@ -113,8 +111,7 @@ def read_text(path: str | Path) -> str:
     data = b""
     try:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-        found = _SUM.match(data)
-        if found and sha256(data.replace(found[1], b"", 1)).hexdigest().encode() != found[2]:
+        if (seal := _SEAL.match(data)) and sha256(data.replace(seal[1], b"")).hexdigest() != seal[2].decode():
             remedy = 'the command that wrote it makes it anew (an edit: remove "sha256" from its first line)'
             raise UserError(f"{path} is not as it was written (damaged or edited); remove it, and {remedy}")
         return data.decode()

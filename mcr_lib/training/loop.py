@@ -166,8 +166,7 @@ def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options
     if trainer.accelerator.is_main_process:
         model, part = trainer.accelerator.unwrap_model(trainer.model), folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
-        # which it would store if this run has padded a batch, and one that had no update left has not
-        backbone.processor.tokenizer.backend_tokenizer.no_padding()
+        backbone.processor.tokenizer.backend_tokenizer.no_padding()  # stored if this run has padded a batch
         if options.lora_rank and options.save == "adapter":
             backbones.save_adapter(replace(backbone, model=model), part, start=start, **card)
         else:

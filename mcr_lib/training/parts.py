@@ -65,8 +65,7 @@ class Parts:
         state.wait_for_everyone()
         if is_main:
             rows = self._gather()
-            made = (rows[key] for key in items)
-            write_jsonl(self.path, made, kind=self.kind, with_sum=True, **self.header)
+            write_jsonl(self.path, (rows[key] for key in items), kind=self.kind, seal=True, **self.header)
             part.unlink()
             if progress:
                 progress(len(items), len(items))

@@ -9,7 +9,7 @@ interrupted resumes if its fingerprint is still the same.
 import os
 import shutil
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
@@ -100,13 +100,11 @@ class Study:
         if not (folder / cards.CARD).is_file():
             from mcr_lib.training import nano
 
-            part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+            nano.write(part := folder.with_name(f"{folder.name}.{os.getpid()}.part"), seed=self.config.seed)
             try:
-                nano.write(part, seed=self.config.seed)
-                with suppress(OSError):  # another process of this run was first, and wrote the same
-                    part.rename(folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+                part.rename(folder)
+            except OSError:  # another process of this run was first, and wrote the same
+                shutil.rmtree(part)
         return str(folder)
 
     def load(self, name: str) -> Any:
