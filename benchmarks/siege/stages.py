@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -138,32 +139,48 @@ def run_kill(section: Section, scratch: Path, n: int, names: tuple[str, ...] = (
 
 
 def run_notebooks(section: Section, scratch: Path, n: int) -> None:
-    """One unbroken `mcr run`, and one that is killed n times, in one notebook after the other."""
-    rng = Random(section.seed)
-    whole, run, said = scratch / "whole", scratch / "killed", scratch / "said"
-    arguments = ["run", "--profile", "smoke", "--out"]
+    """An unbroken `mcr run`; then n times what one notebook wrote is removed, and the notebook is killed on
+    its way, and run again.
+    """
+    rng, run, whole, said = Random(section.seed), scratch / "run", scratch / "whole", scratch / "said"
+    arguments = ["run", "--profile", "smoke", "--out", run]
     common.finish(["--version"], said)
-    code, seconds = common.finish([*arguments, whole], said)
+    code, seconds = common.finish(arguments, said)
     if code:
         raise RuntimeError(f"mcr run without a stop: {common.tail(said)}")
     section.say(f"mcr run --profile smoke, unbroken: {seconds:.0f} s")
+    shutil.copytree(run, whole)
     entries = json.loads((whole / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
     names, expected = [*entries][1:], common.state(whole)
-    common.finish([*arguments, run, "--only", [*entries][0]], said)
     for k in range(n):
-        name = names[k % len(names)]
+        name = names[-1 - k % len(names)]
         took = entries[name]["seconds"]
         value = round(rng.uniform(0.1, 0.9) * took, 1)
-        process = common.start([*arguments, run, "--only", name], said)
+        shutil.rmtree(run)
+        shutil.copytree(whole, run)
+        own = _written(run, entries[name])
+        for path in own:
+            path.unlink()
+        command = [*arguments, "--only", name]
+        process = common.start(command, said)
         was_running = wait_for(process, run, "time", value)
         common.kill(process)
         what = f"mcr run, killed {value} s into {name} ({took:.0f} s)"
-        code, seconds = common.finish([*arguments, run, "--only", name], said)
-        section.record(what, f"exit code {code}: {common.tail(said)}" if code else None)
-        section.say(f"{what}{'' if was_running else ', too late'}, went on for {seconds:.0f} s")
-    if n < len(names):
-        code, seconds = common.finish([*arguments, run, "--from", names[n]], said)
-    section.record("the run folder at the end", common.difference(common.state(run), expected))
+        code, seconds = common.finish(command, said)
+        wanted = {str(path.relative_to(run)) for path in own}
+        of_notebook = [{key: each[key] for key in wanted & {*each}} for each in (common.state(run), expected)]
+        problem = f"exit code {code}: {common.tail(said)}" if code else None
+        section.record(what, problem or common.difference(*of_notebook))
+        late = "" if was_running else ", too late"
+        section.say(f"{what}{late}, went on for {seconds:.0f} s; {len(of_notebook[1])} files compared")
+
+
+def _written(run: Path, entry: dict[str, Any]) -> list[Path]:
+    """The files that a notebook was the last to write, by their times."""
+    began = datetime.fromisoformat(entry["started"]).timestamp()
+    times = {Path(name): Path(name).stat().st_mtime for name in _files(run)}
+    kept = {"lock", "manifest.json", "profile.yaml"}
+    return [p for p, at in times.items() if began <= at < began + entry["seconds"] and p.name not in kept]
 
 
 def run_disk(section: Section, scratch: Path, n: int, names: tuple[str, ...] = (*STAGES,)) -> None:
