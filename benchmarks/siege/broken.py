@@ -202,7 +202,7 @@ def _run_folder(section: Section, scratch: Path, n: int, rng: Random, *, is_whol
         return None if is_same else "other answers, and no word"
 
     # weights have a checksum once the model is finished: a change of a checkpoint's goes unnoticed
-    kinds = (*CUTS, *CHANGES) if is_whole else CUTS
+    kinds = (*CUTS, *CHANGES) if is_whole else [kind for kind in CUTS if kind != "folder"]
     _each(section, whole, at, n, rng, targets=targets, check=check, kinds=kinds)
 
 
