@@ -160,7 +160,7 @@ def run_notebooks(section: Section, scratch: Path, n: int) -> None:
         shutil.copytree(whole, run)
         own = _written(run, entries[name])
         for path in own:
-            if path.name != "results.csv":  # to which several notebooks add
+            if path.name not in ("results.csv", "README.md"):  # to which several notebooks add
                 path.unlink()
         command = [*arguments, "--only", name]
         process = common.start(command, said)
