@@ -32,10 +32,9 @@ def test_what_a_benchmark_calls_is_there(path):
 
 @pytest.mark.nano
 @pytest.mark.slow
-def test_a_small_siege_is_withstood(capsys, monkeypatch):
+def test_a_small_siege_is_withstood(capsys):
     from benchmarks.siege import __main__ as siege
 
-    monkeypatch.setattr(siege.warnings, "simplefilter", lambda action: None)
     code = siege.main(["--quick", "--seed", "1"])
     said = capsys.readouterr().out
     assert code == 0, said

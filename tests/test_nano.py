@@ -166,6 +166,17 @@ def test_a_stage_on_an_adapter_goes_on_as_if_it_had_not_stopped(unbroken, tmp_pa
     assert "| scored by | `scorer=definition" in card
 
 
+def test_rollouts_of_a_run_that_was_killed_after_its_last_update_are_complete(unbroken, tmp_path):
+    shutil.copytree(unbroken.run.path, tmp_path / "run")
+    made = study(tmp_path / "run")
+    model = made.run.setting("mcr")
+    whole = (model / "rollouts.parquet").read_bytes()
+    facts = json.loads((model / "fingerprint.json").read_text())
+    (model / "fingerprint.json").write_text(json.dumps({**facts, "status": "begun"}))
+    made.train("mcr")
+    assert (model / "rollouts.parquet").read_bytes() == whole
+
+
 def with_again(unbroken, folder):
     """A run with a further setting, in which the adapter of another one is trained further."""
     shutil.copytree(unbroken.run.path, folder)

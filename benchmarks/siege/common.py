@@ -1,6 +1,7 @@
 """What the sections share: their results, commands as processes, and the content of a run folder."""
 
 import contextlib
+import csv
 import io
 import json
 import multiprocessing
@@ -135,6 +136,9 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> Any:
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_steady(row) for row in csv.DictReader(file)]
     if path.suffix == ".jsonl":
         return [_steady(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     return _steady(json.loads(path.read_text("utf-8"))) if path.suffix == ".json" else path.read_bytes()

@@ -107,6 +107,10 @@ def make_trainer(
 class _Trainer(GRPOTrainer):
     """GRPOTrainer whose order of prompts is a function of seed and epoch."""
 
+    def log(self, *logs: Any) -> None:
+        self.log_completions = bool(self._logs["prompt"])  # with no update left it would empty the last file
+        super().log(*logs)
+
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
 
