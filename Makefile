@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum
 export PYTHONPATH := $(CURDIR)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: env run test lint bench lock clean
+.PHONY: env run test lint bench siege lock clean
 env: $(STAMP)
 $(STAMP):  # named by the content of both files: checkouts that share VENV do not install again
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
@@ -31,6 +31,9 @@ lint: env
 
 bench: env
 	$(VENV)/bin/python benchmarks/bench.py
+
+siege: env
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.siege
 
 lock:
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

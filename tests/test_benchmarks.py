@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = sorted((Path(__file__).resolve().parents[1] / "benchmarks").glob("*.py"))
+BENCHMARKS = sorted((Path(__file__).resolve().parents[1] / "benchmarks").glob("**/[a-z]*.py"))
+BENCHMARKS = [path for path in BENCHMARKS if "from mcr_lib" in path.read_text()]
 
 
 @pytest.mark.canary
@@ -80,3 +81,14 @@ def test_the_table_of_a_shared_prefix_names_what_misses_its_bar(monkeypatch, tmp
     prefix.draw(curve, tmp_path)
     assert (tmp_path / "prefix.csv").read_text().splitlines()[1] == "8,8,2,1,1.5,2.0"
     assert (tmp_path / "prefix.png").stat().st_size > 10_000
+
+
+@pytest.mark.nano
+@pytest.mark.slow
+def test_a_small_siege_is_withstood(capsys):
+    from benchmarks.siege import __main__ as siege
+
+    code = siege.main(["--quick", "--seed", "1"])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "| fuzz     |" in said

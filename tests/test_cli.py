@@ -195,3 +195,21 @@ def test_usage_mistakes_exit_2():
         done = mcr(*arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "a.png"), RuntimeError("a bug")])
+def test_a_full_disk_is_one_sentence_whoever_ran_into_it_and_a_bug_is_not_taken_for_it(monkeypatch, error):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("mcr_lib.study.commands.data.check_data", fails)
+    command = ("data", "check", "twitter-gmner", "--root", "anywhere")
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError, match="a bug"):
+            mcr(*command)
+        return
+    done = mcr(*command)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left on device: 'a.png'" in done.stderr
+    assert done.stderr.startswith("mcr: the disk is full (")
+    assert "make room, and the same command goes on" in done.stderr

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcr_lib.data.files import is_safe_id, read_jsonl, read_text, write_json, write_jsonl, written_whole
 from mcr_lib.data.mrsi import read_chains
@@ -29,6 +31,44 @@ def test_rows_come_back_with_their_lines_and_lone_surrogates(tmp_path):
     write_jsonl(path, rows, kind="rows", split="dev")
     header, read = read_jsonl(path, kind="rows")
     assert (header["split"], read) == ("dev", [(2, rows[0]), (3, rows[1])])
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sealed") / "rows.jsonl"
+    rows = [{"id": str(k), "box": [12, 30, 400, 380 + k]} for k in range(3)]
+    write_jsonl(path, rows, kind="rows", seal=True, seed=0)
+    return path, path.read_bytes()
+
+
+@given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_changed_bit_of_a_file_with_a_checksum_is_noticed(sealed, at, bit):
+    path, whole = sealed
+    at %= len(whole)
+    path.write_bytes(whole)
+    expected = read_jsonl(path, kind="rows")
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+    if not whole.index(b', "sha256"') <= at <= whole.index(b"\n"):
+        with pytest.raises(UserError, match=r"rows\.jsonl is not as it was"):
+            read_jsonl(path, kind="rows")
+        return
+    try:  # in the checksum itself there is no content
+        header, rows = read_jsonl(path, kind="rows")
+    except UserError:
+        return
+    assert (header["seed"], rows) == (0, expected[1])
+
+
+def test_damage_of_the_right_length_is_told_and_an_edit_can_be_kept(sealed):
+    path, whole = sealed
+    path.write_bytes(whole.replace(b"400", b"401"))
+    with pytest.raises(UserError, match=r"rows.jsonl is not as it was .* \(an edit: remove"):
+        read_jsonl(path, kind="rows")
+    digits = json.loads(whole.split(b"\n")[0])["sha256"]
+    path.write_bytes(path.read_bytes().replace(f', "sha256": "{digits}"'.encode(), b""))
+    assert read_jsonl(path, kind="rows")[1][0][1]["box"] == [12, 30, 401, 380]
+    path.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
+    assert len(read_jsonl(path, kind="rows")[1]) == 3, "the ends of lines are not content"
 
 
 def test_json_is_readable(tmp_path):

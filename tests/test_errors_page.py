@@ -1,6 +1,8 @@
 """docs/errors.md: every sentence on it is provoked here, and nothing is provoked that it does not explain."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import struct
@@ -13,8 +15,9 @@ from contrib import ms_swift
 from mcr_lib import boxes, data, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.data import voc_xml
+from mcr_lib.data.files import write_jsonl, written_whole
 from mcr_lib.data.images import find_images, open_image, usable_images
-from mcr_lib.data.predictions import write_predictions
+from mcr_lib.data.predictions import read_predictions, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
 from mcr_lib.study.runs import config
@@ -58,6 +61,17 @@ def bad_xml(at, size):
     box = f"<object><name>A</name><bndbox>{corners}</bndbox></object>"
     (at.tmp / "1.xml").write_text(f"<annotation>{size}{box}</annotation>")
     voc_xml.read_annotation(at.tmp / "1.xml")
+
+
+def damaged_answers(at):
+    write_jsonl(at.tmp / "p.jsonl", [{"id": "1", "entities": []}], kind="predictions", seal=True)
+    (at.tmp / "p.jsonl").write_text((at.tmp / "p.jsonl").read_text().replace('"1"', '"2"'))
+    read_predictions(at.tmp / "p.jsonl")
+
+
+def full_file_system(at):
+    with written_whole(at.tmp / "p.jsonl"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def damaged_image(at):
@@ -141,6 +155,7 @@ LIGHT = {
     "column of a reward": lambda at: rewards.grpo_reward_functions()[0](completions=["x"]),
     "no size in the xml": lambda at: bad_xml(at, "<size/>"),
     "box of no use": lambda at: bad_xml(at, "<size><width>9</width><height>9</height></size>"),
+    "damaged answers": damaged_answers,
     "no images folder": lambda at: find_images(at.tmp / "nowhere", {"1"}),
     "images missing": lambda at: usable_images([Example("1", "demo", "dev", ("hi",), (), ("PER",))]),
     "damaged image": damaged_image,
@@ -152,6 +167,7 @@ LIGHT = {
     "no backbone": lambda at: cards.card(str(at.tmp)),
     "processes and batch": lambda at: options.batch_shape(options.CvoOptions(), 3),
     "several processes": lambda at: launch.require_launcher(4, "cvo --profile mine --setting mcr"),
+    "disk full": full_file_system,
     "run folder in use": held_folder,
     "colocate vLLM": lambda at: options.options_of("cvo", {"vllm_mode": "colocate"}, "mine.yaml"),
     "loss of whole answers": lambda at: options.options_of("cvo", {"loss_type": "luspo"}, "mine.yaml"),
@@ -255,6 +271,14 @@ def full_gpu(at, trained):
 def other_processor(at, trained):
     at.bend.setattr(trained.backbone.processor.image_processor, "merge_size", 1)
     checked(trained)
+
+
+def damaged_part(at, trained):
+    from mcr_lib.training.parts import Parts
+
+    (at.tmp / "p.jsonl.part").write_bytes(b"00000000 {}\n")
+    how = {"size": 1, "length": len, "seed": 0, "device": "cpu", "progress": None}
+    Parts(at.tmp / "p.jsonl", "predictions", {}, key=str).make({}, list, **how)
 
 
 def merging_tokenizer(at, trained):
@@ -383,6 +407,7 @@ HEAVY = {
     "nothing kept": nothing_kept,
     "groups and batch": torn_group,
     "no room": full_disk,
+    "damaged part": damaged_part,
 }
 
 

@@ -2,10 +2,12 @@
 in test_nano.
 """
 
+import errno
 import gc
-import json
+import os
 import threading
 import weakref
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.commands import cli
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import backbones, generate, launch, loop
+from mcr_lib.training import backbones, generate, launch, loop, parts
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -195,8 +197,8 @@ def test_parts_of_another_kind_of_run_are_not_taken(tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     answer(path, monkeypatch, 2, kill=(1, 2))
     part = tmp_path / "a.jsonl.1.part"
-    head, *rows = part.read_text().splitlines(keepends=True)
-    part.write_text(json.dumps({**json.loads(head), "seed": 4}) + "\n" + "".join(rows))
+    head, *rows = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(parts.sealed({**parts.unsealed(head[:-1]), "seed": 4}) + b"".join(rows))
     first = tmp_path / "a.jsonl.part"  # not there where the first one was ended before its own first batch
     n_first = first.read_text().count("\n") - 1 if first.is_file() else 0
     ranks, _ = answer(path, monkeypatch, 1)
@@ -204,3 +206,56 @@ def test_parts_of_another_kind_of_run_are_not_taken(tmp_path, monkeypatch):
     assert {row.answer.split()[-1] for row in read_predictions(path)[1]} == {
         str(3 * 100_003 + number) for number in range(6)
     }
+
+
+def make_rows(path, monkeypatch, *, fails_at=99):
+    """Rows of five items in batches of two by one process; a batch may fail as a kill does."""
+    alone = SimpleNamespace(
+        process_index=0, num_processes=1, is_main_process=True, wait_for_everyone=lambda: None
+    )
+    monkeypatch.setattr(launch, "together", lambda device: alone)
+    batches = []
+
+    def work(batch):
+        batches.append(batch)
+        if len(batches) > fails_at:
+            raise Killed
+        return [{"id": key, "answer": f"{key} {key * 7}"} for key in batch]
+
+    file = parts.Parts(path, "rows", {"seed": 3}, itemgetter("id"))
+    how = {"size": 2, "length": lambda key: 0, "seed": 3, "device": "cpu", "progress": None}
+    file.make({key: key for key in range(5)}, work, **how)
+    return len(batches)
+
+
+def test_damage_in_a_part_is_told_and_the_same_command_makes_the_rows_anew(tmp_path, monkeypatch):
+    make_rows(whole := tmp_path / "whole.jsonl", monkeypatch)
+    path, part = tmp_path / "a.jsonl", tmp_path / "a.jsonl.part"
+    with pytest.raises(Killed):
+        make_rows(path, monkeypatch, fails_at=2)
+    content = part.read_bytes()
+    assert content.count(b"\n") == 5
+    begin = content.index(b"\n")
+    for at in range(len(content) - 1):  # of the last line's end: a kill leaves the same
+        part.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(UserError, match=r"a.jsonl.part: \d of its lines were damaged .* makes them anew"):
+            make_rows(path, monkeypatch)
+        assert make_rows(path, monkeypatch) in ((3,) if at <= begin else (2, 3)), "what is whole is kept"
+        assert path.read_bytes() == whole.read_bytes(), at
+
+
+def test_a_disk_that_is_full_is_told_and_the_answers_that_were_written_stay(tmp_path, monkeypatch):
+    path, part = tmp_path / "a.jsonl", tmp_path / "a.jsonl.part"
+    with pytest.raises(Killed):
+        make_rows(path, monkeypatch, fails_at=1)
+    content, sealed = part.read_bytes(), parts.sealed
+
+    def fails(row):
+        if row.get("id", 0) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return sealed(row)
+
+    monkeypatch.setattr(parts, "sealed", fails)
+    with pytest.raises(UserError, match=r"cannot write .*\.part: No space left on device; make room or"):
+        make_rows(path, monkeypatch)
+    assert part.read_bytes() == content

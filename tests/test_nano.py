@@ -24,7 +24,7 @@ from mcr_lib.study.commands import cli
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training import backbones, d2_filter, loop
+from mcr_lib.training import backbones, d2_filter, loop, parts
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.nano, pytest.mark.slow]
@@ -154,11 +154,27 @@ def test_a_stage_on_an_adapter_goes_on_as_if_it_had_not_stopped(unbroken, tmp_pa
     assert told == [2]
     assert log(made.run, "again") == whole
     assert (model / "model" / "adapter_model.safetensors").read_bytes() == weights
+    tokenizer = (model / "model" / "tokenizer.json").read_bytes()
+    shutil.rmtree(model / "model")
+    (model / "fingerprint.json").write_text(json.dumps({**facts, "status": "begun"}))
+    Study(made.loaded).train("again")  # killed after the last update: nothing is left to be padded
+    assert (model / "model" / "tokenizer.json").read_bytes() == tokenizer
     card = (model / "model" / "README.md").read_text()
     assert "| stage | sft on answers, from sft-lora |" in card
     assert "| lora_rank | 4 | setting again |" in card
     assert "| boxes in | model_px |" in card
     assert "| scored by | `scorer=definition" in card
+
+
+def test_rollouts_of_a_run_that_was_killed_after_its_last_update_are_complete(unbroken, tmp_path):
+    shutil.copytree(unbroken.run.path, tmp_path / "run")
+    made = study(tmp_path / "run")
+    model = made.run.setting("mcr")
+    whole = (model / "rollouts.parquet").read_bytes()
+    facts = json.loads((model / "fingerprint.json").read_text())
+    (model / "fingerprint.json").write_text(json.dumps({**facts, "status": "begun"}))
+    made.train("mcr")
+    assert (model / "rollouts.parquet").read_bytes() == whole
 
 
 def with_again(unbroken, folder):
@@ -315,13 +331,12 @@ def test_answers_are_made_once_and_go_on_where_they_stopped(unbroken, tmp_path):
     assert (header["setting"], header["prompt"], header["split"]) == ("mcr", "direct", "test")
     whole, stamp = path.read_bytes(), path.stat().st_mtime_ns
     assert asked.answer("mcr", "test").stat().st_mtime_ns == stamp
-    lines = whole.decode().splitlines(keepends=True)
-    by_id = {json.loads(line)["id"]: line for line in lines[1:]}
+    lines = whole.decode().splitlines()
+    by_id = {json.loads(line)["id"]: parts.sealed(json.loads(line)) for line in lines[1:]}
     longest = sorted(asked.examples("test"), key=lambda e: -len(e.text))
     path.unlink()
-    path.with_name(path.name + ".part").write_text(
-        lines[0] + "".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20]
-    )
+    head, part = parts.sealed(json.loads(lines[0])), path.with_name(path.name + ".part")
+    part.write_bytes(head + b"".join(by_id[e.id] for e in longest[:3]) + by_id[longest[3].id][:20])
     assert asked.answer("mcr", "test").read_bytes() == whole
     assert (
         study(unbroken.run.path, answer_batch_size=2, max_new_tokens=5).answer("mcr", "test").read_bytes()

@@ -1,12 +1,14 @@
 """Files that are written whole or not at all, and JSONL files with a version.
 
 JSONL files start with a header line `{"format_version": 2, "kind": "..."}`, then one JSON object per line.
+At the end of a header may stand the SHA-256 of all the rest of the file, which every reader compares.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
@@ -16,6 +18,7 @@ from mcr_lib.schema import FORMAT_NEWS, FORMAT_VERSION
 
 Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]
+_SEAL = re.compile(rb'[^\n]*(, "sha256": "([0-9a-f]{64})")}\n')
 
 
 def is_safe_id(id: str) -> bool:
@@ -35,7 +38,7 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
     temporary = path.parent / f".{path.name}.{uuid4().hex}.part"
     # a lone surrogate (half a character, or a file name that is not UTF-8) becomes an escape JSON can read
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open(mode, **text) as file:
@@ -43,8 +46,15 @@ def written_whole(path: str | Path, mode: str = "w") -> Iterator[TextIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn a failure to write into a sentence with the path."""
+    try:
+        yield
     except OSError as error:
-        hint = "choose a folder with room that you may write to"
+        hint = "make room or choose a folder that you may write to, and the same command goes on"
         raise UserError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
 
 
@@ -54,12 +64,15 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, **header: Any) -> None:
+def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, seal: bool = False, **head: Any) -> None:
     """Write a header line and one line per row; lone surrogates in model text become JSON escapes."""
+    head = {"format_version": FORMAT_VERSION, "kind": kind, **head}
+    lines = [json.dumps(row) + "\n" for row in (head, *rows)]
+    if seal:
+        head["sha256"] = sha256("".join(lines).encode()).hexdigest()
+        lines[0] = json.dumps(head) + "\n"
     with written_whole(path) as file:
-        file.write(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **header}) + "\n")
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
+        file.writelines(lines)
 
 
 def read_jsonl(path: str | Path, *, kind: str, needs_header: bool = True) -> tuple[Row, NumberedRows]:
@@ -99,11 +112,14 @@ def _object(line: str, where: str) -> Row:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF."""
+    """Read a UTF-8 file, without byte-order mark, CRLF turned into LF; refuse one with a wrong checksum."""
     data = b""
     try:
-        data = Path(path).read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+        if (seal := _SEAL.match(data)) and sha256(data.replace(seal[1], b"")).hexdigest() != seal[2].decode():
+            remedy = 'the command that wrote it makes it anew (an edit: remove "sha256" from its first line)'
+            raise UserError(f"{path} is not as it was written (damaged or edited); remove it, and {remedy}")
+        return data.decode()
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:

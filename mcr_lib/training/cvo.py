@@ -121,6 +121,10 @@ class _Trainer(GRPOTrainer):
     shared: prefix.Shared | None = None
     reads_once = False
 
+    def log(self, *logs: Any) -> None:
+        self.log_completions = bool(self._logs["prompt"])  # with no update left it would empty the last file
+        super().log(*logs)
+
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         return _ByEpoch(super()._get_train_sampler(dataset), self)
 

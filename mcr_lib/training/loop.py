@@ -168,6 +168,7 @@ def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options
     if trainer.accelerator.is_main_process:
         model, part = trainer.accelerator.unwrap_model(trainer.model), folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
+        backbone.processor.tokenizer.backend_tokenizer.no_padding()  # stored if this run has padded a batch
         if options.lora_rank and options.save == "adapter":
             backbones.save_adapter(replace(backbone, model=model), part, start=start, **card)
         else:

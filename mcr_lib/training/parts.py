@@ -2,11 +2,12 @@
 
 Rows are appended to `<file>.part` batch by batch, by further processes to `<file>.<rank>.part`. A killed run
 of the same header continues from there; the file is written whole in the order of the items. It does not
-depend on the number of processes.
+depend on the number of processes. A line of a part, of which the first is the header, is CRC-32 and JSON.
 """
 
 import glob
 import json
+import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import torch
 
-from mcr_lib.data.files import read_jsonl, write_jsonl
+from mcr_lib.data.files import read_jsonl, write_jsonl, writing, written_whole
+from mcr_lib.errors import UserError
 from mcr_lib.training import launch
 
 Row = dict[str, Any]
@@ -41,7 +43,7 @@ class Parts:
         if is_main:
             self._gather()
         state.wait_for_everyone()
-        done = self.read(self._part())
+        done = self._read_part(self._part())
         state.wait_for_everyone()
         order = sorted(items, key=lambda key: -length(items[key]))
         batches = [order[start : start + size] for start in range(0, len(order), size)]
@@ -49,55 +51,70 @@ class Parts:
         todo = [(k, batch) for k, batch in enumerate(batches) if any(key not in done for key in batch)]
         n_done = len(items) - sum(len(batch) for _, batch in todo)
         if not is_main:
-            self._write(part, ())
-        with part.open("a", encoding="utf-8") as file:
-            for number, batch in todo[state.process_index :: state.num_processes]:
-                torch.manual_seed(seed * 100_003 + number)
-                for row in work([items[key] for key in batch]):
-                    file.write(json.dumps(row) + "\n")
-                file.flush()
-                n_done += len(batch)
-                if progress and is_main:
-                    n_others = sum(other.read_bytes().count(b"\n") - 1 for other in self._others())
-                    if (n := n_done + n_others) < len(items):
-                        progress(n, len(items))
+            self._write_part(part, (self.header,))
+        for number, batch in todo[state.process_index :: state.num_processes]:
+            torch.manual_seed(seed * 100_003 + number)
+            rows = list(work([items[key] for key in batch]))
+            with writing(part), part.open("ab") as file:
+                file.writelines(map(sealed, rows))
+            n_done += len(batch)
+            if progress and is_main:
+                n_others = sum(other.read_bytes().count(b"\n") - 1 for other in self._others())
+                if (n := n_done + n_others) < len(items):
+                    progress(n, len(items))
         state.wait_for_everyone()
         if is_main:
             rows = self._gather()
-            self._write(self.path, (rows[key] for key in items))
+            write_jsonl(self.path, (rows[key] for key in items), kind=self.kind, seal=True, **self.header)
             part.unlink()
             if progress:
                 progress(len(items), len(items))
         state.wait_for_everyone()
         return list(self.read().values())
 
-    def read(self, path: Path | None = None) -> dict[Hashable, Row]:
-        """The rows of the file or a part by key, none of another header; a line cut by a kill is removed."""
-        path = path or self.path
-        content = path.read_bytes() if path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            path.write_bytes(whole)
-        if not whole:
-            return {}
-        header, rows = read_jsonl(path, kind=self.kind)
-        is_same = all(header.get(key) == value for key, value in self.header.items())
-        return {self.key(row): row for _, row in rows} if is_same else {}
+    def read(self) -> dict[Hashable, Row]:
+        """The rows of the file by key; none if it is not there or has another header."""
+        header, rows = read_jsonl(self.path, kind=self.kind) if self.path.is_file() else ({}, [])
+        return {self.key(row): row for _, row in rows if self.header.items() <= header.items()}
+
+    def _read_part(self, path: Path) -> dict[Hashable, Row]:
+        """The rows of a part by key, none of another header; damaged lines are removed and told."""
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []  # a kill may cut the last line
+        whole = [row for line in lines if (row := unsealed(line)) is not None]
+        if n_damaged := len(lines) - len(whole):
+            self._write_part(path, whole)
+            problem = f"{n_damaged} of its lines were damaged on the disk, and are removed"
+            raise UserError(f"{path}: {problem}; the same command makes them anew")
+        is_ours = whole and self.header.items() <= whole[0].items()
+        return {self.key(row): row for row in whole[1:]} if is_ours else {}
 
     def _gather(self) -> dict[Hashable, Row]:
         """Moves the rows of all processes, of this run or a killed one, into the first one's part."""
         others = self._others()
-        rows = {key: row for part in (self._part(), *others) for key, row in self.read(part).items()}
-        self._write(self._part(), rows.values())
+        rows = {key: row for part in (self._part(), *others) for key, row in self._read_part(part).items()}
+        self._write_part(self._part(), (self.header, *rows.values()))
         for part in others:
             part.unlink()
         return rows
 
-    def _write(self, path: Path, rows: Iterable[Row]) -> None:
-        write_jsonl(path, rows, kind=self.kind, **self.header)
+    def _write_part(self, path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        with written_whole(path, "wb") as file:
+            file.writelines(map(sealed, rows))
 
     def _part(self, rank: int = 0) -> Path:
         return self.path.with_name(f"{self.path.name}.{rank}.part" if rank else f"{self.path.name}.part")
 
     def _others(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.[0-9]*.part"))
+
+
+def sealed(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of a part."""
+    text = json.dumps(dict(row)).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def unsealed(line: bytes) -> Row | None:
+    """The row of a line of a part; `None` if it is damaged."""
+    seal, _, text = line.partition(b" ")
+    return json.loads(text) if seal == b"%08x" % zlib.crc32(text) else None

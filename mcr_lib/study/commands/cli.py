@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mcr: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if "No space left on device" not in str(error):  # a full disk, in Python, safetensors, pyarrow
+            raise
+        print(f"mcr: the disk is full ({error}); make room, and the same command goes on", file=sys.stderr)
+        return 2
 
 
 def _parser() -> ArgumentParser:

@@ -95,11 +95,12 @@ def _run_one(notebook: Path, manifest: Values, loaded: Loaded, overrides: Values
 
 
 def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, Values]:
-    """Checksums of the tweets in each file of data/, and of the weights at the start and of each setting."""
-    data, card_of = {}, {}
-    for path in sorted((folder.path / "data").glob("*.jsonl")):
+    """Checksums of the tweets of data/, of files of answers, and of weights, at the start and of settings."""
+    sums_of, card_of = {"data": {}, "predictions": {}}, {}
+    for path in (path for room in sums_of for path in sorted((folder.path / room).glob("*.jsonl"))):
         with path.open(encoding="utf-8") as file:
-            data[path.stem] = json.loads(file.readline()).get("checksum")
+            head = json.loads(file.readline())
+        sums_of[path.parent.name][path.stem] = head.get("checksum", head.get("sha256"))
     if loaded.config.settings and loaded.config.backbone != RANDOM:
         with suppress(UserError):  # notebooks before training need no backbone
             card_of[BACKBONE] = cards.card(config.backbone_name(loaded.config))
@@ -107,7 +108,7 @@ def _checksums(folder: RunFolder, loaded: Loaded) -> dict[str, Values]:
         card_of[path.parents[1].name] = json.loads(read_text(path))
     sums = {name: card["sha256"].items() for name, card in card_of.items()}
     weights = {name: {f: sha for f, sha in of if f.endswith(".safetensors")} for name, of in sums.items()}
-    return {"data": data, "weights": weights}
+    return {**sums_of, "weights": weights}
 
 
 def find_notebooks(names: Names | None = None, only: Names = (), start_from: str | None = None) -> list[Path]:
