@@ -198,7 +198,7 @@ def _run_folder(section: Section, scratch: Path, n: int, rng: Random, *, is_whol
         if problem or code:
             return problem
         answers = "predictions/sft.test.jsonl"  # after its header, which names the images by size
-        is_same = common.state(at)[answers][1:] == expected[answers][1:]
+        is_same = common.content(at / answers)[1:] == expected[answers][1:]
         return None if is_same else "other answers, and no word"
 
     # weights have a checksum once the model is finished: a change of a checkpoint's goes unnoticed

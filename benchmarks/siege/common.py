@@ -131,11 +131,12 @@ def state(folder: Path) -> dict[str, Any]:
             continue
         if re.match(r"backbone\.\d+\.part/", str(name)):
             continue
-        found[str(name)] = None if path.name in UNCOMPARED else _content(path)
+        found[str(name)] = None if path.name in UNCOMPARED else content(path)
     return found
 
 
-def _content(path: Path) -> Any:
+def content(path: Path) -> Any:
+    """What a file holds, without what differs between two runs."""
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             return [_steady(row) for row in csv.DictReader(file)]
