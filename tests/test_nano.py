@@ -425,8 +425,14 @@ def test_a_disk_that_fills_up_on_the_way_is_told_and_a_bug_is_not_taken_for_it(
     with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
         made.train("sft")
     usage = shutil.disk_usage(tmp_path)
-    frees = iter([usage.free, 1000])
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(frees)))
+    frees = [usage.free]
+
+    def fills(*arguments, **options):
+        frees.append(1000)
+        fails()
+
+    monkeypatch.setattr(Trainer, "train", fills)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=frees[-1]))
     with pytest.raises(UserError, match="is full; make room, and the same command goes on"):
         made.train("sft")
 
