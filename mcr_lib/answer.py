@@ -405,9 +405,8 @@ class _Reader:
             value = value[0] + value[1]
         parts = value if is_list else [*value.values()] if isinstance(value, dict) else [value]
         nothing = [p in (None, []) or (isinstance(p, str) and ABSENT.fullmatch(p)) for p in parts]
-        is_absent = value in (0, False) or all(nothing)
-        self.note("null_in_words", is_absent and value is not None)
-        if is_absent:
+        if value in (0, False) or all(nothing):
+            self.note("null_in_words", value is not None)
             return ()
         are_several = is_list and isinstance(value[0], (list, dict))
         self.note("several_boxes", are_several)
