@@ -19,14 +19,14 @@ Numbers stay as written: `boxes` handles their space.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from mcr_lib import answer_json as damaged
-from mcr_lib.answer_json import NOT_FINITE, SPECIAL, TEXT, LooseList, Lost, Notes, lose, number
-from mcr_lib.answer_tuples import NULL_WORDS, QUOTES, LooseTuples
+from mcr_lib.answer_json import NOT_FINITE, SPECIAL, TEXT, LooseList, Lost, Notes, lose, number, read_string
+from mcr_lib.answer_tuples import ABSENT, NULL_WORDS, QUOTES, LooseTuples
 from mcr_lib.boxes import Box
 from mcr_lib.schema import CONSTRAINTS, TYPE_WORDS, PredictedEntity
 
@@ -37,18 +37,14 @@ MODES: tuple[Mode, ...] = ("strict", "lenient")
 FORMS: tuple[Form, ...] = get_args(Form)
 FIELDS = ("entity", "type", "bbox_2d")  # in the order of the paper's triples
 
-_ALIASES = """type entity_type category entity_group class tag label
-bbox_2d bbox bboxes box boxes bounding_box box_2d box2d bbox2d region region_box entity_region
-entity name text mention phrase entity_name entity_text text_content word span sub_label label"""
-ALIASES = {  # key of an item -> names that lenient parsing also accepts, in any case; the first one counts
-    line.split()[0]: line.split() for line in _ALIASES.split("\n")
-}
-SYNONYMS = (  # names of one type; lenient parsing maps each to the one in the label set
-    ("PER", "PERSON"),
-    ("LOC", "LOCATION"),
-    ("ORG", "ORGANIZATION", "ORGANISATION"),
-    ("OTHER", "OTHERS", "MISC", "MISCELLANEOUS", "MIS"),
-)
+# key of an item -> names that lenient parsing also accepts, in any case; the first one counts
+_ALIASES = """type entity_type category entity_group class tag entity_label ner_type kind label
+bbox_2d bbox bboxes box boxes bounding_box box_2d region region_box entity_region bndbox coordinates location
+entity name text mention phrase entity_name entity_text text_content word surface span sub_label label key"""
+ALIASES = {line.split()[0]: line.replace("_", "").split() for line in _ALIASES.split("\n")}
+_SYNONYMS = """PER PERSON PEOPLE\nLOC LOCATION PLACE GPE\nORG ORGANIZATION ORGANISATION
+OTHER OTHERS MISC MISCELLANEOUS MIS"""
+SYNONYMS = [line.split() for line in _SYNONYMS.split("\n")]  # in lenient parsing one type
 _TAG = re.compile(r"(</?(?:think|process|answer)>)")
 _CLOSING = {"<think>": "</think>", "<process>": "</process>"}
 _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
@@ -56,18 +52,19 @@ _NOBODY = re.compile(r"[\s`.\"']*+(?:none|null|n/a)[\s`.\"']*+", re.IGNORECASE)
 _TUPLES_START = re.compile(r"(?:\[\s*+)?+\(")
 _LIST_START = re.compile(r"\[[ \t\n\r]*+(?=[{\]])|\{")
 _NEXT_LIST = re.compile(r"(?:\[[ \t\n\r]*+)++(?:(?=[{\]])(?P<is_list>))?+|\{")
-_PLAIN = rf"(?:{TEXT}|-?[\w.+-]++|\[(?!\s*+\])[^\[\]{{}}]*+\]|\{{[^\[\]{{}}]*+\}})"
+_TEXT = rf"(?:{TEXT}|'[^'\\\n]*+')"
+_PLAIN = rf"(?:{_TEXT}|-?[\w.+-]++|\[(?!\s*+\])[^\[\]{{}}]*+\]|\{{[^\[\]{{}}]*+\}})"
 _WRAPPER = re.compile(  # what stands around a list of items: a list, or an object with other values before it
-    rf"""\[\s*+(?=[\[{{]) | \{{\s*+(?P<before>(?:{TEXT}\s*+:\s*+{_PLAIN}\s*+,\s*+)*+)
-    "(?P<key>[^"\\]*+)"\s*+:\s*+(?=\[\s*+[\[{{\]]|\{{)""",
+    rf"""\[\s*+(?=\[\s*+[\[{{\]]|\{{) | \{{\s*+(?P<before>(?:{_TEXT}\s*+:\s*+{_PLAIN}\s*+,\s*+)*+)
+    ["'](?P<key>[^"'\\]*+)["']\s*+:\s*+"?+(?=\[\s*+[\[{{\]]|\{{)""",
     re.VERBOSE | re.DOTALL,
 )
 _BETWEEN = re.compile(r"""(?:"\w*"\s*:|[\s\[\]{}"',;.*•\d-]|```\w*)*+""")  # between the parts of one list
-_ABSENT = re.compile(r"\s*(?:not?\b.{0,40}|n\.?a\.?|nil|absent|invisible|undefined|-+)\s*", re.IGNORECASE)
 _BOX_WORDS = re.compile(rf"{SPECIAL}|[xy]_?(?:[12]|min|max)\s*[:=]|[\s()\[\]{{}},;]")
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
-_NOTHING = (False, [], {}, [[]], [None] * 4)  # in place of a box: not in the image
+_CORNERS = "x1 y1 x2 y2,xmin ymin xmax ymax,left top right bottom,xtl ytl xbr ybr,x y width height"
 NO_PLACE = ((0, 0, 0, 0),)  # of an entity whose box cannot be read: claims to be shown, and hits nothing
+_QUOTES = str.maketrans("“”„，：（）\xa0", '""",:() ')
+_BARE = re.compile(r"(?i)((?:[{,]|:(?!\s*+(?:null|none|true|false)\b))\s*+)([a-z]\w*+)(?=\s*+[:,}])")
 _TAG_START = re.compile(r"<(?=/?(?:think|process|answer)>)")
 _BARE_NAME = re.compile(r"""[^\s(),"'“”‘’`\[\]{}\x00-\x1f][^(),"\[\]{}\x00-\x1f]*+""")
 
@@ -93,11 +90,9 @@ def answer_keys(constraints: Collection[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _type_names(labels: tuple[str, ...]) -> dict[str, str]:
     """Every name that lenient parsing takes for a type, in upper case, and the label that it stands for."""
-    names = {label.upper(): label for label in labels}
-    for label in labels:
-        for name in next((group for group in SYNONYMS if label.upper() in group), ()):
-            names.setdefault(name, label)
-    return names
+    groups = ((label, group) for label in reversed(labels) for group in SYNONYMS if label.upper() in group)
+    names = {name: label for label, group in groups for name in group}
+    return names | {label.upper(): label for label in labels}
 
 
 def write_answer(
@@ -186,9 +181,19 @@ def parse_answer(
     first_defect = reader.note.first or reason
     if mode == "strict" and first_defect is not None:
         return ParsedAnswer(reason=first_defect, think=reader.think, form=reader.form)
+    if mode == "lenient" and first_defect is not None and not entities:
+        plain = text.replace("&quot;", '"').translate(_QUOTES)
+        plain = _BARE.sub(r'\1"\2"', read_string(plain, Notes()) if '\\"' in plain else plain)
+        again = plain != text and parse_answer(plain, labels=labels, constraints=constraints, mode=mode)
+        if again and again.entities:
+            return replace(again, repairs=tuple(dict.fromkeys((first_defect, *again.repairs))))
     reason, repairs = lost[0] if lost and not entities else reason, tuple(reader.note.repairs)
     how = (reader.think, reader.form, reader.n_without_box)
     return ParsedAnswer(tuple(entities), reason, repairs, tuple(lost), *how)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
 
 
 @dataclass(slots=True)
@@ -209,10 +214,10 @@ class _Reader:
         start = len(body) - len(body.lstrip())
         is_nobody = bool(_NOBODY.fullmatch(body)) or (has_tags and start == len(body))
         is_paper = is_nobody or _TUPLES_START.match(body, start)
-        if not is_nobody and body[start : start + 1] not in ("[", "{", "("):
+        if not is_nobody and (body[start : start + 1] not in ("[", "{", "(") or body.startswith("{(", start)):
             objects = _LIST_START.search(body)
             tuples = iter(LooseTuples(body, 0, Notes(), self.types, self.keys))
-            is_paper = "{" not in body and next(tuples, None) is not None
+            is_paper = "{" not in body.replace("{(", "") and next(tuples, None) is not None
             start = 0 if is_paper else body.find("[") if objects is None else objects.start()
             if start < 0:
                 raise Lost("no_list" if has_tags else "no_answer")
@@ -230,13 +235,24 @@ class _Reader:
 
     def _entities(self, items: Iterable[Any]) -> Read:
         entities, lost = [], []
-        for item in items:
+        for item in (part for whole in items for part in self._parts(whole)):
             try:
                 entities.append(self.entity(item))
             except Lost as loss:
                 lost.append(str(loss))
                 self.note.first = self.note.first or lost[-1]
         return entities, lost
+
+    def _parts(self, item: Any) -> Iterator[Any]:
+        """An item; of an object of others, by type or by name, each of those with its key."""
+        is_whole = isinstance(item, dict) and item and all(isinstance(v, list | dict) for v in item.values())
+        if not is_whole or any(_key(key) in names for key in item for names in ALIASES.values()):
+            yield item
+            return
+        self.note("wrapped_list")
+        for key, part in ((k, p) for k, v in item.items() for p in (v if isinstance(v, list) else [v])):
+            own = {"kind" if key.upper() in self.types else "key": key}
+            yield own | (part if isinstance(part, dict) else {"entity": part})
 
     def _last_list(self, body: str, start: int) -> Read:
         """Of the lists in a text the last that yields entities, with the parts of it that stand before it."""
@@ -276,9 +292,11 @@ class _Reader:
             if (match := _WRAPPER.match(text, at)) is None:
                 break
             if match["key"] is not None:
-                keys = {key.lower() for key in re.findall(r'"(\w+)"\s*+:', match["before"])}
+                keys = {_key(key) for key in re.findall(r"""["']([^"']+)["']\s*+:""", match["before"])}
                 is_item = all(not keys.isdisjoint(ALIASES[key]) for key in self.keys if key != "bbox_2d")
-                if match["key"].lower() in ALIASES["bbox_2d"] or is_item:
+                if match["key"].upper() in self.types:
+                    return at
+                if _key(match["key"]) in ALIASES["bbox_2d"] or is_item:
                     break
             at = match.end()
             inner = at if text[at] == "[" else inner
@@ -291,10 +309,7 @@ class _Reader:
         """
         pieces = _TAG.split(text)
         last = {piece: k for k, piece in enumerate(pieces)}
-        thinks: list[str] = []
-        answers: list[list[str]] = []
-        outside, complete, opening, in_answer = [], None, None, False
-        k = 0
+        thinks, answers, outside, complete, opening, in_answer, k = [], [], [], None, None, False, 0
         while k < len(pieces):
             piece, k = pieces[k], k + 1
             if piece in _CLOSING:
@@ -326,7 +341,7 @@ class _Reader:
             return "".join(outside), "", False
         self.note("several_answers", len(answers) > 1)
         self.note("unclosed_answer", complete is None)
-        body = "".join(complete or answers[-1])
+        body = "".join(complete or next((a for a in reversed(answers) if "".join(a).strip()), answers[-1]))
         lose("no_list", complete is None and not body.strip())  # only a closed one is empty for nobody
         return body, "".join(outside), True
 
@@ -334,6 +349,9 @@ class _Reader:
         """The entity that an item claims; raises a `Lost`."""
         if isinstance(item, Lost):
             raise item
+        if isinstance(item, list) and 1 < len(item) <= len(self.keys):
+            self.note("item_as_list")
+            item = dict(zip(self.keys, item, strict=False))
         lose("item_not_object", not isinstance(item, dict))
         values = self._values(item)
         text = values["entity"]
@@ -341,9 +359,11 @@ class _Reader:
         lose("entity_empty", not text.strip())
         label = None
         if "type" in values:
-            type_ = values["type"]
-            label = self.types.get(type_.strip().upper()) if isinstance(type_, str) else None
-            lose("unknown_type", label is None)
+            type_, name = values["type"], str(values["type"]).strip().upper()
+            words = [name] if name in self.types else re.findall(r"\w+", name)  # B-PER, PER (person)
+            known = {self.types[word] for word in words if word in self.types}
+            lose("unknown_type", len(known) != 1)
+            label = known.pop()
             word = TYPE_WORDS.get(label, label) if self.form == "paper" else label
             self.note("type_synonym", type_ != word)
         if "bbox_2d" not in self.keys:
@@ -359,7 +379,7 @@ class _Reader:
     def _values(self, item: dict[str, Any]) -> dict[str, Any]:
         """The item's values under the task's own keys; a box may be missing, or a `Lost`."""
         values = {key: item[key] for key in self.keys if key in item}
-        names = {name.lower(): name for name in item if name not in values}
+        names = {_key(name): name for name in item if name not in values}
         for key in (key for key in ALIASES if key in self.keys and key not in values):
             if (alias := next((alias for alias in ALIASES[key] if alias in names), None)) is not None:
                 self.note("key_alias")
@@ -383,23 +403,24 @@ class _Reader:
         if is_list and len(value) == 2 and [isinstance(v, list) and len(v) for v in value] == [2, 2]:
             self.note("corner_pairs")
             value = value[0] + value[1]
-        is_word = isinstance(value, str) and (value.strip().lower() in NULL_WORDS or _ABSENT.fullmatch(value))
-        is_absent = bool(is_word or value in _NOTHING)
-        self.note("null_in_words", is_absent)
-        if is_absent or value is None:
+        parts = value if is_list else [*value.values()] if isinstance(value, dict) else [value]
+        nothing = [p in (None, []) or (isinstance(p, str) and ABSENT.fullmatch(p)) for p in parts]
+        if value in (0, False) or all(nothing):
+            self.note("null_in_words", value is not None)
             return ()
         are_several = is_list and isinstance(value[0], (list, dict))
         self.note("several_boxes", are_several)
         return tuple(filter(None, map(self._box, value if are_several else [value])))
 
     def _box(self, value: Any) -> Box | None:
-        for names in _CORNERS:
-            if isinstance(value, dict) and value.keys() == set(names):
-                self.note("box_as_object")
-                value = [value[name] for name in names]
+        by_name = {_key(name): v for name, v in value.items()} if isinstance(value, dict) else {}
+        if names := next((n for n in map(str.split, _CORNERS.split(",")) if by_name.keys() == {*n}), None):
+            self.note("box_as_object")
+            value = [by_name[name] for name in names]
         lose("box_not_list", not isinstance(value, list))
         lose("box_length", len(value) != 4)
         x1, y1, x2, y2 = map(self._coordinate, value)
+        x2, y2 = (x1 + x2, y1 + y2) if "width" in by_name else (x2, y2)
         if x1 == y1 == x2 == y2 and x1 in (0, -1):
             self.note("zeros_for_absent")
             return None

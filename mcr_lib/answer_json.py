@@ -20,7 +20,7 @@ _NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?"
 SPECIAL = r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?(?:box|ref|s|eos|start_of_turn|end_of_turn)>"  # a tokenizer's
 _TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can be read
     rf"""[ \t\n\r]*+(?:
-      (?P<mark>[\[\]{{}},:])
+      (?P<mark>[][(){{}},:])
     | "(?P<text>{STRING.format(q='"')})"
     | '(?P<quoted>{STRING.format(q="'")})'
     | (?P<number>{_NUMBER})
@@ -33,8 +33,9 @@ _TOKEN = re.compile(  # one token; an unclosed string is the `end` of what can b
 _BOX_TOKEN = re.compile(  # of a tokenizer, beside a box; what stands in quotes is a name
     rf"""(?P<text>{TEXT[:-1]}(?:"|\Z))|(?:{SPECIAL})(?=\s*+[(\[]+[-\d])|(?<=[)\]])(?:{SPECIAL})""", re.DOTALL
 )
-_CLOSING = {"[": "]", "{": "}"}
-_WORDS = {"null": None, "true": True, "false": False, "None": None, "True": True, "False": False}
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+_WORDS = {"true": True, "false": False, "True": True, "False": False}
+_WORDS |= {"null": None, "None": None, "Null": None, "NULL": None, "NaN": None}  # NaN: of pandas
 NOT_FINITE = {"nan", "infinity", "-infinity", "inf", "-inf", "-nan"}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -140,9 +141,10 @@ class LooseList:
 
     def _read_value(self, depth: int) -> Any:
         kind, value = self._kind, self._value
-        self._expect(kind not in ("end", "", "]", "}", ",", ":"))
+        self._expect(kind not in ("end", "", *"]}),:"))
         self._go_to(self._end)
         if kind in _CLOSING:
+            self.note("python_literal", kind == "(")
             lose("too_deep", depth >= MAX_DEPTH)
             return self._read_values(kind, depth + 1)
         if kind == "number":
@@ -180,7 +182,7 @@ class LooseList:
                     raise
                 values[key], self.note.first = loss, self.note.first or str(loss)
                 self._go_to(goes_on.start())
-        return list(values.values()) if opening == "[" else values
+        return values if opening == "{" else list(values.values())
 
     def _expect(self, is_fine: bool) -> None:
         if not is_fine:

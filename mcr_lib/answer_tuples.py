@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mcr_lib.answer_json import MAX_ITEMS, STRING, Lost, Notes, lose, read_string, without_control
 
 NULL_WORDS = ("", "none", "null", "n/a", "[]")  # in any case: the image does not show the entity
+ABSENT = re.compile(r"(?i)\s*(?:|none|null|\[]|not?\b.{0,40}|n[./]?a\.?|nil|absent|invisible|un\w+|-+)\s*")
 QUOTES = "\"'`“”‘’"
 MAX_FIELDS = 16  # of one tuple; each part of a name with commas counts as one
 
@@ -218,8 +219,9 @@ class LooseTuples:
         except Lost as loss:
             if left[-1].kind == "box":
                 raise
-            is_type = left[-1].value.upper() in self.types
-            return {} if is_type else {"bbox_2d": left.pop() and loss}
+            if (value := left[-1].value).upper() in self.types:
+                return {}
+            return {"bbox_2d": left.pop() and value if ABSENT.fullmatch(value) else loss}
 
     def _location(self, left: list[Field]) -> Any:
         if boxes := [box for field in left if field.kind == "box" for box in field.value]:

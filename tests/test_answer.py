@@ -98,6 +98,25 @@ def test_the_last_complete_answer_counts():
     assert parse_answer(first + "<answer>[{", labels=LABELS, mode="lenient").entities == (KD,)
 
 
+def test_a_draft_before_an_empty_tag_counts_and_so_does_a_size_in_place_of_a_corner():
+    text = write_answer([KD])[: -len("</answer>")] + "<answer>"
+    assert parse_answer(text, labels=LABELS, mode="lenient").entities == (KD,)
+    box = '{"x": 52, "y": 31, "width": 136, "height": 209}'
+    text = write_answer([KD]).replace("[52, 31, 188, 240]", box)
+    assert parse_answer(text, labels=LABELS, mode="lenient").entities == (KD,)
+
+
+@pytest.mark.parametrize("type_", ["PER or ORG", "LOC/ORG", "event", "[]", "7"])
+def test_a_type_that_names_no_label_or_several_is_unknown(type_):
+    text = f'<answer>[{{"entity": "Oslo", "type": "{type_}", "bbox_2d": null}}]</answer>'
+    assert parse_answer(text, labels=LABELS, mode="lenient").lost == ("unknown_type",)
+
+
+@pytest.mark.parametrize("text", ["[{}]", '{"a": {}, "b": [1]}'])
+def test_what_names_no_entity_is_lost_and_not_nobody(text):
+    assert parse_answer(f"<answer>{text}</answer>", labels=LABELS, mode="lenient").lost
+
+
 def test_misc_becomes_other_or_mis_as_the_label_set_has_it():
     text = '<answer>[{"entity": "Euro", "type": "MISC", "bbox_2d": null}]</answer>'
     assert parse_answer(text, labels=LABELS, mode="lenient").entities[0].type == "OTHER"
@@ -428,6 +447,24 @@ DRAFT = '[{"entity": "Kevin Durant", "type": "ORG", "bbox_2d": null}]'
         f"(Kevin Durant, person, <|box_start|>(52,31),(188,240)<|box_end|>) {OA_TUPLE}",
         f"(Kevin Durant, person, <box>[[52, 31, 188, 240]]</box>) {OA_TUPLE}",
         f"assistant\n<ANSWER>{BOTH}</ANSWER>",
+        str(json.loads(f'{{"id": "7", "entities": {BOTH}}}')),
+        '[["Kevin Durant", "PER", [52, 31, 188, 240]], ["Oracle Arena", "LOC", null]]',
+        "[['Kevin Durant', 'PER', (52, 31, 188, 240)], ['Oracle Arena', 'LOC', None]]",
+        '{"Kevin Durant": {"type": "PER", "bbox_2d": [52, 31, 188, 240]}, "Oracle Arena": {"type": "LOC"}}',
+        f'{{"entity_1": {KD_JSON}, "entity_2": {OA_JSON}}}',
+        '{"all": {"PER": [{"name": "Kevin Durant", "box": [52, 31, 188, 240]}], "LOC": ["Oracle Arena"]}}',
+        '{"PER": [{"label": "Kevin Durant", "box": [52, 31, 188, 240]}], "LOC": ["Oracle Arena"], "ORG": []}',
+        json.dumps(BOTH),
+        json.dumps({"answer": BOTH}),
+        json.dumps({"role": "assistant", "content": json.dumps({"entities": json.loads(BOTH)})}),
+        BOTH.replace('"', "&quot;"),
+        re.sub('"(.*?)"', r"“\1”", BOTH),
+        re.sub(r'"(entity|type|bbox_2d|PER|LOC)"', r"\1", BOTH),
+        BOTH.replace(", ", "，").replace(": ", "："),
+        BOTH.replace(", ", ",\xa0"),
+        r"The answer is $\boxed{" + KD_TUPLE + OA_TUPLE + "}$.",
+        f"{KD_TUPLE} (Oracle Arena, location, not in the image)",
+        BOTH.replace("PER", "B-PER").replace("LOC", "LOC (place)"),
     ],
 )
 @pytest.mark.parametrize("frame", ["{}", "<answer>{}</answer>", "<think>Two.</think>\n{}"])
@@ -456,9 +493,12 @@ def test_an_empty_list_in_a_wrapping_names_nobody(text):
         '{"text_content": "Oracle Arena", "label": "location", "box_2d": "not visible"}',
         '{"Name": "Oracle Arena", "TYPE": "LOC", "entity_region": "N/A"}',
         '{"word": "Oracle Arena", "entity_group": "LOC"}',
+        '{"entityName": "Oracle Arena", "Entity Type": "Place", "bounding-box": null}',
+        '{"entity": "Oracle Arena", "type": ["LOC"], "location": null}',
         *(f'{{"entity": "Oracle Arena", "type": "LOC", "bbox_2d": {absent}}}' for absent in (
             '"none"', '"Not in the image"', '"-"', "[null, null, null, null]", "[[]]", "{}", "false",
-            "[-1, -1, -1, -1]", "[0.0, 0, 0, 0]", '"[0, 0, 0, 0]"', '"[]"',
+            "[-1, -1, -1, -1]", "[0.0, 0, 0, 0]", '"[0, 0, 0, 0]"', '"[]"', "NaN", "NULL", "[null]",
+            '["None"]', '{"x1": null, "y1": null, "x2": null, "y2": null}', '"ungrounded"', "0",
         )),
     ],
 )  # fmt: skip
@@ -476,7 +516,10 @@ BOX_FORMS = [
     '"<|box_start|>({0},{1}),({2},{3})<|box_end|>"', "<|box_start|>({0},{1}),({2},{3})<|box_end|>",
     '"<box>[[{0}, {1}, {2}, {3}]]</box>"', "<|det|>[[{0}, {1}, {2}, {3}]]<|/det|>", "[[{0}, {1}, {2}, {3}]]",
     '"x1={0}, y1={1}, x2={2}, y2={3}"', '{{"x1": {0}, "y1": {1}, "x2": {2}, "y2": {3}}}',
-    '{{"left": {0}, "top": {1}, "right": {2}, "bottom": {3}}}', '["{0}", "{1}", "{2}", "{3}"]',
+    '{{"left": {0}, "top": {1}, "right": {2}, "bottom": {3}}}', "({0}, {1}, {2}, {3})",
+    '{{"x_min": {0}, "y_min": {1}, "X_max": {2}, "y_max": {3}}}',
+    '{{"ytl": {1}, "xtl": {0}, "ybr": {3}, "xbr": {2}}}',
+    '["{0}", "{1}", "{2}", "{3}"]',
 ]  # fmt: skip
 WRAPPINGS = [
     "{}", "[{}]", '{{"entities": {}}}', '{{"id": "7", "pre_entities": {}, "n": 1}}', "```json\n{}\n```",

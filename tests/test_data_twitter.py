@@ -163,7 +163,7 @@ def test_a_broken_file_is_one_sentence_with_its_place(folder, name, content, mes
 
 
 FLOAT = 45.70000076293945
-CUT, BLANK = "box that leaves the image by up to a pixel", "name with blanks around it"
+CUT, BLANK = "box that leaves the image by up to a pixel", "name with stray blanks"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,16 @@ def test_boxes_and_names_of_other_tools_are_read_and_what_is_mended_is_told(fold
     (tweet,), quirks = read(root)
     assert tweet.entities[0].boxes_xyxy_px == (box,)
     assert [q.kind.split(" (")[0] for q in quirks[1:]] == kinds
+
+
+@pytest.mark.parametrize("name", ["New  York", "New\n\t\tYork", " New York "])
+def test_blanks_in_a_row_within_a_name_do_not_cost_its_box(folder, name):
+    root, write = folder
+    write("txt/test.txt", "IMGID:1\nNew\tB-LOC\nYork\tI-LOC\n")
+    write("xml/1.xml", XML.replace("Rome", name).format(""))
+    (tweet,), quirks = read(root)
+    assert tweet.entities[0].boxes_xyxy_px == ((1, 2, 30, 40),)
+    assert [q.kind.split(" (")[0] for q in quirks] == [BLANK]
 
 
 def test_a_namespace_changes_nothing(folder):

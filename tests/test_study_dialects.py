@@ -116,8 +116,45 @@ def test_one_object_of_ids_and_lists_is_read(sample_dir, examples, tmp_path):
 def test_failed_calls_of_a_batch_are_null_answers(sample_dir, examples, tmp_path):
     rows = [vllm(e, yardsticks.perfect(e)) for e in examples]
     rows[0] |= {"response": None, "error": {"message": "timeout"}}
+    rows[1] |= {"response": {"status_code": 400, "body": {"error": {"message": "too long"}}}, "error": None}
     result = score(sample_dir, write(tmp_path / "b.jsonl", rows))
-    assert result["ids"]["null"] == {"count": 1, "first": [examples[0].id]}
+    assert result["ids"]["null"] == {"count": 2, "first": [e.id for e in examples[:2]]}
+
+
+def test_content_in_parts_and_ids_of_requests_are_read(sample_dir, examples, tmp_path):
+    rows = [vllm(e, yardsticks.perfect(e)) for e in examples]
+    for row in rows:
+        message = row["response"]["body"]["choices"][0]["message"]
+        message["content"] = [{"type": "text", "text": message["content"]}]
+        row["custom_id"] = f"request-{row['custom_id']}"
+    result = score(sample_dir, write(tmp_path / "b.jsonl", rows))
+    assert result["gmner"]["f1"] == 100.0
+    assert result["ids"]["shortened"]["count"] == len(examples)
+
+
+@pytest.mark.parametrize("between", ["; ", "\n", ",\n", ", "])
+def test_triples_may_stand_between_semicolons_commas_or_lines(tmp_path, examples, between):
+    text = between.join(["A, B|PER|[1, 2, 3, 4]", "Rome|LOC|None", "Oslo|LOC|(5, 6, 7, 8)"]) + "."
+    path = write(tmp_path / "p.jsonl", [{"id": examples[0].id, "answer": text}])
+    read = read_answers(examples, path, "strict").parsed[0]
+    assert [(e.text, e.boxes_xyxy) for e in read.entities] == [
+        ("A, B", ((1, 2, 3, 4),)),
+        ("Rome", ()),
+        ("Oslo", ((5, 6, 7, 8),)),
+    ]
+
+
+@pytest.mark.parametrize("form", ["C:\\images\\{}.webp", " {} ", "request-{}", "{}.xml", "a/b/{}.JPEG"])
+def test_ids_are_known_without_what_other_files_add(sample_dir, examples, tmp_path, form):
+    rows = [{"id": form.format(e.id), "entities": []} for e in examples]
+    result = score(sample_dir, write(tmp_path / "p.jsonl", rows))
+    assert (result["ids"]["missing"]["count"], result["ids"]["unknown"]["count"]) == (0, 0)
+
+
+def test_a_file_of_other_ids_shows_one_of_each(examples, tmp_path):
+    path = write(tmp_path / "p.jsonl", [{"id": "test_7", "entities": []}])
+    with pytest.raises(UserError, match=f"first ids: 'test_7' and '{examples[0].id}'"):
+        read_answers(examples, path, "strict")
 
 
 def test_a_name_with_a_semicolon_and_several_boxes_are_read(tmp_path, examples):

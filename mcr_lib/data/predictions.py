@@ -28,7 +28,7 @@ from mcr_lib.schema import Example, PredictedEntity
 
 KIND = "predictions"
 WANTED = 'a row has "id" and "answer" (text) or "entities" (list); docs/scoring.md describes the format'
-_ID = re.compile(r"(?:IMGID:\s*)?(?:.*/)?(.+?)(?:\.(?:jpe?g|png|0))?", re.IGNORECASE | re.DOTALL)
+_ID = re.compile(r"(?is)\s*(?:IMGID:\s*|request-)?(?:.*[/\\])?(.+?)(?:\.(?:[a-z]{3,4}|0))?\s*")
 _SIZES, _ANSWERS = ("model_size", "image_size_px"), frozenset({"answer", "entities", "error"})
 Parsed = tuple[ParsedAnswer, tuple[PredictedEntity, ...]]
 
@@ -64,7 +64,7 @@ def read_predictions(
 
 
 def plain_id(id: str) -> str:
-    """The id of a tweet without what other files add: `IMGID:`, a folder, `.jpg` or `.png`, `.0`."""
+    """The id of a tweet without what other files add: `IMGID:`, `request-`, a folder, a suffix, `.0`."""
     return _ID.fullmatch(id)[1]
 
 

@@ -30,7 +30,7 @@ class Annotation:
 
 def read_annotation(path: str | Path, size_of: SizeOf = lambda _: None, *, strip: bool = True) -> Annotation:
     """Read the annotation of one image; a file with a DTD or entities is refused (only attacks use them).
-    `size_of` is asked if the file has no image size. `strip`: leave out blanks around names.
+    `size_of` is asked if the file has no image size. `strip`: leave out stray blanks of names.
     """
     try:
         data = Path(path).read_bytes()
@@ -89,8 +89,8 @@ def _annotation(root: Element, path: Path, data: bytes, size_of: SizeOf, strip: 
             raise UserError(f"{path}, line {line}: {what}")
         if box != tuple(map(_number, texts)):
             quirks.append("box that leaves the image by up to a pixel (cut there)")
-        if strip and name != (name := name.strip(" \t\r\n")):
-            quirks.append("name with blanks around it (without them)")
+        if strip and name != (name := " ".join(re.split(r"[ \t\r\n]+", name)).strip(" ")):
+            quirks.append("name with stray blanks (without them)")
         objects.append((name, box))
     return Annotation((root.findtext("filename") or "").strip(), size, tuple(objects), tuple(quirks))
 

@@ -18,6 +18,9 @@ _ORDERS = {  # the corners of four numbers; lenient parsing may have sorted (x, 
     "xyxy": lambda a, b, c, d: [(a, b, c, d)],
     "yxyx": lambda a, b, c, d: [(b, a, d, c)],
     "xywh": lambda a, b, c, d: [(x, y, a + c, b + d) for x in (a, c) for y in (b, d)],
+    "cxcywh": lambda a, b, c, d: [  # the centre, then width and height
+        (x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, w in ((a, c), (c, a)) for y, h in ((b, d), (d, b))
+    ],
 }
 
 
@@ -29,6 +32,7 @@ def check(answers: Any) -> dict[str, Any]:
             continue
         sizes = {space: space_size(space, image, row.model_size or image) for space in SPACES}
         sizes |= {"": sizes[row.coordinate_space], "model_size (height, width)": sizes["model_px"][::-1]}
+        sizes["percent"] = (100, 100)
         if row.coordinate_space == "model_px":  # may the two scales differ as rounding makes them?
             (width, height), (new_width, new_height) = image, row.model_size
             bent.append(abs(new_width / width - new_height / height) > _UNIT / width + _UNIT / height)

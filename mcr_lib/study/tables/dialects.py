@@ -12,6 +12,7 @@ from mcr_lib.data.files import NumberedRows, Row, read_jsonl, read_text
 from mcr_lib.errors import UserError
 
 _PIPES = re.compile(r"[^|\[{(<]*+\|\s*+\w++\s*+\|")
+_END = re.compile(r"(\|\s*+(?:\[[^]|]*+\]|\([^)|]*+\)|None|null))[\s,.]++(?=[^|;\s,.[(][^|;]*+\||\Z)")
 _OF_ROW = ("coordinate_space", "model_size", "image_size_px")
 _IMAGE = ("image", "image_id", "img_id", "image_path", "file_name", "id")
 
@@ -32,10 +33,8 @@ def read(
         rows = _translated(path, rows, format, space or "original_px")
         if not any("id" in row for _, row in rows):
             if len(rows) != len(tweets):
-                order = (
-                    f"its {len(rows):,} rows must be the {len(tweets):,} tweets of the split in their order"
-                )
-                raise UserError(f'{path}: without "id" {order}')
+                must = f"must be the {len(tweets):,} tweets of the split in their order"
+                raise UserError(f'{path}: without "id" its {len(rows):,} rows {must}')
             rows = [(line, {**row, "id": id}) for (line, row), id in zip(rows, tweets, strict=True)]
     return *predictions.read_predictions(path, (header, rows), space), format
 
@@ -82,14 +81,16 @@ def _e2e(row: Row) -> Row:
     new = {key: row[old] for key, old in (("id", "id"), ("image_size_px", "orig_size")) if old in row}
     if (text := _text(row)) is None:
         return new | {"entities": None}
+    text = _END.sub(r"\1;", text)
     items = [] if text.lower() in ("", "none") else re.findall(r"([^|]*+\|[^;]*+|[^|]++)(?:;|\Z)", text)
     parts = (map(str.strip, item.split("|")) for item in items)
     return new | {"entities": [dict(zip(("entity", "type", "bbox_2d"), p, strict=False)) for p in parts]}
 
 
 def _vllm(row: Row) -> Row:
-    is_failed = row.get("error") or not row["response"]
+    is_failed = row.get("error") or not row["response"] or "error" in row["response"]["body"]
     answer = None if is_failed else row["response"]["body"]["choices"][0]["message"]["content"]
+    answer = "".join(part["text"] for part in answer) if isinstance(answer, list) else answer
     return {"id": row["custom_id"], "answer": answer}
 
 

@@ -94,7 +94,8 @@ def read_answers(
     answers = join(examples, rows, header, parse=parse)
     if len(answers.ids["missing"]) == len(examples):
         ids = f"none of its {len(rows)} ids is in the {examples[0].split} split of {examples[0].source}"
-        raise UserError(f"{path}: {ids}; is it another split or data set?")
+        first = f"first ids: {rows[0].id[:40]!r} and {examples[0].id!r}"
+        raise UserError(f"{path}: {ids}; is it another split or data set? ({first})")
     return replace(answers, format=format)
 
 
