@@ -37,7 +37,7 @@ from mcr_lib.matching import Pairing, Placement, largest_matching, pair, place, 
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.statistics import Ratio
 
-SCORER_VERSION = 2  # raised whenever a result of an unchanged predictions file changes
+SCORER_VERSION = 3  # raised whenever a result of an unchanged predictions file changes
 
 TASKS = ("gmner", "mner", "eeg")
 SCORERS = ("paper", "definition", "e2e", "unco-legacy")
@@ -161,7 +161,7 @@ def signature(
 
     Example:
         >>> signature(scorer="e2e", source="twitter-gmner-v2", checksum="0a1b", split="test", parse="strict")
-        'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=2'
+        'scorer=e2e|iou=>=0.5|data=twitter-gmner-v2:0a1b|split=test|parse=strict|scorer_version=3'
     """
     iou, data = ">0.5" if scorer == "definition" else ">=0.5", f"{source}:{checksum}"
     parts = {"scorer": scorer, "iou": iou, "data": data, "split": split, "parse": parse}

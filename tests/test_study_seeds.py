@@ -416,7 +416,7 @@ def test_evidence_that_was_counted_otherwise_is_refused_in_a_sentence(evidence, 
     monkeypatch.setattr(evidence_module, "SCORER_VERSION", 1)
     evidence.write(path)
     monkeypatch.undo()
-    sentence = "counted by scorer version 1, not 2.*mcr compare makes it anew"
+    sentence = "counted by scorer version 1, not 3.*mcr compare makes it anew"
     with pytest.raises(UserError, match=sentence) as raised:
         Evidence.read(path)
     assert "\n" not in str(raised.value)
@@ -427,7 +427,7 @@ def test_scores_of_version_1_keep_their_values_under_todays_names_and_say_so(evi
     for kind in ("rows", "comparisons"):  # version 1 had one rate
         scores[kind] = [row for row in scores[kind] if row["metric"] != "n_rate"]
     text = (
-        json.dumps(scores).replace("foreign_rate", "n_rate").replace("scorer_version=2", "scorer_version=1")
+        json.dumps(scores).replace("foreign_rate", "n_rate").replace("scorer_version=3", "scorer_version=1")
     )
     old = json.loads(text)
     again = readme.today(old)
