@@ -1,9 +1,8 @@
 """The vision tower in fewer steps than transformers takes; the values are the same up to rounding.
 
 Without a kernel of FlashAttention, transformers attends to one window of 8 x 8 patches after the other: about
-70 calls per image and layer at 1,000 image tokens, each of which a GPU ends before the next is there. And
-where adapters are trained with gradient checkpointing, it computes the tower twice and its gradients, which
-nobody needs. Paper silent (it trains with ms-swift); ours.
+70 calls per image and layer at 1,000 image tokens. Where adapters are trained with gradient checkpointing, it
+computes the tower twice, and its gradients, which nobody needs. Paper silent (it trains with ms-swift); ours.
 """
 
 from typing import Any
