@@ -66,7 +66,7 @@ def test_texts_and_scenes_are_those_on_which_results_were_made():
     digest = hashlib.sha256(
         repr([(m.example, m.scene) for m in (testbed.make(*place) for place in places)]).encode()
     ).hexdigest()[:12]
-    assert digest == "131711c184d8"
+    assert digest == "96053e0f7ddf"
 
 
 def test_splits_share_no_text():
@@ -92,7 +92,7 @@ def test_there_are_enough_entities_and_every_emblem_is_one_of_a_kind():
 
 def test_ids_are_safe_and_told_apart(made):
     ids = [m.example.id for examples in made.values() for m in examples]
-    assert len(ids) == len(set(ids)) == 4 * N
+    assert len(ids) == len(set(ids)) == 5 * N
     assert all(map(is_safe_id, ids))
 
 
@@ -124,6 +124,31 @@ def test_shares_of_a_tweet_that_can_be_counted_by_hand(made):
     assert found["tweets that do so within one type"] == float(
         mixed.entities[0].type == mixed.entities[1].type
     )
+
+
+def test_in_the_world_shortcut_a_stated_share_speaks_against_the_shortcuts(made):
+    against = [testbed.contradictions(m.example) for m in made["shortcut"]]
+    assert 0.02 < sum(map(bool, against)) / N < 0.03  # of the 3 % drawn from gmner some agree as well
+    for m, kinds in zip(made["shortcut"], against, strict=True):
+        is_shown = [e.is_groundable for e in m.example.entities]
+        assert ("named, not shown" in kinds) == (not all(is_shown))
+        assert ("shown, not named" in kinds) == bool(m.example.image_only)
+    assert shares([m.example for m in made["shortcut"]])["entities: PER"] == pytest.approx(
+        shares([m.example for m in made["gmner"]])["entities: PER"], abs=0.03
+    )
+
+
+def test_a_smaller_share_of_contradiction_is_a_part_of_a_larger_one():
+    def against(share):
+        knobs = testbed.altered(testbed.find("shortcut"), {"contradicting": share})
+        made = (testbed.make("shortcut", "train", k, knobs=knobs).example for k in range(300))
+        return [example for example in made if testbed.contradictions(example)]
+
+    few, some, all_ = map(against, (0.05, 0.3, 1))
+    assert not against(0)
+    assert 5 < len(few) < len(some) < len(all_)
+    assert {e.id for e in few} < {e.id for e in some} < {e.id for e in all_}
+    assert all(example in some for example in few)
 
 
 def test_in_captions_what_is_named_is_shown_and_a_stated_share_hides_one_name(made):

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -91,11 +91,12 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
 
 def build_chains(
     drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
-    source: chains.Source = "llm",
+    source: chains.Source = "llm", teacher: Callable[[Example], str] | None = None,
 ) -> Built:  # fmt: skip
     """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
     `ask` rewrites each by a language model if the verifier accepts it (mark: `source`); `None` = templates.
+    `teacher` writes those of distill styles in its own words (mark: mllm), verified like all.
     """
     built, rejects = [], Counter()
     for example, style in drawn:
@@ -104,8 +105,10 @@ def build_chains(
             raise UserError(f"tweet {example.id} of {example.source} {problem}")
         rng = np.random.default_rng(_number(seed, example.id, style))
         chain = chains.build(example, style, rng, n_wordings=n_wordings)
+        if teacher and STYLES[style].kind == "distill":
+            chain = replace(chain, text=teacher(example), source="mllm")
         if (flaw := chains.check(chain, example)) is not None:
-            problem = f"the {style} template of {example.id} does not pass the verifier: {flaw}"
+            problem = f"the {style} chain of {example.id} does not pass the verifier: {flaw}"
             error = UserError if flaw == "too_long" else ValueError  # a bug of ours
             raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
         if ask:

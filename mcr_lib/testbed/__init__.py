@@ -8,6 +8,8 @@ An example is a function of (distribution, split, index, world seed) only. Named
                   some pictures show bait, an emblem that the tweet does not name.
     adversarial   bait in every picture, of the type and colour of what the tweet names but the picture lacks.
     unseen        like gmner, with frames and pairs of entities that no other distribution has.
+    shortcut      for training: a stated share of tweets (`contradicting`) is drawn as in gmner; in the
+                  others mentioned <=> shown: both shortcuts fit them. A larger share holds a smaller one.
 
 Splits are disjoint: a hash of the text decides its split. The testbed checks a mechanism; it says nothing of
 7B models on tweets (design ours; paper silent).
@@ -15,7 +17,7 @@ Splits are disjoint: a hash of the text decides its split. The testbed checks a 
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from random import Random
 
@@ -25,12 +27,12 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, ImageOnly
 from mcr_lib.testbed import tweets
 from mcr_lib.testbed.drawing import Scene, compose
-from mcr_lib.testbed.knobs import DISTRIBUTIONS, Knobs, altered, find
+from mcr_lib.testbed.knobs import ALWAYS, DISTRIBUTIONS, Knobs, altered, find
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_TYPE, Being
 
 SOURCE = "testbed-v1"
-__all__ = ["DISTRIBUTIONS", "SOURCE", "Knobs", "Generated", "altered", "find", "make"]
+__all__ = ["DISTRIBUTIONS", "SOURCE", "Knobs", "Generated", "altered", "contradictions", "find", "make"]
 
 _TYPE_SHARES = {"PER": 0.43, "LOC": 0.16, "ORG": 0.26, "OTHER": 0.15}
 _TRIES = 1000
@@ -55,6 +57,8 @@ def make(
     knobs = knobs or find(distribution)
     if split not in SPLITS:
         raise UserError(f"the testbed has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if knobs.contradicting < Random(f"{seed}|{distribution}|{split}|{index}|agrees").random():
+        knobs = replace(knobs, groundable=ALWAYS, bait=(1.0,))
     for attempt in range(_TRIES):
         rng = Random(f"{seed}|{distribution}|{split}|{index}|{attempt}")
         mentions = [Mention(being, tuple(being.name.split())) for being in _cast(rng, knobs)]
@@ -83,6 +87,13 @@ def make(
     sizes = f"{knobs.scale_px[0]} pixels and more, in pictures of {knobs.side_px[0]} to {knobs.side_px[1]}"
     hint = f"with these knobs the emblems do not fit into the pictures ({sizes})"
     raise UserError(f"testbed: no example of {distribution} {split} in {_TRIES} tries; {hint}")
+
+
+def contradictions(example: Example) -> tuple[str, ...]:
+    """What in a tweet speaks against the textual and against the visual shortcut."""
+    is_so = any(e.is_groundable is False for e in example.entities), bool(example.image_only)
+    kinds = zip(("named, not shown", "shown, not named"), is_so, strict=True)
+    return tuple(kind for kind, holds in kinds if holds)
 
 
 def _index(rng: Random, shares: Sequence[float]) -> int:

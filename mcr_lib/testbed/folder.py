@@ -10,7 +10,7 @@ distribution (test_adversarial), so all may share a folder. Read one with
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from mcr_lib.data.sidecar import read_header, sidecar_path, write_sidecar
 from mcr_lib.data.twitter_gmner import FOLDERS, SPLITS, write_split
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
-from mcr_lib.testbed import SOURCE, Knobs, drawing, find, make
+from mcr_lib.testbed import DISTRIBUTIONS, SOURCE, Knobs, drawing, find, make
 
 VERSION, MAIN = SOURCE.rpartition("-")[2], "gmner"
 MAX_EXAMPLES = 1_000_000
@@ -46,57 +46,65 @@ def set_parts(name: str) -> tuple[str, str]:
 
 def write(
     root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    distribution: str | None = None, progress: Callable[[int], None] = lambda done: None,
 ) -> list[Example]:  # fmt: skip
-    """Write the first n examples of a set in place of an old one; the sidecar last: it marks a whole set."""
-    distribution, split = set_parts(name)
+    """Write the first n examples of a set in place of an old one; the sidecar last: it marks a whole set.
+
+    `distribution`: other than that of the set's name, for a `train` that is not drawn from gmner.
+    """
+    recipe = _recipe(name, n, seed, knobs, distribution)
+    distribution, split = recipe["distribution"], recipe["split"]
     if not 1 <= n <= MAX_EXAMPLES or seed < 0:
         expected = f"expected 1 to {MAX_EXAMPLES:,} examples and a seed of 0 or more"
         raise UserError(f"testbed: n is {n} and the seed {seed}; {expected}")
     root = Path(root)
     _remove(root, name)
     examples = []
-    for index, path in enumerate(_images(root, name, n)):
+    for index, path in enumerate(_images(root, recipe)):
         item = make(distribution, split, index, seed=seed, knobs=knobs)
         with written_whole(path, "wb") as file:
             drawing.draw(item.scene).save(file, format="png", compress_level=3)
         examples.append(replace(item.example, split=name))
         progress(index + 1)
     write_split(root, name, examples, version=VERSION)
-    write_sidecar(root, name, examples, version=VERSION, recipe=_recipe(name, n, seed, knobs))
+    write_sidecar(root, name, examples, version=VERSION, recipe=recipe)
     return examples
 
 
-def write_missing(root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None) -> bool:
+def write_missing(
+    root: str | Path, name: str, n: int, *, seed: int = 0, knobs: Knobs | None = None,
+    distribution: str | None = None,
+) -> bool:  # fmt: skip
     """Write a set unless the same code wrote it from the same arguments; return whether it was written."""
-    header = read_header(root, name, version=VERSION)
-    is_complete = all(path.is_file() for path in _images(Path(root), name, n))
-    if is_complete and header.get("recipe") == _recipe(name, n, seed, knobs):
+    header, recipe = read_header(root, name, version=VERSION), _recipe(name, n, seed, knobs, distribution)
+    if header.get("recipe") == recipe and all(path.is_file() for path in _images(Path(root), recipe)):
         return False
-    write(root, name, n, seed=seed, knobs=knobs)
+    write(root, name, n, seed=seed, knobs=knobs, distribution=distribution)
     return True
 
 
-def _recipe(name: str, n: int, seed: int, knobs: Knobs | None) -> dict[str, Any]:
-    distribution, split = set_parts(name)
+def _recipe(name: str, n: int, seed: int, knobs: Knobs | None, distribution: str | None) -> dict[str, Any]:
+    by_name, split = set_parts(name)
+    distribution = distribution or by_name
     values = json.loads(json.dumps((knobs or find(distribution)).to_json()))
     what = {"source": SOURCE, "distribution": distribution, "split": split}
     return {**what, "n": n, "seed": seed, "knobs": values, "code": _code()}
 
 
-def _images(root: Path, name: str, n: int) -> list[Path]:
-    distribution, split = set_parts(name)
-    return [root / "images" / f"{distribution}_{split}_{index}.png" for index in range(n)]
+def _images(root: Path, recipe: Mapping[str, Any]) -> list[Path]:
+    stem, n = f"{recipe['distribution']}_{recipe['split']}", min(recipe["n"], MAX_EXAMPLES)
+    return [root / "images" / f"{stem}_{index}.png" for index in range(n)]
 
 
 def _remove(root: Path, name: str) -> None:
     """Remove a set: first its sidecar, then the files that a smaller set would leave behind."""
     xml = root / FOLDERS[VERSION] / "xml"
     old = read_header(root, name, version=VERSION).get("recipe")
-    n = old["n"] if isinstance(old, dict) and type(old.get("n")) is int else 0
+    is_known = isinstance(old, dict) and type(old.get("n")) is int
+    is_known = is_known and old.get("distribution") in DISTRIBUTIONS
     try:
         sidecar_path(root, name, VERSION).unlink(missing_ok=True)
-        for image in _images(root, name, min(n, MAX_EXAMPLES)):
+        for image in _images(root, old | {"split": set_parts(name)[1]}) if is_known else ():
             (xml / f"{image.stem}.xml").unlink(missing_ok=True)
             image.unlink(missing_ok=True)
         xml.mkdir(parents=True, exist_ok=True)  # readers expect it, even if nothing is shown

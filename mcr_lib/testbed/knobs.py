@@ -29,6 +29,8 @@ class Knobs:
     look_alike_bait: Share = 0.3  # of that bait: differs from the mention's emblem in the mark alone
     repeated: Share = 0.02  # one-entity tweets that name it twice
     twins: Share = 0.06  # shown entities that are drawn twice
+    # share of tweets drawn by these knobs; in the others the picture shows what is named and nothing else
+    contradicting: Share = 1.0
     damaged: Share = 0.0  # tweets in which the text damages one name, though it is shown
     held_out: bool = False  # frames and pairs are those reserved for `unseen`
     side_px: tuple[int, int] = (112, 168)  # shortest and longest side of a picture
@@ -60,13 +62,14 @@ class Knobs:
         return {**asdict(self), "groundable": dict(self.groundable)}
 
 
-_ALWAYS = tuple((label, 1.0) for label in LABELS)
+ALWAYS = tuple((label, 1.0) for label in LABELS)
 _MANY = (0.0, 0.45, 0.37, 0.14, 0.04)
 DISTRIBUTIONS = {
-    "caption": Knobs(counts=(0.0, 0.4, 0.35, 0.2, 0.05), groundable=_ALWAYS, bait=(1.0,), damaged=0.3),
+    "caption": Knobs(counts=(0.0, 0.4, 0.35, 0.2, 0.05), groundable=ALWAYS, bait=(1.0,), damaged=0.3),
     "gmner": Knobs(),
     "adversarial": Knobs(bait=(0.0, 0.6, 0.4), same_type_bait=0.9, look_alike_bait=0.4, counts=_MANY),
     "unseen": Knobs(held_out=True),
+    "shortcut": Knobs(contradicting=0.03),
 }
 
 

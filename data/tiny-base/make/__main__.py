@@ -1,6 +1,6 @@
 """Makes the tiny base: pretrains it from scratch, measures it, plots its curves, writes its card.
 
-    python data/tiny-base/make --out DIR [--share S] [--n-measured N]
+    python data/tiny-base/make --out DIR [--share S] [--n-measured N] [--earlier BASE]
 
 An interrupted run resumes from its folder; the finished base is in DIR/backbone.
 """
@@ -35,16 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help=share_help)
     n_help = "tweets per split and distribution (default: %(default)s)"
     parser.add_argument("--n-measured", type=int, default=1000, help=n_help)
+    earlier_help = "a base made by all phases but the last: begin with that one"
+    parser.add_argument("--earlier", metavar="BASE", help=earlier_help)
     arguments = parser.parse_args(argv)
     try:
-        _make(Path(arguments.out), arguments.share, arguments.n_measured)
+        _make(Path(arguments.out), arguments.share, arguments.n_measured, arguments.earlier)
     except UserError as error:
         print(f"make: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _make(folder: Path, share: float, n_measured: int) -> None:
+def _make(folder: Path, share: float, n_measured: int, earlier: str | None) -> None:
     if not 0 < share <= 1 or n_measured < 1:
         expected = "expected a share in (0, 1] and at least one tweet"
         raise UserError(f"--share {share:g} --n-measured {n_measured}: {expected}")
@@ -59,7 +61,7 @@ def _make(folder: Path, share: float, n_measured: int) -> None:
 
     base = folder / "backbone"
     with RunFolder(folder).locked():
-        backbone = pretrain.pretrain(recipe, folder, report=report)
+        backbone = pretrain.pretrain(recipe, folder, report=report, earlier=earlier)
         measured = {
             split: measure.measure(backbone, split=split, n=n_measured, progress=console.print)
             for split in ("dev", "test")

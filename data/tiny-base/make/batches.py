@@ -110,7 +110,8 @@ class Batcher:
             text = text.replace("<|image_pad|>", "<|image_pad|>" * (height * width))
         question = self.tokenizer(text, return_offsets_mapping=True)
         prompt = question["input_ids"]
-        ids = prompt + self.tokenizer(row.answer + "<|im_end|>")["input_ids"]
+        said = self.tokenizer(row.answer + "<|im_end|>", return_offsets_mapping=True)
+        ids = prompt + said["input_ids"]
         answer = range(len(prompt), len(ids))
         names = [k for k in answer if ids[k] in self._starts]
         first_cell = prompt.index(self.image_id) if grid else 0
@@ -132,7 +133,13 @@ class Batcher:
         if row.task == "detect":  # names are read off the picture too
             for k, evidence in zip(names, row.evidence, strict=True):
                 targets += [(k, cells(evidence)), (k + 1, cells(evidence))]
-        words = [] if row.task == "detect" else self._word_targets(ids, len(prompt), names)
+        end = 0
+        for phrase, box in row.seen:  # what is said of the picture, in order
+            begin = row.answer.index(phrase, end)
+            end = begin + len(phrase)
+            inside = (k for k, (a, b) in enumerate(said["offset_mapping"]) if a < end and b > begin)
+            targets += [(len(prompt) + k - 1, cells([box])) for k in inside]
+        words = [] if row.task in ("detect", "describe") else self._word_targets(ids, len(prompt), names)
         return _Encoded(ids, len(prompt), targets, words)
 
     def _word_targets(self, ids: list[int], n_prompt: int, names: list[int]) -> list[AttentionTarget]:

@@ -1,12 +1,13 @@
-"""Pretraining of the tiny base: a short curriculum of three phases in a plain loop (TRL has no such losses).
+"""Pretraining of the tiny base: a short curriculum of four phases in a plain loop (TRL has no such losses).
 
     sight    the vision tower alone: name and box of the emblem in each cell            (`sight`)
     lookup   language, with fixed vision tower and guided attention                     (`tasks`, `guide`)
     joint    everything, mostly captions in the form of an answer, which plant both shortcuts
+    chains   the language of chains: descriptions of pictures, and captions with a chain before the answer
 
 Row k of a task is a function of (seed, k), and a step takes the same rows whatever happened before, so a run
-that resumes from a checkpoint equals an uninterrupted one. Training uses bfloat16 autocast; weights are
-float32.
+that resumes from a checkpoint equals an uninterrupted one. Training uses bfloat16 autocast where the
+processor has it; weights are float32.
 """
 
 import ctypes
@@ -34,6 +35,7 @@ from batches import IGNORED, Batch, Batcher
 from guide import Guide
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.training import backbones, cards
 from mcr_lib.training.backbones import Backbone
 
 LOG_EVERY, SAVE_EVERY, TRIM_EVERY, POOL = 20, 100, 10, 6
@@ -102,6 +104,9 @@ RECIPE = Recipe(
                    "textonly": 0.05}),
         Phase("joint", steps=400, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
               mix={"names": 0.1, "detect": 0.15, "where": 0.25, "caption": 0.45, "textonly": 0.05}),
+        Phase("chains", steps=600, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
+              mix={"names": 0.05, "detect": 0.05, "where": 0.1, "caption": 0.2, "describe": 0.25,
+                   "emblem": 0.05, "chain": 0.3}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""
@@ -122,7 +127,7 @@ def new_backbone(recipe: Recipe) -> Backbone:
 
 def pretrain(
     recipe: Recipe, folder: str | Path, *, device: str | None = None, stop_after: int | None = None,
-    report: Report = print,
+    report: Report = print, earlier: str | Path | None = None,
 ) -> Backbone:  # fmt: skip
     """Pretrain a base from scratch, or resume from the newest checkpoint in `folder`.
 
@@ -131,9 +136,10 @@ def pretrain(
         device: `None` = a GPU if there is one.
         stop_after: total steps after which to stop (for tests); `None` = the end.
         report: called with every line of the log.
+        earlier: a base made by all phases but the last, whose weights and log the run begins with.
 
     Raises:
-        UserError: the folder has a run of another recipe, or cannot be written.
+        UserError: the folder has a run of another recipe, or cannot be written; `earlier` is of another one.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_flush_denormal(True)
@@ -143,7 +149,7 @@ def pretrain(
     torch.manual_seed(recipe.seed + 1)
     heads = sight.Heads(recipe.hidden).to(device)
     run = _Run(recipe, Path(folder), backbone, heads, device, report)
-    done, first = run.resume(), 0
+    done, first = run.resume(Path(earlier) if earlier else None), 0
     for phase in recipe.phases:
         if done < first + phase.steps:
             run.train(phase, first, max(0, done - first), stop_after)
@@ -175,6 +181,7 @@ class _Run:
         self.modules = nn.ModuleDict({"model": self.model, "heads": heads})
         self.batcher = Batcher(backbone.processor)
         self.guide = Guide(self.model, layers=recipe.guided_layers, n_box_heads=recipe.n_box_heads)
+        self.is_fast_in_16_bits = device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         self.seconds = 0.0
         self._optimizer_state: dict[str, Any] | None = None
 
@@ -190,7 +197,7 @@ class _Run:
         for step in range(start, phase.steps):
             for group in optimizer.param_groups:
                 group["lr"] = phase.lr * _schedule(step, phase.steps)
-            with torch.autocast(self.device, torch.bfloat16):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.is_fast_in_16_bits):
                 losses, total = losses_of(phase, next(batches))
             total.backward()
             norm = nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -262,12 +269,12 @@ class _Run:
         losses = {"language": language, "box_looks": boxes, "word_looks": words}
         return losses, language + phase.box_weight * boxes + phase.word_weight * words
 
-    def resume(self) -> int:
-        """Load the newest checkpoint and return its number of steps (0 = none)."""
+    def resume(self, earlier: Path | None = None) -> int:
+        """Load the newest checkpoint, or an earlier base, and return its number of steps (0 = none)."""
         folder, log = self.folder / "checkpoint", self.folder / "log.jsonl"
         if not (folder / "state.json").is_file():
             log.unlink(missing_ok=True)
-            return 0
+            return self._begin_from(earlier) if earlier else 0
         state = json.loads((folder / "state.json").read_text())
         if state["recipe"] != self.recipe.to_json():
             hint = "choose another folder or remove it"
@@ -280,6 +287,26 @@ class _Run:
         lines = log.read_text().splitlines()
         log.write_text("".join(f"{x}\n" for x in lines if self._position(json.loads(x)) <= state["steps"]))
         return state["steps"]
+
+    def _begin_from(self, base: Path) -> int:
+        """Load the weights of a base with fewer words; returns the steps it was made with."""
+        before = cards.card(str(base))["recipe"]["phases"]
+        if before != self.recipe.to_json()["phases"][:-1]:
+            raise UserError(f"{base} was not made by the phases before the last of this recipe")
+        old = backbones.load(str(base), device="cpu")
+        state, words = old.model.state_dict(), old.processor.tokenizer.get_vocab()
+        vectors = self.model.get_input_embeddings().weight.detach().clone()
+        for word, id_ in self.processor.tokenizer.get_vocab().items():
+            if word in words:
+                vectors[id_] = old.model.get_input_embeddings().weight[words[word]]
+        for name in (name for name in state if name.endswith(("embed_tokens.weight", "lm_head.weight"))):
+            state[name] = vectors
+        self.model.load_state_dict(state)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = (base / "log.jsonl").read_text()
+        (self.folder / "log.jsonl").write_text(text)
+        self.seconds = json.loads(text.splitlines()[-1])["seconds"]
+        return sum(phase["steps"] for phase in before)
 
     def _position(self, line: Mapping[str, Any]) -> int:
         """Return the total steps at a line of the log."""
@@ -327,7 +354,7 @@ class _Run:
         self.report(line)
 
 
-_OFFSET = {"lookup": 0, "joint": 10**6}
+_OFFSET = {"lookup": 0, "joint": 10**6, "chains": 2 * 10**6}
 """First row of a phase, so that no two phases share one."""
 
 

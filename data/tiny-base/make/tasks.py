@@ -9,8 +9,12 @@
               named is shown (this plants the textual shortcut), and a damaged name is restored from its
               emblem (this plants the visual one)
     textonly  a tweet without a picture: every box is null
+    describe  a picture: where each emblem stands, its colour, outline and mark
+    emblem    text only: names, and what the emblem of each looks like
+    chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
+              training then changes what is said (everything named is shown here too)
 
-A row also has the evidence of each box, where attention is guided.
+A row also has the evidence of each box, and of what is said of a picture, where attention is guided.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +22,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 from PIL.Image import Image
 
 from architecture import LARGEST_NUMBER, MAX_PIXELS, MIN_PIXELS
-from mcr_lib import boxes, prompts, testbed
+from mcr_lib import boxes, chains, prompts, testbed
 from mcr_lib.answer import write_answer
 from mcr_lib.boxes import Box
 from mcr_lib.data.chance import pick, shuffled
 from mcr_lib.data.mrsi import Target
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.testbed import drawing, tweets
+from mcr_lib.testbed import drawing, teacher, tweets
 from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_NAME, Being
@@ -55,6 +60,7 @@ class Row:
         image: the picture, or `None`.
         evidence: per entity of the answer the source of its box: boxes in model pixels (of the picture),
             `ABSENT`, or the text before it in the listing; `()` for tasks without boxes.
+        seen: what the answer says of the picture, in this order: words, and their box in model pixels.
     """
 
     task: str
@@ -62,6 +68,7 @@ class Row:
     answer: str
     image: Image | None = None
     evidence: tuple[tuple[Box, ...] | str, ...] = ()
+    seen: tuple[tuple[str, Box], ...] = ()
 
 
 def rows(task: str, *, seed: int, start: int = 0) -> Iterator[Row]:
@@ -163,6 +170,34 @@ def _textonly(rng: Random, seed: int, index: int) -> Row:
     return Row("textonly", prompts.messages(example, wording="brief"), answer)
 
 
+def _describe(rng: Random, seed: int, index: int) -> Row:
+    item = testbed.make("gmner", "train", index, seed=seed + 5, knobs=BUSY)
+    seen = teacher.seen(item.example)
+    answer = " ; ".join(text for text, _ in seen) or teacher.EMPTY
+    image, at = drawing.draw(item.scene), tuple((text, written(item.example, box)) for text, box in seen)
+    return Row("describe", _user("Describe the picture.", image), f" {answer} .", image, seen=at)
+
+
+def _emblem(rng: Random, seed: int, index: int) -> Row:
+    names = dict.fromkeys(pick(rng, BEINGS).name for _ in range(1 + int(rng.random() * 3)))
+    answer = " ".join(f'"{name}" : {BY_NAME[name].type} , {teacher.look(name)} ;' for name in names)
+    return Row("emblem", _user(f"Their emblems?\n{' ; '.join(names)}", None), answer)
+
+
+def _chain(rng: Random, seed: int, index: int) -> Row:
+    item = testbed.make("caption", "train", index, seed=seed + 6, knobs=_UNDAMAGED)
+    image, example = drawing.draw(item.scene), replace(item.example, images=("drawn",))
+    style = "distill" if rng.random() < 0.7 else "terse"
+    chain = chains.build(example, style, np.random.default_rng(0), n_wordings=1)
+    chain = replace(chain, text=teacher.say(example)) if style == "distill" else chain
+    answer = chains.render(chain, TARGET.family, TARGET.size(example))
+    seen = teacher.seen(example) if style == "distill" else ()
+    at = tuple((text, written(example, box)) for text, box in seen)
+    evidence = tuple((written(example, entity.boxes_xyxy_px[0]),) for entity in example.entities)
+    chat = prompts.messages(example, "mcr", wording="brief", style=style)
+    return Row("chain", chat, answer, image, evidence, at)
+
+
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
 BUSY = replace(
     testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), bait=(0.1, 0.4, 0.3, 0.2),
@@ -171,7 +206,7 @@ BUSY = replace(
 
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
-    "textonly": _textonly,
+    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "chain": _chain,
 }  # fmt: skip
 
 
@@ -200,7 +235,9 @@ def _random_box(rng: Random) -> Box:
 def texts() -> Sequence[str]:
     """Return every text whose words the tokenizer keeps whole; `words.txt`: those of prompts and chains."""
     words = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
-    return [words, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS)]
+    looks = (f"{teacher.look(b.name)} found picture :" for b in BEINGS)
+    places = (f"{row} {column}" for row in teacher.ROWS for column in teacher.COLUMNS)
+    return [words, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS), *looks, *places]
 
 
 def chance_name(rng: Random) -> str:

@@ -49,6 +49,7 @@ class Config(BaseModel):
     images_dir: str | None = _key(None, "folder of the images, at any depth; null = below data_dir")
     testbed_sizes: dict[Split, Count] = _key(SIZES, "tweets per split; test_unseen has as many as test")
     testbed_knobs: dict[str, Any] = _key({}, "testbed knobs that differ from those of each distribution")
+    testbed_contradicting: Share = _key(1.0, "share of train drawn from gmner; else mentioned is shown")
     testbed_seed: int = _key(0, "of the testbed's world", ge=0)
     bad_images: Literal["error", "skip"] = _key("error", "what to do about missing or unusable images")
     splits: tuple[Split, ...] = _key(("train", "dev", "test"), "splits to prepare", min_length=1)

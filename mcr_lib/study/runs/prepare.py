@@ -18,8 +18,9 @@ from mcr_lib.study.check import CheckReport, check
 from mcr_lib.study.runs import cache
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
-from mcr_lib.study.runs.setting import Setting
+from mcr_lib.study.runs.setting import BUILT, Setting
 from mcr_lib.testbed import folder as testbed_folder
+from mcr_lib.testbed import teacher
 
 Tweets = Sequence[Example]
 
@@ -43,8 +44,11 @@ def _data_dir(loaded: Loaded) -> Path:
         if n is None:
             known = ", ".join(config.testbed_sizes) or "nothing"
             raise UserError(f"testbed_sizes has no number for {name}; it has some for {known}")
-        knobs = testbed.altered(testbed.find(distribution), config.testbed_knobs)
-        testbed_folder.write_missing(root, name, n, seed=config.testbed_seed, knobs=knobs)
+        departures = dict(config.testbed_knobs)
+        if (name == "train" and config.testbed_contradicting < 1) or distribution == "shortcut":
+            distribution, departures["contradicting"] = "shortcut", config.testbed_contradicting
+        how = {"knobs": testbed.altered(testbed.find(distribution), departures), "distribution": distribution}
+        testbed_folder.write_missing(root, name, n, seed=config.testbed_seed, **how)
     return root
 
 
@@ -103,7 +107,7 @@ def training_rows(
     elif setting.rows == "answers":
         rows = list(mrsi.answer_rows(tweets, target, prompt=prompt))
     else:
-        built = _chains(setting, drawn, loaded, everyone)
+        built = chains_of(setting, drawn, loaded, everyone)
         rows = list(mrsi.sft_rows(built, {e.id: e for e in tweets}, target, prompt=prompt))
     if setting.modality == "full":
         return rows
@@ -113,12 +117,13 @@ def training_rows(
     return [row | {"prompt": chat} | own for row, chat, own in zip(rows, chats, images, strict=True)]
 
 
-def _chains(
+def chains_of(
     setting: Setting, drawn: Sequence[mrsi.Pair], loaded: Loaded, everyone: Tweets
 ) -> list[chains.Chain]:
-    """The chains of a setting's pairs, from templates or from its file."""
-    if setting.chains == "template":
-        return mrsi.build_chains(drawn, seed=loaded.config.seed, n_wordings=setting.wordings).chains
+    """The chains of a setting's pairs, from templates, with the simulated teacher's, or from its file."""
+    if setting.chains in BUILT:
+        how = {"teacher": teacher.say if setting.chains == "teacher" else None}
+        return mrsi.build_chains(drawn, seed=loaded.config.seed, n_wordings=setting.wordings, **how).chains
     path = RunFolder(loaded.folder).chains(setting.chains)
     if not path.is_file():
         raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
@@ -141,6 +146,6 @@ def sources(setting: Setting, drawn: Sequence[mrsi.Pair], loaded: Loaded) -> lis
     tweets, of_chains, c = mrsi.tweets_of(drawn), None, loaded.config
     if setting.stage == "cvo" or setting.rows == "chains":
         path = RunFolder(loaded.folder).chains(setting.chains)
-        text = read_text(path) if setting.chains != "template" and path.is_file() else None
+        text = read_text(path) if setting.chains not in BUILT and path.is_file() else None
         of_chains = [[(e.id, style) for e, style in drawn], chains.CHAINS_VERSION, c.seed, text]
     return [checksum(tweets), cache.of_images(tweets), of_chains, prompts.PROMPT_VERSION, c.answer_form]

@@ -19,6 +19,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.training.options import Options, options_of
 
 BACKBONE = "backbone"  # the start of a setting that starts from no other one: the backbone of the profile
+BUILT = ("template", "teacher")  # chains that are made here; others stand in a file
 Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a setting, its folder and its files
 Settings = Mapping[str, "Setting"]
 Departures = Mapping[str, Any]  # option -> a value other than its default
@@ -35,7 +36,7 @@ class Setting(BaseModel):
     rows: Literal["answers", "chains"] = "chains"  # completions of SFT
     styles: tuple[str, ...] = ()  # of D_R; empty = those of the setting it starts from, else of the profile
     wordings: int | None = Field(None, ge=1)  # used of each style of template chains; None = all
-    chains: str = "template"  # or the name of a file in the run's chains/
+    chains: str = "template"  # or "teacher": the simulated one writes distill chains; or a file in chains/
     data: Literal["train", "d1", "d2"] | None = None  # None = train for answers, d1 for chains, d2 for cvo
     share: float = Field(1.0, gt=0, le=1)  # of the tweets, by a hash of (seed, id)
     prompt: prompts.Kind = "direct"
