@@ -38,6 +38,7 @@ class Setting(BaseModel):
     wordings: int | None = Field(None, ge=1)  # used of each style of template chains; None = all
     chains: str = "template"  # or "teacher": the simulated one writes distill chains; or a file in chains/
     data: Literal["train", "d1", "d2"] | None = None  # None = train for answers, d1 for chains, d2 for cvo
+    kept_by: str | None = None  # of D2 only what the filter of this setting kept (ours: a control)
     share: float = Field(1.0, gt=0, le=1)  # of the tweets, by a hash of (seed, id)
     prompt: prompts.Kind = "direct"
     modality: Modality = "full"  # or text (with a grey picture) or image (without the text)
@@ -46,7 +47,8 @@ class Setting(BaseModel):
     @property
     def part(self) -> str:
         """The part of D_R it is trained on: all of it (train), D1 or D2."""
-        return self.data or ("d2" if self.stage == "cvo" else "d1" if self.rows == "chains" else "train")
+        is_d2 = self.stage == "cvo" or self.kept_by is not None
+        return self.data or ("d2" if is_d2 else "d1" if self.rows == "chains" else "train")
 
 
 def check(
@@ -67,6 +69,10 @@ def check(
         elif one.options:
             hint = did_you_mean(name, [other for other in settings if other != name])
             raise UserError(f"{label} has options and no stage that would take them{hint}")
+        filters = [each for each in settings if settings[each].stage == "cvo"]
+        if one.kept_by is not None and one.kept_by not in filters:
+            known = f"a setting of cvo, whose filter chooses; choose {', '.join(filters) or 'none'}"
+            raise UserError(f"{label}: kept_by is {one.kept_by!r}, and should be {known}")
         if one.stage != "none" and one.prompt == "cot-3shot":
             raise UserError(f"{label} is trained with cot-3shot, which is a prompt for models as they are")
         known_styles(one.styles)

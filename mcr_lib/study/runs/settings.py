@@ -18,7 +18,7 @@ from typing import Any
 
 from mcr_lib import metrics, prompts
 from mcr_lib.data import mrsi
-from mcr_lib.data.files import write_json
+from mcr_lib.data.files import read_jsonl, write_json
 from mcr_lib.data.images import usable_images
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
@@ -73,11 +73,19 @@ class Study:
 
     def tweets(self, name: str) -> list[Example]:
         """The tweets that a setting is trained on."""
-        return mrsi.tweets_of(self.pairs(name))
+        return mrsi.tweets_of(self._kept(name))
+
+    def _kept(self, name: str) -> list[mrsi.Pair]:
+        """The pairs of a setting; with `kept_by` those that the filter of that setting kept, if it ran."""
+        if (by := self[name].kept_by) is None or not self.is_done(by):
+            return self.pairs(name)
+        judged = read_jsonl(self.run.setting(by) / "filter.jsonl", kind="filter")[1]
+        kept = {(row["id"], row["style"]) for _, row in judged if row["verdict"] == "kept"}
+        return [(example, style) for example, style in self.pairs(name) if (example.id, style) in kept]
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The training rows of a setting, in the format of its backbone and its modality."""
-        drawn, everyone = self.pairs(name), self.examples("train")
+        drawn, everyone = self._kept(name), self.examples("train")
         return prepare.training_rows(self[name], drawn, self.target, self.loaded, everyone)
 
     def options(self, name: str) -> setting.OptionsWithOrigins:
@@ -130,6 +138,7 @@ class Study:
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
         own = one.model_dump(mode="json", exclude={"start", "options"}), options
         data = prepare.sources(one, self.pairs(name), self.loaded)
+        data += [self.fingerprint(one.kept_by)] if one.kept_by else []
         return fingerprint(own, self.fingerprint(one.start), data, code.code_fingerprint(one.stage))
 
     def is_done(self, name: str) -> bool:
@@ -148,8 +157,9 @@ class Study:
                 return self.record(name)
             command = f"{one.stage} --setting {name} {self.loaded.command_options()}"
             launch.require_launcher(self.config.n_processes, command)
-        if one.start != BACKBONE:
-            self.train(one.start)
+        for other in (one.start, one.kept_by):
+            if other not in (BACKBONE, None):
+                self.train(other)
         if one.stage == "none":
             return {}
         state = launch.together(self._device)
