@@ -274,6 +274,24 @@ def test_a_setting_made_from_the_very_same_is_linked_not_trained(unbroken, tmp_p
     assert ours.stat().st_ino == theirs.stat().st_ino
 
 
+def test_a_setting_takes_what_the_filter_of_another_one_kept(unbroken, tmp_path):
+    """The filter of another threshold keeps some of the eight rows, and the gold of these is trained on."""
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.run.path, folder)
+    dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
+    totals = {row["id"]: max(row["R"]) for row in judged(unbroken.run, "mcr")}
+    least = sorted(totals.values())[4]  # five to eight rows reach it
+    picky = {"stage": "cvo", "start": "sft", "data": "train", "options": {"filter_max": least, "max_steps": 1}}
+    gold = {"stage": "sft", "start": "sft", "rows": "answers", "kept_by": "picky", "data": "train"}
+    other = study(folder, settings={**dumped, "picky": picky, "gold": {**gold, "options": {"max_steps": 1}}})
+    assert (other["gold"].part, len(other.rows("gold"))) == ("train", 8)  # nothing is known of them yet
+    facts = other.train("gold")
+    kept = {id for id, total in totals.items() if total >= least}
+    assert other.is_done("picky")
+    assert {e.id for e in other.tweets("gold")} == {row["id"] for row in other.rows("gold")} == kept
+    assert facts["n_rows"] == len(kept)
+
+
 def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
     facts = unbroken.record("mcr")
     options = {row["option"]: row for row in facts["options"]}
@@ -375,6 +393,10 @@ def test_worked_examples_bring_their_images_before_the_tweets_own(unbroken):
         (
             {"settings": {"a": {"stage": "sft", "prompt": "cot-3shot"}}},
             "cot-3shot, which is a prompt for models as they are",
+        ),
+        (
+            {"settings": {"a": {"stage": "sft"}, "b": {"stage": "sft", "kept_by": "a"}}},
+            "setting b: kept_by is 'a', and should be a setting of cvo, whose filter chooses; choose none",
         ),
         ({"cvo": {"num_generations": 1}}, "num_generations of cvo is 1"),
         ({"sft": {"learning_rate": "fast"}}, "learning_rate of sft is 'fast'"),

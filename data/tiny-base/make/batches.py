@@ -139,7 +139,31 @@ class Batcher:
             end = begin + len(phrase)
             inside = (k for k, (a, b) in enumerate(said["offset_mapping"]) if a < end and b > begin)
             targets += [(len(prompt) + k - 1, cells([box])) for k in inside]
-        words = [] if row.task in ("detect", "describe") else self._word_targets(ids, len(prompt), names)
+        said_at = [(a, b) for a, b in said["offset_mapping"]]
+        asked_at = question["offset_mapping"]
+        end = 0
+        for (
+            look,
+            source,
+        ) in row.matches:  # the verdict on a look is read off the description that it agrees with
+            end = row.answer.index(f"{look} , ", end) + len(look) + 2
+            verdict = next(k for k, (a, _) in enumerate(said_at) if a >= end) + len(prompt)
+            if source == ABSENT:
+                targets.append((verdict - 1, [0]))
+                continue
+            in_prompt = source in text
+            first = 0 if in_prompt else len(prompt)
+            begin = (text if in_prompt else row.answer).index(source)
+            at = [
+                first + k for k, (a, b) in enumerate(asked_at if in_prompt else said_at)
+                if a < begin + len(source) and b > begin
+            ]  # fmt: skip
+            targets += [(verdict - 1, at[-3:]), (verdict, at[:1]), (verdict + 1, at[1:2])]
+        words = (
+            []
+            if row.task in ("detect", "describe", "compare")
+            else self._word_targets(ids, len(prompt), names)
+        )
         return _Encoded(ids, len(prompt), targets, words)
 
     def _word_targets(self, ids: list[int], n_prompt: int, names: list[int]) -> list[AttentionTarget]:

@@ -105,8 +105,8 @@ RECIPE = Recipe(
         Phase("joint", steps=400, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
               mix={"names": 0.1, "detect": 0.15, "where": 0.25, "caption": 0.45, "textonly": 0.05}),
         Phase("chains", steps=600, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
-              mix={"names": 0.05, "detect": 0.05, "where": 0.1, "caption": 0.2, "describe": 0.25,
-                   "emblem": 0.05, "chain": 0.3}),
+              mix={"names": 0.05, "detect": 0.05, "where": 0.1, "caption": 0.2, "describe": 0.2,
+                   "emblem": 0.1, "compare": 0.15, "chain": 0.15}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""

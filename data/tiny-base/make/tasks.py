@@ -11,6 +11,7 @@
     textonly  a tweet without a picture: every box is null
     describe  a picture: where each emblem stands, its colour, outline and mark
     emblem    text only: names, and what the emblem of each looks like
+    compare   text only: what a picture is said to show, then looks: which of these are there, and where
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
               training then changes what is said (everything named is shown here too)
 
@@ -47,6 +48,7 @@ _BOX_ONLY = ("groundable", "box")
 _ONSETS = (*"bdfghklmnprstvz", "br", "dr", "kl", "st", "tr")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
 _ENDS = ("", "", "n", "r", "l", "s", "x")
+_LOOKS = [teacher.look(being.name) for being in BEINGS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Row:
         evidence: per entity of the answer the source of its box: boxes in model pixels (of the picture),
             `ABSENT`, or the text before it in the listing; `()` for tasks without boxes.
         seen: what the answer says of the picture, in this order: words, and their box in model pixels.
+        matches: looks that the answer compares, in this order, and the words of a description, in the prompt
+            or before in the answer, that each agrees with; or `ABSENT`.
     """
 
     task: str
@@ -69,6 +73,7 @@ class Row:
     image: Image | None = None
     evidence: tuple[tuple[Box, ...] | str, ...] = ()
     seen: tuple[tuple[str, Box], ...] = ()
+    matches: tuple[tuple[str, str], ...] = ()
 
 
 def rows(task: str, *, seed: int, start: int = 0) -> Iterator[Row]:
@@ -184,6 +189,29 @@ def _emblem(rng: Random, seed: int, index: int) -> Row:
     return Row("emblem", _user(f"Their emblems?\n{' ; '.join(names)}", None), answer)
 
 
+def _compare(rng: Random, seed: int, index: int) -> Row:
+    looks = shuffled(rng, _LOOKS)[: 1 + int(rng.random() * 4)]
+    listed = {one: f"{pick(rng, teacher.ROWS)} {pick(rng, teacher.COLUMNS)} {one}" for one in looks}
+    wanted = shuffled(rng, looks)[: int(rng.random() * 3)]
+    for _ in range(int(rng.random() * 3) if wanted else 1 + int(rng.random() * 2)):
+        model = pick(rng, looks).split()  # half of what is missing differs from something there in one word
+        k = int(rng.random() * 3)
+        near = [
+            one
+            for one in _LOOKS
+            if [*one.split()[:k], *one.split()[k + 1 :]] == [*model[:k], *model[k + 1 :]]
+        ]
+        wanted.append(pick(rng, near if rng.random() < 0.5 else _LOOKS))
+    wanted = shuffled(rng, [*dict.fromkeys(wanted)])
+    verdicts = (
+        f"{one} , found {' '.join(listed[one].split()[:2])} ;" if one in listed else f"{one} , missing ;"
+        for one in wanted
+    )
+    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n{' ; '.join(wanted)}"
+    matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
+    return Row("compare", _user(question, None), f" {' '.join(verdicts)}", matches=matches)
+
+
 def _chain(rng: Random, seed: int, index: int) -> Row:
     item = testbed.make("caption", "train", index, seed=seed + 6, knobs=_UNDAMAGED)
     image, example = drawing.draw(item.scene), replace(item.example, images=("drawn",))
@@ -195,7 +223,9 @@ def _chain(rng: Random, seed: int, index: int) -> Row:
     at = tuple((text, written(example, box)) for text, box in seen)
     evidence = tuple((written(example, entity.boxes_xyxy_px[0]),) for entity in example.entities)
     chat = prompts.messages(example, "mcr", wording="brief", style=style)
-    return Row("chain", chat, answer, image, evidence, at)
+    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
+    named = (teacher.look(entity.text) for entity in example.entities) if at else ()
+    return Row("chain", chat, answer, image, evidence, at, tuple((one, by_look[one]) for one in named))
 
 
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
@@ -206,7 +236,7 @@ BUSY = replace(
 
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
-    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "chain": _chain,
+    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "chain": _chain,
 }  # fmt: skip
 
 
