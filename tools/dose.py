@@ -1,5 +1,5 @@
-"""Draws how much contradiction each stage needs: `python -m tools.dose DIR DIR ... --out DIR`, where each DIR was
-written by `mcr compare` from runs with another share of contradicting tweets (`testbed_contradicting`).
+"""Draws how much contradiction each stage needs: `python -m tools.dose DIR DIR ... --out DIR`. Each DIR is of
+`mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
 """
 
 import sys
@@ -16,9 +16,8 @@ from mcr_lib.study.compare.evidence import Evidence, summary
 from mcr_lib.study.compare.tables import CONTROLLED
 from mcr_lib.study.figures import forest, palette
 
-PANELS = [
-    (metric, split) for metric in ("gmner_f1", "false_grounding") for split in ("test", "test_adversarial")
-]
+SPLITS = ("test", "test_adversarial")
+PANELS = [(metric, split) for metric in ("gmner_f1", "false_grounding") for split in SPLITS]
 SETTINGS = ("sft", "mrsi", "mcr")
 
 
@@ -32,7 +31,7 @@ def rows(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict
     for folder in folders:
         evidence = Evidence.read(Path(folder) / "evidence.json.gz")
         share, signatures = evidence.head["contradicting"], evidence.head["signatures"]
-        tested = {split: signatures[split] for _, split in PANELS if split in signatures}
+        tested = [signatures.get(split) for split in SPLITS]
         first = first or (folder, tested)
         if tested != first[1]:
             raise UserError(f"{folder} was tested on other tweets than {first[0]}; name runs of one world")

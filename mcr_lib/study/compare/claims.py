@@ -89,6 +89,8 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         path = path or repository() / "data" / "claims.yaml"
         try:
             return cls.model_validate(yaml.safe_load(read_text(path)))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path.name} is no YAML: {str(error).splitlines()[0]}") from error
         except ValidationError as error:
             place, value, reason = first_error(error)
             where = ".".join(map(str, place)) or "the whole"
@@ -137,11 +139,13 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         """The points of each sweep, from the values of every setting (`evidence.summary`)."""
         rows = []
         for one in (one for claim in self.claims for one in claim.contrasts if one.kind == "little"):
+            points = []
             for name, x in {**one.values, one.second: one.default}.items():
                 at = {"setting": name, "metric": one.measures[0], "split": one.splits[0]}
                 point = {"panel": one.knob, "line": label(at["metric"]), "x": x}
                 point["is_default"] = name == one.second
-                rows += [row | point for row in values if at.items() <= row.items()]
+                points += [row | point for row in values if at.items() <= row.items()]
+            rows += points * (len(points) > 1)
         return rows
 
 
