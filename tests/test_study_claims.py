@@ -158,7 +158,7 @@ def test_a_sweep_has_its_values_in_order_with_the_default_among_them():
     points = PLAN.sweeps(summary(evidence, n_resamples=100)["rows"])
     sigma = {row["x"]: row["mean"] for row in points if row["panel"] == "σ of R_u"}
     assert sigma == {0: 78, 0.4: 79, 0.3: 80}
-    assert [row["x"] for row in points if row["is_default"]] == [0.3]  # of the others nothing was run
+    assert [row["x"] for row in points if row["default"]] == [0.3]  # of the others nothing was run
     ax = forest.curves(points, title="", xlabel="value").axes[0]
     assert list(ax.lines[0].get_xdata()) == [0, 0.3, 0.4]
 

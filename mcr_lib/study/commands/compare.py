@@ -30,8 +30,7 @@ def command(given: Namespace) -> int:
     out = Path(given.out) if given.out else repository() / "outputs" / "compared" / scores["profile"]
     evidence.write(out / "evidence.json.gz")
     write_json(out / "scores.json", scores)
-    about = {key: value for key, value in scores.items() if key != "rows"}
-    write_json(out / "claims.json", {**about, "note": tables.note(scores), "rows": rows})
+    write_json(out / "claims.json", {**scores, "note": tables.note(scores), "rows": rows})
     mpl.use("Agg")
     with mpl.rc_context():
         show = palette.shower(out, tables.CONTROLLED if scores["source"] == "testbed" else "")

@@ -44,9 +44,8 @@ class Contrast(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Contrast":
-        for key in NEEDS[self.kind]:
-            if getattr(self, key) in (None, (), "", {}):
-                raise ValueError(f"a contrast of the kind {self.kind} needs {key}")
+        if lacking := [key for key in NEEDS[self.kind] if getattr(self, key) in (None, (), "", {})]:
+            raise ValueError(f"a contrast of the kind {self.kind} needs {lacking[0]}")
         return self
 
     def verdict(self, over: OverSeeds, wanted: int) -> str:
@@ -58,11 +57,10 @@ class Contrast(BaseModel, extra="forbid", frozen=True):
         if self.kind == "difference":
             return of_seeds.verdict_over_seeds(over, sign=1 if self.expect == "higher" else -1)
         low, high = over.ci95 or (-inf, inf)
-        is_level = self.kind == "level"  # bounded above alone
-        if high < self.margin and (is_level or low > -self.margin):
+        floor = -inf if self.kind == "level" else -self.margin  # a level is bounded above alone
+        if floor < low and high < self.margin:
             return "shown"
-        is_beyond = low > self.margin or (high < -self.margin and not is_level)
-        return "the opposite is shown" if is_beyond else "not shown"
+        return "the opposite is shown" if low > self.margin or high < floor else "not shown"
 
 
 class Claim(BaseModel, extra="forbid", frozen=True):
@@ -101,8 +99,9 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         """That the first setting is better than the second in whatever was measured of both."""
         head, measured = evidence.head, {(*at, key.partition(".")[0]) for _, *at, key in evidence.terms}
         if unknown := [name for name in (first, second) if name not in head["settings"]]:
-            known = ", ".join(head["settings"])
-            raise UserError(f"no setting {unknown[0]!r} in these runs; they have {known}")
+            raise UserError(
+                f"no setting {unknown[0]!r} in these runs; they have {', '.join(head['settings'])}"
+            )
         contrasts = [
             {"kind": "difference", "first": first, "second": second, "measures": [metric], "splits": [split],
              "expect": "higher" if CATALOGUE[metric].better == 1 else "lower"}
@@ -142,8 +141,7 @@ class Plan(BaseModel, extra="forbid", frozen=True):
             points = []
             for name, x in {**one.values, one.second: one.default}.items():
                 at = {"setting": name, "metric": one.measures[0], "split": one.splits[0]}
-                point = {"panel": one.knob, "line": label(at["metric"]), "x": x}
-                point["is_default"] = name == one.second
+                point = {"panel": one.knob, "x": x, "line": label(at["metric"]), "default": x == one.default}
                 points += [row | point for row in values if at.items() <= row.items()]
             rows += points * (len(points) > 1)
         return rows
@@ -151,12 +149,11 @@ class Plan(BaseModel, extra="forbid", frozen=True):
 
 def _missing(evidence: Evidence, of: Mapping[str, BySeed], metric: str, split: str) -> str:
     """Which setting, split or seeds a row lacks."""
-    seeds = evidence.head["seeds"]
     for name, some in of.items():
         if name not in evidence.head["settings"]:
             return f"no setting {name} in these runs"
         if not some:
             return f"no {metric} of {name} on {split}"
-        if absent := [str(seed) for seed in seeds if seed not in some]:
+        if absent := [str(seed) for seed in evidence.head["seeds"] if seed not in some]:
             return f"{name} lacks seed {', '.join(absent)}"
-    return f"seeds {', '.join(map(str, seeds))} alone"
+    return f"seeds {', '.join(map(str, evidence.head['seeds']))} alone"

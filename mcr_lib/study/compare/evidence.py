@@ -134,8 +134,7 @@ def summary(evidence: Evidence, *, n_resamples: int = 2000) -> Scores:
         weights = statistics.resamples(n, n_resamples, np.random.default_rng(0)).astype(float)
         for metric, name in product(METRICS, head["settings"]):
             if of := by_seed(evidence, name, split, metric):
-                row = {"setting": name, "split": split, "metric": metric}
-                rows.append(row | estimate(of, weights))
+                rows.append({"setting": name, "split": split, "metric": metric} | estimate(of, weights))
     of_all = {"n_tweets": evidence.n_tweets, "n_resamples": n_resamples}
     return {"format_version": FORMAT_VERSION, **head, **of_all, "rows": rows}
 

@@ -83,8 +83,7 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
     places = {split: {id: k for k, id in enumerate(sorted(of_split))} for split, of_split in gold.items()}
     terms = {}
     for key, (ids, of) in counted.items():
-        at = places[key[2]]
-        terms[key] = of if ids is None else [(sign, _aligned(ratio, ids, at)) for sign, ratio in of]
+        terms[key] = of if ids is None else [(k, _aligned(r, ids, places[key[2]])) for k, r in of]
     n_tweets = {split: len(of_split) for split, of_split in places.items()}
     return Evidence(_head(runs, settings, gold), n_tweets, terms)
 
@@ -118,8 +117,8 @@ def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
     ratios["unread"] = share([parsed is None or parsed.reason is not None for parsed in answers.parsed])
     task = {"labels": tweets[0].labels, "task": tweets[0].constraints}
     if answers.prompt not in (None, "direct") or any(p is not None and p.think for p in answers.parsed):
-        are = [p is not None and chains.faithfulness(p, **task) is None for p in answers.parsed]
-        ratios["faithful"] = share(are)
+        flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
+        ratios["faithful"] = share([flaw is None for flaw in flaws])
     ids = [tweet.id for tweet in tweets]
     yield "n_count", None, number(int(ratios["n_rate"].numerator.sum()))
     yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items() if metric in METRICS)
@@ -135,8 +134,7 @@ def _numbers(run: _Run) -> Iterator[tuple[str, str, float]]:
         seconds = [cache.read_record(run.setting(start)).get("seconds") for start in trained]
         if seconds and None not in seconds:
             yield name, "training_minutes", sum(seconds) / 60
-    lines = read_text(run.results).splitlines() if run.results.is_file() else ()
-    for row in csv.DictReader(lines):
+    for row in csv.DictReader(read_text(run.results).splitlines() if run.results.is_file() else ()):
         if row["metric"] in NUMBERS and row["metric"] != "n_count" and row["value"]:  # counted from answers
             yield row["setting"], row["metric"], float(row["value"])
 

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcr_lib.study.catalogue import label, labels
+from mcr_lib.study.catalogue import label
 from mcr_lib.study.compare.evidence import Scores
 from mcr_lib.study.render import markdown
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
-GROUNDING = ("false_grounding", "missed_grounding")
-SECONDARY = (*GROUNDING, "image_caused_foreign_rate", "image_caused_foreign_rate_muted", "consistency")
-LABELS = labels(("gmner_f1", *SECONDARY))
+SECONDARY = ("false_grounding", "missed_grounding", "image_caused_foreign_rate",
+    "image_caused_foreign_rate_muted", "consistency")  # fmt: skip
 
 
 def settings_table(scores: Scores) -> str:
@@ -18,7 +17,7 @@ def settings_table(scores: Scores) -> str:
     scored, rows = scores["eval_split"], []
     columns = [*((split, "gmner_f1") for split in scores["splits"]), *((scored, key) for key in SECONDARY)]
     by_key = {(row["setting"], row["split"], row["metric"]): row for row in scores["rows"]}
-    headings = {at: LABELS[at[1]] + f", {at[0]}" * (at[0] != scored) for at in columns}
+    headings = {at: label(at[1]) + f", {at[0]}" * (at[0] != scored) for at in columns}
     headings = {at: text for at, text in headings.items() if at in {key[1:] for key in by_key}}
     first = f"%, on {scored} unless noted"
     for name in scores["settings"]:
@@ -59,5 +58,4 @@ def note(scores: Scores) -> str:
     tweets = ", ".join(f"{split} {n:,}" for split, n in scores["n_tweets"].items())
     seeds = ", ".join(map(str, scores["seeds"]))
     mean = f"Mean over the seeds that a row has, of {seeds}, with 95 % intervals over seeds and tweets"
-    about = CONTROLLED if scores["source"] == "testbed" else ""
-    return " ".join(filter(None, [f"{mean} ({tweets}).", about]))
+    return f"{mean} ({tweets})." + f" {CONTROLLED}" * (scores["source"] == "testbed")

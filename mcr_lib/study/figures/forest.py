@@ -108,17 +108,13 @@ def _over_seeds(ax: Axes, y: float, row: Row, **style: Any) -> None:
 
 
 def claims(rows: Rows) -> Figure:
-    """A line per row of the claims, under the claim: its interval and seeds, in words value and verdict
-    (`compare.claims.Plan.evaluate`). Counts, hours and descriptions of one setting are in words alone.
-    """
+    """A line per row of `Plan.evaluate`, under its claim; descriptions of one setting are in words alone."""
     lines = []  # label and row; `None` = the heading of a claim
     for number in unique(rows, "number"):
         of_claim = [row for row in rows if row["number"] == number]
         lines.append(("{number}  {claim} ({paper})".format(**of_claim[0]).strip(), None))
         lines += [(": ".join(cells(row)[:2]), row) for row in of_claim]
-    title = (
-        "Blue: shown, red: the opposite shown, ring: neither; ↑ ↓ expected; grey band: no difference, or low"
-    )
+    title = "Blue: shown, red: the opposite shown, ring: neither; ↑ ↓: expected; band: no difference, or low"
     figure, (ax,) = panels(1, (12.5, 1.2 + 0.21 * len(lines)), f"{title}; small dots: seeds; line: 95 %")
     palette.name_lines(ax, [text for text, _ in lines])
     ax.axvline(0, color=palette.DARK, linewidth=0.8)
@@ -145,16 +141,14 @@ def curves(rows: Rows, *, title: str, xlabel: str, scale: str = "linear") -> Fig
     figure, axes = panels(len(unique(rows, "panel")), (3.5, 3.1), title, n_columns=4, sharey=True)
     for ax, panel in zip(axes, unique(rows, "panel"), strict=True):
         for name in names:
-            of = [row for row in rows if (row["panel"], row["line"]) == (panel, name)]
-            of.sort(key=lambda row: row["x"])
+            of = sorted((r for r in rows if (r["panel"], r["line"]) == (panel, name)), key=lambda r: r["x"])
             x, colour = [row["x"] for row in of], palette.setting(name, names)
             ax.plot(x, [row["mean"] for row in of], color=colour, marker="o", markersize=4, label=name)
             for row in of:
                 seeds = list(row["per_seed"].values())
                 ax.scatter([row["x"]] * len(seeds), seeds, s=9, color=colour, alpha=0.5, linewidths=0)
-                if row["ci_low"] is not None:
-                    ax.plot([row["x"]] * 2, [row["ci_low"], row["ci_high"]], color=colour, linewidth=1.5)
-                if row.get("is_default"):
+                ax.plot([row["x"]] * 2, [row["ci_low"], row["ci_high"]], color=colour, linewidth=1.5)
+                if row.get("default"):
                     ax.plot(row["x"], row["mean"], "o", markersize=11, color=colour, fillstyle="none")
         ax.set(title=panel, xlabel=xlabel, ylabel="%", xscale=scale)
         if scale == "log":
