@@ -9,9 +9,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcr_lib.answer import write_answer
 from mcr_lib.data.files import write_json
+from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
-from mcr_lib.schema import FORMAT_VERSION
+from mcr_lib.schema import FORMAT_VERSION, PredictedEntity
 from mcr_lib.statistics import Ratio
 from mcr_lib.study.commands import cli
 from mcr_lib.study.compare import claims, tables
@@ -179,6 +181,22 @@ def test_numbers_of_a_run_are_taken_from_its_records_answers_and_results(tweets,
     assert not [key for key in merge([run.path]).terms if key[3] == "training_minutes"]
 
 
+def test_answers_whose_reasoning_states_them_are_counted_on_every_split(tweets, sample_dir, tmp_path):  # noqa: F811
+    run = RunFolder(make_run(tmp_path / "1", 1, tweets, sample_dir))
+    some = tweets["dev"]
+    one, entity = next((e, e.entities[0]) for e in some if e.entities)  # a wrong answer may be faithful
+    think = f'"{entity.text}" : {entity.type} , not shown ;'
+    answer = write_answer([PredictedEntity(entity.text, entity.type)], think=think)
+    rows = [{"id": e.id, "answer": answer if e is one else "nothing"} for e in some]
+    path = run.predictions("mcr.dev")
+    header = json.loads(path.read_text().split("\n", 1)[0]) | {"prompt": "mcr"}
+    keys = ("setting", "seed", "split", "data", "prompt")
+    given = {key: header[key] for key in keys}
+    write_predictions(path, [{**row, "coordinate_space": "original_px"} for row in rows], **given)
+    terms = {key[1:]: of[0][1].percent for key, of in merge([run.path]).terms.items() if key[3] == "faithful"}
+    assert terms == {("mcr", "dev", "faithful"): 100 / len(some)}
+
+
 def test_runs_of_the_profile_are_tested_claim_by_claim(tweets, sample_dir, tmp_path, capsys, monkeypatch):  # noqa: F811
     few = PLAN.model_copy(update={"claims": (PLAN.claims[0], *PLAN.claims[4:6])})  # 80 rows take long to draw
     monkeypatch.setattr(Plan, "read", lambda: few)
@@ -191,7 +209,7 @@ def test_runs_of_the_profile_are_tested_claim_by_claim(tweets, sample_dir, tmp_p
     printed = capsys.readouterr().out
     assert "| 1 | MCR scores higher than fine-tuning on answers | mcr − sft | GMNER F1, test ↑ |" in printed
     assert "| no run: no setting cvo-only in these runs |" in printed
-    assert "3 of 5 | too few seeds: seeds 1, 2, 3 alone |" in printed
+    assert "3 of 5 | too few seeds: only seed 1, 2, 3 |" in printed
     rows = json.loads((out / "claims.json").read_text())["rows"]
     assert {(r["verdict"], r["n_seeds"]) for r in rows if r["number"] == "1"} == {
         ("too few seeds", 3), ("no run", 0)  # nothing answered test_adversarial

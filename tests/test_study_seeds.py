@@ -214,7 +214,7 @@ def test_seeds_may_have_other_tweets(runs, tmp_path, tweets, sample_dir):
     found = merge([runs[0], make_run(tmp_path / "other", 2, renamed, sample_dir)])
     assert found.n_tweets == {split: 2 * len(some) for split, some in tweets.items()}
     assert pair(found, "mcr", "sft")[0]["n_seeds"] == 2
-    assert pair(found, "mcr", "sft")[0]["missing"] == "seeds 1, 2 alone"
+    assert pair(found, "mcr", "sft")[0]["missing"] == "only seed 1, 2"
 
 
 def broken(folder, what, tweets):

@@ -156,4 +156,4 @@ def _missing(evidence: Evidence, of: Mapping[str, BySeed], metric: str, split: s
             return f"no {metric} of {name} on {split}"
         if absent := [str(seed) for seed in evidence.head["seeds"] if seed not in some]:
             return f"{name} lacks seed {', '.join(absent)}"
-    return f"seeds {', '.join(map(str, evidence.head['seeds']))} alone"
+    return f"only seed {', '.join(map(str, evidence.head['seeds']))}"
