@@ -71,7 +71,7 @@ def _parser() -> ArgumentParser:
     marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"
     _add_profile(_command(commands, "preflight", "preflight.command", about, description=marks))
     _add_testbed(commands)
-    about = "settings over several seeds, one pair of them tested"
+    about = "settings over several seeds: claims, or one pair of settings, tested"
     add = _command(commands, "compare", "compare.command", about, description=_COMPARE).add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder")
     add("--out", metavar="DIR", help="where the files go (default: outputs/compared/PROFILE)")

@@ -1,4 +1,4 @@
-"""The comparison over seeds in words: tables for terminal and documents, and the verdict in one sentence."""
+"""The comparison over seeds in words: tables for terminal and documents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -114,7 +114,7 @@ def claims(rows: Rows) -> Figure:
         of_claim = [row for row in rows if row["number"] == number]
         lines.append(("{number}  {claim} ({paper})".format(**of_claim[0]).strip(), None))
         lines += [(": ".join(cells(row)[:2]), row) for row in of_claim]
-    title = "Blue: shown, red: the opposite shown, ring: neither; ↑ ↓: expected; band: no difference, or low"
+    title = "Claims. Blue: shown, red: the opposite shown, ring: neither; ↑ ↓: expected; band: none or little"
     figure, (ax,) = panels(1, (12.5, 1.2 + 0.21 * len(lines)), f"{title}; small dots: seeds; line: 95 %")
     palette.name_lines(ax, [text for text, _ in lines])
     ax.axvline(0, color=palette.DARK, linewidth=0.8)
