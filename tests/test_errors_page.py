@@ -20,6 +20,9 @@ from mcr_lib.data.images import find_images, open_image, usable_images
 from mcr_lib.data.predictions import read_predictions, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
+from mcr_lib.study.compare.claims import Plan
+from mcr_lib.study.compare.evidence import Evidence
+from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables.scoring import score_file
@@ -54,6 +57,23 @@ def broken_file(at):
     shutil.copytree(at.sample / "Twitter10000_v2.0", at.tmp / "Twitter10000_v2.0")
     (at.tmp / "Twitter10000_v2.0" / "txt" / "test.txt").write_text("IMGID:1\nin\n")
     read(at.tmp)
+
+
+NOTHING = Evidence({"settings": ["base"], "splits": ["test"], "profile": "mine"}, {}, {})
+
+
+def two_worlds(at):
+    for seed in (0, 7):
+        loaded = config.load("tiny", at.tmp / str(seed), {"testbed_seed": seed})
+        loaded.folder.mkdir()
+        (loaded.folder / "profile.yaml").write_text(config.as_yaml(loaded))
+    merge([at.tmp / "0", at.tmp / "7"])
+
+
+def bad_claims(at):
+    text = (REPOSITORY / "data" / "claims.yaml").read_text()
+    (at.tmp / "claims.yaml").write_text(text.replace("kind: level", "kind: levels"))
+    Plan.read(at.tmp / "claims.yaml")
 
 
 def bad_xml(at, size):
@@ -174,6 +194,9 @@ LIGHT = {
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
     "another split's answers": other_split,
+    "runs of two worlds": two_worlds,
+    "nothing to compare": lambda at: Plan.of_pair(NOTHING, "mcr", "sft"),
+    "a mistake among the claims": bad_claims,
     "no prediction": lambda at: rows(at, {"id": "300401", "output": "nobody"}),
     "another format": lambda at: rows(at, {"response": "nobody", "images": []}),
     "rows without ids": lambda at: rows(at, {"response_answer_orig": "None"}),

@@ -17,12 +17,12 @@ from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksu
 from mcr_lib.study.commands import cli
 from mcr_lib.study.compare import evidence as evidence_module
 from mcr_lib.study.compare import tables
-from mcr_lib.study.compare.evidence import ISOLATES, Evidence, summary
+from mcr_lib.study.compare.claims import Plan
+from mcr_lib.study.compare.evidence import Evidence, summary
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.figures import forest
 from mcr_lib.study.runs import cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
-from tools import readme
 
 SETTINGS = {"base": {}, "sft": {"stage": "sft", "rows": "answers"}, "mcr": {"stage": "cvo", "start": "sft"}}
 RATES = {"base": 0.5, "sft": 0.7, "mcr": 0.95}
@@ -144,53 +144,28 @@ def test_what_the_image_causes_and_consistency_come_from_probes(evidence, tweets
     assert not [r for r in scores["rows"] if r["split"] == "dev" and r["metric"] == "consistency"]
 
 
+def pair(evidence, first="mcr", second="base"):
+    return Plan.of_pair(evidence, first, second).evaluate(evidence, n_resamples=200)
+
+
 def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric(evidence):
-    scores = summary(evidence, ("mcr", "base"), n_resamples=200)
-    primary = scores["primary"]
-    assert (primary["first"], primary["second"], primary["split"], primary["metric"]) == (
-        "mcr",
-        "base",
-        "test",
-        "gmner_f1",
-    )
+    scores, rows = summary(evidence, n_resamples=200), pair(evidence)
+    primary = rows[0]
+    at = [primary[key] for key in ("first", "second", "split", "metric")]
+    assert at == ["mcr", "base", "test", "gmner_f1"]
     a, b = (row(scores, name, "test", "gmner_f1")["per_seed"] for name in ("mcr", "base"))
     assert primary["per_seed"] == pytest.approx({seed: a[seed] - b[seed] for seed in a}, abs=0.011)
     assert (primary["verdict"], primary["n_agreeing"]) == ("shown", 3)
-    other = summary(evidence, ("base", "mcr"), n_resamples=200)["primary"]
+    other = pair(evidence, "base", "mcr")[0]
     assert (other["mean"], other["verdict"]) == (pytest.approx(-primary["mean"]), "the opposite is shown")
     # for a rate of mistakes less is better
-    wrong = next(r for r in scores["comparisons"] if (r["split"], r["metric"]) == ("test", "false_grounding"))
-    assert (wrong["better"], wrong["mean"] < 0) == (-1, True)
-    assert {(r["split"]) for r in scores["comparisons"]} == {"dev", "test"}
+    wrong = next(r for r in rows if (r["split"], r["metric"]) == ("test", "false_grounding"))
+    assert (wrong["expect"], wrong["mean"] < 0) == ("lower", True)
+    assert {r["split"] for r in rows} == {"dev", "test"}
+    blank = next(r for r in rows if r["metric"] == "image_caused_foreign_rate")
+    assert (blank["split"], blank["n_seeds"]) == ("test", 3)
     with pytest.raises(UserError, match="no setting 'mrsi' in these runs; they have base, sft, mcr"):
-        summary(evidence, ("mrsi", "sft"))
-
-
-def test_what_a_part_of_the_method_adds_is_described_without_a_verdict(evidence):
-    scores = summary(evidence, n_resamples=100)
-    there = {what: pair for what, pair in ISOLATES.items() if set(pair) <= set(SETTINGS)}
-    assert {row["isolates"]: (row["first"], row["second"]) for row in scores["isolated"]} == there
-    assert {"the method", "plain fine-tuning"} <= set(there) < set(ISOLATES), (
-        "pairs that no run has are left out"
-    )
-    tested = summary(evidence, ("mcr", "base"), n_resamples=100)["comparisons"]
-    for found in (r for r in scores["isolated"] if r["isolates"] == "the method"):
-        same = next(r for r in tested if (r["split"], r["metric"]) == (found["split"], found["metric"]))
-        assert found["per_seed"] == same["per_seed"]
-        assert (found["mean"], found["ci_low"], found["ci_high"]) == (
-            same["mean"],
-            same["ci_low"],
-            same["ci_high"],
-        )
-        assert "verdict" not in found
-    head, _, *rows = tables.isolated_table(scores).split("\n")
-    assert head.split(" | ")[1:6] == ["settings", "seeds", "GMNER F1", "foreign names", "false grounding"]
-    assert rows[-3] == ""
-    assert "Described, not tested" in rows[-2]
-    (method,) = [row for row in rows if row.startswith("| the method |")]
-    assert method.startswith(
-        f"| the method | mcr − base | 3 | {tables._value(next(r for r in tested if r['split'] == 'test'))} |"
-    )
+        pair(evidence, "mrsi", "sft")
 
 
 def test_missing_answers_are_listed_and_the_rest_is_measured(runs, tmp_path, tweets, sample_dir):
@@ -212,7 +187,9 @@ def test_missing_answers_are_listed_and_the_rest_is_measured(runs, tmp_path, twe
     assert list(row(scores, "mcr", "test", "gmner_f1")["per_seed"]) == ["1"]
     assert list(row(scores, "sft", "test", "gmner_f1")["per_seed"]) == ["1", "2", "4"]
     assert list(row(scores, "mcr", "dev", "gmner_f1")["per_seed"]) == ["1", "2"]
-    assert (scores["primary"]["n_seeds"], scores["primary"]["verdict"]) == (1, "too few seeds")
+    primary = pair(found, "mcr", "sft")[0]
+    assert (primary["n_seeds"], primary["verdict"]) == (1, "too few seeds")
+    assert primary["missing"] == "mcr lacks seed 2, 4"
     text = tables.settings_table(scores)
     assert "| mcr | 2 |" in text
     assert ", 1 seed)" in text
@@ -236,7 +213,8 @@ def test_seeds_may_have_other_tweets(runs, tmp_path, tweets, sample_dir):
     }
     found = merge([runs[0], make_run(tmp_path / "other", 2, renamed, sample_dir)])
     assert found.n_tweets == {split: 2 * len(some) for split, some in tweets.items()}
-    assert summary(found, n_resamples=100)["primary"]["n_seeds"] == 2
+    assert pair(found, "mcr", "sft")[0]["n_seeds"] == 2
+    assert pair(found, "mcr", "sft")[0]["missing"] == "only seed 1, 2"
 
 
 def broken(folder, what, tweets):
@@ -255,6 +233,11 @@ def broken(folder, what, tweets):
         predictions.write_text(
             predictions.read_text().replace('"data": "twitter-gmner', '"data": "twitter-gmner-v0', 1)
         )
+    elif what == "world":
+        profile.write_text(profile.read_text().replace("testbed_seed: 0", "testbed_seed: 7"))
+    elif what == "share":
+        text = profile.read_text()
+        profile.write_text(text.replace("testbed_contradicting: 1.0", "testbed_contradicting: 0.1"))
     elif what == "probes":
         profile.write_text(
             profile.read_text().replace('probes: ["blank_mean"]', 'probes: ["blank_mean", "erase"]')
@@ -271,6 +254,8 @@ def broken(folder, what, tweets):
         ("gold", "tweet .* of test has other gold than in the runs before it"),
         ("header", "answers of seed 7, where this run has 2"),
         ("signature", "answers of data twitter-gmner-v0"),
+        ("world", "two differs from .* in testbed_seed: 7, not 0"),
+        ("share", "two differs from .* in testbed_contradicting: 0.1, not 1.0"),
         ("probes", "differs from .* in probes: blank_mean, erase, not blank_mean"),
         ("profile", "is no run folder: profile.yaml is not there"),
         ("same", "seed 2 of base is in two runs"),
@@ -393,9 +378,7 @@ def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
         "seed 1: no answers of sft to test.erase",
         "seed 1: no consistency of sft, which takes answers to all probes",
     ]
-    assert not [
-        row for row in summary(found, n_resamples=100)["comparisons"] if row["metric"] == "consistency"
-    ]
+    assert not [row for row in pair(found, "mcr", "sft") if row["metric"] == "consistency"]
 
 
 def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
@@ -405,6 +388,7 @@ def test_evidence_is_enough_to_compute_every_number_again(evidence, tmp_path):
     again.write(second)
     assert first.read_bytes() == second.read_bytes()
     assert summary(again, n_resamples=100) == summary(evidence, n_resamples=100)
+    assert pair(again) == pair(evidence)
     first.write_bytes(first.read_bytes()[:100])
     for path in (first, tmp_path / "none.json.gz"):
         with pytest.raises(UserError, match="is no evidence of this release"):
@@ -422,44 +406,22 @@ def test_evidence_that_was_counted_otherwise_is_refused_in_a_sentence(evidence, 
     assert "\n" not in str(raised.value)
 
 
-def test_scores_of_version_1_keep_their_values_under_todays_names_and_say_so(evidence):
-    scores = summary(evidence, n_resamples=100)
-    for kind in ("rows", "comparisons"):  # version 1 had one rate
-        scores[kind] = [row for row in scores[kind] if row["metric"] != "n_rate"]
-    text = (
-        json.dumps(scores).replace("foreign_rate", "n_rate").replace("scorer_version=3", "scorer_version=1")
-    )
-    old = json.loads(text)
-    again = readme.today(old)
-    for draw in (tables.settings_table, tables.isolated_table):
-        table, note = draw(again).split("\n\n", 1)
-        assert table == draw(scores).split("\n\n", 1)[0]
-        assert readme.NOTE_1 in note
-        assert readme.NOTE_1 not in draw(scores)
-    assert readme.today(scores) is scores
-
-
-def test_figures_show_each_seed_the_mean_and_its_interval(evidence):
-    scores = summary(evidence, ("mcr", "base"), n_resamples=200)
-    figure = forest.over_seeds(scores)
-    dev, test = figure.axes
-    assert [label.get_text() for label in dev.get_yticklabels()] == ["base (3)", "sft (3)", "mcr (3)"]
-    dots = {round(float(x), 2) for collection in test.collections for x, _ in collection.get_offsets()}
-    rows = [row(scores, name, "test", "gmner_f1") for name in SETTINGS]
-    assert dots == {value for r in rows for value in r["per_seed"].values()}
-    assert [list(line.get_xdata()) for line in test.lines] == [
-        v for r in rows for v in ([r["ci_low"], r["ci_high"]], [r["mean"]])
+def test_the_figure_of_claims_shows_each_seed_the_mean_its_interval_and_the_verdict_in_words(evidence):
+    rows = pair(evidence)
+    (ax,) = forest.claims(rows).axes
+    assert [label.get_text() for label in ax.get_yticklabels()][:2] == [
+        "mcr is better than base (ours)",
+        "mcr − base: GMNER F1, test ↑",
     ]
-    pair = forest.differences(scores)
-    filled = {line.get_markerfacecolor() for line in pair.axes[1].lines if line.get_marker() == "o"}
-    assert {"#0072B2"} <= filled  # GMNER F1 is shown to be better
-    none = {**scores, "comparisons": [{**row, "mean": 0.0} for row in scores["comparisons"]]}
-    assert not {"#0072B2", "#D55E00"} & {line.get_color() for line in forest.differences(none).axes[1].lines}
-    labels = [label.get_text() for label in pair.axes[0].get_yticklabels()]
-    assert (labels[0], labels[3]) == (
-        "GMNER F1 (more is better)",
-        "image-caused foreign names (less is better)",
-    )
+    dots = {round(float(x), 2) for collection in ax.collections for x, _ in collection.get_offsets()}
+    assert dots == {value for r in rows for value in r["per_seed"].values()}
+    drawn = [list(line.get_xdata()) for line in ax.lines]
+    assert [rows[0]["ci_low"], rows[0]["ci_high"]] in drawn
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[0].endswith("3 seeds   shown")
+    assert len(texts) == len(rows)
+    filled = {line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
+    assert filled >= {"#0072B2", "white"}  # something is shown, something is not
     assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
 
 
@@ -467,26 +429,15 @@ def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["compare", *map(str, runs), "--out", str(out), "--resamples", "100"]) == 0
     printed = capsys.readouterr().out
-    scores = json.loads((out / "scores.json").read_text())
-    assert tables.verdict(scores) in printed
-    pictures = {f"{stem}.{end}" for stem in ("settings", "differences") for end in ("png", "csv")}
-    assert {path.name for path in out.iterdir()} == {"evidence.json.gz", "scores.json"} | pictures
-    assert scores == json.loads(json.dumps(summary(Evidence.read(out / "evidence.json.gz"), n_resamples=100)))
+    scores, of_claims = (json.loads((out / f"{name}.json").read_text()) for name in ("scores", "claims"))
+    assert tables.claims_table(of_claims["rows"]).split("\n")[2].removeprefix("|") in printed
+    names = {"evidence.json.gz", "scores.json", "claims.json", "claims.png", "claims.csv"}
+    assert {path.name for path in out.iterdir()} == names
+    again = Evidence.read(out / "evidence.json.gz")
+    assert scores == json.loads(json.dumps(summary(again, n_resamples=100)))
+    rows = Plan.of_pair(again, "mcr", "sft").evaluate(again, n_resamples=100)
+    assert of_claims["rows"] == json.loads(json.dumps(rows))
     assert tables.CONTROLLED not in printed  # real tweets
     assert tables.CONTROLLED in tables.settings_table({**scores, "source": "testbed"})
     assert cli.main(["compare", str(runs[0]), "--pair", "mcr", "mrsi", "--out", str(out)]) == 2
     assert capsys.readouterr().err == "mcr: no setting 'mrsi' in these runs; they have base, sft, mcr\n"
-
-
-def test_tables_of_documents_are_those_of_committed_scores(evidence, tmp_path, monkeypatch):
-    monkeypatch.setattr(readme, "repository", lambda: tmp_path)
-    text = "<!-- table: seeds -->\n<!-- end -->\n<!-- table: seeds_pair -->\n<!-- end -->"
-    assert readme.filled(text).count(f"Not run yet. {tables.CONTROLLED}") == 2
-    scores = summary(evidence, n_resamples=100)
-    write_json(tmp_path / "data" / "results" / "tiny-seeds" / "scores.json", scores)
-    filled = readme.filled(text)
-    assert tables.settings_table(scores) in filled
-    assert tables.verdict(scores) in filled
-    primary = scores["primary"]
-    difference = f"{primary['mean']:+.1f} ({primary['ci_low']:+.1f} to {primary['ci_high']:+.1f})"
-    assert f"| GMNER F1, test (primary) | {difference} |" in filled

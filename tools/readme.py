@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import runpy
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.study.compare import tables as seeds_tables
+from mcr_lib.study.compare.claims import Plan
+from mcr_lib.study.compare.evidence import Evidence
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
 from mcr_lib.study.tables import facts
@@ -24,6 +27,13 @@ DOCUMENTS = ("README.md", "REPRODUCING.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"(<!-- paper: (.+?) -->)[\d.,]+(?<=\d)")  # a number of the paper within a sentence
 YARDSTICKS = "data/results/twitter-gmner-v2-test/yardsticks.json"
+CLAIMS = "data/results/claims"
+_FIGURES = {
+    "claims": "Every claim: difference, interval, seeds and verdict",
+    "sweeps": "GMNER F1 against σ, λ1 and λ5",
+    "dose": "GMNER F1 and false grounding against the share of contradicting tweets",
+}
+_PLANNED = ("number", "claim", "paper", "note", "kind", "first", "second", "metric", "split", "n_wanted")
 GAIN = "data/results/twitter-gmner-v2-test/gain.json"
 _OPEN = {
     "silent": "ours",
@@ -211,34 +221,55 @@ def _of_tiny(row: dict[str, str] | None, digits: int) -> str:
     )
 
 
-def seeds() -> str:
-    """Every setting of the comparison over seeds."""
-    return _of_seeds(seeds_tables.settings_table)
+def claims() -> str:
+    """A row per claim of the paper: its first row, and the verdicts of all its rows."""
+    rows, note = _claims()
+    lines = []
+    for number in dict.fromkeys(row["number"] for row in rows if row["paper"] != "ours"):
+        of_claim = [row for row in rows if row["number"] == number]
+        judged = [row for row in of_claim if row["kind"] != "description"] or of_claim
+        contrast, measure, value, seeds, _ = seeds_tables.cells(judged[0])
+        verdicts = Counter(row["verdict"] for row in judged)
+        line = {"#": number, "claim (paper)": f"{judged[0]['claim']} ({judged[0]['paper']})"}
+        line |= {"first row": f"{contrast}, {measure}", "mean (95 %)": value, "seeds": seeds}
+        words = [f"{n} {word}" if len(verdicts) > 1 else word for word, n in verdicts.items()]
+        lines.append(line | {"verdicts": ", ".join(words), "rows": len(judged)})
+    return f"{markdown(lines, [*lines[0]])}\n\n{_figure('claims')}{note}\n"
 
 
-def seeds_pair() -> str:
-    """MCR against plain fine-tuning over seeds, with verdicts."""
-    return _of_seeds(lambda scores: f"{seeds_tables.pair_table(scores)}\n{seeds_tables.verdict(scores)}\n")
+def claims_rows() -> str:
+    """Every row of every claim, those of ours included."""
+    rows, note = _claims()
+    notes = dict.fromkeys(f"{row['number']}: {row['note']}." for row in rows if row["note"])
+    heads = {"number": "#", "claim": "claim", "paper": "paper"}
+    table = seeds_tables.claims_table([{**row} for row in rows], *heads).replace("| number |", "| # |", 1)
+    return f"{table}\n\n{' '.join(notes)}\n\n{_figure('sweeps')}{_figure('dose')}{note}\n"
 
 
-def seeds_isolated() -> str:
-    """What each part of the method adds."""
-    return _of_seeds(seeds_tables.isolated_table)
-
-
-def _of_seeds(table: Callable[[dict[str, Any]], str]) -> str:
-    path = repository() / "data" / "results" / "tiny-seeds" / "scores.json"
-    if not path.is_file():
+def claims_values() -> str:
+    """Every setting of the runs behind the claims."""
+    if not (path := repository() / CLAIMS / "scores.json").is_file():
         return f"Not run yet. {seeds_tables.CONTROLLED}\n"
-    return table(today(json.loads(read_text(path))))
+    return seeds_tables.settings_table(json.loads(read_text(path)))
 
 
-def today(scores: dict[str, Any]) -> dict[str, Any]:
-    """Scores that may be of scorer version 1, with the metrics under today's names; no value changes."""
-    if not any(signature.endswith("scorer_version=1") for signature in scores["signatures"].values()):
-        return scores
-    kinds = {kind: _renamed(scores[kind]) for kind in ("rows", "comparisons", "isolated")}
-    return {**scores, **kinds, "note": NOTE_1}  # `primary` is GMNER F1, whose name stays
+def _figure(name: str) -> str:
+    path = f"{CLAIMS}/{name}.png"
+    return f"![{_FIGURES[name]}]({path})\n\n" if (repository() / path).is_file() else ""
+
+
+def _claims() -> tuple[list[dict[str, Any]], str]:
+    """The rows of the claims and a note: from the committed evidence, or not run yet."""
+    nothing = Evidence({"settings": [], "seeds": []}, {}, {})
+    planned = Plan.read(repository() / "data" / "claims.yaml").evaluate(nothing)
+    if not (path := repository() / CLAIMS / "claims.json").is_file():
+        rows = [row | {"verdict": "not run yet", "missing": ""} for row in planned]
+        return rows, f"Arrows: what the claim expects. {seeds_tables.CONTROLLED}"
+    evidence = json.loads(read_text(path))
+    of_file, of_plan = ([[row[key] for key in _PLANNED] for row in r] for r in (evidence["rows"], planned))
+    if of_file != of_plan:
+        raise UserError(f"{path} is not of data/claims.yaml as it is now; mcr compare makes it anew")
+    return evidence["rows"], f"Arrows: what the claim expects. {evidence['note']}"
 
 
 def _renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -256,9 +287,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "recall": recall,
     "base": base,
     "tiny": tiny,
-    "seeds": seeds,
-    "seeds_pair": seeds_pair,
-    "seeds_isolated": seeds_isolated,
+    "claims": claims,
+    "claims_rows": claims_rows,
+    "claims_values": claims_values,
 }
 
 

@@ -23,7 +23,7 @@ _MAKE = """The set is named after its split, and after its distribution if that 
 Read it with mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root
 DIR --split NAME."""
 _COMPARE = """Merges run folders of one profile, one seed each (or several settings of a seed), and writes
-evidence.json.gz, scores.json and two figures. What is missing in a run is reported and left out."""
+evidence.json.gz, scores.json, claims.json and figures. What is missing in a run is reported and left out."""
 _PAIRS = {"action": "append", "default": [], "dest": "pairs"}
 _COMMANDS = {"title": "commands", "required": True, "metavar": "COMMAND"}
 
@@ -71,12 +71,11 @@ def _parser() -> ArgumentParser:
     marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"
     _add_profile(_command(commands, "preflight", "preflight.command", about, description=marks))
     _add_testbed(commands)
-    about = "settings over several seeds, one pair of them tested"
+    about = "settings over several seeds: claims, or one pair of settings, tested"
     add = _command(commands, "compare", "compare.command", about, description=_COMPARE).add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder")
     add("--out", metavar="DIR", help="where the files go (default: outputs/compared/PROFILE)")
-    pair = {"default": ("mcr", "sft"), "metavar": ("A", "B")}
-    add("--pair", nargs=2, help="test A minus B (default: mcr sft)", **pair)
+    add("--pair", nargs=2, metavar=("A", "B"), help="test A minus B (default: the claims, else mcr sft)")
     add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--json", action="store_true", help="print the scores as one JSON object")
     return parser

@@ -2,8 +2,9 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,18 @@ from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORER_VERSION
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.statistics import Ratio, Terms
-from mcr_lib.study.catalogue import CATALOGUE
 
 KIND = "seeds"
 MIN_SEEDS = 3  # fewer show nothing (ours)
 METRICS = (
-    "gmner_f1", "mner_f1", "eeg_f1", "n_f1", "false_grounding", "missed_grounding", "n_rate", "foreign_rate",
-    "unread", "consistency", "image_caused_foreign_rate", "image_caused_foreign_rate_muted",
+    "gmner_f1", "mner_f1", "eeg_f1", "n_rec", "n_f1", "false_grounding", "missed_grounding", "n_rate",
+    "foreign_rate", "unread", "consistency", "image_caused_foreign_rate", "image_caused_foreign_rate_muted",
+    "faithful",
 )  # fmt: skip
-ISOLATES = {  # part of the method -> settings of `tiny-seeds`; the first minus the second isolates it
-    "chains instead of answers, as many updates": ("mrsi-long", "sft"),
-    "chains instead of answers, half the updates": ("mrsi-all", "sft"),
-    "chains instead of answers, D1": ("mrsi", "sft-d1"), "rewards after chains": ("mcr", "mrsi"),
-    "rewards after answers": ("sft-cvo", "sft-d1"), "chains before rewards": ("mcr", "cvo-only"),
-    "chains instead of answers before rewards": ("mcr", "sft-cvo"),
-    "gold of D2 instead of rewards on it": ("mrsi-all", "mcr"),
-    "reasoning when answering": ("mcr", "mcr-direct"), "the method": ("mcr", "base"),
-    "plain fine-tuning": ("sft", "base"),
-}  # fmt: skip
-ISOLATED = ("gmner_f1", "false_grounding", "missed_grounding", "foreign_rate")  # described by it, not tested
+NUMBERS = (  # one number per seed, no ratio over tweets: its interval is over seeds alone
+    "n_count", "training_minutes",
+    "attention_on_image_normal", "attention_on_image_textual_bias", "attention_on_image_mcr",
+)  # fmt: skip
 Key = tuple[int, str, str, str]  # seed, setting, split, metric (also image_caused_foreign_rate.<variant>)
 BySeed = dict[int, Terms]
 Scores = Mapping[str, Any]  # what `summary` returns
@@ -44,9 +38,9 @@ Scores = Mapping[str, Any]  # what `summary` returns
 class Evidence:
     """The counts from which summaries are computed."""
 
-    head: dict[str, Any]  # profile, settings, seeds, splits, eval_split, source, signatures, missing, runs
+    head: dict[str, Any]  # what `merge` knows of profile, runs and splits, and what is missing
     n_tweets: dict[str, int]  # split -> tweets of all seeds together
-    terms: dict[Key, Terms]  # over these tweets, zeros where a seed has no answer
+    terms: dict[Key, Terms]  # over these tweets, zeros where a seed has no answer; of `NUMBERS`: `number`
 
     def write(self, path: str | Path) -> None:
         """Write the evidence as gzipped JSON; equal evidence gives equal bytes."""
@@ -133,63 +127,48 @@ def verdict_over_seeds(result: OverSeeds, *, sign: int = 1) -> str:
     return "shown" if np.sign(result.mean) == sign else "the opposite is shown"
 
 
-def summary(evidence: Evidence, pair: tuple[str, str] = ("mcr", "sft"), *, n_resamples: int = 2000) -> Scores:
-    """All numbers with their intervals, and the first setting of `pair` minus the second with verdicts.
-    The head of the evidence; `rows`: values; `comparisons`: differences, `better` = sign of an improvement;
-    `primary`: that of GMNER F1 on the scored split, or `None`; `isolated`: the differences of `ISOLATES`.
-    """
-    head = evidence.head
-    if unknown := [name for name in pair if name not in head["settings"]]:
-        raise UserError(f"no setting {unknown[0]!r} in these runs; they have {', '.join(head['settings'])}")
-    rows, comparisons, isolated = [], [], []
+def summary(evidence: Evidence, *, n_resamples: int = 2000) -> Scores:
+    """The head of the evidence, and `rows`: every metric of every setting and split, with its interval."""
+    head, rows = evidence.head, []
     for split, n in ((split, evidence.n_tweets[split]) for split in head["splits"]):
         weights = statistics.resamples(n, n_resamples, np.random.default_rng(0)).astype(float)
-        for metric in METRICS:
-            at, better = {"split": split, "metric": metric}, CATALOGUE[metric].better
-            by_name = {name: _by_seed(evidence, name, split, metric) for name in head["settings"]}
-            rows += [{"setting": name, **at, **_estimate(of, weights)} for name, of in by_name.items() if of]
-            if terms := _difference(by_name, *pair):
-                row = {"first": pair[0], "second": pair[1], **at}
-                comparisons.append(row | _estimate(terms, weights, better))
-            for part, (first, second) in ISOLATES.items() if metric in ISOLATED else ():
-                if terms := _difference(by_name, first, second):
-                    row = {"isolates": part, "first": first, "second": second, **at}
-                    isolated.append(row | _estimate(terms, weights))
-    wanted = head["eval_split"], "gmner_f1"
-    primary = next((row for row in comparisons if (row["split"], row["metric"]) == wanted), None)
-    return {
-        "format_version": FORMAT_VERSION, **head, "n_tweets": evidence.n_tweets, "n_resamples": n_resamples,
-        "pair": [*pair], "primary": primary, "comparisons": comparisons, "isolated": isolated, "rows": rows,
-    }  # fmt: skip
+        for metric, name in product(METRICS, head["settings"]):
+            if of := by_seed(evidence, name, split, metric):
+                rows.append({"setting": name, "split": split, "metric": metric} | estimate(of, weights))
+    of_all = {"n_tweets": evidence.n_tweets, "n_resamples": n_resamples}
+    return {"format_version": FORMAT_VERSION, **head, **of_all, "rows": rows}
 
 
-def _difference(by_setting: Mapping[str, BySeed], first: str, second: str) -> BySeed:
+def difference(by_setting: Mapping[str, BySeed], first: str, second: str) -> BySeed:
     """The terms of the first setting minus those of the second, for seeds that have both."""
     a, b = by_setting.get(first, {}), by_setting.get(second, {})
     return {s: [*a[s], *((-sign, ratio) for sign, ratio in b[s])] for s in a if s in b}
 
 
-def _by_seed(evidence: Evidence, name: str, split: str, metric: str) -> BySeed:
+def by_seed(evidence: Evidence, name: str, split: str, metric: str) -> BySeed:
     """The terms of a metric where it is defined; of blank images, the one that shows most is taken."""
     candidates = []
     for key in (metric, *(f"{metric}.{variant}" for variant in probes.PROBES["blank"])):
         terms = {s: evidence.terms.get((s, name, split, key)) for s in evidence.head["seeds"]}
         candidates.append({s: of for s, of in terms.items() if of and None not in [r.percent for _, r in of]})
 
-    def size(by_seed: BySeed) -> tuple[int, float]:
-        return len(by_seed), np.mean([sum(s * ratio.percent for s, ratio in of) for of in by_seed.values()])
+    def size(some: BySeed) -> tuple[int, float]:
+        return len(some), np.mean([sum(s * ratio.percent for s, ratio in of) for of in some.values()])
 
     return max(filter(None, candidates), key=size, default={})
 
 
-def _estimate(by_seed: BySeed, weights: np.ndarray, better: int | None = None) -> dict[str, Any]:
+def estimate(terms: BySeed, weights: np.ndarray, judge: Callable | None = None) -> dict[str, Any]:
+    """Values per seed, mean and interval, to two decimals; with `judge` (of `OverSeeds`) a verdict."""
     rng = np.random.default_rng([0, 1])  # independent of the resampled tweets
-    over = over_seeds(list(by_seed.values()), weights, rng)
+    over = over_seeds(list(terms.values()), weights, rng)
     low, high = (round(end, 2) for end in over.ci95) if over.ci95 else (None, None)
-    per_seed = {str(s): round(value, 2) for s, value in zip(by_seed, over.per_seed, strict=True)}
+    per_seed = {str(s): round(value, 2) for s, value in zip(terms, over.per_seed, strict=True)}
     row = {"per_seed": per_seed, "mean": round(over.mean, 2), "ci_low": low, "ci_high": high}
-    row["n_seeds"] = len(by_seed)
-    if better is not None:
-        verdict = verdict_over_seeds(over, sign=better)
-        row |= {"n_agreeing": over.n_agreeing, "better": better, "verdict": verdict}
-    return row
+    row["n_seeds"] = len(terms)
+    return row | ({"n_agreeing": over.n_agreeing, "verdict": judge(over)} if judge else {})
+
+
+def number(value: float) -> Terms:
+    """A number without tweets behind it, as terms over one tweet."""
+    return [(1, Ratio(np.array([value]), np.array([100])))]

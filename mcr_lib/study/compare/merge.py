@@ -3,19 +3,21 @@ Refused unless, but for the seed, profiles agree in all that affects an answer, 
 gold, answers come from the models of the profile, and all start from one backbone (as far as recorded).
 """
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mcr_lib import bias, metrics
+from mcr_lib import bias, chains, metrics
 from mcr_lib.data import probes
+from mcr_lib.data.files import read_text
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio, Terms
-from mcr_lib.study.compare.evidence import METRICS, Evidence
+from mcr_lib.study.compare.evidence import METRICS, NUMBERS, Evidence, number
 from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.settings import RANDOM
 from mcr_lib.study.tables import comparison, scoring
@@ -28,7 +30,7 @@ MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be e
     "n_resamples", "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
 Tweets = list[Example]
-Measured = Iterator[tuple[str, list[str], Terms]]  # metric, ids of tweets, terms over these tweets
+Measured = Iterator[tuple[str, list[str] | None, Terms]]  # metric, ids (`None`: a number), terms over them
 
 
 class _Run(artifacts.RunFolder):
@@ -72,6 +74,8 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
                     if counted.setdefault((seed, name, split, metric), measured) is not measured:
                         where = f"in two runs, the second is {run.path}; name one of them"
                         raise UserError(f"seed {seed} of {name} is {where}")
+        for name, metric, value in _numbers(run):
+            counted[seed, name, run.config.eval_split, metric] = None, number(value)
     for run in (known := [run for run in runs if run.backbones]):
         if run.config.backbone != RANDOM and run.backbones != known[0].backbones:
             message = f"{run.path}: its settings start from other weights than those of {known[0].path}"
@@ -79,7 +83,7 @@ def merge(folders: Sequence[str | Path]) -> Evidence:
     places = {split: {id: k for k, id in enumerate(sorted(of_split))} for split, of_split in gold.items()}
     terms = {}
     for key, (ids, of) in counted.items():
-        terms[key] = [(sign, _aligned(ratio, ids, places[key[2]])) for sign, ratio in of]
+        terms[key] = of if ids is None else [(k, _aligned(r, ids, places[key[2]])) for k, r in of]
     n_tweets = {split: len(of_split) for split, of_split in places.items()}
     return Evidence(_head(runs, settings, gold), n_tweets, terms)
 
@@ -111,10 +115,28 @@ def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
         ratios |= bias.textual_bias(answers.judged)
     ratios |= bias.visual_bias(answers.judged)
     ratios["unread"] = share([parsed is None or parsed.reason is not None for parsed in answers.parsed])
+    task = {"labels": tweets[0].labels, "task": tweets[0].constraints}
+    if answers.prompt not in (None, "direct") or any(p is not None and p.think for p in answers.parsed):
+        flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
+        ratios["faithful"] = share([flaw is None for flaw in flaws])
     ids = [tweet.id for tweet in tweets]
+    yield "n_count", None, number(int(ratios["n_rate"].numerator.sum()))
     yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items() if metric in METRICS)
     if split == run.config.eval_split:
         yield from _measure_probes(run, name, answers)
+
+
+def _numbers(run: _Run) -> Iterator[tuple[str, str, float]]:
+    """Setting, metric and value of what is one number per run: hours of training, and results of 06."""
+    for name in run.config.settings:
+        line = setting.lineage(run.config.settings, name)
+        trained = [start for start in line if run.config.settings[start].stage != "none"]
+        seconds = [cache.read_record(run.setting(start)).get("seconds") for start in trained]
+        if seconds and None not in seconds:
+            yield name, "training_minutes", sum(seconds) / 60
+    for row in csv.DictReader(read_text(run.results).splitlines() if run.results.is_file() else ()):
+        if row["metric"] in NUMBERS and row["metric"] != "n_count" and row["value"]:  # counted from answers
+            yield row["setting"], row["metric"], float(row["value"])
 
 
 def _measure_probes(run: _Run, name: str, answers: scoring.ScoredFile) -> Measured:
@@ -192,6 +214,7 @@ def _head(runs: Sequence[_Run], settings: list[str], gold: Mapping[str, dict[str
         "profile": Path(str(first.record.get("profile", first.path.name))).stem, "settings": settings,
         "seeds": sorted({run.config.seed for run in runs}), "splits": list(gold),
         "eval_split": c.eval_split, "source": c.source, "signatures": signatures,
+        "contradicting": c.testbed_contradicting,
         "missing": [sentence for run in runs for sentence in run.missing],
         "runs": [{key: run.record.get(key) for key in keys} | {"seed": run.config.seed} for run in runs],
     }  # fmt: skip

@@ -3,20 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mcr_lib.study.catalogue import CATALOGUE
+from mcr_lib.study.compare.tables import cells
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Panels, Rows, panels, unique
 
 Row = Mapping[str, Any]
 _BESIDE = {"xytext": (8, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}  # right of a point
 _HOLLOW = {"markerfacecolor": "white"}
-_OF_PAIR = ("gmner_f1", "false_grounding", "missed_grounding", "image_caused_foreign_rate",
-    "image_caused_foreign_rate_muted", "consistency", "n_f1", "n_rate", "foreign_rate")  # fmt: skip
 _SIGNS = {"old box": "something not shown gets the old box: textual bias, %",
     "old name": "the old name is written: visual bias, %"}  # fmt: skip
 
@@ -103,49 +101,64 @@ def renamed(rows: Rows) -> Figure:
     return figure
 
 
-def over_seeds(scores: Row) -> Figure:
-    """GMNER F1 of every setting over seeds, a panel per split (`compare.evidence.summary`)."""
-    rows, names = [row for row in scores["rows"] if row["metric"] == "gmner_f1"], scores["settings"]
-    n_seeds = {name: max((r["n_seeds"] for r in rows if r["setting"] == name), default=0) for name in names}
-    labels = [f"{name} ({n})" for name, n in n_seeds.items()]
-    dots = [(names.index(r["setting"]), r, {"color": palette.setting(r["setting"], names)}) for r in rows]
-    title = "Every setting (seeds); line: 95 % interval over seeds and tweets"
-    return _by_split(scores, labels, dots, 2.9, title, CATALOGUE["gmner_f1"].axis)
+def _over_seeds(ax: Axes, y: float, row: Row, **style: Any) -> None:
+    _dot(ax, y, row["mean"], (row["ci_low"], row["ci_high"]), **style)
+    seeds = list(row["per_seed"].values())
+    ax.scatter(seeds, [y + 0.25] * len(seeds), s=9, color=style["color"], alpha=0.55, linewidths=0)
 
 
-def differences(scores: Row) -> Figure:
-    """The compared pair, a panel per split, a line per metric (`compare.evidence.summary`)."""
-    first, second = scores["pair"]
-    metrics = [metric for metric in _OF_PAIR if metric in unique(scores["comparisons"], "metric")]
-    better = {1: "more is better", -1: "less is better"}
-    labels = [f"{CATALOGUE[metric].label} ({better[CATALOGUE[metric].better]})" for metric in metrics]
-    dots = []
-    for row in (row for row in scores["comparisons"] if row["metric"] in metrics):
-        fill = {} if row["verdict"] in ("shown", "the opposite is shown") else _HOLLOW
-        colour = palette.DIFFERENCES[int(np.sign(row["mean"])) * row["better"]]
-        dots.append((metrics.index(row["metric"]), row, {"color": colour, **fill}))
-    full = "filled = every seed agrees and the interval excludes 0"
-    title = f"{first} − {second}: blue better, red worse; {full}; line: 95 % interval over seeds and tweets"
-    figure = _by_split(scores, labels, dots, 3.2, title, f"{first} − {second}, points")
-    for ax in figure.axes:
-        ax.axvline(0, color=palette.DARK, linewidth=0.8)
+def claims(rows: Rows) -> Figure:
+    """A line per row of `Plan.evaluate`, under its claim; descriptions of one setting are in words alone."""
+    lines = []  # label and row; `None` = the heading of a claim
+    for number in unique(rows, "number"):
+        of_claim = [row for row in rows if row["number"] == number]
+        lines.append(("{number}  {claim} ({paper})".format(**of_claim[0]).strip(), None))
+        lines += [(": ".join(cells(row)[:2]), row) for row in of_claim]
+    title = "Claims. Blue: shown, red: the opposite shown, ring: neither; ↑ ↓: expected; band: none or little"
+    figure, (ax,) = panels(1, (12.5, 1.2 + 0.21 * len(lines)), f"{title}; small dots: seeds; line: 95 %")
+    palette.name_lines(ax, [text for text, _ in lines])
+    ax.axvline(0, color=palette.DARK, linewidth=0.8)
+    for y, (tick, (_, row)) in enumerate(zip(ax.get_yticklabels(), lines, strict=True)):
+        tick.set(fontsize=7.5, fontweight="normal" if row else "bold")
+        if row is None:
+            ax.axhline(y - 0.5, color=palette.LIGHT, linewidth=0.8)
+            continue
+        if row["kind"] in ("equal", "little", "level"):
+            ends = [0 if row["kind"] == "level" else -row["margin"], row["margin"]]
+            ax.plot(ends, [y, y], color=palette.LIGHT, linewidth=9, solid_capstyle="butt", zorder=0)
+        if row["n_seeds"] and (row["second"] or row["kind"] == "level"):
+            colour = {"shown": palette.BLUE, "the opposite is shown": palette.RED}.get(row["verdict"])
+            _over_seeds(ax, y, row, **{"color": colour or palette.DARK, **({} if colour else _HOLLOW)})
+        words = "{}   {} seeds   {}".format(*cells(row)[2:])
+        ax.text(1.01, y, words, fontsize=7.5, va="center", transform=ax.get_yaxis_transform())
+    ax.set(xlabel="first − second, points (N-Rate and the like without a second: %)")
     return figure
 
 
-def _by_split(scores: Row, labels: list[str], dots: list, width: float, title: str, xlabel: str) -> Figure:
-    """A panel per split: dots (line, row, style) at the means over seeds, each seed as a faint dot below."""
-    figure, axes = _lines(labels, len(scores["splits"]), width, title, sharex=True)
-    for ax, split in zip(axes, scores["splits"], strict=True):
-        for y, row, style in (dot for dot in dots if dot[1]["split"] == split):
-            _dot(ax, y, row["mean"], (row["ci_low"], row["ci_high"]), **style)
-            seeds = list(row["per_seed"].values())
-            ax.scatter(seeds, [y + 0.25] * len(seeds), s=9, color=style["color"], alpha=0.55, linewidths=0)
-        ax.set(title=f"{split} (n = {scores['n_tweets'][split]:,})", xlabel=xlabel)
+def curves(rows: Rows, *, title: str, xlabel: str, scale: str = "linear") -> Figure:
+    """Means over seeds, their intervals and seeds against `x`, by `panel` and `line`; ring: the default."""
+    names, values = unique(rows, "line"), sorted({row["x"] for row in rows})
+    figure, axes = panels(len(unique(rows, "panel")), (3.5, 3.1), title, n_columns=4, sharey=True)
+    for ax, panel in zip(axes, unique(rows, "panel"), strict=True):
+        for name in names:
+            of = sorted((r for r in rows if (r["panel"], r["line"]) == (panel, name)), key=lambda r: r["x"])
+            x, colour = [row["x"] for row in of], palette.setting(name, names)
+            ax.plot(x, [row["mean"] for row in of], color=colour, marker="o", markersize=4, label=name)
+            for row in of:
+                seeds = list(row["per_seed"].values())
+                ax.scatter([row["x"]] * len(seeds), seeds, s=9, color=colour, alpha=0.5, linewidths=0)
+                ax.plot([row["x"]] * 2, [row["ci_low"], row["ci_high"]], color=colour, linewidth=1.5)
+                if row.get("default"):
+                    ax.plot(row["x"], row["mean"], "o", markersize=11, color=colour, fillstyle="none")
+        ax.set(title=panel, xlabel=xlabel, ylabel="%", xscale=scale)
+        if scale == "log":
+            ax.set_xticks(values, [f"{x:g}" for x in values])
+            ax.minorticks_off()
+    axes[0].legend()
     return figure
 
 
 def seed_values(rows: Rows) -> Rows:
     """Rows of scores as the values of a figure: one column per seed."""
-    seeds = [{f"seed {seed}": value for seed, value in row["per_seed"].items()} for row in rows]
-    others = [{key: value for key, value in row.items() if key != "per_seed"} for row in rows]
-    return [row | values for row, values in zip(others, seeds, strict=True)]
+    seeds = [{f"seed {seed}": value for seed, value in row.get("per_seed", {}).items()} for row in rows]
+    return [{k: row[k] for k in row if k != "per_seed"} | of for row, of in zip(rows, seeds, strict=True)]
