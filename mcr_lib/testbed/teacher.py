@@ -43,10 +43,14 @@ def seen(example: Example) -> list[Seen]:
     return [(f"{place(box, example.image_size_px)} {look(name)}", box) for name, box in by_place]
 
 
+def describe(example: Example) -> str:
+    """What stands where in the picture, e.g. "top left red disc dot ; top right blue house bar ."."""
+    return f"{' ; '.join(text for text, _ in seen(example)) or EMPTY} ."
+
+
 def say(example: Example) -> str:
     """The teacher's chain of a tweet of the testbed, with slots."""
-    listed = " ; ".join(text for text, _ in seen(example)) or EMPTY
-    return " ".join([f"picture : {listed} .", *(_judged(example) or ["no name ;"])])
+    return " ".join([f"picture : {describe(example)}", *(_judged(example) or ["no name ;"])])
 
 
 def _judged(example: Example) -> list[str]:
