@@ -8,7 +8,9 @@ does; it is verified like any other (words and order are ours; paper silent).
 
 from mcr_lib import statements
 from mcr_lib.boxes import Box, Size
+from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
+from mcr_lib.testbed import SOURCE
 from mcr_lib.testbed.world import BY_NAME
 
 Seen = tuple[str, Box]  # place and look of an emblem, e.g. "top left red disc dot", and its box
@@ -49,7 +51,10 @@ def describe(example: Example) -> str:
 
 
 def say(example: Example) -> str:
-    """The teacher's chain of a tweet of the testbed, with slots."""
+    """The teacher's chain of a tweet of the testbed, with slots; `UserError`: the tweet is of other data."""
+    if example.source != SOURCE:
+        advice = "take chains of templates, or a file that an MLLM wrote"
+        raise UserError(f"the simulated teacher knows the testbed only, not {example.source}; {advice}")
     return " ".join([f"picture : {describe(example)}", *(_judged(example) or ["no name ;"])])
 
 
