@@ -53,8 +53,9 @@ def describe(example: Example) -> str:
 def say(example: Example) -> str:
     """The teacher's chain of a tweet of the testbed, with slots; `UserError`: the tweet is of other data."""
     if example.source != SOURCE:
-        advice = "take chains of templates, or a file that an MLLM wrote"
-        raise UserError(f"the simulated teacher knows the testbed only, not {example.source}; {advice}")
+        raise UserError(
+            f"the simulated teacher knows the testbed only, not {example.source}; take chains: template"
+        )
     return " ".join([f"picture : {describe(example)}", *(_judged(example) or ["no name ;"])])
 
 

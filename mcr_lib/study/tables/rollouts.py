@@ -68,9 +68,8 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
 
 
 def filter_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The rows that the filter of D2 judged (`training.d2_filter`) in each setting; none where none ran.
-
-    `contradicts`: whether a tweet of the testbed speaks against a shortcut; left out of other data.
+    """The rows that the filter of D2 judged (`training.d2_filter`) in each setting; none where none ran. Those of
+    the testbed say whether the tweet `contradicts` a shortcut.
     """
     files = {name: study.run.setting(name) / "filter.jsonl" for name in names}
     read_of = {name: read_jsonl(path, kind="filter")[1] for name, path in files.items() if path.is_file()}
@@ -114,8 +113,9 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
 
 def contradictions_text(rows: Rows) -> str:
     """What the filter does to the share of contradicting rows (`contradiction_rows`), a line per setting."""
-    line = "{setting}: {contradicting:,} of {rows:,} rows contradict a shortcut ({rule})".format_map
-    return "\n".join(f"{line(a)}, {line(b)}" for a, b in zip(rows[::5], rows[4::5], strict=True))
+    before = "{setting}: {contradicting:,} of {rows:,} rows contradict a shortcut ({rule})".format_map
+    after = "{contradicting:,} of {rows:,} of those that are kept".format_map
+    return "\n".join(f"{before(a)}, {after(b)}" for a, b in zip(rows[::5], rows[4::5], strict=True))
 
 
 def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
