@@ -223,7 +223,10 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
         "all of D2": (6, 3, 50.0), "standard deviation alone": (4, 2, 50.0),
         "maximum alone": (4, 1, 25.0), "median alone": (3, 2, 66.7), "all three": (2, 1, 50.0),
     }  # fmt: skip
-    before, after = ("3 of 6 rows contradict a shortcut (all of D2)", "1 of 2 of those that are kept")
+    before, after = (
+        "3 of 6 (50.0 %) rows of D2 contradict a shortcut",
+        "1 of 2 (50.0 %) of those that are kept",
+    )
     assert rollouts.contradictions_text(table) == f"mcr: {before}, {after}"
     assert rollouts.contradiction_rows(study, [{"setting": "mcr"}]) == [], "other data"
     assert rollouts.contradictions_text([]) == ""

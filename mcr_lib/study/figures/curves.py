@@ -69,7 +69,9 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
             ax.scatter(x[is_so & ~against], y[is_so & ~against], 14, label=label, **style)
             ax.scatter(x[is_so & against], y[is_so & against], 60, marker="*", **style)
         if against.any():
-            ax.scatter([], [], 60, palette.DARK, "*", label=f"contradicts a shortcut ({against.sum():,})")
+            ax.scatter(
+                [], [], 60, palette.DARK, marker="*", label=f"contradicts a shortcut ({against.sum():,})"
+            )
         shade = {"color": palette.VERDICTS["kept"], "alpha": 0.1, "linewidth": 0}
         ax.fill_between([low, min(high, top)], least, top, **shade)
         style = {"color": palette.DARK, "linestyle": ":", "linewidth": 1}

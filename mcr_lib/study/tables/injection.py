@@ -63,19 +63,15 @@ def with_teacher() -> tuple[testbed.Generated, list[chains.Chain]]:
 def of_teacher(study: Study) -> dict[str, mrsi.Built]:
     """The chains of every setting of a run that asks for the simulated teacher's, under "teacher-SETTING"."""
     settings = {n: one for n, one in study.settings.items() if (one.stage, one.chains) == ("sft", "teacher")}
-    how = {"seed": study.config.seed, "teacher": teacher.say}
-    build = (
-        (n, mrsi.build_chains(study.pairs(n), n_wordings=s.wordings, **how)) for n, s in settings.items()
-    )
-    return {f"teacher-{name}": built for name, built in build}
+    how = {n: {"seed": study.config.seed, "n_wordings": one.wordings} for n, one in settings.items()}
+    return {f"teacher-{n}": mrsi.build_chains(study.pairs(n), teacher=teacher.say, **how[n]) for n in how}
 
 
 def source_rows(built: Mapping[str, mrsi.Built]) -> Rows:
     """How many chains of each style and source each file of chains holds."""
-    keys = [(name, c.style, SOURCES[c.source]) for name, one in built.items() for c in one.chains]
-    return [
-        {"file": f, "style": style, "source": s, "chains": n} for (f, style, s), n in Counter(keys).items()
-    ]
+    keys = ((name, c.style, SOURCES[c.source]) for name, one in built.items() for c in one.chains)
+    columns = ("file", "style", "source", "chains")
+    return [dict(zip(columns, (*key, n), strict=True)) for key, n in Counter(keys).items()]
 
 
 def rewrite_rows() -> Rows:

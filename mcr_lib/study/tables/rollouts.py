@@ -68,14 +68,12 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
 
 
 def filter_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The rows that the filter of D2 judged (`training.d2_filter`) in each setting; none where none ran. Those of
-    the testbed say whether the tweet `contradicts` a shortcut.
-    """
+    """The rows of D2 that `d2_filter` judged, if it ran; on the testbed, which `contradicts` a shortcut."""
     files = {name: study.run.setting(name) / "filter.jsonl" for name in names}
     read_of = {name: read_jsonl(path, kind="filter")[1] for name, path in files.items() if path.is_file()}
     rows = [{"setting": name, **row} for name, judged in read_of.items() for _, row in judged]
-    tweets = {e.id: e for name in read_of for e in study.tweets(name) if e.image_only is not None}
-    known = {id: {"contradicts": bool(testbed.contradictions(tweet))} for id, tweet in tweets.items()}
+    tweets = (e for name in read_of for e in study.tweets(name) if e.image_only is not None)
+    known = {e.id: {"contradicts": bool(testbed.contradictions(e))} for e in tweets}
     return [row | known.get(row["id"], {}) for row in rows]
 
 
@@ -92,9 +90,7 @@ def filter_table(judged: Rows) -> Rows:
 
 
 def contradiction_rows(study: Study, judged: Rows) -> Rows:
-    """Per setting, on the testbed, how many of `filter_rows` speak against a shortcut: of all, of those that
-    meet each criterion alone, and of those that are kept.
-    """
+    """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept."""
     rows = []
     for name in dict.fromkeys(row["setting"] for row in judged if "contradicts" in row):
         o, of = study.options(name)[0], pd.DataFrame(row for row in judged if row["setting"] == name)
@@ -113,9 +109,10 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
 
 def contradictions_text(rows: Rows) -> str:
     """What the filter does to the share of contradicting rows (`contradiction_rows`), a line per setting."""
-    before = "{setting}: {contradicting:,} of {rows:,} rows contradict a shortcut ({rule})".format_map
-    after = "{contradicting:,} of {rows:,} of those that are kept".format_map
-    return "\n".join(f"{before(a)}, {after(b)}" for a, b in zip(rows[::5], rows[4::5], strict=True))
+    some = "{contradicting:,} of {rows:,} ({contradicting, %} %)".format_map
+    line = "{}: {} rows of D2 contradict a shortcut, {} of those that are kept".format
+    pairs = zip(rows[::5], rows[4::5], strict=True)
+    return "\n".join(line(a["setting"], some(a), some(b)) for a, b in pairs)
 
 
 def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
