@@ -191,7 +191,7 @@ def test_how_many_tweets_speak_against_a_shortcut_is_a_sentence():
     agree, one = [{"kind": "agrees"}] * 3, [{"kind": "both"}]
     assert examples.contradicting(agree + one) == "1 of 4 training tweets (25.0 %) speaks against a shortcut"
     assert examples.contradicting(one * 2) == "2 of 2 training tweets (100.0 %) speak against a shortcut"
-    none = "0 of 3 training tweets (0.0 %) speak against a shortcut: what is named is shown and the reverse"
+    none = "0 of 3 training tweets (0.0 %) speak against a shortcut: pictures show just what is named"
     assert examples.contradicting(agree).startswith(none)
 
 

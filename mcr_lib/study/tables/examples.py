@@ -88,7 +88,7 @@ def contradicting(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many training tweets (rows with the `kind` of `contradiction`) speak against a shortcut."""
     n = sum(row["kind"] != AGREES for row in rows)
     share = f"{n:,} of {len(rows):,} training tweets ({100 * n / max(1, len(rows)):.1f} %)"
-    lesson = "" if n or not rows else ": what is named is shown and the reverse, so nothing teaches to look"
+    lesson = "" if n or not rows else ": pictures show just what is named, so nothing teaches a model to look"
     return f"{share} speak{'s' * (n == 1)} against a shortcut{lesson}"
 
 
