@@ -42,7 +42,7 @@ def reached(measured: Mapping[str, Any]) -> dict[str, bool]:
         measured: measures of one split from `measure.measure`.
     """
     values = {bar: measured[bar.split()[0]][bar.split()[1]] or 0.0 for bar in BARS}
-    rate, blank = measured["bait"]["named_rate"], measured["bait"]["named_rate_blank"]
+    rate, blank = (measured["bait"][key] or 0.0 for key in ("named_rate", "named_rate_blank"))
     result = {bar: values[bar] >= least for bar, least in BARS.items()}
     return {**result, "bait named because of the picture": rate > max(1.0, 2 * blank)}
 

@@ -101,6 +101,6 @@ def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters:
             "sha256",
             f"{e['weights']}). Tokens that it lacks began the last phase with fresh vectors.",
         ]
-    lines += ["", f"Tweets measured of each distribution: {counts}. {files}"]
+    lines += ["", f"Tweets measured of each distribution: {counts}, with chains a quarter. {files}"]
     with written_whole(Path(folder) / "README.md") as file:
         file.write("\n".join(lines) + "\n")
