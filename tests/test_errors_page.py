@@ -26,6 +26,7 @@ from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables.scoring import score_file
+from mcr_lib.testbed import teacher
 from mcr_lib.training import cards, launch, options
 from tests.conftest import REPOSITORY
 from tools import colab
@@ -191,6 +192,7 @@ LIGHT = {
     "run folder in use": held_folder,
     "colocate vLLM": lambda at: options.options_of("cvo", {"vllm_mode": "colocate"}, "mine.yaml"),
     "loss of whole answers": lambda at: options.options_of("cvo", {"loss_type": "luspo"}, "mine.yaml"),
+    "simulated teacher": lambda at: teacher.say(Example("1", "demo", "train", ("hi",), (), ("PER",))),
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
     "another split's answers": other_split,

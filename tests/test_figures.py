@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
-from mcr_lib import bias, rewards
+from mcr_lib import bias, rewards, testbed
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.figures import bars, boxes, curves, heat, palette
@@ -168,6 +168,38 @@ def test_every_kind_has_a_colour():
     assert list(palette.GOLD_ERRORS) == list(comparison.GOLD_KINDS)
     assert list(palette.EXTRA_ERRORS) == list(comparison.EXTRA_KINDS)
     assert len(palette.REWARDS) == len(rewards.NAMES)
+    made = [testbed.make("gmner", "train", k).example for k in range(40)]
+    assert {examples.contradiction(example) for example in made} == set(palette.CONTRADICTIONS)
+    assert next(iter(palette.CONTRADICTIONS)) == examples.AGREES
+
+
+@pytest.mark.parametrize("n", [1, 7, 60, 3000])
+def test_every_training_tweet_is_one_mark_of_its_kind(n):
+    kinds = list(palette.CONTRADICTIONS)
+    rows = [{"kind": kinds[k % 97 % 4 if k % 10 == 0 else 0]} for k in range(n)]
+    figure = bars.marks(rows, title="some")
+    marks = figure.axes[0].collections[0].get_array()
+    assert marks.compressed().tolist() == [kinds.index(row["kind"]) for row in rows]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [f"{kind}: {sum(row['kind'] == kind for row in rows):,}" for kind in kinds]
+    height, width = marks.shape
+    assert height <= width <= max(20, 4 * height)
+    plt.close("all")
+
+
+def test_how_many_tweets_speak_against_a_shortcut_is_a_sentence():
+    agree, one = [{"kind": "agrees"}] * 3, [{"kind": "both"}]
+    assert examples.contradicting(agree + one) == "1 of 4 training tweets (25.0 %) speaks against a shortcut"
+    assert examples.contradicting(one * 2) == "2 of 2 training tweets (100.0 %) speak against a shortcut"
+    none = "0 of 3 training tweets (0.0 %) speak against a shortcut: pictures show just what is named"
+    assert examples.contradicting(agree).startswith(none)
+
+
+def test_tweets_of_each_kind_stand_in_a_row_and_an_empty_kind_has_none(tweet):
+    figure = boxes.by_kind({"agrees": [tweet] * 3, "named, not shown": [], "both": [tweet]})
+    assert [ax.get_title() for ax in figure.axes] == ["agrees · 7"] * 3 + ["both · 7"]
+    assert len({round(ax.get_position().y1, 3) for ax in figure.axes}) == 2
+    plt.close("all")
 
 
 def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(tweet):

@@ -1,6 +1,7 @@
 """Tables and figures of notebook 02, and `mcr chains build`."""
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 
@@ -18,9 +19,12 @@ from mcr_lib.data.files import read_jsonl
 from mcr_lib.schema import Entity, PredictedEntity
 from mcr_lib.study.commands import cli
 from mcr_lib.study.figures import bars, heat
+from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases, injection, mistakes
 from mcr_lib.styles import STYLES
+from mcr_lib.testbed import teacher
 
 QWEN = mrsi.Target("qwen2.5-vl", 3136, 10**6)
 
@@ -106,6 +110,45 @@ def test_the_verifier_table_passes_templates_only(tweets):
     assert [row["passing"] for row in rows[1:]] == [0] * len(mistakes.PLANTED)
 
 
+def test_the_teachers_chain_says_the_bait_that_the_terse_one_of_the_same_tweet_leaves_out():
+    tweet, (terse, taught) = injection.with_teacher()
+    assert [(c.style, c.source) for c in (terse, taught)] == [("terse", "template"), ("distill", "mllm")]
+    assert {e.is_groundable for e in tweet.example.entities} == {True, False}
+    looks = {teacher.look(bait.text) for bait in tweet.example.image_only}
+    assert looks
+    assert all(look in taught.text for look in looks)
+    assert not any(look in terse.text for look in looks)
+    heads = [line for line in injection.chains_text([terse, taught]).split("\n") if line.startswith("──")]
+    assert ["template" in heads[0], "simulated teacher" in heads[1]] == [True, True]
+
+
+def test_a_setting_that_asks_for_the_teacher_has_its_chains_in_a_file(tmp_path):
+    styles = {"stage": "sft", "styles": ["terse", "distill"]}
+    settings = {"mrsi": styles, "taught": {**styles, "chains": "teacher"}}
+    study = Study(config.load("nano", tmp_path, {"settings": settings, "n_styles": 2}))
+    built = injection.of_teacher(study)
+    assert list(built) == ["teacher-taught"]
+    pairs = study.pairs("taught")
+    assert [(c.id, c.style) for c in built["teacher-taught"].chains] == [(e.id, style) for e, style in pairs]
+    files = {"template": mrsi.build_chains(pairs, seed=0), **built}
+    counts = {(r["file"], r["style"], r["source"]): r["chains"] for r in injection.source_rows(files)}
+    n_distill = sum(style == "distill" for _, style in pairs)
+    assert 0 < n_distill < len(pairs)
+    assert counts == {
+        ("template", "terse", "template"): len(pairs) - n_distill,
+        ("template", "distill", "template"): n_distill,
+        ("teacher-taught", "terse", "template"): len(pairs) - n_distill,
+        ("teacher-taught", "distill", "simulated teacher"): n_distill,
+    }
+    folder = RunFolder(tmp_path)
+    lines = injection.write_all(folder, pairs, [], files)
+    assert lines[-1] == "rejects.json: 0 rejected"
+    read = mrsi.read_chains(folder.chains("teacher-taught"), study.examples("train"))
+    assert read == built["teacher-taught"].chains
+    rejects = json.loads((folder.path / "chains" / "rejects.json").read_text())
+    assert {name: counts["chains"] for name, counts in rejects.items()} == dict.fromkeys(files, len(pairs))
+
+
 def test_shares_of_d1_and_d2_are_of_their_own_entities():
     nobody = replace(cases.TWEET, id="2", entities=())
     d2 = [(nobody, "formal"), (nobody, "distill"), (cases.TWEET, "distill")]
@@ -164,7 +207,7 @@ def test_every_figure_draws(tweets):
 def test_what_the_notebook_writes_is_read_back(tweets, tmp_path):
     d1, d2 = mrsi.split(mrsi.pairs(tweets, seed=0), d1_share=0.5, seed=0)
     built = mrsi.build_chains(d1, seed=0)
-    lines = injection.write_all(RunFolder(tmp_path), d1, d2, built)
+    lines = injection.write_all(RunFolder(tmp_path), d1, d2, {"template": built})
     names = [line.split(":")[0] for line in lines]
     assert names == ["d1.jsonl", "d2.jsonl", "template.jsonl", "rejects.json"]
     assert mrsi.read_chains(RunFolder(tmp_path).chains("template"), tweets) == built.chains

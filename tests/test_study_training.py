@@ -13,6 +13,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from mcr_lib import testbed
 from mcr_lib.answer import write_answer
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_jsonl
@@ -22,6 +23,7 @@ from mcr_lib.study.runs import config
 from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import rollouts, training
+from mcr_lib.training.options import CvoOptions
 from mcr_lib.yardsticks import perfect
 
 SETTINGS = {
@@ -189,6 +191,49 @@ def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
     assert texts == [f"{name} ({n})" for name, n in counts.items()]
     assert len(ax.lines) == 3
     assert set(palette.VERDICTS) == set(counts)
+
+
+def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(study, monkeypatch):
+    """Six rows of D2 by hand: the criteria of the paper on R in [0, 1]; * contradicts a shortcut."""
+    made = (testbed.make("gmner", "train", k).example for k in range(40))
+    tweets = {any(not x.is_groundable for x in e.entities) or bool(e.image_only): e for e in made}
+    assert set(tweets) == {True, False}
+    monkeypatch.setattr(study, "tweets", lambda name: [*tweets.values()])
+    options = CvoOptions(filter_std=0.1, filter_max=0.8, filter_median=(0.1, 0.6))
+    monkeypatch.setattr(study, "options", lambda name: (options, {}))
+    judged = [  # std, maximum, median, verdict, contradicts
+        (0.3, 1.0, 0.3, "kept", True),
+        (0.2, 0.9, 0.6, "kept", False),
+        (0.0, 1.0, 1.0, "too even", False),
+        (0.0, 0.0, 0.0, "too even", True),
+        (0.2, 0.5, 0.2, "never right", True),
+        (0.2, 1.0, 0.9, "too easy", False),
+    ]
+    keys, head = ("std", "max", "median", "verdict"), {"style": "", "R": [0], "seconds": 0}
+    lines = [{"id": tweets[row[-1]].id, **head, **dict(zip(keys, row, strict=False))} for row in judged]
+    folder = study.run.setting("mcr")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(folder / "filter.jsonl", lines, kind="filter")
+    rows = rollouts.filter_rows(study, ["mcr"])
+    (folder / "filter.jsonl").unlink()
+    assert [row["contradicts"] for row in rows] == [row[-1] for row in judged]
+    table = rollouts.contradiction_rows(study, rows)
+    found = {r["rule"]: (r["rows"], r["contradicting"], r["contradicting, %"]) for r in table}
+    assert found == {
+        "all of D2": (6, 3, 50.0), "standard deviation alone": (4, 2, 50.0),
+        "maximum alone": (4, 1, 25.0), "median alone": (3, 2, 66.7), "all three": (2, 1, 50.0),
+    }  # fmt: skip
+    before, after = (
+        "3 of 6 (50.0 %) rows of D2 contradict a shortcut",
+        "1 of 2 (50.0 %) of those that are kept",
+    )
+    assert rollouts.contradictions_text(table) == f"mcr: {before}, {after}"
+    assert rollouts.contradiction_rows(study, [{"setting": "mcr"}]) == [], "other data"
+    assert rollouts.contradictions_text([]) == ""
+    (ax,) = curves.selection(rows, thresholds={"mcr": (0.8, 0.1, 0.6)}).axes
+    assert ax.get_legend().get_texts()[-1].get_text() == "contradicts a shortcut (3)"
+    drawn = [len(points.get_offsets()) for points in ax.collections[: 2 * len(palette.VERDICTS)]]
+    assert (sum(drawn[::2]), sum(drawn[1::2])) == (3, 3), "dots, and stars"
 
 
 @pytest.mark.nano

@@ -17,9 +17,10 @@ from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.study.check import check
+from mcr_lib.study.commands import cli
 from mcr_lib.study.figures import boxes
 from mcr_lib.study.runs import config, prepare
-from mcr_lib.study.tables.examples import share_rows
+from mcr_lib.study.tables.examples import AGREES, contradicting, contradiction, share_rows
 from mcr_lib.testbed import drawing, folder
 from tests.conftest import REPOSITORY
 
@@ -247,12 +248,34 @@ def test_a_run_with_a_folder_reads_it_and_makes_nothing(root, tmp_path):
         ),
         ({"splits": ["test_foo"]}, "unknown distribution 'foo'"),
         ({"splits": ["test"], "testbed_knobs": {"damaged": 2}}, "damaged is 2: input should be less"),
+        (
+            {"splits": ["train"], "testbed_contradicting": 1.5},
+            "testbed_contradicting is 1.5: input should be",
+        ),
+        ({"splits": ["train"], "testbed_contradicting": -0.1}, "testbed_contradicting is -0.1: input should"),
         ({"splits": ["test"], "version": "v2"}, "testbed has no version 'v2'; choose one of v1"),
     ],
 )
 def test_mistakes_about_the_testbed_in_a_profile_are_one_sentence(tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
         prepare.load_examples(loaded(tmp_path, **overrides))
+
+
+@pytest.mark.parametrize("share", ["1.01", "-1"])
+def test_a_share_of_contradicting_tweets_beyond_0_and_1_is_refused_in_a_sentence(tmp_path, capsys, share):
+    given = ["--set", f"testbed_contradicting={share}", "--out", str(tmp_path / "run")]
+    assert cli.main(["run", "--profile", "smoke", *given]) == 2
+    assert f"testbed_contradicting is {share}: input should be" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "testbed").exists()
+
+
+def test_a_mixture_without_contradicting_tweets_is_made_and_said_to_be_so(tmp_path):
+    for share, least, most in ((0, 0, 0), (1, 50, 90)):
+        given = {"splits": ["train"], "testbed_contradicting": share, "testbed_sizes": {"train": 90}}
+        made = prepare.load_examples(loaded(tmp_path / str(share), **given))["train"]
+        kinds = [{"kind": contradiction(example)} for example in made]
+        assert least <= sum(row["kind"] != AGREES for row in kinds) <= most
+        assert ("nothing teaches a model to look" in contradicting(kinds)) == (not share)
 
 
 def test_a_gallery_takes_a_number_in_range():

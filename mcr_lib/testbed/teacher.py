@@ -8,7 +8,9 @@ does; it is verified like any other (words and order are ours; paper silent).
 
 from mcr_lib import statements
 from mcr_lib.boxes import Box, Size
+from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
+from mcr_lib.testbed import SOURCE
 from mcr_lib.testbed.world import BY_NAME
 
 Seen = tuple[str, Box]  # place and look of an emblem, e.g. "top left red disc dot", and its box
@@ -43,10 +45,18 @@ def seen(example: Example) -> list[Seen]:
     return [(f"{place(box, example.image_size_px)} {look(name)}", box) for name, box in by_place]
 
 
+def describe(example: Example) -> str:
+    """What stands where in the picture, e.g. "top left red disc dot ; top right blue house bar ."."""
+    return f"{' ; '.join(text for text, _ in seen(example)) or EMPTY} ."
+
+
 def say(example: Example) -> str:
-    """The teacher's chain of a tweet of the testbed, with slots."""
-    listed = " ; ".join(text for text, _ in seen(example)) or EMPTY
-    return " ".join([f"picture : {listed} .", *(_judged(example) or ["no name ;"])])
+    """The teacher's chain of a tweet of the testbed, with slots; `UserError`: the tweet is of other data."""
+    if example.source != SOURCE:
+        raise UserError(
+            f"the simulated teacher knows the testbed only, not {example.source}; take chains: template"
+        )
+    return " ".join([f"picture : {describe(example)}", *(_judged(example) or ["no name ;"])])
 
 
 def _judged(example: Example) -> list[str]:

@@ -130,7 +130,11 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     """Writes a backbone, in another dtype if one is given; `entries` go into its card."""
     model = backbone.model
     _silence()
-    state = {name: value.to(dtype or value.dtype).contiguous() for name, value in model.state_dict().items()}
+    once: dict[Any, torch.Tensor] = {}  # tied weights stay one tensor, which is stored once
+    state = {
+        name: once.setdefault((value.data_ptr(), value.shape), value.to(dtype or value.dtype).contiguous())
+        for name, value in model.state_dict().items()
+    }
     before = model.config.dtype  # which is made a string
     model.save_pretrained(folder, state_dict=state)
     model.config.dtype = before

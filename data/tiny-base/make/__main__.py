@@ -2,10 +2,12 @@
 
     python data/tiny-base/make --out DIR [--share S] [--n-measured N] [--earlier BASE]
 
-An interrupted run resumes from its folder; the finished base is in DIR/backbone.
+An interrupted run resumes from its folder; the finished base is in DIR/backbone. --earlier spares all phases
+but the last: it takes weights and log of a base that these phases made, also with fewer words.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from rich.console import Console
 import card
 import measure
 import pretrain
+from mcr_lib.data.files import read_text
 from mcr_lib.errors import UserError
 from mcr_lib.study.figures import palette
 from mcr_lib.study.runs.artifacts import RunFolder
@@ -68,8 +71,11 @@ def _make(folder: Path, share: float, n_measured: int, earlier: str | None) -> N
         }
         log = card.read_log(folder)
         command = f"{COMMAND} --out DIR" + ("" if share == 1 else f" --share {share:g}")
+        path, begun = folder / pretrain.EARLIER, {}
+        if path.is_file():
+            command, begun = f"{command} --earlier BASE", {"earlier": json.loads(read_text(path))}
         seconds, threads = float(log["seconds"].max()), torch.get_num_threads()
-        record = card.card(recipe, measured, seconds=seconds, command=command, threads=threads)
+        record = card.card(recipe, measured, seconds=seconds, command=command, threads=threads) | begun
         palette.use_style()
         palette.save(card.curves(log), base, "curves", log.to_dict("records"))
         (base / "log.jsonl").write_bytes((folder / "log.jsonl").read_bytes())

@@ -62,7 +62,7 @@ def card(
 
 
 def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters: int) -> None:
-    """Write the card as `README.md` beside the weights."""
+    """Write the card as `README.md` beside the weights; `earlier` of the record: `pretrain.EARLIER`."""
     measured, made_with, n_threads = record["measured"], record["made_with"], record["threads"]
     threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
     time = f"{record['seconds'] / 60:.0f} minutes on {made_with['n_cpus']} cores, {threads}"
@@ -93,6 +93,14 @@ def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters:
         tasks = ", ".join(f"{task} {share:g}" for task, share in phase["mix"].items()) or "dense vision"
         lines.append(f"| {phase['name']} | {phase['steps']:,} | {phase['batch']} | {tasks} |")
     files = "Curves: `curves.png`; losses: `log.jsonl`; checksums: `backbone.json`."
-    lines += ["", f"Tweets measured of each distribution: {counts}. {files}"]
+    if "earlier" in record:
+        e = record["earlier"]
+        lines += [
+            "",
+            f"Phases {', '.join(e['phases'])} come from an earlier base of {e['n_words']:,} tokens (weights: "
+            "sha256",
+            f"{e['weights']}). Tokens that it lacks began the last phase with fresh vectors.",
+        ]
+    lines += ["", f"Tweets measured of each distribution: {counts}, with chains a quarter. {files}"]
     with written_whole(Path(folder) / "README.md") as file:
         file.write("\n".join(lines) + "\n")

@@ -2,23 +2,29 @@
 
 On clean captions: MNER F1, and the share of correctly named entities whose box has IoU > 0.5. On `gmner`:
 scores, false and missed grounding, and how often bait is named, with the picture and with a blank one of its
-mean colour; the difference is the effect of the picture.
+mean colour; the difference is the effect of the picture. Of pictures as in training: F1 of what a description
+says of their emblems. With chains before the answer (on a quarter of the tweets, since they are long): scores
+and readable answers.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from PIL import Image, ImageStat
 
+import tasks
 from mcr_lib import bias, boxes, metrics, prompts, testbed
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.metrics import Judged
-from mcr_lib.testbed import drawing
+from mcr_lib.testbed import drawing, teacher
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.generate import answer_batch
 
-MAX_NEW_TOKENS = 128
+MAX_NEW_TOKENS, MAX_NEW_TOKENS_CHAIN = 128, 192
+STYLES = ("distill", "terse")  # of the chains that are measured: those it was pretrained on
 
 
 def measure(
@@ -36,12 +42,21 @@ def measure(
     clean = replace(testbed.find("caption"), damaged=0.0)
     report(f"{split}: {n} captions")
     items = [testbed.make("caption", split, k, knobs=clean) for k in range(n)]
-    captions = _judged(backbone, items, batch_size)
+    captions, _ = _judged(backbone, items, batch_size)
+    of_chains = {"caption": items[: -(-n // 4)]}
     items = [testbed.make("gmner", split, k) for k in range(n)]
     report(f"{split}: {n} tweets")
-    tweets = _judged(backbone, items, batch_size)
+    tweets, _ = _judged(backbone, items, batch_size)
+    of_chains["gmner"] = items[: -(-n // 4)]
     report(f"{split}: {n} tweets with a blank picture")
-    blank = _judged(backbone, items, batch_size, is_blank=True)
+    blank, _ = _judged(backbone, items, batch_size, is_blank=True)
+    report(f"{split}: {n} descriptions, and chains in {len(STYLES)} styles of {-(-n // 4)} tweets each")
+    chains = {}
+    for (name, some), style in product(of_chains.items(), STYLES):
+        judged, n_read = _judged(backbone, some, batch_size, style=style)
+        false = _rounded(bias.textual_bias(judged)["false_grounding"].percent)
+        scores = {"gmner_f1": _f1(judged, "gmner"), "false_grounding": false}
+        chains[f"{name}_{style}"] = {"n": len(some), **scores, "readable": _rounded(100 * n_read / len(some))}
     textual = {name: _rounded(ratio.percent) for name, ratio in bias.textual_bias(tweets).items()}
     caption_f1, gmner_f1 = (
         {f"{task}_f1": _f1(judged, task) for task in tasks}
@@ -53,29 +68,74 @@ def measure(
         "caption": {**caption_f1, **_box_accuracy(captions)},
         "gmner": {**gmner_f1, **_box_accuracy(tweets), **textual},
         "bait": {"named_rate": _bait_rate(tweets), "named_rate_blank": _bait_rate(blank), "n_tweets": n_bait},
+        "describe": _descriptions(backbone, split, n, batch_size),
+        **chains,
     }
 
 
+def described(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
+    """Return F1 in percent of the emblems of pictures, as multisets: of their looks, and with place.
+
+    Args:
+        pairs: a description and the right one, each as the model writes it.
+
+    Example:
+        >>> described([(" top left red disc dot ; top left red disc bar .", " top right red disc dot .")])
+        {'look_f1': 66.67, 'look_place_f1': 0.0}
+    """
+    emblems = [[_emblems(text) for text in pair] for pair in pairs]
+    result = {}
+    for key, first in (("look_f1", 2), ("look_place_f1", 0)):
+        counts = [[Counter(tuple(words[first:]) for words in one) for one in pair] for pair in emblems]
+        n_right = sum((said & true).total() for said, true in counts)
+        n_all = sum(said.total() + true.total() for said, true in counts)
+        result[key] = round(200 * n_right / n_all, 2) if n_all else 0.0
+    return result
+
+
+def _emblems(description: str) -> list[list[str]]:
+    said = description.strip().removesuffix(".").strip()
+    return [] if said == teacher.EMPTY else [emblem.split() for emblem in said.split(" ; ")]
+
+
+def _descriptions(backbone: Backbone, split: str, n: int, batch_size: int) -> dict[str, Any]:
+    pairs: list[tuple[str, str]] = []
+    for start in range(0, n, batch_size):
+        ks = range(start, min(n, start + batch_size))
+        items = [testbed.make("gmner", split, k, knobs=tasks.BUSY) for k in ks]
+        pictures = [drawing.draw(item.scene) for item in items]
+        chats = [tasks.user(tasks.DESCRIBE, picture) for picture in pictures]
+        images = [[picture] for picture in pictures]
+        texts, _ = answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)
+        pairs += zip(texts, (teacher.describe(item.example) for item in items), strict=True)
+    return described(pairs)
+
+
 def _judged(
-    backbone: Backbone, items: Sequence[testbed.Generated], batch_size: int, *, is_blank: bool = False
-) -> list[Judged]:
+    backbone: Backbone, items: Sequence[testbed.Generated], batch_size: int, *, is_blank: bool = False,
+    style: str | None = None,
+) -> tuple[list[Judged], int]:  # fmt: skip
+    """Return the judged answers, after a chain of a style if one is given, and how many can be read."""
+    prompt, most = ("mcr", MAX_NEW_TOKENS_CHAIN) if style else ("direct", MAX_NEW_TOKENS)
     order = sorted(range(len(items)), key=lambda k: len(items[k].example.text))
     judged: dict[int, Judged] = {}
+    n_read = 0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         pictures = [drawing.draw(items[k].scene) for k in batch]
         pictures = [_blank(picture) for picture in pictures] if is_blank else pictures
         examples = [replace(items[k].example, images=("drawn",)) for k in batch]
-        chats = [prompts.messages(example, wording=backbone.wording) for example in examples]
+        chats = [prompts.messages(e, prompt, wording=backbone.wording, style=style) for e in examples]
         images = [[picture] for picture in pictures]
-        texts, sizes = answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)
+        texts, sizes = answer_batch(backbone, chats, images, max_new_tokens=most)
         for k, example, text, size in zip(batch, examples, texts, sizes, strict=True):
             answer = Prediction(
                 example.id, text, coordinate_space=backbone.space, model_size=size[0],
                 image_size_px=example.image_size_px,
             )  # fmt: skip
-            judged[k] = metrics.judge(example, parse_prediction(answer, example, "strict")[1])
-    return [judged[k] for k in range(len(items))]
+            parsed, entities = parse_prediction(answer, example, "strict")
+            judged[k], n_read = metrics.judge(example, entities), n_read + (parsed.reason is None)
+    return [judged[k] for k in range(len(items))], n_read
 
 
 def _blank(picture: Image.Image) -> Image.Image:

@@ -33,12 +33,15 @@ import sight
 import tasks
 from batches import IGNORED, Batch, Batcher
 from guide import Guide
+from mcr_lib.data.files import write_json
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.training import backbones, cards
 from mcr_lib.training.backbones import Backbone
 
 LOG_EVERY, SAVE_EVERY, TRIM_EVERY, POOL = 20, 100, 10, 6
+EARLIER = "earlier.json"
+"""Of a run that began from an earlier base: its phases, its number of words, the checksum of its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +276,8 @@ class _Run:
         """Load the newest checkpoint, or an earlier base, and return its number of steps (0 = none)."""
         folder, log = self.folder / "checkpoint", self.folder / "log.jsonl"
         if not (folder / "state.json").is_file():
-            log.unlink(missing_ok=True)
+            for path in (log, self.folder / EARLIER):
+                path.unlink(missing_ok=True)
             return self._begin_from(earlier) if earlier else 0
         state = json.loads((folder / "state.json").read_text())
         if state["recipe"] != self.recipe.to_json():
@@ -290,8 +294,9 @@ class _Run:
 
     def _begin_from(self, base: Path) -> int:
         """Load the weights of a base with fewer words; returns the steps it was made with."""
-        before = cards.card(str(base))["recipe"]["phases"]
-        if before != self.recipe.to_json()["phases"][:-1]:
+        own, entries, base = self.recipe.to_json(), cards.card(str(base)), cards.folder_of(str(base))
+        *before, _ = own["phases"]
+        if entries.get("recipe") != {**own, "phases": before}:
             raise UserError(f"{base} was not made by the phases before the last of this recipe")
         old = backbones.load(str(base), device="cpu")
         state, words = old.model.state_dict(), old.processor.tokenizer.get_vocab()
@@ -305,6 +310,8 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = (base / "log.jsonl").read_text()
         (self.folder / "log.jsonl").write_text(text)
+        facts = {"phases": [phase["name"] for phase in before], "n_words": len(words)}
+        write_json(self.folder / EARLIER, facts | {"weights": entries["sha256"]["model.safetensors"]})
         self.seconds = json.loads(text.splitlines()[-1])["seconds"]
         return sum(phase["steps"] for phase in before)
 

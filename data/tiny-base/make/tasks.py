@@ -39,7 +39,7 @@ from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_NAME, Being
 
-ABSENT = "absent"
+ABSENT, DESCRIBE = "absent", "Describe the picture."
 
 TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
 """The tiny backbone."""
@@ -89,7 +89,8 @@ def written(example: Example, box_xyxy_px: Box) -> Box:
     return boxes.written_box(box_xyxy_px, "model_px", **sizes)
 
 
-def _user(text: str, image: Image | None) -> list[prompts.Message]:
+def user(text: str, image: Image | None) -> list[prompts.Message]:
+    """Return a chat of one turn: a picture, if any, and a text."""
     parts = [{"type": "image"}] if image is not None else []
     return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
 
@@ -106,7 +107,7 @@ def _lookup(rng: Random, seed: int, index: int) -> Row:
         wanted = shuffled(rng, [*wanted, other])
     entities = [PredictedEntity(name, None, (at[name],) if name in at else ()) for name in wanted]
     evidence = tuple(f"{name} [" if name in at else ABSENT for name in wanted)
-    chat = _user(f"{listing}\nWhere is each?\n{' ; '.join(wanted)}", None)
+    chat = user(f"{listing}\nWhere is each?\n{' ; '.join(wanted)}", None)
     return Row("lookup", chat, write_answer(entities, constraints=_BOX_ONLY), evidence=evidence)
 
 
@@ -135,7 +136,7 @@ def _detect(rng: Random, seed: int, index: int) -> Row:
         for s in _from_left(item.scene)
     ]
     evidence = tuple(entity.boxes_xyxy for entity in entities)
-    return Row("detect", _user("List what the image shows.", image), write_answer(entities), image, evidence)
+    return Row("detect", user("List what the image shows.", image), write_answer(entities), image, evidence)
 
 
 def _where(rng: Random, seed: int, index: int) -> Row:
@@ -150,7 +151,7 @@ def _where(rng: Random, seed: int, index: int) -> Row:
     largest = {name: tuple(written(item.example, box) for box in at) for name, at in largest.items()}
     answer = write_answer([PredictedEntity(n, None, at) for n, at in largest.items()], constraints=_BOX_ONLY)
     evidence = tuple(at or ABSENT for at in largest.values())
-    return Row("where", _user(f"Where is each?\n{' ; '.join(wanted)}", image), answer, image, evidence)
+    return Row("where", user(f"Where is each?\n{' ; '.join(wanted)}", image), answer, image, evidence)
 
 
 def _caption(rng: Random, seed: int, index: int) -> Row:
@@ -177,16 +178,15 @@ def _textonly(rng: Random, seed: int, index: int) -> Row:
 
 def _describe(rng: Random, seed: int, index: int) -> Row:
     item = testbed.make("gmner", "train", index, seed=seed + 5, knobs=BUSY)
-    seen = teacher.seen(item.example)
-    answer = " ; ".join(text for text, _ in seen) or teacher.EMPTY
-    image, at = drawing.draw(item.scene), tuple((text, written(item.example, box)) for text, box in seen)
-    return Row("describe", _user("Describe the picture.", image), f" {answer} .", image, seen=at)
+    image, answer = drawing.draw(item.scene), f" {teacher.describe(item.example)}"
+    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
+    return Row("describe", user(DESCRIBE, image), answer, image, seen=at)
 
 
 def _emblem(rng: Random, seed: int, index: int) -> Row:
     names = dict.fromkeys(pick(rng, BEINGS).name for _ in range(1 + int(rng.random() * 3)))
     answer = " ".join(f'"{name}" : {BY_NAME[name].type} , {teacher.look(name)} ;' for name in names)
-    return Row("emblem", _user(f"Their emblems?\n{' ; '.join(names)}", None), answer)
+    return Row("emblem", user(f"Their emblems?\n{' ; '.join(names)}", None), answer)
 
 
 def _compare(rng: Random, seed: int, index: int) -> Row:

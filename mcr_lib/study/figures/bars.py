@@ -3,9 +3,11 @@
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import cycle, product
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from mcr_lib.study.figures import palette
@@ -203,6 +205,20 @@ def type_rows(entities: pd.DataFrame, labels: Sequence[str]) -> Rows:
     return [{"type": label, "groundable": shown, "not groundable": n - shown, "entities": n,
              "% in the image": round(100 * shown / n, 1) if n else None}
             for label, shown, n in counts.itertuples()]  # fmt: skip
+
+
+def marks(rows: Rows, *, title: str) -> Figure:
+    """A mark per tweet in reading order, coloured by its `kind` (`examples.contradiction`)."""
+    n_columns, colours = max(20, round((3 * len(rows)) ** 0.5)), palette.CONTRADICTIONS
+    n_lines, kinds = -(-len(rows) // n_columns), [row["kind"] for row in rows]
+    cells = np.full(n_columns * n_lines, np.nan)
+    cells[: len(rows)] = [list(colours).index(kind) for kind in kinds]
+    figure, (ax,) = panels(1, (7.5, 0.6 + 5 * n_lines / n_columns), title)
+    style = {"cmap": ListedColormap([*colours.values()]), "vmin": -0.5, "vmax": len(colours) - 0.5}
+    ax.pcolormesh(cells.reshape(n_lines, n_columns), edgecolors="white", linewidth=40 / n_columns, **style)
+    ax.set(aspect="equal", ylim=(n_lines, 0))
+    ax.set_axis_off()
+    return palette.legend(figure, {f"{kind}: {kinds.count(kind):,}": c for kind, c in colours.items()})
 
 
 def entities_per_tweet(rows: Rows) -> Figure:

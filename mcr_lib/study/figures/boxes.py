@@ -125,6 +125,11 @@ def gallery(examples: Sequence[Example]) -> Figure:
     return _wrapped(list(map(_frame, examples)), 3)
 
 
+def by_kind(kinds: Mapping[str, Sequence[Example]]) -> Figure:
+    """Tweets of each kind, a row each; a kind without tweets has none."""
+    return grid([[_frame(e, None, f"{kind} · {e.id}") for e in some] for kind, some in kinds.items() if some])
+
+
 def answered(judged: Sequence[Judged]) -> Figure:
     """Tweets with gold and predicted boxes."""
     return _wrapped([_frame(j.example, j.predictions) for j in judged], 3)

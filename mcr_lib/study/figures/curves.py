@@ -51,7 +51,7 @@ def rewards(rows: Rows) -> Figure:
 
 def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]]) -> Figure:
     """R of the best and of the middle answer to each row of D2, by verdict (`rollouts.filter_rows`), a little
-    spread, since many agree; `thresholds` of `rollouts.thresholds`.
+    spread, since many agree; a star contradicts a shortcut; `thresholds` of `rollouts.thresholds`.
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     title = "Rows that the filter of D2 keeps (shaded) and drops"
@@ -61,10 +61,17 @@ def selection(rows: Rows, *, thresholds: Mapping[str, tuple[float, float, float]
         top = 1.06 * max(points["max"].max(), 0.1)
         shift = np.random.default_rng(0).uniform(-0.008 * top, 0.008 * top, (2, len(points)))
         x, y = points["median"] + shift[0], points["max"] + shift[1]
+        against = points.reindex(columns=["contradicts"])["contradicts"].eq(True)
         for verdict, colour in palette.VERDICTS.items():
             is_so = points["verdict"] == verdict
             label = f"{verdict} ({is_so.sum():,})"
-            ax.scatter(x[is_so], y[is_so], 14, color=colour, alpha=0.6, linewidths=0, label=label)
+            style = {"color": colour, "alpha": 0.6, "linewidths": 0}
+            ax.scatter(x[is_so & ~against], y[is_so & ~against], 14, label=label, **style)
+            ax.scatter(x[is_so & against], y[is_so & against], 60, marker="*", **style)
+        if against.any():
+            ax.scatter(
+                [], [], 60, palette.DARK, marker="*", label=f"contradicts a shortcut ({against.sum():,})"
+            )
         shade = {"color": palette.VERDICTS["kept"], "alpha": 0.1, "linewidth": 0}
         ax.fill_between([low, min(high, top)], least, top, **shade)
         style = {"color": palette.DARK, "linestyle": ":", "linewidth": 1}

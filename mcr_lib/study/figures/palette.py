@@ -39,6 +39,7 @@ FAULTS = {"clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box 
 FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
 REPORTED = {"simulated, perfect text": LIGHT, "simulated, the paper's text": SKY, "the paper": BLUE}
 YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
+CONTRADICTIONS = {"agrees": LIGHT, "named, not shown": RED, "shown, not named": BLUE, "both": BLACK}
 VERDICTS = {"kept": GREEN, "too even": MEDIUM, "never right": RED, "too hard": ORANGE, "too easy": SKY}
 DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
 PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",

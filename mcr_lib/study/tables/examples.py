@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mcr_lib import boxes
+from mcr_lib import boxes, testbed
 from mcr_lib.data.files import read_text
 from mcr_lib.schema import Example
 from mcr_lib.study.check import CheckReport, quirks_by_kind
@@ -15,6 +15,7 @@ from mcr_lib.study.check import CheckReport, quirks_by_kind
 Rows = list[dict[str, Any]]
 _OF_ENTITY = ["split", "id", "text", "type", "coarse", "is_groundable", "n_boxes", "box_share"]
 _NAN = float("nan")
+AGREES = "agrees"
 MOST = 5  # tweets with this many entities or more are counted together
 V2_SHARES = yaml.safe_load(read_text(Path(__file__).with_name("v2_shares.yaml")))
 
@@ -75,6 +76,20 @@ def share_rows(by_split: Mapping[str, Sequence[Example]], coarse_of: Mapping[str
         {"share, %": name, **{c: round(100 * v[name], 1) if name in v else "" for c, v in columns.items()}}
         for name in dict.fromkeys(name for values in columns.values() for name in values)
     ]
+
+
+def contradiction(example: Example) -> str:
+    """What in a tweet of the testbed speaks against the shortcuts (`testbed.contradictions`), in a word."""
+    kinds = testbed.contradictions(example)
+    return "both" if len(kinds) > 1 else next(iter(kinds), AGREES)
+
+
+def contradicting(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many training tweets (rows with the `kind` of `contradiction`) speak against a shortcut."""
+    n = sum(row["kind"] != AGREES for row in rows)
+    share = f"{n:,} of {len(rows):,} training tweets ({100 * n / max(1, len(rows)):.1f} %)"
+    lesson = "" if n or not rows else ": pictures show just what is named, so nothing teaches a model to look"
+    return f"{share} speak{'s' * (n == 1)} against a shortcut{lesson}"
 
 
 def statistics_rows(report: CheckReport) -> Rows:

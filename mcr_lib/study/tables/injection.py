@@ -2,27 +2,30 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mcr_lib import chains, constraints, rewards, statements
+from mcr_lib import chains, constraints, rewards, statements, testbed
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts
+from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases, mistakes
 from mcr_lib.styles import STYLES, say
+from mcr_lib.testbed import teacher
 from mcr_lib.verify import FLAWS, verify
 from mcr_lib.yardsticks import perfect
 
 Tweets = Sequence[Example]
 Rows = list[dict[str, Any]]
 TEMPLATE = "nothing (template)"
+SOURCES = {"template": "template", "llm": "language model", "mllm": "simulated teacher"}
 
 
 def claim_rows() -> Rows:
@@ -35,8 +38,9 @@ def claim_rows() -> Rows:
 
 
 def chains_text(built: Iterable[chains.Chain]) -> str:
-    """Chains as text to read, each under the name and the form of its style."""
-    return "\n\n".join(f"── {chain.style}: {STYLES[chain.style].form}\n{chain.text}" for chain in built)
+    """Chains as text to read, each under its style, its source and the form of that style."""
+    parts = ((c.style, SOURCES[c.source], STYLES[c.style].form, c.text) for c in built)
+    return "\n\n".join("── {}, {}: {}\n{}".format(*part) for part in parts)
 
 
 def chain_per_style() -> list[chains.Chain]:
@@ -45,6 +49,29 @@ def chain_per_style() -> list[chains.Chain]:
     texts = {name: say(style, 0, claims, tweet.constraints) for name, style in STYLES.items()}
     rest = (claims, statements.gold_boxes(tweet), tweet.image_size_px, tweet.constraints)
     return [chains.Chain(tweet.id, name, "template", text, *rest) for name, text in texts.items()]
+
+
+def with_teacher() -> tuple[testbed.Generated, list[chains.Chain]]:
+    """A tweet of the testbed with a name shown, one not, and bait; its terse chain and the teacher's."""
+    made = (testbed.make("gmner", "train", k) for k in range(100))
+    both = (one for one in made if len(testbed.contradictions(one.example)) == 2)
+    tweet = next(one for one in both if any(entity.is_groundable for entity in one.example.entities))
+    pairs = [(tweet.example, style) for style in ("terse", "distill")]
+    return tweet, mrsi.build_chains(pairs, seed=0, teacher=teacher.say).chains
+
+
+def of_teacher(study: Study) -> dict[str, mrsi.Built]:
+    """The chains of every setting of a run that asks for the simulated teacher's, under "teacher-SETTING"."""
+    settings = {n: one for n, one in study.settings.items() if (one.stage, one.chains) == ("sft", "teacher")}
+    how = {n: {"seed": study.config.seed, "n_wordings": one.wordings} for n, one in settings.items()}
+    return {f"teacher-{n}": mrsi.build_chains(study.pairs(n), teacher=teacher.say, **how[n]) for n in how}
+
+
+def source_rows(built: Mapping[str, mrsi.Built]) -> Rows:
+    """How many chains of each style and source each file of chains holds."""
+    keys = ((name, c.style, SOURCES[c.source]) for name, one in built.items() for c in one.chains)
+    columns = ("file", "style", "source", "chains")
+    return [dict(zip(columns, (*key, n), strict=True)) for key, n in Counter(keys).items()]
 
 
 def rewrite_rows() -> Rows:
@@ -150,16 +177,20 @@ def gold_answers_reach_the_maximum(examples: Iterable[Example], target: mrsi.Tar
 
 
 def write_all(
-    folder: artifacts.RunFolder, d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair], built: mrsi.Built
-) -> list[str]:
-    """Write D1, D2, the chains and the counts of rejects into the run folder; returns a line per file."""
-    lines = []
+    folder: artifacts.RunFolder, d1: Sequence[mrsi.Pair], d2: Sequence[mrsi.Pair],
+    built: Mapping[str, mrsi.Built],
+) -> list[str]:  # fmt: skip
+    """Write D1, D2, chains by file and counts of rejects into the run folder; returns a line per file."""
+    lines, rejects = [], {}
     for name, half in (("d1", d1), ("d2", d2)):
         rows = ({"id": example.id, "style": style} for example, style in half)
         files.write_jsonl(folder.data(name), rows, kind="pairs", n=len(half))
         lines.append(f"{name}.jsonl: {len(half):,} pairs of tweet and style")
-    digest = mrsi.write_chains(path := folder.chains("template"), built.chains, mrsi.tweets_of(d1))
-    lines.append(f"{path.name}: {len(built.chains):,} chains, sha256 {digest[:12]}")
-    counts = {"chains": len(built.chains), "asked": built.n_asked, "fallen_back": built.n_fallen_back}
-    files.write_json(path.with_name("rejects.json"), {"template": {**counts, "rejects": dict(built.rejects)}})
-    return [*lines, f"rejects.json: {built.rejects.total():,} rejected"]
+    everyone = mrsi.tweets_of([*d1, *d2])
+    for name, one in built.items():
+        digest = mrsi.write_chains(path := folder.chains(name), one.chains, everyone)
+        lines.append(f"{path.name}: {len(one.chains):,} chains, sha256 {digest[:12]}")
+        counts = {"chains": len(one.chains), "asked": one.n_asked, "fallen_back": one.n_fallen_back}
+        rejects[name] = {**counts, "rejects": dict(one.rejects)}
+    files.write_json(folder.chains("any").with_name("rejects.json"), rejects)
+    return [*lines, f"rejects.json: {sum(one.rejects.total() for one in built.values()):,} rejected"]

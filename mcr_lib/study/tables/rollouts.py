@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from mcr_lib import metrics, rewards
+from mcr_lib import metrics, rewards, testbed
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data.files import read_jsonl
@@ -68,10 +68,13 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
 
 
 def filter_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The rows that the filter of D2 judged (`training.d2_filter`) in each setting; none where none ran."""
+    """The rows of D2 that `d2_filter` judged, if it ran; on the testbed, which `contradicts` a shortcut."""
     files = {name: study.run.setting(name) / "filter.jsonl" for name in names}
     read_of = {name: read_jsonl(path, kind="filter")[1] for name, path in files.items() if path.is_file()}
-    return [{"setting": name, **row} for name, judged in read_of.items() for _, row in judged]
+    rows = [{"setting": name, **row} for name, judged in read_of.items() for _, row in judged]
+    tweets = (e for name in read_of for e in study.tweets(name) if e.image_only is not None)
+    known = {e.id: {"contradicts": bool(testbed.contradictions(e))} for e in tweets}
+    return [row | known.get(row["id"], {}) for row in rows]
 
 
 def filter_table(judged: Rows) -> Rows:
@@ -84,6 +87,32 @@ def filter_table(judged: Rows) -> Rows:
         row["kept, %"] = round(100 * counts["kept"] / len(own), 1)
         rows.append(row | {"seconds": round(sum(row["seconds"] for row in own), 1)})
     return rows
+
+
+def contradiction_rows(study: Study, judged: Rows) -> Rows:
+    """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept."""
+    rows = []
+    for name in dict.fromkeys(row["setting"] for row in judged if "contradicts" in row):
+        o, of = study.options(name)[0], pd.DataFrame(row for row in judged if row["setting"] == name)
+        meets = {
+            "all of D2": of["std"] >= 0, "standard deviation alone": of["std"] >= o.filter_std,
+            "maximum alone": of["max"] >= o.filter_max,
+            "median alone": of["median"].between(*o.filter_median), "all three": of["verdict"] == "kept",
+        }  # fmt: skip
+        for rule, is_met in meets.items():
+            n, n_against = int(is_met.sum()), int(of["contradicts"][is_met].sum())
+            share = round(100 * n_against / n, 1) if n else None
+            counts = {"rows": n, "contradicting": n_against, "contradicting, %": share}
+            rows.append({"setting": name, "rule": rule, **counts})
+    return rows
+
+
+def contradictions_text(rows: Rows) -> str:
+    """What the filter does to the share of contradicting rows (`contradiction_rows`), a line per setting."""
+    some = "{contradicting:,} of {rows:,} ({contradicting, %} %)".format_map
+    line = "{}: {} rows of D2 contradict a shortcut, {} of those that are kept".format
+    pairs = zip(rows[::5], rows[4::5], strict=True)
+    return "\n".join(line(a["setting"], some(a), some(b)) for a, b in pairs)
 
 
 def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
