@@ -281,9 +281,11 @@ def test_a_setting_takes_what_the_filter_of_another_one_kept(unbroken, tmp_path)
     dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
     totals = {row["id"]: max(row["R"]) for row in judged(unbroken.run, "mcr")}
     least = sorted(totals.values())[4]  # five to eight rows reach it
-    picky = {"stage": "cvo", "start": "sft", "data": "train", "options": {"filter_max": least, "max_steps": 1}}
+    of_picky = {"filter_max": least, "max_steps": 1}
+    picky = {"stage": "cvo", "start": "sft", "data": "train", "options": of_picky}
     gold = {"stage": "sft", "start": "sft", "rows": "answers", "kept_by": "picky", "data": "train"}
-    other = study(folder, settings={**dumped, "picky": picky, "gold": {**gold, "options": {"max_steps": 1}}})
+    gold["options"] = {"max_steps": 1}
+    other = study(folder, settings={**dumped, "picky": picky, "gold": gold})
     assert (other["gold"].part, len(other.rows("gold"))) == ("train", 8)  # nothing is known of them yet
     facts = other.train("gold")
     kept = {id for id, total in totals.items() if total >= least}

@@ -209,7 +209,7 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
     )
     question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n{' ; '.join(wanted)}"
     matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
-    return Row("compare", _user(question, None), f" {' '.join(verdicts)}", matches=matches)
+    return Row("compare", user(question, None), f" {' '.join(verdicts)}", matches=matches)
 
 
 def _chain(rng: Random, seed: int, index: int) -> Row:
