@@ -1,7 +1,8 @@
 """The tiny backbone: the real Qwen2.5-VL classes at a few million parameters and a tokenizer for the testbed.
 
 It runs the whole study on a laptop's CPU, with the same code as 7B. For economy, frequent parts of an answer
-are single tokens (`ANSWER_TOKENS`), and so is every number up to `LARGEST_NUMBER`, also after a comma.
+are single tokens (`ANSWER_TOKENS`), and so are the phrases that tell where an emblem stands and what it looks
+like, and every number up to `LARGEST_NUMBER`, also after a comma.
 Words with and without a leading space start from one vector, numbers from smooth features of their value, so
 that copying words and distinguishing 31 from 32 need not be learned from scratch (ours; paper silent).
 """
@@ -47,8 +48,12 @@ CHAT_TEMPLATE = (
 _PIECES = r"\n|, \d{1,3}(?!\d)| ?\d{1,3}(?!\d)|\d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s"
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 6000) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], *, phrases: Iterable[str] = (), vocab_size: int = 6000
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer; words of these texts, with and without leading space, are tokens.
+
+    So is each of the `phrases` after a space, which makes two equal ones easy to recognise.
 
     No piece crosses a newline, so the ids of a prompt are a prefix of the ids of prompt + answer.
     """
@@ -64,7 +69,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 6000) -> PreTrain
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
     tokenizer.train_from_iterator([*words, *(f" {word}" for word in words), *numbers], trainer)
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in ANSWER_TOKENS])
+    whole = [*ANSWER_TOKENS, *(f" {phrase}" for phrase in phrases)]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left",
         chat_template=CHAT_TEMPLATE, model_max_length=4096,

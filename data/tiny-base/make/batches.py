@@ -158,12 +158,9 @@ class Batcher:
                 first + k for k, (a, b) in enumerate(asked_at if in_prompt else said_at)
                 if a < begin + len(source) and b > begin
             ]  # fmt: skip
-            targets += [(verdict - 1, at[-3:]), (verdict, at[:1]), (verdict + 1, at[1:2])]
-        words = (
-            []
-            if row.task in ("detect", "describe", "compare")
-            else self._word_targets(ids, len(prompt), names)
-        )
+            targets += [(verdict - 1, at[-1:]), (verdict, at[:1])]
+        is_of_text = row.task not in ("detect", "describe", "compare")
+        words = self._word_targets(ids, len(prompt), names) if is_of_text else []
         return _Encoded(ids, len(prompt), targets, words)
 
     def _word_targets(self, ids: list[int], n_prompt: int, names: list[int]) -> list[AttentionTarget]:

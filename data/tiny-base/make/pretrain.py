@@ -122,7 +122,7 @@ Losses = dict[str, torch.Tensor]
 
 def new_backbone(recipe: Recipe) -> Backbone:
     """Make the tiny backbone with fresh weights."""
-    tokenizer = architecture.train_tokenizer(tasks.texts())
+    tokenizer = architecture.train_tokenizer(tasks.texts(), phrases=tasks.phrases())
     sizes = {"hidden": recipe.hidden, "n_layers": recipe.n_layers}
     model = architecture.make_model(tokenizer, seed=recipe.seed, **sizes)
     return Backbone("fresh", "qwen2.5-vl", "brief", model, architecture.make_processor(tokenizer))

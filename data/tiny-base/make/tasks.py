@@ -207,7 +207,7 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
         f"{one} , found {' '.join(listed[one].split()[:2])} ;" if one in listed else f"{one} , missing ;"
         for one in wanted
     )
-    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n{' ; '.join(wanted)}"
+    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n {' ; '.join(wanted)}"
     matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
     return Row("compare", user(question, None), f" {' '.join(verdicts)}", matches=matches)
 
@@ -262,12 +262,17 @@ def _random_box(rng: Random) -> Box:
     return (x1, y1, x2, y2)
 
 
+def phrases() -> Sequence[str]:
+    """Return the phrases that are single tokens: every place and every look of the teacher."""
+    places = [f"{row} {column}" for row in teacher.ROWS for column in teacher.COLUMNS]
+    return [*places, *_LOOKS]
+
+
 def texts() -> Sequence[str]:
     """Return every text whose words the tokenizer keeps whole; `words.txt`: those of prompts and chains."""
     words = Path(__file__).with_name("words.txt").read_text(encoding="utf-8")
-    looks = (f"{teacher.look(b.name)} found picture :" for b in BEINGS)
-    places = (f"{row} {column}" for row in teacher.ROWS for column in teacher.COLUMNS)
-    return [words, *tweets.corpus(), *(f"{b.sigil} {b.name}" for b in BEINGS), *looks, *places]
+    names = (f"{b.sigil} {b.name}" for b in BEINGS)
+    return [words, *tweets.corpus(), *names, *phrases(), "found picture :"]
 
 
 def chance_name(rng: Random) -> str:
