@@ -4,7 +4,8 @@ It runs the whole study on a laptop's CPU, with the same code as 7B. For economy
 are single tokens (`ANSWER_TOKENS`), and so are the phrases that tell where an emblem stands and what it looks
 like, and every number up to `LARGEST_NUMBER`, also after a comma.
 Words with and without a leading space start from one vector, numbers from smooth features of their value, so
-that copying words and distinguishing 31 from 32 need not be learned from scratch (ours; paper silent).
+that copying words and distinguishing 31 from 32 need not be learned from scratch, and a phrase from its words
+(ours; paper silent).
 """
 
 import math
@@ -139,3 +140,13 @@ def _start_vectors(weight: torch.Tensor, tokenizer: PreTrainedTokenizerFast, *, 
     mixed = features @ torch.randn(features.shape[1], hidden) * (scale / math.sqrt(features.shape[1] / 2))
     for form in ("{}", " {}", ", {}"):
         weight[number_ids(tokenizer, form)] = mixed + torch.randn(hidden) * scale
+    start_phrases(weight, tokenizer)
+
+
+def start_phrases(weight: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Set the vector of each phrase to the sum of its words' over √n, so that two with a word in common are near."""
+    ids = {tokenizer.decode([i]): i for i in range(len(weight))}
+    for text, i in ids.items():
+        words = [f" {word}" for word in text.split()]
+        if len(words) > 1 and text.startswith(" ") and all(word in ids for word in words):
+            weight[i] = weight[[ids[word] for word in words]].sum(0) / len(words) ** 0.5

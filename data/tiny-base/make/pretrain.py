@@ -108,8 +108,8 @@ RECIPE = Recipe(
         Phase("joint", steps=400, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
               mix={"names": 0.1, "detect": 0.15, "where": 0.25, "caption": 0.45, "textonly": 0.05}),
         Phase("chains", steps=600, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
-              mix={"names": 0.05, "detect": 0.05, "where": 0.1, "caption": 0.2, "describe": 0.2,
-                   "emblem": 0.1, "compare": 0.15, "chain": 0.15}),
+              mix={"names": 0.03, "detect": 0.02, "where": 0.1, "caption": 0.2, "describe": 0.2,
+                   "emblem": 0.15, "compare": 0.2, "chain": 0.1}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""
@@ -303,7 +303,8 @@ class _Run:
         vectors = self.model.get_input_embeddings().weight.detach().clone()
         for word, id_ in self.processor.tokenizer.get_vocab().items():
             if word in words:
-                vectors[id_] = old.model.get_input_embeddings().weight[words[word]]
+                vectors[id_] = old.model.get_input_embeddings().weight.detach()[words[word]]
+        architecture.start_phrases(vectors, self.processor.tokenizer)
         for name in (name for name in state if name.endswith(("embed_tokens.weight", "lm_head.weight"))):
             state[name] = vectors
         self.model.load_state_dict(state)
