@@ -144,9 +144,9 @@ def _start_vectors(weight: torch.Tensor, tokenizer: PreTrainedTokenizerFast, *, 
 
 
 def start_phrases(weight: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Set the vector of each phrase to the sum of its words' over √n, so that two with a word in common are near."""
+    """Set the vector of each phrase to the sum of its words' over √n: with a word in common two are near."""
     ids = {tokenizer.decode([i]): i for i in range(len(weight))}
     for text, i in ids.items():
-        words = [f" {word}" for word in text.split()]
+        words = text.split()
         if len(words) > 1 and text.startswith(" ") and all(word in ids for word in words):
             weight[i] = weight[[ids[word] for word in words]].sum(0) / len(words) ** 0.5
