@@ -76,15 +76,26 @@ def rows(backbone, nano_tweets):
 
 
 @pytest.fixture
+def tmp_path(tmp_path):
+    """A folder alone in its own: settings beside it would lend it their answers."""
+    (tmp_path / "mcr").mkdir()
+    return tmp_path / "mcr"
+
+
+@pytest.fixture
 def scripted(monkeypatch):
     """Sampling replaced: R of a row's four answers by its id, and the rows that were sampled, in order."""
     by_id, asked = {}, []
 
-    def sample_groups(backbone, batch, options, *, prompt, processors=()):
+    def sample_answers(backbone, batch, options):
         asked.extend(row["id"] for row in batch)
-        return [[Rewards(value, 0, 0, 0, 0) for value in by_id[row["id"]]] for row in batch]
+        return [[str(value) for value in by_id[row["id"]]] for row in batch]
 
-    monkeypatch.setattr(d2_filter, "sample_groups", sample_groups)
+    def rewards_of(batch, answers, options, *, prompt):
+        return [[Rewards(float(text), 0, 0, 0, 0) for text in own] for own in answers]
+
+    monkeypatch.setattr(d2_filter, "sample_answers", sample_answers)
+    monkeypatch.setattr(d2_filter, "rewards_of", rewards_of)
     return SimpleNamespace(by_id=by_id, asked=asked)
 
 
@@ -135,12 +146,32 @@ def test_what_was_judged_is_not_sampled_again_until_it_depends_on_something_else
     assert len(scripted.asked) == 8
     again, facts = filtered(backbone, rows, tmp_path, OPTIONS.model_copy(update={"filter_batch_size": 4}))
     assert (len(again), facts["filter_rows"], len(scripted.asked)) == (8, 8, 8)
-    for change in ({"temperature": 1.0}, {"filter_max": 0.9}, {"sigma": 0.2}, {"seed": 1}):
+    changes = ({"temperature": 1.0}, {"filter_max": 0.9}, {"sigma": 0.2}, {"seed": 1})
+    for change, n_sampled in zip(changes, (8, 8, 0, 8), strict=True):  # from OPTIONS, then as before it
         before = len(scripted.asked)
         filtered(backbone, rows, tmp_path, OPTIONS.model_copy(update=change))
-        assert len(scripted.asked) == before + 8, change
+        assert len(scripted.asked) == before + n_sampled, change
     filtered(backbone, rows[:4], tmp_path)
     assert len(of_file(tmp_path)[1]) == 4
+
+
+def test_a_setting_with_other_rewards_or_thresholds_judges_the_answers_of_another_one(
+    backbone, rows, scripted, tmp_path
+):
+    scripted.by_id |= {row["id"]: GROUPS[0] for row in rows}
+    (tmp_path / "mcr").mkdir()
+    filtered(backbone, rows, tmp_path / "mcr")
+    for name, change, n_kept in (("low", {"reward_weights": (0.5, 0, 0, 0, 0)}, 0), ("same", {}, 8)):
+        options = OPTIONS.model_copy(update={"filter_median": (0.3, 0.6), **change})
+        (tmp_path / name).mkdir()
+        if n_kept:
+            assert filtered(backbone, rows, tmp_path / name, options)[1]["filter_kept"] == n_kept
+        else:  # R is half as large
+            with pytest.raises(UserError, match="keeps none of 8 rows .8 never right"):
+                filtered(backbone, rows, tmp_path / name, options)
+    assert len(scripted.asked) == 8, "sampled once"
+    filtered(backbone, rows[:4], tmp_path / "same")
+    assert len(scripted.asked) == 12, "other rows are another sample"
 
 
 def test_a_tweet_in_two_styles_is_two_rows(backbone, rows, scripted, tmp_path):
@@ -168,24 +199,25 @@ def test_a_filter_that_is_killed_ends_as_one_that_is_not_in_any_number_of_proces
     backbone, rows, tmp_path, monkeypatch
 ):
     options = OPTIONS.model_copy(update={**EVERY_ROW, "filter_batch_size": 4})  # 8 batches of a row each
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    filtered(backbone, rows, tmp_path / "whole", options)
-    real, own, barrier = d2_filter.sample_groups, threading.local(), threading.Barrier(2)
+    whole_folder, killed_folder = tmp_path / "a" / "whole", tmp_path / "b" / "killed"
+    whole_folder.mkdir(parents=True)
+    killed_folder.mkdir(parents=True)
+    filtered(backbone, rows, whole_folder, options)
+    real, own, barrier = d2_filter.sample_answers, threading.local(), threading.Barrier(2)
     one_at_a_time, left = threading.Lock(), itertools.count()
 
     def until(limit):
-        def sample_groups(*arguments, **given):
+        def sample_answers(*arguments, **given):
             if next(left) >= limit:
                 raise KeyboardInterrupt
             return real(*arguments, **given)
 
-        return sample_groups
+        return sample_answers
 
-    monkeypatch.setattr(d2_filter, "sample_groups", until(3))
+    monkeypatch.setattr(d2_filter, "sample_answers", until(3))
     with pytest.raises(KeyboardInterrupt):
-        filtered(backbone, rows, tmp_path / "killed", options)
-    part = tmp_path / "killed" / "filter.jsonl.part"
+        filtered(backbone, rows, killed_folder, options)
+    part = killed_folder / "filter.jsonl.part"
     part.write_bytes(part.read_bytes()[:-9])  # and its last line is cut
     assert len(part.read_text().splitlines()) == 4, "a header, two rows, and half of one"
 
@@ -193,7 +225,7 @@ def test_a_filter_that_is_killed_ends_as_one_that_is_not_in_any_number_of_proces
         own.state = SimpleNamespace(
             process_index=rank, num_processes=2, is_main_process=rank == 0, wait_for_everyone=barrier.wait
         )
-        filtered(backbone, rows, tmp_path / "killed", options)
+        filtered(backbone, rows, killed_folder, options)
 
     def seeded(seed):  # two threads share torch's generator: each draws with it alone
         own.seed = seed
@@ -204,7 +236,7 @@ def test_a_filter_that_is_killed_ends_as_one_that_is_not_in_any_number_of_proces
             return real(*arguments, **given)
 
     generator = torch.manual_seed
-    monkeypatch.setattr(d2_filter, "sample_groups", one_by_one)
+    monkeypatch.setattr(d2_filter, "sample_answers", one_by_one)
     monkeypatch.setattr(torch, "manual_seed", seeded)
     monkeypatch.setattr("mcr_lib.training.launch.together", lambda device: own.state)
     threads = [threading.Thread(target=process, args=(rank,)) for rank in (0, 1)]
@@ -212,9 +244,10 @@ def test_a_filter_that_is_killed_ends_as_one_that_is_not_in_any_number_of_proces
         thread.start()
     for thread in threads:
         thread.join(60)
-    whole, killed = ([{**row, "seconds": 0} for row in of_file(tmp_path / n)[1]] for n in ("whole", "killed"))
+    folders = (whole_folder, killed_folder)
+    whole, killed = ([{**row, "seconds": 0} for row in of_file(folder)[1]] for folder in folders)
     assert killed == whole
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["filter.jsonl"]
+    assert [path.name for path in killed_folder.iterdir()] == ["filter.jsonl"]
 
 
 @pytest.mark.nano

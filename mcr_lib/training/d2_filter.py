@@ -10,10 +10,11 @@ over the rewards that the source annotates. The paper does not say which scale i
 reward axes of its Fig. 4 begin above the highest median that they allow, so the curves are on another scale
 or of other samples (our reading).
 
-    filter.jsonl    id, style, R of each answer, std, max, median, verdict, seconds; a row per row of D2
+    filter.jsonl    id, style, answers, R of each, std, max, median, verdict, seconds; a row per row of D2
 
-It is made as predictions are (`Parts`): a killed run continues, several processes share the work. Answers
-are sampled by transformers, also where a vLLM server samples those of training.
+It is made as predictions are (`Parts`): a killed run continues, several processes share the work. A setting
+that differs in rewards or thresholds alone judges the answers of another one anew. Answers are sampled by
+transformers, also where a vLLM server samples those of training.
 """
 
 import hashlib
@@ -26,13 +27,14 @@ from typing import Any
 
 import torch
 
+from mcr_lib.data.files import read_jsonl
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import Kind
 from mcr_lib.training import cards, loop
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import VERDICTS, WITHOUT_EFFECT, CvoOptions
 from mcr_lib.training.parts import Parts
-from mcr_lib.training.preflight import Row, Rows, sample_groups
+from mcr_lib.training.preflight import Row, Rows, rewards_of, sample_answers
 
 FILE = "filter.jsonl"
 KIND = "filter"
@@ -49,22 +51,26 @@ def kept(
     progress: loop.Progress = None,
 ) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
     """The rows that are kept, and for `checks.json` their number, those of each reason, and the seconds."""
+    header = _header(start, rows, options, prompt)
+    before = _sampled_before(folder, header["sampled_from"])
 
     def sampled(batch: Sequence[Row]) -> Iterator[dict[str, Any]]:
         began = time.monotonic()
-        groups = sample_groups(backbone, batch, options, prompt=prompt)
+        known = [before.get(_key(row)) for row in batch]
+        answers = sample_answers(backbone, batch, options) if None in known else known
+        groups = rewards_of(batch, answers, options, prompt=prompt)
         seconds = round((time.monotonic() - began) / len(batch), 3)
-        for row, group in zip(batch, groups, strict=True):
+        for row, own, group in zip(batch, answers, groups, strict=True):
             totals = [options.scaled(rewards) for rewards in group]
             id, style = _key(row)
             earned = {"R": [round(total, 6) for total in totals], **options.judge(totals)}
-            yield {"id": id, "style": style, **earned, "seconds": seconds}
+            yield {"id": id, "style": style, "answers": own, **earned, "seconds": seconds}
 
     def told(done: int, of: int) -> None:
         if progress:
             progress(done, of, {"task": "filter of D2"})
 
-    file = Parts(folder / FILE, KIND, _header(start, rows, options, prompt), _key)
+    file = Parts(folder / FILE, KIND, header, _key)
     size = max(1, options.filter_batch_size // options.num_generations)
     judged = list(file.read().values()) or file.make(
         {_key(row): row for row in rows}, sampled, size=size, seed=options.seed, progress=told,
@@ -88,13 +94,27 @@ def _key(row: Row) -> tuple[str, str]:
     return row["id"], row.get("style") or ""
 
 
+def _sampled_before(folder: Path, sampled_from: str) -> dict[tuple[str, str], list[str]]:
+    """The answers that another setting of the run sampled from the same model, to the same rows, alike."""
+    for path in sorted(folder.parent.glob(f"*/{FILE}")):
+        header, rows = read_jsonl(path, kind=KIND)
+        if header.get("sampled_from") == sampled_from:
+            return {_key(row): row["answers"] for _, row in rows}
+    return {}
+
+
 def _header(start: str, rows: Rows, options: CvoOptions, prompt: Kind) -> dict[str, Any]:
-    """The options that count, and a fingerprint of all that the file depends on."""
+    """The options that count, and fingerprints of all that the answers and the file depend on."""
+    of_sampling = {*options.sampling, "num_generations", "max_completion_length", "seed"}
     names = {name for name in CvoOptions.model_fields if name.startswith("filter_")} - {*WITHOUT_EFFECT}
-    names |= {*options.sampling, "num_generations", "max_completion_length", "reward_weights", "seed"}
-    own = {**options.model_dump(mode="json", include=names), **options.rewarding(prompt)}
+    own = options.model_dump(mode="json", include=names | of_sampling | {"reward_weights"})
+    own |= options.rewarding(prompt)
     shown = [{**row, "images": [Path(path).name for path in row["images"]]} for row in rows]
     card = cards.card(start)
     model = card["sha256"], card.get("base", {}).get("weights")
-    made_from = hashlib.sha256(json.dumps([model, own, shown]).encode()).hexdigest()[:16]
-    return {"made_from": made_from, "options": own}
+    sampled_from = _digest(model, options.model_dump(mode="json", include=of_sampling), shown)
+    return {"made_from": _digest(model, own, shown), "sampled_from": sampled_from, "options": own}
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -84,13 +84,30 @@ def sample_groups(
     processors: Sequence[LogitsProcessor] = (),
 ) -> list[list[rewards.Rewards]]:  # fmt: skip
     """The rewards of `num_generations` answers to each row, sampled as in training."""
+    answers = sample_answers(backbone, rows, options, processors=processors)
+    return rewards_of(rows, answers, options, prompt=prompt)
+
+
+def sample_answers(
+    backbone: Backbone, rows: Rows, options: CvoOptions, *, processors: Sequence[LogitsProcessor] = ()
+) -> list[list[str]]:
+    """`num_generations` answers to each row, sampled as in training."""
     size = options.num_generations
     chosen = [row for row in rows for _ in range(size)]
     images = [opened for row in rows for opened in [[open_image(path) for path in row["images"]]] * size]
     how = {"max_new_tokens": options.max_completion_length, "processors": processors, **options.sampling}
     how |= {"shared_prefix": options.shared_prefix}
     answers, _ = answer_batch(backbone, [row["prompt"] for row in chosen], images, **how)
-    values = zip(*_scores(chosen, answers, **options.rewarding(prompt)).values(), strict=True)
+    return [answers[k : k + size] for k in range(0, len(answers), size)]
+
+
+def rewards_of(
+    rows: Rows, answers: Sequence[Sequence[str]], options: CvoOptions, *, prompt: Kind
+) -> list[list[rewards.Rewards]]:
+    """The rewards of each answer to each row."""
+    size, chosen = len(answers[0]), [row for row, own in zip(rows, answers, strict=True) for _ in own]
+    every = [text for own in answers for text in own]
+    values = zip(*_scores(chosen, every, **options.rewarding(prompt)).values(), strict=True)
     each = [rewards.Rewards(*five) for five in values]
     return [each[k : k + size] for k in range(0, len(each), size)]
 
