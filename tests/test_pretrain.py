@@ -221,13 +221,12 @@ def test_what_is_said_of_a_picture_stands_in_the_answer_and_looks_at_the_cells_o
             if not is_word
         }
         at = asked
-        for text, box in row.seen:  # the slow way: the words of a phrase, one token each, one after another
-            words = text.split()
-            while [tokenizer.decode([id_]).strip() for id_ in ids[at : at + len(words)]] != words:
+        for text, box in row.seen:  # the slow way: place and look, one token each, one after the other
+            row_, column, look = text.split(" ", 2)
+            while [tokenizer.decode([id_]) for id_ in ids[at : at + 2]] != [f" {row_} {column}", f" {look}"]:
                 at += 1
-            for place in range(at - 1, at + len(words) - 1):
-                assert cells[place] == cells_of(box, height, width)
-            at += len(words)
+            assert cells[at - 1] == cells[at] == cells_of(box, height, width)
+            at += 2
 
 
 def test_a_description_is_of_the_picture_and_an_emblem_of_its_name(some_rows):
@@ -242,6 +241,40 @@ def test_a_description_is_of_the_picture_and_an_emblem_of_its_name(some_rows):
         said = dict(re.findall(r'"([^"]+)" : \w+ , ([^;]+) ;', row.answer))
         assert said == {name: teacher.look(name) for name in names}
         assert row.image is None
+
+
+def test_a_look_is_compared_with_all_that_a_picture_is_said_to_show(some_rows):
+    verdicts = {"found": 0, "missing": 0}
+    for row in some_rows["compare"]:
+        said, _, asked = prompts.text_of(row.chat).split("\n")
+        listed = [
+            text.split(" ", 2) for text in said.removeprefix("picture : ").removesuffix(" .").split(" ; ")
+        ]
+        places = {look: f"{row_} {column}" for row_, column, look in listed}
+        expected = [
+            f"{look} , found {places[look]}" if look in places else f"{look} , missing"
+            for look in asked[1:].split(" ; ")
+        ]
+        assert row.answer == "".join(f" {text} ;" for text in expected)
+        for kind in verdicts:
+            verdicts[kind] += row.answer.count(f", {kind}")
+    assert min(verdicts.values()) > 0.3 * sum(verdicts.values())
+
+
+def test_the_verdict_on_a_look_is_guided_to_the_words_it_agrees_with(batcher, some_rows):
+    tokenizer, n_found = batcher.processor.tokenizer, 0
+    for row in [*some_rows["compare"][:20], *some_rows["chain"][:20]]:
+        batch = batcher([row])
+        ids = batch.inputs["input_ids"][0].tolist()
+        for (_, place), targets in zip(batch.queries.tolist(), batch.targets, strict=True):
+            said = [tokenizer.decode([ids[k]]) for k in targets.nonzero().flatten().tolist()]
+            if tokenizer.decode([ids[place + 1]]) == " found":
+                assert said == [tokenizer.decode([ids[place - 1]])], "the same look, elsewhere"
+                assert tokenizer.decode([ids[place + 2]]) in tokenizer.decode(ids[:place]), "and its place"
+                n_found += 1
+            elif tokenizer.decode([ids[place + 1]]) == " missing":
+                assert said == [tokenizer.decode([ids[0]])]
+    assert n_found > 20
 
 
 def test_a_chain_is_of_a_caption_in_which_everything_agrees(some_rows):
