@@ -252,12 +252,12 @@ def test_a_look_is_compared_with_all_that_a_picture_is_said_to_show(some_rows):
         ]
         places = {look: f"{row_} {column}" for row_, column, look in listed}
         expected = [
-            f"{look} , found {places[look]}" if look in places else f"{look} , missing"
+            f"{look} found {places[look]}" if look in places else f"{look} missing"
             for look in asked[1:].split(" ; ")
         ]
         assert row.answer == "".join(f" {text} ;" for text in expected)
         for kind in verdicts:
-            verdicts[kind] += row.answer.count(f", {kind}")
+            verdicts[kind] += row.answer.count(f" {kind}")
     assert min(verdicts.values()) > 0.3 * sum(verdicts.values())
 
 
@@ -269,7 +269,7 @@ def test_the_verdict_on_a_look_is_guided_to_the_words_it_agrees_with(batcher, so
         for (_, place), targets in zip(batch.queries.tolist(), batch.targets, strict=True):
             said = [tokenizer.decode([ids[k]]) for k in targets.nonzero().flatten().tolist()]
             if tokenizer.decode([ids[place + 1]]) == " found":
-                assert said == [tokenizer.decode([ids[place - 1]])], "the same look, elsewhere"
+                assert said == [tokenizer.decode([ids[place]])], "the same look, elsewhere"
                 assert tokenizer.decode([ids[place + 2]]) in tokenizer.decode(ids[:place]), "and its place"
                 n_found += 1
             elif tokenizer.decode([ids[place + 1]]) == " missing":

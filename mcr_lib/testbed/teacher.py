@@ -66,7 +66,7 @@ def _judged(example: Example) -> list[str]:
         head = f"{one.mention} : {one.type} , {look(one.name)}"
         if one.slot:
             at = place(boxes[one.slot - 1], example.image_size_px)
-            said.append(f"{head} , found {at} , shown at {statements.slot(one.slot)} ;")
+            said.append(f"{head} found {at} , shown at {statements.slot(one.slot)} ;")
         else:
-            said.append(f"{head} , missing , not shown , no box ;")
+            said.append(f"{head} missing , not shown , no box ;")
     return said

@@ -146,7 +146,7 @@ class Batcher:
             look,
             source,
         ) in row.matches:  # the verdict on a look is read off the description that it agrees with
-            end = row.answer.index(f"{look} , ", end) + len(look) + 2
+            end = row.answer.index(f"{look} ", end) + len(look)
             verdict = next(k for k, (a, _) in enumerate(said_at) if a >= end) + len(prompt)
             if source == ABSENT:
                 targets.append((verdict - 1, [0]))

@@ -107,9 +107,9 @@ RECIPE = Recipe(
                    "textonly": 0.05}),
         Phase("joint", steps=400, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
               mix={"names": 0.1, "detect": 0.15, "where": 0.25, "caption": 0.45, "textonly": 0.05}),
-        Phase("chains", steps=600, batch=32, lr=7e-4, box_weight=0.2, word_weight=0.1,
-              mix={"names": 0.03, "detect": 0.02, "where": 0.1, "caption": 0.2, "describe": 0.2,
-                   "emblem": 0.15, "compare": 0.2, "chain": 0.1}),
+        Phase("chains", steps=600, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
+              mix={"names": 0.02, "detect": 0.03, "where": 0.1, "caption": 0.2, "describe": 0.2,
+                   "emblem": 0.1, "compare": 0.25, "chain": 0.1}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""

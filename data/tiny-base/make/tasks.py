@@ -204,7 +204,7 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
         wanted.append(pick(rng, near if rng.random() < 0.5 else _LOOKS))
     wanted = shuffled(rng, [*dict.fromkeys(wanted)])
     verdicts = (
-        f"{one} , found {' '.join(listed[one].split()[:2])} ;" if one in listed else f"{one} , missing ;"
+        f"{one} found {' '.join(listed[one].split()[:2])} ;" if one in listed else f"{one} missing ;"
         for one in wanted
     )
     question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n {' ; '.join(wanted)}"
