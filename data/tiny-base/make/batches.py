@@ -146,7 +146,8 @@ class Batcher:
             look,
             source,
         ) in row.matches:  # the verdict on a look is read off the description that it agrees with
-            end = row.answer.index(f"{look} ", end) + len(look)
+            said_of_it = f"{look} missing" if source == ABSENT else f"{look} found"
+            end = row.answer.index(said_of_it, end) + len(look)
             verdict = next(k for k, (a, _) in enumerate(said_at) if a >= end) + len(prompt)
             if source == ABSENT:
                 targets.append((verdict - 1, [0]))
