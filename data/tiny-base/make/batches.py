@@ -5,7 +5,7 @@ can be read (its targets). There are two kinds: *boxes* (cells of the picture or
 absent entity the first token, so that "nothing fits" has a place) and *words* (the same word in the prompt).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ from tasks import ABSENT, Row
 IGNORED = -100
 """Label of a token that is not learned."""
 
+Span = tuple[int, int]  # of a token, in characters
 AttentionTarget = tuple[int, list[int]]
 """(query, targets) as places in the sequence; the token after the query is predicted from the targets."""
 
@@ -139,30 +140,28 @@ class Batcher:
             end = begin + len(phrase)
             inside = (k for k, (a, b) in enumerate(said["offset_mapping"]) if a < end and b > begin)
             targets += [(len(prompt) + k - 1, cells([box])) for k in inside]
-        said_at = [(a, b) for a, b in said["offset_mapping"]]
-        asked_at = question["offset_mapping"]
-        end = 0
-        for (
-            look,
-            source,
-        ) in row.matches:  # the verdict on a look is read off the description that it agrees with
-            said_of_it = f"{look} missing" if source == ABSENT else f"{look} found"
-            end = row.answer.index(said_of_it, end) + len(look)
-            verdict = next(k for k, (a, _) in enumerate(said_at) if a >= end) + len(prompt)
-            if source == ABSENT:
-                targets.append((verdict - 1, [0]))
-                continue
-            in_prompt = source in text
-            first = 0 if in_prompt else len(prompt)
-            begin = (text if in_prompt else row.answer).index(source)
-            at = [
-                first + k for k, (a, b) in enumerate(asked_at if in_prompt else said_at)
-                if a < begin + len(source) and b > begin
-            ]  # fmt: skip
-            targets += [(verdict - 1, at[-1:]), (verdict, at[:1])]
+        targets += self._match_targets(row, text, question["offset_mapping"], said["offset_mapping"])
         is_of_text = row.task not in ("detect", "describe", "compare")
         words = self._word_targets(ids, len(prompt), names) if is_of_text else []
         return _Encoded(ids, len(prompt), targets, words)
+
+    def _match_targets(
+        self, row: Row, text: str, asked_at: Sequence[Span], said_at: Sequence[Span]
+    ) -> Iterator[AttentionTarget]:
+        """Yield, for each verdict on a look, its place and that of the words that the look agrees with."""
+        end, n_prompt = 0, len(asked_at)
+        for look, source in row.matches:
+            end = row.answer.index(f"{look} {'missing' if source == ABSENT else 'found'}", end) + len(look)
+            verdict = n_prompt + next(k for k, (start, _) in enumerate(said_at) if start >= end)
+            if source == ABSENT:
+                yield verdict - 1, [0]
+                continue
+            in_prompt = source in text
+            begin = (text if in_prompt else row.answer).index(source)
+            spans = enumerate(asked_at if in_prompt else said_at, start=0 if in_prompt else n_prompt)
+            at = [k for k, (start, stop) in spans if start < begin + len(source) and stop > begin]
+            yield verdict - 1, at[-1:]  # the look
+            yield verdict, at[:1]  # its place
 
     def _word_targets(self, ids: list[int], n_prompt: int, names: list[int]) -> list[AttentionTarget]:
         """Return, for every word of a name, its place in the last line of the question."""
