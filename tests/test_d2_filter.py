@@ -336,7 +336,7 @@ def test_the_distance_of_cut_and_whole_is_summed_over_tokens_up_to_the_end_of_ea
 def test_answers_of_checks_and_filter_are_sampled_from_the_cut_of_training(backbone, rows):
     # with one token to choose from, every answer to a row is the same, at any temperature
     one = CvoOptions(**G4, top_k=1, temperature=5.0)
-    groups = preflight.sample_groups(backbone, rows[:2], one, prompt="direct")
+    groups = preflight.sample_answers(backbone, rows[:2], one)
     assert [len(set(group)) for group in groups] == [1, 1]
     facts = sampling.measure_cut(backbone, rows[:2], one)
     assert facts["answers"] == 8

@@ -68,7 +68,8 @@ def check_groups(backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt:
     if not n:
         return {}
     torch.manual_seed(options.seed)
-    groups = sample_groups(backbone, [rows[k * len(rows) // n] for k in range(n)], options, prompt=prompt)
+    some = [rows[k * len(rows) // n] for k in range(n)]
+    groups = rewards_of(some, sample_answers(backbone, some, options), options, prompt=prompt)
     totals = [[each.total(options.reward_weights) for each in group] for group in groups]
     n_equal = sum(len(set(group)) == 1 for group in totals)
     mean = sum(map(sum, totals)) / (n * size)
@@ -77,15 +78,6 @@ def check_groups(backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt:
         advice = "there is nothing to learn; fine-tune the start for longer, or raise the temperature"
         raise UserError(f"{problem}, so {advice} (check_groups=0 leaves this check out)")
     return {"groups_sampled": n, "equal_groups": n_equal, "mean_reward": round(mean, 4)}
-
-
-def sample_groups(
-    backbone: Backbone, rows: Rows, options: CvoOptions, *, prompt: Kind,
-    processors: Sequence[LogitsProcessor] = (),
-) -> list[list[rewards.Rewards]]:  # fmt: skip
-    """The rewards of `num_generations` answers to each row, sampled as in training."""
-    answers = sample_answers(backbone, rows, options, processors=processors)
-    return rewards_of(rows, answers, options, prompt=prompt)
 
 
 def sample_answers(

@@ -16,7 +16,7 @@ from transformers import LogitsProcessor
 
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import CvoOptions
-from mcr_lib.training.preflight import Rows, sample_groups
+from mcr_lib.training.preflight import Rows, sample_answers
 
 MATTERS = 0.01  # nats: a token's probability is off by 1 %
 
@@ -73,5 +73,5 @@ def measure_cut(backbone: Backbone, rows: Rows, options: CvoOptions, *, seed: in
     cut = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p")}
     meter = CutMeter(ends if isinstance(ends, list) else [ends], **cut)
     torch.manual_seed(seed)
-    sample_groups(backbone, rows, options, prompt="direct", processors=[meter])
+    sample_answers(backbone, rows, options, processors=[meter])
     return cut_facts(meter.masses)
