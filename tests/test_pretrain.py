@@ -365,7 +365,7 @@ def test_the_last_phase_can_begin_from_a_base_with_fewer_words(tmp_path, in_32_b
         "phases": ["sight", "lookup", "joint"], "n_words": len(before), "weights": sums["model.safetensors"],
     }  # fmt: skip
     measured = {"dev": measure.measure(new, split="dev", n=1)}
-    record = {"command": "make", "recipe": whole.to_json(), "seconds": 60, "threads": 1, "measured": measured}
+    record = {"command": "make", "recipe": whole.to_json(), "seconds": 60, "measured": measured}
     card.write_readme(base, {**record, "made_with": {"n_cpus": 2}, "earlier": facts}, n_parameters=1)
     told = f"Phases sight, lookup, joint come from an earlier base of {len(before):,} tokens"
     assert told in (base / "README.md").read_text()

@@ -74,8 +74,8 @@ def _make(folder: Path, share: float, n_measured: int, earlier: str | None) -> N
         path, begun = folder / pretrain.EARLIER, {}
         if path.is_file():
             command, begun = f"{command} --earlier BASE", {"earlier": json.loads(read_text(path))}
-        seconds, threads = float(log["seconds"].max()), torch.get_num_threads()
-        record = card.card(recipe, measured, seconds=seconds, command=command, threads=threads) | begun
+        seconds = float(log["seconds"].max())
+        record = card.card(recipe, measured, seconds=seconds, command=command) | begun
         palette.use_style()
         palette.save(card.curves(log), base, "curves", log.to_dict("records"))
         (base / "log.jsonl").write_bytes((folder / "log.jsonl").read_bytes())

@@ -46,7 +46,7 @@ def curves(log: pd.DataFrame) -> Figure:
 
 
 def card(
-    recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: float, command: str, threads: int
+    recipe: Recipe, measured: Mapping[str, Mapping[str, Any]], *, seconds: float, command: str
 ) -> dict[str, Any]:
     """Return the content of `backbone.json`: command, recipe, time, hardware, measures by split."""
     environment = artifacts.environment()
@@ -55,7 +55,6 @@ def card(
         "command": command,
         "recipe": recipe.to_json(),
         "seconds": round(seconds),
-        "threads": threads,
         "made_with": {name: environment[name] for name in keys},
         "measured": json.loads(json.dumps(measured)),
     }
@@ -63,9 +62,8 @@ def card(
 
 def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters: int) -> None:
     """Write the card as `README.md` beside the weights; `earlier` of the record: `pretrain.EARLIER`."""
-    measured, made_with, n_threads = record["measured"], record["made_with"], record["threads"]
-    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
-    time = f"{record['seconds'] / 60:.0f} minutes on {made_with['n_cpus']} cores, {threads}"
+    measured, n_cpus = record["measured"], record["made_with"]["n_cpus"]
+    time = f"{record['seconds'] / 60:.0f} minutes on {n_cpus} cores"
     results = {
         f"{bar} ({split})": ok for split, of in measured.items() for bar, ok in bars.reached(of).items()
     }
@@ -99,7 +97,9 @@ def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters:
             "",
             f"Phases {', '.join(e['phases'])} come from an earlier base of {e['n_words']:,} tokens (weights: "
             "sha256",
-            f"{e['weights']}). Tokens that it lacks began the last phase with fresh vectors.",
+            f"{e['weights']}), and so does their part of the minutes. Of what it lacks, words began the last "
+            "phase with fresh vectors, phrases",
+            "with those of their words.",
         ]
     lines += ["", f"Tweets measured of each distribution: {counts}, with chains a quarter. {files}"]
     with written_whole(Path(folder) / "README.md") as file:
