@@ -219,7 +219,8 @@ def test_runs_of_the_profile_are_tested_claim_by_claim(tweets, sample_dir, tmp_p
 
 def test_documents_show_the_committed_claims_and_refuse_those_of_another_plan(tmp_path, monkeypatch):
     text = "".join(f"<!-- table: {t} -->\n<!-- end -->\n" for t in ("claims", "claims_rows", "claims_values"))
-    monkeypatch.setattr(readme, "repository", lambda: tmp_path)
+    for module in (readme, tables, claims):
+        monkeypatch.setattr(module, "repository", lambda: tmp_path)
     (tmp_path / "data").mkdir()
     shutil.copy(REPOSITORY / "data" / "claims.yaml", tmp_path / "data" / "claims.yaml")
     empty = readme.filled(text)

@@ -17,8 +17,6 @@ from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.study.compare import tables as seeds_tables
-from mcr_lib.study.compare.claims import Plan
-from mcr_lib.study.compare.evidence import Evidence
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
 from mcr_lib.study.tables import facts
@@ -27,13 +25,12 @@ DOCUMENTS = ("README.md", "REPRODUCING.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"(<!-- paper: (.+?) -->)[\d.,]+(?<=\d)")  # a number of the paper within a sentence
 YARDSTICKS = "data/results/twitter-gmner-v2-test/yardsticks.json"
-CLAIMS = "data/results/claims"
+CLAIMS = seeds_tables.COMMITTED
 _FIGURES = {
     "claims": "Every claim: difference, interval, seeds and verdict",
     "sweeps": "GMNER F1 against σ, λ1 and λ5",
     "dose": "GMNER F1 and false grounding against the share of contradicting tweets",
 }
-_PLANNED = ("number", "claim", "paper", "note", "kind", "first", "second", "metric", "split", "n_wanted")
 GAIN = "data/results/twitter-gmner-v2-test/gain.json"
 _OPEN = {
     "silent": "ours",
@@ -259,17 +256,8 @@ def _figure(name: str) -> str:
 
 
 def _claims() -> tuple[list[dict[str, Any]], str]:
-    """The rows of the claims and a note: from the committed evidence, or not run yet."""
-    nothing = Evidence({"settings": [], "seeds": []}, {}, {})
-    planned = Plan.read(repository() / "data" / "claims.yaml").evaluate(nothing)
-    if not (path := repository() / CLAIMS / "claims.json").is_file():
-        rows = [row | {"verdict": "not run yet", "missing": ""} for row in planned]
-        return rows, f"Arrows: what the claim expects. {seeds_tables.CONTROLLED}"
-    evidence = json.loads(read_text(path))
-    of_file, of_plan = ([[row[key] for key in _PLANNED] for row in r] for r in (evidence["rows"], planned))
-    if of_file != of_plan:
-        raise UserError(f"{path} is not of data/claims.yaml as it is now; mcr compare makes it anew")
-    return evidence["rows"], f"Arrows: what the claim expects. {evidence['note']}"
+    rows, note = seeds_tables.committed()
+    return rows, f"Arrows: what the claim expects. {note}"
 
 
 def _renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

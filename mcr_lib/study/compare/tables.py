@@ -1,15 +1,34 @@
 """The comparison over seeds in words: tables for terminal and documents."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcr_lib.data.files import read_text
+from mcr_lib.errors import UserError
 from mcr_lib.study.catalogue import label
-from mcr_lib.study.compare.evidence import Scores
+from mcr_lib.study.compare.claims import Plan, Rows
+from mcr_lib.study.compare.evidence import Evidence, Scores
 from mcr_lib.study.render import markdown
+from mcr_lib.study.runs.config import repository
 
 CONTROLLED = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
+COMMITTED = "data/results/claims"  # the evidence that the documents show
+_PLANNED = ("number", "claim", "paper", "note", "kind", "first", "second", "metric", "split", "n_wanted")
 SECONDARY = ("false_grounding", "missed_grounding", "image_caused_foreign_rate",
     "image_caused_foreign_rate_muted", "consistency")  # fmt: skip
+
+
+def committed() -> tuple[Rows, str]:
+    """The rows of the claims and a note, of the committed evidence; without one every row is not run yet."""
+    planned = Plan.read().evaluate(Evidence({"settings": [], "seeds": []}, {}, {}))
+    if not (path := repository() / COMMITTED / "claims.json").is_file():
+        return [row | {"verdict": "not run yet", "missing": ""} for row in planned], CONTROLLED
+    scores = json.loads(read_text(path))
+    of_file, of_plan = ([[row[key] for key in _PLANNED] for row in r] for r in (scores["rows"], planned))
+    if of_file != of_plan:
+        raise UserError(f"{path} is not of data/claims.yaml as it is now; mcr compare makes it anew")
+    return scores["rows"], scores["note"]
 
 
 def settings_table(scores: Scores) -> str:
