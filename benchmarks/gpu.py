@@ -307,9 +307,9 @@ class Work:
             for name, (method, rows) in paths.items():
                 trainer.model.zero_grad(set_to_none=True)
                 other = sdpa_kernel(SDPBackend.MATH) if name == "stock, another kernel" else nullcontext()
-                with other:
+                with other:  # of the backward pass too, which computes what checkpointing dropped
                     logps = updates.log_probabilities(trainer, batch, rows=rows, method=method)
-                (logps * weights.to(logps))[is_token].mean().backward()
+                    (logps * weights.to(logps))[is_token].mean().backward()
                 trained = [p for p in trainer.model.parameters() if p.requires_grad and p.grad is not None]
                 gradients[name] = torch.cat([p.grad.flatten().float() for p in trained])
                 values[name] = logps.detach().float()[is_token]
