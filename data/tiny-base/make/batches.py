@@ -156,10 +156,8 @@ class Batcher:
             if source == ABSENT:
                 yield verdict - 1, [0]
                 continue
-            in_prompt = source in text
-            begin = (text if in_prompt else row.answer).index(source)
-            spans = enumerate(asked_at if in_prompt else said_at, start=0 if in_prompt else n_prompt)
-            at = [k for k, (start, stop) in spans if start < begin + len(source) and stop > begin]
+            begin = text.index(source)
+            at = [k for k, (a, b) in enumerate(asked_at) if a < begin + len(source) and b > begin]
             yield verdict - 1, at[-1:]  # the look
             yield verdict, at[:1]  # its place
 

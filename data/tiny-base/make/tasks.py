@@ -11,13 +11,14 @@
     textonly  a tweet without a picture: every box is null
     describe  a picture: where each emblem stands, its colour, outline and mark
     emblem    text only: names, and what the emblem of each looks like
-    compare   text only: what a picture is said to show, then looks: which of these are there, and where
+    compare   text only: what a picture is said to show, then looks, or names: which are there, and where
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
-              training then changes what is said (everything named is shown here too)
+              training then changes what is said (everything named is shown here too, and nothing compared)
 
 A row also has the evidence of each box, and of what is said of a picture, where attention is guided.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,8 @@ _BOX_ONLY = ("groundable", "box")
 _ONSETS = (*"bdfghklmnprstvz", "br", "dr", "kl", "st", "tr")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
 _ENDS = ("", "", "n", "r", "l", "s", "x")
-_LOOKS = [teacher.look(being.name) for being in BEINGS]
+_BY_LOOK = {teacher.look(being.name): being for being in BEINGS}
+_LOOKS = [*_BY_LOOK]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ class Row:
         evidence: per entity of the answer the source of its box: boxes in model pixels (of the picture),
             `ABSENT`, or the text before it in the listing; `()` for tasks without boxes.
         seen: what the answer says of the picture, in this order: words, and their box in model pixels.
-        matches: looks that the answer compares, in this order, and the words of a description, in the prompt
-            or before in the answer, that each agrees with; or `ABSENT`.
+        matches: looks that the answer compares, in this order, and the words of the prompt's description that
+            each agrees with; or `ABSENT`.
     """
 
     task: str
@@ -203,13 +205,17 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
         ]
         wanted.append(pick(rng, near if rng.random() < 0.5 else _LOOKS))
     wanted = shuffled(rng, [*dict.fromkeys(wanted)])
-    verdicts = (
-        f"{one} found {' '.join(listed[one].split()[:2])} ;" if one in listed else f"{one} missing ;"
-        for one in wanted
-    )
-    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n {' ; '.join(wanted)}"
+    is_by_name = rng.random() < 0.5
+    verdicts = []
+    for one in wanted:
+        found = f"found {' '.join(listed[one].split()[:2])}" if one in listed else "missing"
+        whose = f'"{_BY_LOOK[one].name}" : {_BY_LOOK[one].type} , ' if is_by_name else ""
+        verdicts.append(f"{whose}{one} {found} ;")
+    asked = " ; ".join(_BY_LOOK[one].name for one in wanted) if is_by_name else f" {' ; '.join(wanted)}"
+    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n{asked}"
     matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
-    return Row("compare", user(question, None), f" {' '.join(verdicts)}", matches=matches)
+    answer = f"{'' if is_by_name else ' '}{' '.join(verdicts)}"
+    return Row("compare", user(question, None), answer, matches=matches)
 
 
 def _chain(rng: Random, seed: int, index: int) -> Row:
@@ -217,15 +223,14 @@ def _chain(rng: Random, seed: int, index: int) -> Row:
     image, example = drawing.draw(item.scene), replace(item.example, images=("drawn",))
     style = "distill" if rng.random() < 0.7 else "terse"
     chain = chains.build(example, style, np.random.default_rng(0), n_wordings=1)
-    chain = replace(chain, text=teacher.say(example)) if style == "distill" else chain
+    if style == "distill":  # it says what the picture shows and boxes what is named; it compares nothing
+        chain = replace(chain, text=re.sub(r" , [^,]+ found [^,]+(?= , shown)", "", teacher.say(example)))
     answer = chains.render(chain, TARGET.family, TARGET.size(example))
     seen = teacher.seen(example) if style == "distill" else ()
     at = tuple((text, written(example, box)) for text, box in seen)
     evidence = tuple((written(example, entity.boxes_xyxy_px[0]),) for entity in example.entities)
     chat = prompts.messages(example, "mcr", wording="brief", style=style)
-    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
-    named = (teacher.look(entity.text) for entity in example.entities) if at else ()
-    return Row("chain", chat, answer, image, evidence, at, tuple((one, by_look[one]) for one in named))
+    return Row("chain", chat, answer, image, evidence, at)
 
 
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
