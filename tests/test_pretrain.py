@@ -37,7 +37,7 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.nano
 
-STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2, 2), strict=True)
+STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2, 2, 2), strict=True)
 SMALL = replace(pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in STEPS))
 BASE = REPOSITORY / "data" / "tiny-base"
 
@@ -266,9 +266,24 @@ def test_a_look_is_compared_with_all_that_a_picture_is_said_to_show(some_rows):
     assert 0.3 < n_named / len(some_rows["compare"]) < 0.7
 
 
+def test_names_are_judged_by_the_description_before_them(some_rows):
+    n_found = n_missing = 0
+    for row in some_rows["judge"]:
+        said, _, verdicts = row.answer.removeprefix(" picture : ").partition(" .")
+        looks = {" ".join(emblem.split()[2:]) for emblem in said.split(" ; ")}
+        names = prompts.text_of(row.chat).split("\n")[1].split(" ; ")
+        given = re.findall(r'"([^"]+)" : \w+ , (\w+ \w+ \w+) (found|missing)', verdicts)
+        assert [name for name, *_ in given] == names
+        for name, look, verdict in given:
+            assert look == teacher.look(name)
+            assert (verdict == "found") == (look in looks)
+        n_found, n_missing = n_found + verdicts.count(" found "), n_missing + verdicts.count(" missing ")
+    assert min(n_found, n_missing) > 0.3 * (n_found + n_missing)
+
+
 def test_the_verdict_on_a_look_is_guided_to_the_words_it_agrees_with(batcher, some_rows):
     tokenizer, n_found = batcher.processor.tokenizer, 0
-    for row in some_rows["compare"][:30]:
+    for row in [*some_rows["compare"][:20], *some_rows["judge"][:20]]:
         batch = batcher([row])
         ids = batch.inputs["input_ids"][0].tolist()
         for (_, place), targets in zip(batch.queries.tolist(), batch.targets, strict=True):
@@ -367,12 +382,13 @@ def test_the_last_phase_can_begin_from_a_base_with_fewer_words(tmp_path, in_32_b
     facts = json.loads((folder / pretrain.EARLIER).read_text())
     sums = json.loads((base / "backbone.json").read_text())["sha256"]
     assert facts == {
-        "phases": ["sight", "lookup", "joint"], "n_words": len(before), "weights": sums["model.safetensors"],
+        "phases": ["sight", "lookup", "joint", "chains"], "n_words": len(before),
+        "weights": sums["model.safetensors"],
     }  # fmt: skip
     measured = {"dev": measure.measure(new, split="dev", n=1)}
     record = {"command": "make", "recipe": whole.to_json(), "seconds": 60, "measured": measured}
     card.write_readme(base, {**record, "made_with": {"n_cpus": 2}, "earlier": facts}, n_parameters=1)
-    told = f"Phases sight, lookup, joint come from an earlier base of {len(before):,} tokens"
+    told = f"Phases sight, lookup, joint, chains come from an earlier base of {len(before):,} tokens"
     assert told in (base / "README.md").read_text()
     with pytest.raises(UserError, match="not made by the phases before the last of this recipe"):
         pretrain.pretrain(replace(whole, seed=1), tmp_path / "other", device="cpu", earlier=base)
@@ -408,7 +424,7 @@ def test_measures_count_bait_and_boxes(fresh, monkeypatch):
     assert [found[part]["n"] for part in parts] == [2] * 4, "a quarter, rounded up"
     assert [found[part]["readable"] for part in parts] == [0] * 4
     rows = bars.table({"dev": found})
-    assert len(rows) == 2 + 8 + 2 + 2 + 5 + 5, "head, answers, descriptions, verdicts, chains in two styles"
+    assert len(rows) == 2 + 8 + 2 + 4 + 5 + 5, "head, answers, descriptions, verdicts, chains in two styles"
     assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
     assert not any(bars.reached(found).values())
     good = {

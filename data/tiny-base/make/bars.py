@@ -21,8 +21,10 @@ _ROWS = {
     "the same with a blank picture": ("bait", "named_rate_blank"),
     "descriptions: F1 of emblems by their look": ("describe", "look_f1"),
     "descriptions: F1 of emblems by place and look": ("describe", "look_place_f1"),
-    "comparisons: verdicts that are right where a look is there": ("compare", "found"),
-    "comparisons: verdicts that are right where it is missing": ("compare", "missing"),
+    "comparisons of text: right where a look is there": ("compare", "found"),
+    "comparisons of text: right where it is missing": ("compare", "missing"),
+    "the same after its own description of a picture: there": ("judge", "found"),
+    "the same after its own description of a picture: missing": ("judge", "missing"),
     **{
         f"{name}, {style} chain: {label}": (f"{part}_{style}", key)
         for part, name in {"caption": "clean captions", "gmner": "gmner"}.items()

@@ -141,7 +141,7 @@ class Batcher:
             inside = (k for k, (a, b) in enumerate(said["offset_mapping"]) if a < end and b > begin)
             targets += [(len(prompt) + k - 1, cells([box])) for k in inside]
         targets += self._match_targets(row, text, question["offset_mapping"], said["offset_mapping"])
-        is_of_text = row.task not in ("detect", "describe", "compare")
+        is_of_text = row.task not in ("detect", "describe", "compare", "judge")
         words = self._word_targets(ids, len(prompt), names) if is_of_text else []
         return _Encoded(ids, len(prompt), targets, words)
 
@@ -156,8 +156,10 @@ class Batcher:
             if source == ABSENT:
                 yield verdict - 1, [0]
                 continue
-            begin = text.index(source)
-            at = [k for k, (a, b) in enumerate(asked_at) if a < begin + len(source) and b > begin]
+            in_prompt = source in text
+            begin = (text if in_prompt else row.answer).index(source)
+            spans = enumerate(asked_at if in_prompt else said_at, start=0 if in_prompt else n_prompt)
+            at = [k for k, (start, stop) in spans if start < begin + len(source) and stop > begin]
             yield verdict - 1, at[-1:]  # the look
             yield verdict, at[:1]  # its place
 

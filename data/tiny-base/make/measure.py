@@ -3,8 +3,9 @@
 On clean captions: MNER F1, and the share of correctly named entities whose box has IoU > 0.5. On `gmner`:
 scores, false and missed grounding, and how often bait is named, with the picture and with a blank one of its
 mean colour; the difference is the effect of the picture. Of pictures as in training: F1 of what a description
-says of their emblems. Of text alone: verdicts on whether a description holds a look. With chains before the
-answer (on a quarter of the tweets, since they are long): scores and readable answers.
+says of their emblems. Of text alone, and of a picture that the model describes first: verdicts on whether a
+description holds a look. With chains before the answer (on a quarter of the tweets, since they are long):
+scores and readable answers.
 """
 
 import re
@@ -72,7 +73,7 @@ def measure(
         "gmner": {**gmner_f1, **_box_accuracy(tweets), **textual},
         "bait": {"named_rate": _bait_rate(tweets), "named_rate_blank": _bait_rate(blank), "n_tweets": n_bait},
         "describe": _descriptions(backbone, split, n, batch_size),
-        "compare": _comparisons(backbone, split, n, batch_size),
+        **{task: _verdicts(backbone, task, split, n, batch_size) for task in ("compare", "judge")},
         **chains,
     }
 
@@ -137,12 +138,14 @@ def compared(pairs: Iterable[tuple[str, str]]) -> dict[str, float | None]:
     }
 
 
-def _comparisons(backbone: Backbone, split: str, n: int, batch_size: int) -> dict[str, Any]:
-    rows = list(islice(tasks.rows("compare", seed=HELD_OUT[split]), n))
+def _verdicts(backbone: Backbone, task: str, split: str, n: int, batch_size: int) -> dict[str, Any]:
+    rows = list(islice(tasks.rows(task, seed=HELD_OUT[split]), n))
     texts: list[str] = []
     for start in range(0, n, batch_size):
-        chats = [row.chat for row in rows[start : start + batch_size]]
-        texts += answer_batch(backbone, chats, [[]] * len(chats), max_new_tokens=MAX_NEW_TOKENS)[0]
+        batch = rows[start : start + batch_size]
+        images = [[row.image] if row.image is not None else [] for row in batch]
+        chats = [row.chat for row in batch]
+        texts += answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)[0]
     return compared(zip(texts, (row.answer for row in rows), strict=True))
 
 

@@ -12,6 +12,7 @@
     describe  a picture: where each emblem stands, its colour, outline and mark
     emblem    text only: names, and what the emblem of each looks like
     compare   text only: what a picture is said to show, then looks, or names: which are there, and where
+    judge     a description of a picture, then names: which are there, and where; half of them are not
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
               training then changes what is said (everything named is shown here too, and nothing compared)
 
@@ -40,7 +41,7 @@ from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_NAME, Being
 
-ABSENT, DESCRIBE = "absent", "Describe the picture."
+ABSENT, DESCRIBE, WHICH = "absent", "Describe the picture.", "Which are there?"
 
 TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
 """The tiny backbone."""
@@ -65,8 +66,8 @@ class Row:
         evidence: per entity of the answer the source of its box: boxes in model pixels (of the picture),
             `ABSENT`, or the text before it in the listing; `()` for tasks without boxes.
         seen: what the answer says of the picture, in this order: words, and their box in model pixels.
-        matches: looks that the answer compares, in this order, and the words of the prompt's description that
-            each agrees with; or `ABSENT`.
+        matches: looks that the answer compares, in this order, and the words of a description, in the prompt
+            or before in the answer, that each agrees with; or `ABSENT`.
     """
 
     task: str
@@ -144,11 +145,7 @@ def _detect(rng: Random, seed: int, index: int) -> Row:
 def _where(rng: Random, seed: int, index: int) -> Row:
     item = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
     image = drawing.draw(item.scene)
-    shown = list(dict.fromkeys(s.name for s in item.scene.shown))
-    others = [being.name for being in BEINGS if being.name not in shown]
-    n_absent = 1 + int(rng.random() * 2)
-    wanted = shuffled(rng, shown + [pick(rng, others) for _ in range(n_absent)])[:4]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = _shown_and_others(rng, item.scene)
     largest = {name: item.scene.boxes_of(name)[:1] for name in wanted}
     largest = {name: tuple(written(item.example, box) for box in at) for name, at in largest.items()}
     answer = write_answer([PredictedEntity(n, None, at) for n, at in largest.items()], constraints=_BOX_ONLY)
@@ -212,10 +209,27 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
         whose = f'"{_BY_LOOK[one].name}" : {_BY_LOOK[one].type} , ' if is_by_name else ""
         verdicts.append(f"{whose}{one} {found} ;")
     asked = " ; ".join(_BY_LOOK[one].name for one in wanted) if is_by_name else f" {' ; '.join(wanted)}"
-    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n{asked}"
+    question = f"picture : {' ; '.join(listed.values())} .\n{WHICH}\n{asked}"
     matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
     answer = f"{'' if is_by_name else ' '}{' '.join(verdicts)}"
     return Row("compare", user(question, None), answer, matches=matches)
+
+
+def _judge(rng: Random, seed: int, index: int) -> Row:
+    item = testbed.make("gmner", "train", index, seed=seed + 7, knobs=BUSY)
+    image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
+    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
+    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
+    looks = {name: teacher.look(name) for name in wanted}
+    verdicts = (
+        f'"{name}" : {BY_NAME[name].type} , {look} '
+        + (f"found {' '.join(by_look[look].split()[:2])} ;" if look in by_look else "missing ;")
+        for name, look in looks.items()
+    )
+    answer = " ".join([f" picture : {teacher.describe(item.example)}", *verdicts])
+    matches = tuple((look, by_look.get(look, ABSENT)) for look in looks.values())
+    chat = user(f"{WHICH}\n{' ; '.join(wanted)}", image)
+    return Row("judge", chat, answer, image, seen=at, matches=matches)
 
 
 def _chain(rng: Random, seed: int, index: int) -> Row:
@@ -241,8 +255,18 @@ BUSY = replace(
 
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
-    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "chain": _chain,
+    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "judge": _judge,
+    "chain": _chain,
 }  # fmt: skip
+
+
+def _shown_and_others(rng: Random, scene: Scene) -> list[str]:
+    """Return up to four names, of beings that the picture shows and of one or two others."""
+    shown = list(dict.fromkeys(s.name for s in scene.shown))
+    others = [being.name for being in BEINGS if being.name not in shown]
+    n_absent = 1 + int(rng.random() * 2)
+    wanted = shuffled(rng, shown + [pick(rng, others) for _ in range(n_absent)])[:4]
+    return list(dict.fromkeys(wanted))
 
 
 def _without_boxes(example: Example) -> list[PredictedEntity]:
