@@ -5,7 +5,7 @@ from typing import Any
 
 BARS = {
     "caption mner_f1": 90.0, "caption box_accuracy": 75.0, "gmner false_grounding": 30.0,
-    "describe look_f1": 75.0, "compare found": 90.0, "compare missing": 90.0,
+    "describe look_f1": 75.0, "judge found": 75.0, "judge missing": 75.0,
 }  # fmt: skip
 """Measure -> least value in percent. The 48 emblems have 24 pairs of outline and colour: a description
 that has both right and guesses the mark names half of the emblems. 75 lies halfway between that and all."""

@@ -12,7 +12,8 @@
     describe  a picture: where each emblem stands, its colour, outline and mark
     emblem    text only: names, and what the emblem of each looks like
     compare   text only: what a picture is said to show, then looks, or names: which are there, and where
-    judge     a description of a picture, then names: which are there, and where; half of them are not
+    judge     a description of a picture, then names: which are there, and where; some are not. Often beside a
+              tweet, which names nothing that is not shown: that shortcut stays as it is
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
               training then changes what is said (everything named is shown here too, and nothing compared)
 
@@ -216,7 +217,9 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
 
 
 def _judge(rng: Random, seed: int, index: int) -> Row:
-    item = testbed.make("gmner", "train", index, seed=seed + 7, knobs=BUSY)
+    beside_a_tweet = rng.random() < 0.7  # which names what is shown, as captions do
+    knobs = _BESIDE if beside_a_tweet else BUSY
+    item = testbed.make("gmner", "train", index, seed=seed + 7, knobs=knobs)
     image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
     at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
     by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
@@ -226,9 +229,10 @@ def _judge(rng: Random, seed: int, index: int) -> Row:
         + (f"found {' '.join(by_look[look].split()[:2])} ;" if look in by_look else "missing ;")
         for name, look in looks.items()
     )
-    answer = " ".join([f" picture : {teacher.describe(item.example)}", *verdicts])
+    tweet, opening = (f"\n{item.example.text}", "<think>") if beside_a_tweet else ("", "")
+    answer = " ".join([f"{opening} picture : {teacher.describe(item.example)}", *verdicts])
     matches = tuple((look, by_look.get(look, ABSENT)) for look in looks.values())
-    chat = user(f"{WHICH}\n{' ; '.join(wanted)}", image)
+    chat = user(f"{WHICH}\n{' ; '.join(wanted)}{tweet}", image)
     return Row("judge", chat, answer, image, seen=at, matches=matches)
 
 
@@ -252,6 +256,8 @@ BUSY = replace(
     testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), bait=(0.1, 0.4, 0.3, 0.2),
     groundable=tuple((label, 0.5) for label in LABELS),
 )  # fmt: skip
+
+_BESIDE = replace(BUSY, groundable=tuple((label, 1.0) for label in LABELS))
 
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
