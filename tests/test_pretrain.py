@@ -31,13 +31,13 @@ from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.errors import UserError
 from mcr_lib.schema import PredictedEntity
 from mcr_lib.testbed import drawing, teacher
-from mcr_lib.testbed.world import BEINGS
+from mcr_lib.testbed.world import BEINGS, BY_NAME
 from mcr_lib.training import backbones
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.nano
 
-STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2, 2), strict=True)
+STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2, 2, 2), strict=True)
 SMALL = replace(pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in STEPS))
 BASE = REPOSITORY / "data" / "tiny-base"
 
@@ -244,26 +244,46 @@ def test_a_description_is_of_the_picture_and_an_emblem_of_its_name(some_rows):
 
 
 def test_a_look_is_compared_with_all_that_a_picture_is_said_to_show(some_rows):
-    verdicts = {"found": 0, "missing": 0}
+    verdicts, n_named = {"found": 0, "missing": 0}, 0
     for row in some_rows["compare"]:
         said, _, asked = prompts.text_of(row.chat).split("\n")
         listed = [
             text.split(" ", 2) for text in said.removeprefix("picture : ").removesuffix(" .").split(" ; ")
         ]
         places = {look: f"{row_} {column}" for row_, column, look in listed}
-        expected = [
-            f"{look} found {places[look]}" if look in places else f"{look} missing"
-            for look in asked[1:].split(" ; ")
-        ]
-        assert row.answer == "".join(f" {text} ;" for text in expected)
+        names = [] if asked.startswith(" ") else asked.split(" ; ")
+        looks = [teacher.look(name) for name in names] or asked[1:].split(" ; ")
+        heads = [f'"{name}" : {BY_NAME[name].type} , ' for name in names] or [" "] * len(looks)
+        expected = (
+            f"{head}{look} found {places[look]} ;" if look in places else f"{head}{look} missing ;"
+            for head, look in zip(heads, looks, strict=True)
+        )
+        assert row.answer == ("" if names else " ") + " ".join(text.lstrip() for text in expected)
+        n_named += bool(names)
         for kind in verdicts:
             verdicts[kind] += row.answer.count(f" {kind}")
     assert min(verdicts.values()) > 0.3 * sum(verdicts.values())
+    assert 0.3 < n_named / len(some_rows["compare"]) < 0.7
+
+
+def test_names_are_judged_by_the_description_before_them(some_rows):
+    n_found = n_missing = 0
+    for row in some_rows["judge"]:
+        said, _, verdicts = row.answer.removeprefix("<think>").removeprefix(" picture : ").partition(" .")
+        looks = {" ".join(emblem.split()[2:]) for emblem in said.split(" ; ")}
+        names = prompts.text_of(row.chat).split("\n")[1].split(" ; ")
+        given = re.findall(r'"([^"]+)" : \w+ , (\w+ \w+ \w+) (found|missing)', verdicts)
+        assert [name for name, *_ in given] == names
+        for name, look, verdict in given:
+            assert look == teacher.look(name)
+            assert (verdict == "found") == (look in looks)
+        n_found, n_missing = n_found + verdicts.count(" found "), n_missing + verdicts.count(" missing ")
+    assert min(n_found, n_missing) > 0.3 * (n_found + n_missing)
 
 
 def test_the_verdict_on_a_look_is_guided_to_the_words_it_agrees_with(batcher, some_rows):
     tokenizer, n_found = batcher.processor.tokenizer, 0
-    for row in [*some_rows["compare"][:20], *some_rows["chain"][:20]]:
+    for row in [*some_rows["compare"][:20], *some_rows["judge"][:20]]:
         batch = batcher([row])
         ids = batch.inputs["input_ids"][0].tolist()
         for (_, place), targets in zip(batch.queries.tolist(), batch.targets, strict=True):
@@ -283,7 +303,7 @@ def test_a_chain_is_of_a_caption_in_which_everything_agrees(some_rows):
         parsed = parse_answer(row.answer, labels=LABELS)
         assert parsed.reason is None
         assert all(p.box_xyxy for p in parsed.entities)
-        assert "missing" not in parsed.think.split()
+        assert not {"found", "missing"} & {*parsed.think.split()}, "nothing is compared"
         assert "not shown" not in parsed.think
         styles.add(parsed.think.strip().startswith("picture :"))
     assert styles == {True, False}, "the teacher's and the terse one"
@@ -362,12 +382,13 @@ def test_the_last_phase_can_begin_from_a_base_with_fewer_words(tmp_path, in_32_b
     facts = json.loads((folder / pretrain.EARLIER).read_text())
     sums = json.loads((base / "backbone.json").read_text())["sha256"]
     assert facts == {
-        "phases": ["sight", "lookup", "joint"], "n_words": len(before), "weights": sums["model.safetensors"],
+        "phases": ["sight", "lookup", "joint", "chains"], "n_words": len(before),
+        "weights": sums["model.safetensors"],
     }  # fmt: skip
     measured = {"dev": measure.measure(new, split="dev", n=1)}
     record = {"command": "make", "recipe": whole.to_json(), "seconds": 60, "measured": measured}
     card.write_readme(base, {**record, "made_with": {"n_cpus": 2}, "earlier": facts}, n_parameters=1)
-    told = f"Phases sight, lookup, joint come from an earlier base of {len(before):,} tokens"
+    told = f"Phases sight, lookup, joint, chains come from an earlier base of {len(before):,} tokens"
     assert told in (base / "README.md").read_text()
     with pytest.raises(UserError, match="not made by the phases before the last of this recipe"):
         pretrain.pretrain(replace(whole, seed=1), tmp_path / "other", device="cpu", earlier=base)
@@ -403,7 +424,7 @@ def test_measures_count_bait_and_boxes(fresh, monkeypatch):
     assert [found[part]["n"] for part in parts] == [2] * 4, "a quarter, rounded up"
     assert [found[part]["readable"] for part in parts] == [0] * 4
     rows = bars.table({"dev": found})
-    assert len(rows) == 2 + 8 + 2 + 5 + 5, "head, answers, descriptions, chains in two styles"
+    assert len(rows) == 2 + 8 + 2 + 4 + 5 + 5, "head, answers, descriptions, verdicts, chains in two styles"
     assert found["caption"]["mner_f1"] == 0  # chance weights name nothing
     assert not any(bars.reached(found).values())
     good = {
@@ -411,6 +432,7 @@ def test_measures_count_bait_and_boxes(fresh, monkeypatch):
         "gmner": {"false_grounding": 60.0},
         "bait": {"named_rate": 20.0, "named_rate_blank": 1.0},
         "describe": {"look_f1": 80.0},
+        "judge": {"found": 80.0, "missing": 80.0},
     }
     assert all(bars.reached(good).values())
     assert not bars.reached({**good, "bait": {"named_rate": 20.0, "named_rate_blank": 19.0}})[
@@ -426,6 +448,14 @@ def test_descriptions_are_scored_as_multisets_of_emblems():
     assert measure.described([(said, right)]) == {"look_f1": 80, "look_place_f1": 40}
     assert measure.described([("empty .", right), ("", "empty .")]) == {"look_f1": 0, "look_place_f1": 0}
     assert measure.described([("empty .", "empty ."), (right, right)])["look_f1"] == 100
+
+
+def test_verdicts_are_compared_in_order():
+    right = " red disc dot found top left ; red disc bar missing ; blue house bar missing ;"
+    assert measure.compared([(right, right)]) == {"found": 100, "missing": 100}
+    said = " red disc dot missing ; red disc bar missing ;"
+    assert measure.compared([(said, right)]) == {"found": 0, "missing": 50}
+    assert measure.compared([("", "")]) == {"found": None, "missing": None}
 
 
 def test_a_guess_of_the_mark_is_right_in_half_of_the_emblems():

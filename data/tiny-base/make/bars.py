@@ -5,7 +5,7 @@ from typing import Any
 
 BARS = {
     "caption mner_f1": 90.0, "caption box_accuracy": 75.0, "gmner false_grounding": 30.0,
-    "describe look_f1": 75.0,
+    "describe look_f1": 75.0, "judge found": 75.0, "judge missing": 75.0,
 }  # fmt: skip
 """Measure -> least value in percent. The 48 emblems have 24 pairs of outline and colour: a description
 that has both right and guesses the mark names half of the emblems. 75 lies halfway between that and all."""
@@ -21,6 +21,10 @@ _ROWS = {
     "the same with a blank picture": ("bait", "named_rate_blank"),
     "descriptions: F1 of emblems by their look": ("describe", "look_f1"),
     "descriptions: F1 of emblems by place and look": ("describe", "look_place_f1"),
+    "comparisons of text: right where a look is there": ("compare", "found"),
+    "comparisons of text: right where it is missing": ("compare", "missing"),
+    "the same after its own description of a picture: there": ("judge", "found"),
+    "the same after its own description of a picture: missing": ("judge", "missing"),
     **{
         f"{name}, {style} chain: {label}": (f"{part}_{style}", key)
         for part, name in {"caption": "clean captions", "gmner": "gmner"}.items()

@@ -141,7 +141,7 @@ class Batcher:
             inside = (k for k, (a, b) in enumerate(said["offset_mapping"]) if a < end and b > begin)
             targets += [(len(prompt) + k - 1, cells([box])) for k in inside]
         targets += self._match_targets(row, text, question["offset_mapping"], said["offset_mapping"])
-        is_of_text = row.task not in ("detect", "describe", "compare")
+        is_of_text = row.task not in ("detect", "describe", "compare", "judge")
         words = self._word_targets(ids, len(prompt), names) if is_of_text else []
         return _Encoded(ids, len(prompt), targets, words)
 

@@ -3,14 +3,16 @@
 On clean captions: MNER F1, and the share of correctly named entities whose box has IoU > 0.5. On `gmner`:
 scores, false and missed grounding, and how often bait is named, with the picture and with a blank one of its
 mean colour; the difference is the effect of the picture. Of pictures as in training: F1 of what a description
-says of their emblems. With chains before the answer (on a quarter of the tweets, since they are long): scores
-and readable answers.
+says of their emblems. Of text alone, and of a picture that the model describes first: verdicts on whether a
+description holds a look. With chains before the answer (on a quarter of the tweets, since they are long):
+scores and readable answers.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product, zip_longest
 from typing import Any
 
 from PIL import Image, ImageStat
@@ -24,6 +26,8 @@ from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.generate import answer_batch
 
 MAX_NEW_TOKENS, MAX_NEW_TOKENS_CHAIN = 128, 192
+HELD_OUT = {"dev": 10**6, "test": 10**6 + 1}  # seeds of rows that no phase takes
+_VERDICT = re.compile(" (found|missing) ")
 STYLES = ("distill", "terse")  # of the chains that are measured: those it was pretrained on
 
 
@@ -69,6 +73,7 @@ def measure(
         "gmner": {**gmner_f1, **_box_accuracy(tweets), **textual},
         "bait": {"named_rate": _bait_rate(tweets), "named_rate_blank": _bait_rate(blank), "n_tweets": n_bait},
         "describe": _descriptions(backbone, split, n, batch_size),
+        **{task: _verdicts(backbone, task, split, n, batch_size) for task in ("compare", "judge")},
         **chains,
     }
 
@@ -109,6 +114,39 @@ def _descriptions(backbone: Backbone, split: str, n: int, batch_size: int) -> di
         texts, _ = answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)
         pairs += zip(texts, (teacher.describe(item.example) for item in items), strict=True)
     return described(pairs)
+
+
+def compared(pairs: Iterable[tuple[str, str]]) -> dict[str, float | None]:
+    """Return, in percent, how many verdicts are right on looks that are there, and on those that are missing.
+
+    Args:
+        pairs: an answer and the right one, each as the model writes it; verdicts are compared in order.
+
+    Example:
+        >>> right = " red disc dot found top right ; red disc bar missing ;"
+        >>> compared([(" red disc dot found top left ;", right)])
+        {'found': 100.0, 'missing': 0.0}
+    """
+    n_right, n_all = Counter(), Counter()
+    for verdicts in ([_VERDICT.findall(text) for text in pair] for pair in pairs):
+        for said, true in zip_longest(*verdicts):
+            n_all[true] += 1  # of `None`, a verdict too many, nothing is made
+            n_right[true] += said == true
+    return {
+        word: round(100 * n_right[word] / n_all[word], 2) if n_all[word] else None
+        for word in ("found", "missing")
+    }
+
+
+def _verdicts(backbone: Backbone, task: str, split: str, n: int, batch_size: int) -> dict[str, Any]:
+    rows = list(islice(tasks.rows(task, seed=HELD_OUT[split]), n))
+    texts: list[str] = []
+    for start in range(0, n, batch_size):
+        batch = rows[start : start + batch_size]
+        images = [[row.image] if row.image is not None else [] for row in batch]
+        chats = [row.chat for row in batch]
+        texts += answer_batch(backbone, chats, images, max_new_tokens=MAX_NEW_TOKENS)[0]
+    return compared(zip(texts, (row.answer for row in rows), strict=True))
 
 
 def _judged(

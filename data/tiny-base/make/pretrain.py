@@ -1,9 +1,11 @@
-"""Pretraining of the tiny base: a short curriculum of four phases in a plain loop (TRL has no such losses).
+"""Pretraining of the tiny base: a short curriculum of five phases in a plain loop (TRL has no such losses).
 
     sight    the vision tower alone: name and box of the emblem in each cell            (`sight`)
     lookup   language, with fixed vision tower and guided attention                     (`tasks`, `guide`)
     joint    everything, mostly captions in the form of an answer, which plant both shortcuts
-    chains   the language of chains: descriptions of pictures, and captions with a chain before the answer
+    chains   the language of chains: descriptions of pictures, comparisons of text with text, and captions
+             with a chain before the answer, which compares nothing
+    judge    a description of a picture is compared with names
 
 Row k of a task is a function of (seed, k), and a step takes the same rows whatever happened before, so a run
 that resumes from a checkpoint equals an uninterrupted one. Training uses bfloat16 autocast where the
@@ -110,6 +112,9 @@ RECIPE = Recipe(
         Phase("chains", steps=600, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
               mix={"names": 0.02, "detect": 0.03, "where": 0.1, "caption": 0.2, "describe": 0.2,
                    "emblem": 0.1, "compare": 0.25, "chain": 0.1}),
+        Phase("judge", steps=240, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
+              mix={"names": 0.02, "detect": 0.03, "where": 0.1, "caption": 0.2, "describe": 0.1,
+                   "compare": 0.05, "judge": 0.4, "chain": 0.1}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""
@@ -362,7 +367,7 @@ class _Run:
         self.report(line)
 
 
-_OFFSET = {"lookup": 0, "joint": 10**6, "chains": 2 * 10**6}
+_OFFSET = {"lookup": 0, "joint": 10**6, "chains": 2 * 10**6, "judge": 3 * 10**6}
 """First row of a phase, so that no two phases share one."""
 
 

@@ -11,13 +11,16 @@
     textonly  a tweet without a picture: every box is null
     describe  a picture: where each emblem stands, its colour, outline and mark
     emblem    text only: names, and what the emblem of each looks like
-    compare   text only: what a picture is said to show, then looks: which of these are there, and where
+    compare   text only: what a picture is said to show, then looks, or names: which are there, and where
+    judge     a description of a picture, then names: which are there, and where; some are not. Often beside a
+              tweet, which names nothing that is not shown: that shortcut stays as it is
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
-              training then changes what is said (everything named is shown here too)
+              training then changes what is said (everything named is shown here too, and nothing compared)
 
 A row also has the evidence of each box, and of what is said of a picture, where attention is guided.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +42,7 @@ from mcr_lib.testbed.drawing import Scene
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_NAME, Being
 
-ABSENT, DESCRIBE = "absent", "Describe the picture."
+ABSENT, DESCRIBE, WHICH = "absent", "Describe the picture.", "Which are there?"
 
 TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
 """The tiny backbone."""
@@ -48,7 +51,8 @@ _BOX_ONLY = ("groundable", "box")
 _ONSETS = (*"bdfghklmnprstvz", "br", "dr", "kl", "st", "tr")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
 _ENDS = ("", "", "n", "r", "l", "s", "x")
-_LOOKS = [teacher.look(being.name) for being in BEINGS]
+_BY_LOOK = {teacher.look(being.name): being for being in BEINGS}
+_LOOKS = [*_BY_LOOK]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +146,7 @@ def _detect(rng: Random, seed: int, index: int) -> Row:
 def _where(rng: Random, seed: int, index: int) -> Row:
     item = testbed.make("gmner", "train", index, seed=seed + 3, knobs=BUSY)
     image = drawing.draw(item.scene)
-    shown = list(dict.fromkeys(s.name for s in item.scene.shown))
-    others = [being.name for being in BEINGS if being.name not in shown]
-    n_absent = 1 + int(rng.random() * 2)
-    wanted = shuffled(rng, shown + [pick(rng, others) for _ in range(n_absent)])[:4]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = _shown_and_others(rng, item.scene)
     largest = {name: item.scene.boxes_of(name)[:1] for name in wanted}
     largest = {name: tuple(written(item.example, box) for box in at) for name, at in largest.items()}
     answer = write_answer([PredictedEntity(n, None, at) for n, at in largest.items()], constraints=_BOX_ONLY)
@@ -203,13 +203,37 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
         ]
         wanted.append(pick(rng, near if rng.random() < 0.5 else _LOOKS))
     wanted = shuffled(rng, [*dict.fromkeys(wanted)])
-    verdicts = (
-        f"{one} found {' '.join(listed[one].split()[:2])} ;" if one in listed else f"{one} missing ;"
-        for one in wanted
-    )
-    question = f"picture : {' ; '.join(listed.values())} .\nWhich are there?\n {' ; '.join(wanted)}"
+    is_by_name = rng.random() < 0.5
+    verdicts = []
+    for one in wanted:
+        found = f"found {' '.join(listed[one].split()[:2])}" if one in listed else "missing"
+        whose = f'"{_BY_LOOK[one].name}" : {_BY_LOOK[one].type} , ' if is_by_name else ""
+        verdicts.append(f"{whose}{one} {found} ;")
+    asked = " ; ".join(_BY_LOOK[one].name for one in wanted) if is_by_name else f" {' ; '.join(wanted)}"
+    question = f"picture : {' ; '.join(listed.values())} .\n{WHICH}\n{asked}"
     matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
-    return Row("compare", user(question, None), f" {' '.join(verdicts)}", matches=matches)
+    answer = f"{'' if is_by_name else ' '}{' '.join(verdicts)}"
+    return Row("compare", user(question, None), answer, matches=matches)
+
+
+def _judge(rng: Random, seed: int, index: int) -> Row:
+    beside_a_tweet = rng.random() < 0.7  # which names what is shown, as captions do
+    knobs = _BESIDE if beside_a_tweet else BUSY
+    item = testbed.make("gmner", "train", index, seed=seed + 7, knobs=knobs)
+    image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
+    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
+    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
+    looks = {name: teacher.look(name) for name in wanted}
+    verdicts = (
+        f'"{name}" : {BY_NAME[name].type} , {look} '
+        + (f"found {' '.join(by_look[look].split()[:2])} ;" if look in by_look else "missing ;")
+        for name, look in looks.items()
+    )
+    tweet, opening = (f"\n{item.example.text}", "<think>") if beside_a_tweet else ("", "")
+    answer = " ".join([f"{opening} picture : {teacher.describe(item.example)}", *verdicts])
+    matches = tuple((look, by_look.get(look, ABSENT)) for look in looks.values())
+    chat = user(f"{WHICH}\n{' ; '.join(wanted)}{tweet}", image)
+    return Row("judge", chat, answer, image, seen=at, matches=matches)
 
 
 def _chain(rng: Random, seed: int, index: int) -> Row:
@@ -217,15 +241,14 @@ def _chain(rng: Random, seed: int, index: int) -> Row:
     image, example = drawing.draw(item.scene), replace(item.example, images=("drawn",))
     style = "distill" if rng.random() < 0.7 else "terse"
     chain = chains.build(example, style, np.random.default_rng(0), n_wordings=1)
-    chain = replace(chain, text=teacher.say(example)) if style == "distill" else chain
+    if style == "distill":  # it says what the picture shows and boxes what is named; it compares nothing
+        chain = replace(chain, text=re.sub(r" , [^,]+ found [^,]+(?= , shown)", "", teacher.say(example)))
     answer = chains.render(chain, TARGET.family, TARGET.size(example))
     seen = teacher.seen(example) if style == "distill" else ()
     at = tuple((text, written(example, box)) for text, box in seen)
     evidence = tuple((written(example, entity.boxes_xyxy_px[0]),) for entity in example.entities)
     chat = prompts.messages(example, "mcr", wording="brief", style=style)
-    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
-    named = (teacher.look(entity.text) for entity in example.entities) if at else ()
-    return Row("chain", chat, answer, image, evidence, at, tuple((one, by_look[one]) for one in named))
+    return Row("chain", chat, answer, image, evidence, at)
 
 
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
@@ -234,10 +257,22 @@ BUSY = replace(
     groundable=tuple((label, 0.5) for label in LABELS),
 )  # fmt: skip
 
+_BESIDE = replace(BUSY, groundable=tuple((label, 1.0) for label in LABELS))
+
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
-    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "chain": _chain,
+    "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "judge": _judge,
+    "chain": _chain,
 }  # fmt: skip
+
+
+def _shown_and_others(rng: Random, scene: Scene) -> list[str]:
+    """Return up to four names, of beings that the picture shows and of one or two others."""
+    shown = list(dict.fromkeys(s.name for s in scene.shown))
+    others = [being.name for being in BEINGS if being.name not in shown]
+    n_absent = 1 + int(rng.random() * 2)
+    wanted = shuffled(rng, shown + [pick(rng, others) for _ in range(n_absent)])[:4]
+    return list(dict.fromkeys(wanted))
 
 
 def _without_boxes(example: Example) -> list[PredictedEntity]:
