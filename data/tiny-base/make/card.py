@@ -91,15 +91,14 @@ def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters:
         tasks = ", ".join(f"{task} {share:g}" for task, share in phase["mix"].items()) or "dense vision"
         lines.append(f"| {phase['name']} | {phase['steps']:,} | {phase['batch']} | {tasks} |")
     files = "Curves: `curves.png`; losses: `log.jsonl`; checksums: `backbone.json`."
-    if "earlier" in record:
-        e = record["earlier"]
+    e = record
+    while e := e.get("earlier"):
         lines += [
             "",
             f"Phases {', '.join(e['phases'])} come from an earlier base of {e['n_words']:,} tokens (weights: "
             "sha256",
-            f"{e['weights']}), and so does their part of the minutes. Of what it lacks, words began the last "
-            "phase with fresh vectors, phrases",
-            "with those of their words.",
+            f"{e['weights']}), and so does their part of the minutes. Tokens that it lacks began with fresh "
+            "vectors, phrases with those of their words.",
         ]
     lines += ["", f"Tweets measured of each distribution: {counts}, with chains a quarter. {files}"]
     with written_whole(Path(folder) / "README.md") as file:

@@ -317,7 +317,9 @@ class _Run:
         text = (base / "log.jsonl").read_text()
         (self.folder / "log.jsonl").write_text(text)
         facts = {"phases": [phase["name"] for phase in before], "n_words": len(words)}
-        write_json(self.folder / EARLIER, facts | {"weights": entries["sha256"]["model.safetensors"]})
+        facts |= {"weights": entries["sha256"]["model.safetensors"]}
+        facts |= {"earlier": entries["earlier"]} if "earlier" in entries else {}
+        write_json(self.folder / EARLIER, facts)
         self.seconds = json.loads(text.splitlines()[-1])["seconds"]
         return sum(phase["steps"] for phase in before)
 

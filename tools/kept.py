@@ -1,0 +1,110 @@
+"""Draws what CVO gains against what the filter of D2 kept: `python -m tools.kept RUN ... --out DIR`. Each RUN
+has the training tweets of a testbed and answers of settings of CVO and of those they start from.
+"""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mcr_lib import bias, testbed
+from mcr_lib.data.files import read_jsonl
+from mcr_lib.data.predictions import read_predictions
+from mcr_lib.errors import UserError
+from mcr_lib.study.compare.tables import CONTROLLED
+from mcr_lib.study.figures import palette
+from mcr_lib.study.runs import config, prepare
+from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.tables import scoring
+
+Rows = list[dict[str, Any]]
+TEXTUAL = "named, not shown"  # the kind of contradiction that speaks against a box for every name
+
+
+def rows(runs: Sequence[str | Path]) -> Rows:
+    """A row per run and setting of CVO: pairs, those that contradict, before the filter, after each of its
+    thresholds alone and after all; GMNER F1 and false grounding (%, of eval_split) before and after CVO.
+
+    Raises:
+        UserError: a folder without profile.yaml; runs without any such pair of settings.
+    """
+    result = []
+    for run in map(Path, runs):
+        if not (run / "profile.yaml").is_file():
+            raise UserError(f"{run} is no run folder: profile.yaml is not there; mcr run writes it")
+        loaded, folder = config.load(str(run / "profile.yaml"), run.absolute()), RunFolder(run)
+        c, tested = loaded.config, prepare.read_examples(folder, loaded.config.eval_split)
+        tweets = prepare.read_examples(folder, "train")
+        against = {tweet.id for tweet in tweets if TEXTUAL in testbed.contradictions(tweet)}
+        for name, one in c.settings.items():
+            path = folder.setting(name) / "filter.jsonl"
+            answered = [folder.predictions(f"{n}.{c.eval_split}") for n in (one.start, name)]
+            if one.stage != "cvo" or not (path.is_file() and all(map(Path.is_file, answered))):
+                continue
+            pairs, options = [row for _, row in read_jsonl(path, kind="filter")[1]], loaded.options[name][0]
+            low, high = options.filter_median
+            kinds = {"before": lambda _: True, "kept": lambda row: row["verdict"] == "kept"}
+            kinds["std"] = lambda row, o=options: row["std"] >= o.filter_std
+            kinds["max"] = lambda row, o=options: row["max"] >= o.filter_max
+            kinds["median"] = lambda row, low=low, high=high: low <= row["median"] <= high
+            values: dict[str, Any] = {"seed": c.seed, "setting": name, "start": one.start}
+            for kind, is_kept in kinds.items():
+                left = [row["id"] in against for row in pairs if is_kept(row)]
+                values |= {f"{kind} pairs": len(left), f"{kind} contradicting": sum(left)}
+            values["share"] = round(100 * values["kept contradicting"] / max(1, values["kept pairs"]), 1)
+            for when, path in zip(("start", "end"), answered, strict=True):
+                header, given = read_predictions(path)
+                judged = scoring.join(tested, given, header, parse=c.parse).judged
+                f1 = scoring.f1_ratios(judged, c.scorer)["gmner"].percent
+                false = bias.textual_bias(judged)["false_grounding"].percent
+                values |= {f"{when} gmner_f1": round(f1, 2), f"{when} false_grounding": round(false, 2)}
+            result.append(values)
+    if not result:
+        raise UserError("no setting of CVO with a filter, and answers of it and of its start, in these runs")
+    return sorted(result, key=lambda row: row["share"])
+
+
+def figure(points: Rows) -> Figure:
+    """Gain of each setting and seed against the share of contradicting pairs that its filter kept."""
+    labels = {"gmner_f1": "GMNER F1, points", "false_grounding": "false grounding, points"}
+    title = "What CVO changes, against what the filter of D2 kept (a dot per seed, beside it pairs kept)"
+    figure, axes = palette.panels(len(labels), (5.2, 4.0), title)
+    names = palette.unique(points, "setting")
+    for ax, (metric, label) in zip(axes, labels.items(), strict=True):
+        ax.axhline(0, color=palette.DARK, linewidth=0.8)
+        for name in names:
+            of = [row for row in points if row["setting"] == name]
+            at = [(row["share"], row[f"end {metric}"] - row[f"start {metric}"]) for row in of]
+            ax.plot(*zip(*at, strict=True), "o", color=palette.setting(name, names), label=name)
+            for row, xy in zip(of, at, strict=True):
+                beside = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 8}
+                ax.annotate(str(row["kept pairs"]), xy, color=palette.DARK, **beside)
+        ax.set(xlabel="pairs kept that contradict the shortcut, %", ylabel=f"{label}, CVO − its start")
+    axes[0].legend()
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write kept.png and kept.csv; 2, with a sentence, for a mistake of the user."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    given = parser.parse_args(argv)
+    try:
+        points = rows(given.runs)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    mpl.use("Agg")
+    with mpl.rc_context():
+        palette.shower(given.out, CONTROLLED)("kept", figure, points)
+    print(f"written to {given.out}: kept.png, kept.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
