@@ -58,6 +58,7 @@ class Judged:
     placements: tuple[Placement, ...]
     effective: tuple[tuple[tuple[int, int] | None, PredictedEntity], ...]
     pairing: Pairing  # of effective predictions with gold entities
+    is_read: bool = True  # an answer came and could be read
 
     @property
     def matched(self) -> list[tuple[PredictedEntity, Entity]]:
@@ -65,7 +66,9 @@ class Judged:
         return [(self.effective[i][1], self.example.entities[j]) for i, j in self.pairing.matches]
 
 
-def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False) -> Judged:
+def judge(
+    example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False, is_read: bool = True
+) -> Judged:
     """Place and pair the answer of one tweet, boxes in pixels of the original image.
 
     Example:
@@ -82,7 +85,7 @@ def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: 
         counted[placement.repeats if is_duplicate else k] = (placement.span, predictions[k])
     effective = tuple(counted[k] for k in sorted(counted))
     pairing = pair([span for span, _ in effective], [entity.span for entity in example.entities])
-    return Judged(example, tuple(predictions), tuple(placements), effective, pairing)
+    return Judged(example, tuple(predictions), tuple(placements), effective, pairing, is_read)
 
 
 @dataclass(frozen=True, slots=True)

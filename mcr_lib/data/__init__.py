@@ -1,14 +1,17 @@
 """Readers of data sets: files -> `Example`s, one module per format. `load_split` reads any source by name."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mcr_lib.data import grec, mner_mi
 from mcr_lib.data.images import find_images
 from mcr_lib.data.sidecar import completed
 from mcr_lib.data.twitter_gmner import COARSE_OF, FMNERG, GMNER, SPLITS, TESTBED, Quirk, ReadSplit, TxtLayout
 from mcr_lib.data.twitter_gmner import read_split as _read
+from mcr_lib.data.twitter_gmner import split_names as _split_names
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 
@@ -20,16 +23,39 @@ Folder = str | Path
 class Source:
     """A data set that can be loaded by name, in these versions (the default first)."""
 
-    layout: TxtLayout
+    read: Callable[..., ReadSplit]  # (root, split=, version=, images_dir=) -> its tweets and quirks
+    split_names: Callable[[Folder, str], list[str]]  # (root, version) -> the splits that are there
+    labels: tuple[str, ...]  # empty = no types are annotated
     versions: tuple[str, ...]
-    coarse_of: dict[str, str]  # type -> coarser type of published statistics; empty = the types themselves
+    splits: tuple[str, ...] = SPLITS  # of the release
+    coarse_of: Mapping[str, str] = field(default_factory=dict)  # type -> coarser type of published statistics
+    has_xml: bool = False  # a box file per tweet, as Twitter-GMNER
+    names_images: bool = False  # its rows name their images; else an image has the id of its tweet as name
+    n_train: int | None = None  # training examples that the paper draws; `None` = all
+
+
+def _read_txt(root: Folder, *, layout: TxtLayout, split: str, version: str, **where: Any) -> ReadSplit:
+    examples, quirks = _read(root, split=split, version=version, layout=layout, **where)
+    return completed(root, split, examples, version=version), quirks
+
+
+def _of_txt(layout: TxtLayout, *versions: str, **more: Any) -> Source:
+    read, names = partial(_read_txt, layout=layout), partial(_split_names, layout=layout)
+    return Source(read, names, layout.labels, versions, has_xml=True, **more)
 
 
 SOURCES = {
-    "testbed": Source(TESTBED, ("v1",), {}),
-    "twitter-gmner": Source(GMNER, ("v2", "v1"), {}),
-    "twitter-fmnerg": Source(FMNERG, ("v2",), COARSE_OF),
-}
+    "testbed": _of_txt(TESTBED, "v1"),
+    "twitter-gmner": _of_txt(GMNER, "v2", "v1"),
+    "twitter-fmnerg": _of_txt(FMNERG, "v2", coarse_of=COARSE_OF),
+    "mner-mi": Source(
+        mner_mi.read_split, mner_mi.split_names, mner_mi.LABELS, (*mner_mi.FILES,), mner_mi.SPLITS,
+        names_images=True,
+    ),
+    "grec": Source(
+        grec.read_split, grec.split_names, (), ("v1",), grec.SPLITS, names_images=True, n_train=grec.N_TRAIN
+    ),
+}  # fmt: skip
 
 
 def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
@@ -45,10 +71,12 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
 def read_split(
     source: str, root: Folder, *, split: str, version: str | None = None, images_dir: Folder | None = None
 ) -> ReadSplit:
-    """Read the tweets of one split, without paths of images, and the quirks of its files."""
+    """Read the tweets of one split and the quirks of its files.
+
+    `images` are names of files, where the rows name them, else empty; `located` makes paths of them.
+    """
     known, version = find_source(source, version)
-    examples, quirks = _read(root, split=split, version=version, layout=known.layout, images_dir=images_dir)
-    return completed(root, split, examples, version=version), quirks
+    return known.read(root, split=split, version=version, images_dir=images_dir)
 
 
 def of_each(splits: Iterable[str], read: Callable[..., Any]) -> dict[str, Any]:
@@ -70,8 +98,31 @@ def load_split(
     """Load the tweets of one split in file order; whatever is unknown or broken is a `UserError`.
 
     `root` is the parent of the data set's own folder; `split` may name any file in it; `images_dir` is
-    searched for images by id, at any depth; `None` = no images.
+    searched for images by name, at any depth; `None` = no images.
     """
     examples, _ = read_split(source, root, split=split, version=version, images_dir=images_dir)
-    paths = {} if images_dir is None else find_images(images_dir, {example.id for example in examples})
-    return [replace(e, images=(str(paths[e.id]),)) if e.id in paths else e for e in examples]
+    return located(source, examples, images_dir)
+
+
+def located(source: str, examples: Sequence[Example], images_dir: Folder | None) -> list[Example]:
+    """The tweets that `read_split` gave, with the paths of their images below a folder; `None` = no images.
+
+    A tweet of which no image is there has none. If some are there, the others keep their bare names, so that
+    whoever needs the images hears that they are missing.
+    """
+    is_named = SOURCES[source].names_images
+    stems = [[_stem(name) for name in e.images] if is_named else [e.id] for e in examples]
+    wanted = {stem for some in stems for stem in some}
+    paths = {} if images_dir is None else find_images(images_dir, wanted)
+
+    def images(names: Sequence[str]) -> tuple[str, ...]:
+        has_any = not paths.keys().isdisjoint(names)
+        return tuple(str(paths.get(name, name)) for name in names) if has_any else ()
+
+    pairs = ((example, images(names)) for example, names in zip(examples, stems, strict=True))
+    return [e if e.images == some else replace(e, images=some) for e, some in pairs]
+
+
+def _stem(name: str) -> str:
+    """The name of an image file without suffix, nor the mark that only rows of MNER-MI-Plus have."""
+    return name.removeprefix(mner_mi.MARK).rpartition(".")[0] or name

@@ -6,7 +6,7 @@ At the end of a header may stand the SHA-256 of all the rest of the file, which 
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,13 @@ def is_safe_id(id: str) -> bool:
 def listed(ids: Sequence[str]) -> str:
     """The number of tweets and the first ids, for a sentence."""
     return f"{len(ids):,} tweet{'s' * (len(ids) != 1)}: {', '.join(ids[:5])}{' …' * (len(ids) > 5)}"
+
+
+def refuse(faults: Mapping[str, str]) -> None:
+    """Raise the first of the faults, by id of a tweet, and name the other ids; nothing if there is none."""
+    if faults:
+        others = f"; there are faults in {listed([*faults])}" * (len(faults) > 1)
+        raise UserError(next(iter(faults.values())) + others)
 
 
 @contextmanager

@@ -89,6 +89,16 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
     return [example for example in examples if _number(seed, example.id, "share") / 2**64 < share]
 
 
+def draw(examples: Sequence[Example], *, n: int, seed: int) -> list[Example]:
+    """n of the examples, in their order: those with the smallest hashes of `some`; all if there are fewer.
+
+    So 14,000 expressions of GREC are drawn (paper, App. E.1; how: silent; ours).
+    """
+    by_hash = sorted(examples, key=lambda example: _number(seed, example.id, "share"))
+    ids = {example.id for example in by_hash[:n]}
+    return [example for example in examples if example.id in ids]
+
+
 def build_chains(
     drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
     source: chains.Source = "llm", teacher: Callable[[Example], str] | None = None,

@@ -1,5 +1,6 @@
 """The one catalogue of metrics. N-Pre, N-Rec, N-F1, N-Count and N-Rate are the paper's (App. E.3), type
-errors on text-decided tweets our reading of its Table 12; the others beside the F1 scores are ours.
+errors on text-decided tweets our reading of its Table 12; N-acc and Precision (App. E.3), T-acc and F1-score
+are those of GREC (`referring`); the others beside the F1 scores are ours.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ class Metric:
     label: str
     better: Literal[-1, 1] = 1
     unit: Literal["%", "count"] = "%"
-    needs: Literal["span", "type", "groundable", "box", "probes", "reasoning"] = "span"
+    needs: Literal["span", "type", "groundable", "box", "probes", "reasoning", "expression"] = "span"
 
     @property
     def axis(self) -> str:
@@ -26,6 +27,9 @@ class Metric:
 CATALOGUE = {  # key in `results.csv` and in reports -> metric, in the order of tables
     "gmner_f1": Metric("GMNER F1", needs="box"), "mner_f1": Metric("MNER F1", needs="type"),
     "eeg_f1": Metric("EEG F1", needs="box"),
+    "n_acc": Metric("N-acc", needs="expression"), "precision": Metric("Precision", needs="expression"),
+    "t_acc": Metric("T-acc", needs="expression"), "grec_f1": Metric("F1-score (IoU)", needs="expression"),
+    "grec_f1_giou": Metric("F1-score (GIoU)", needs="expression"),
     "n_pre": Metric("N-Pre", needs="groundable"), "n_rec": Metric("N-Rec", needs="groundable"),
     "n_f1": Metric("N-F1", needs="groundable"),
     "false_grounding": Metric("false grounding", -1, needs="groundable"),
