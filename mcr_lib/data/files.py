@@ -123,7 +123,8 @@ def read_text(path: str | Path) -> str:
     data = b""
     try:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-        if (seal := _SEAL.match(data)) and sha256(data.replace(seal[1], b"")).hexdigest() != seal[2].decode():
+        seal = _SEAL.match(data) if b'"sha256"' in data else None
+        if seal and sha256(data.replace(seal[1], b"")).hexdigest() != seal[2].decode():
             remedy = 'the command that wrote it makes it anew (an edit: remove "sha256" from its first line)'
             raise UserError(f"{path} is not as it was written (damaged or edited); remove it, and {remedy}")
         return data.decode()
