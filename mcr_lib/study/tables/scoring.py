@@ -255,7 +255,8 @@ def signature(examples: Examples, how: Mapping[str, Any], **extra: str) -> str:
     """`metrics.signature` of scores of these tweets by these `options`."""
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": examples[0].split}
     extra = {"resamples": how["n_resamples"], "seed": how["seed"], **extra}
-    return metrics.signature(scorer=how["scorer"], parse=how["parse"], extra=extra, **data)
+    scorer = "grec" if referring.is_scored(examples[0].constraints) else how["scorer"]
+    return metrics.signature(scorer=scorer, parse=how["parse"], extra=extra, **data)
 
 
 def f1_test(first: Ratio, second: Ratio, task: str, names: list[str], n_resamples: int, seed: int) -> Report:
