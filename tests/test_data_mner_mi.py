@@ -4,12 +4,13 @@ import json
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcr_lib import data
 from mcr_lib.data import mner_mi
 from mcr_lib.errors import UserError
+from mcr_lib.study import check as checking
 from mcr_lib.study.check import check
 
 ROW = {"id": 7, "text": ["hi", "Ada", "Byron"], "images": ["7_0.jpg"], "label": ["O", "B-PER", "I-PER"]}
@@ -94,6 +95,7 @@ def test_a_missing_split_or_version_is_one_sentence_that_says_what_is_there(tmp_
         data.read_split("mner-mi", sample_dir, split="val", version="v2")
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(["O", *(f"{head}-{label}" for head in "BI" for label in mner_mi.LABELS)])))
 def test_tags_that_are_written_from_the_entities_read_back_equal(tags):
     row = {"id": 1, "text": [f"w{k}" for k in range(len(tags) + 1)], "label": [*tags, "O"], "images": []}
@@ -157,14 +159,14 @@ def test_the_sample_is_as_its_scenes_say(sample_dir, version):
     assert "boxes" not in report.found["all"]
 
 
-def test_counts_that_the_paper_prints_are_told_and_stop_nothing(tmp_path):
-    read(tmp_path, *({"id": k, "text": [f"w{k}"], "label": ["O"]} for k in range(6855)))
-    for split, n in (("val", 860), ("test", 860)):
-        read(
-            tmp_path, *({"id": f"{split}{k}", "text": [f"{split}{k}"], "label": ["O"]} for k in range(n)),
-            split=split,
-        )  # fmt: skip
+def test_counts_that_the_paper_prints_are_told_and_stop_nothing(sample_dir, tmp_path, monkeypatch):
+    shutil.copytree(sample_dir / "Dataset", tmp_path / "Dataset")
+    assert check("mner-mi", tmp_path).differences == [
+        "train: tweets is 6, expected 6,856", "val: tweets is 3, expected 860",
+        "test: tweets is 3, expected 860",
+    ]  # fmt: skip
+    almost = {"train": {"tweets": 6}, "val": {"tweets": 3}, "test": {"tweets": 3}, "all": {"tweets": 13}}
+    monkeypatch.setitem(checking.PRINTED, "mner-mi-v1", almost)
     report = check("mner-mi", tmp_path)
-    assert report.differences == ["train: tweets is 6,855, expected 6,856"]
-    assert report.broken == []
-    assert report.verdict.startswith("1 of 3 statistics differ")
+    assert (report.differences, report.broken) == (["all: tweets is 12, expected 13"], [])
+    assert report.verdict.startswith("1 of 4 statistics differ")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcr_lib import boxes, referring
@@ -99,6 +99,7 @@ def official(predicted, gold, overlap):
     return 2 * tp / (2 * tp + fp + fn) if gold else float(not predicted)
 
 
+@settings(max_examples=60, deadline=None)
 @given(Boxes, Boxes)
 def test_the_f1_score_is_the_official_one(predicted, gold):
     found = percents(judged(tuple(gold), *predicted))
@@ -107,6 +108,7 @@ def test_the_f1_score_is_the_official_one(predicted, gold):
     assert found["f1_giou"] <= found["f1"]
 
 
+@settings(max_examples=60, deadline=None)
 @given(Boxes, Boxes)
 def test_giou_is_at_most_iou_and_is_symmetric(first, second):
     for a, b in zip(first, second, strict=False):
