@@ -67,9 +67,7 @@ def iou(a_xyxy: Box, b_xyxy: Box) -> float:
 
 
 def giou(a_xyxy: Box, b_xyxy: Box) -> float:
-    """Generalised IoU, in (-1, 1]: IoU less the share of the hull of both that neither covers.
-
-    The hull is the smallest box around both; 0 if it is empty (Rezatofighi et al., CVPR 2019).
+    """Generalised IoU, in (-1, 1]: IoU less the share of the smallest box around both that neither covers.
 
     Example:
         >>> giou((0, 0, 2, 2), (0, 0, 2, 1)), giou((0, 0, 1, 1), (3, 0, 4, 1))

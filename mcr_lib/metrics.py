@@ -66,9 +66,7 @@ class Judged:
         return [(self.effective[i][1], self.example.entities[j]) for i, j in self.pairing.matches]
 
 
-def judge(
-    example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False, is_read: bool = True
-) -> Judged:
+def judge(example: Example, predictions: Sequence[PredictedEntity], *, lenient: bool = False) -> Judged:
     """Place and pair the answer of one tweet, boxes in pixels of the original image.
 
     Example:
@@ -85,7 +83,7 @@ def judge(
         counted[placement.repeats if is_duplicate else k] = (placement.span, predictions[k])
     effective = tuple(counted[k] for k in sorted(counted))
     pairing = pair([span for span, _ in effective], [entity.span for entity in example.entities])
-    return Judged(example, tuple(predictions), tuple(placements), effective, pairing, is_read)
+    return Judged(example, tuple(predictions), tuple(placements), effective, pairing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@
     f1         the boxes and the targets match one to one / all expressions           its F1-score
     f1_giou    the same by generalised IoU
 
-The official code (gRefCOCO) matches the pair of largest overlap first, then the next among those left, down
-to 0.5; it computes GIoU, though its paper says IoU, so `f1` takes IoU and `f1_giou` what the code does. Its
-predictions are all boxes above a confidence; ours are all boxes of an answer. An answer that is missing or
-cannot be read is wrong in all five (ours): it has no box, but does not say that there is no target. Of
-several boxes the first counts for `precision` (paper silent; ours).
+The official code (gRefCOCO) matches the largest overlap first, then the next among those left, down to 0.5,
+and computes GIoU, though its paper says IoU. Its predictions are the boxes above a confidence; here they are
+all boxes of an answer, and for `precision` the first (ours). An answer that is missing or cannot be read is
+wrong in all five (ours): it has no box, but does not say that there is no target.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ def is_scored(constraints: Sequence[str]) -> bool:
 
 
 def ratios(judged: Sequence[Judged]) -> dict[str, Ratio]:
-    """Each of `METRICS` as a ratio over the expressions.
+    """Each of `METRICS` as a ratio over the expressions; of another task none.
 
     Example:
         >>> from mcr_lib.metrics import judge
@@ -43,12 +42,12 @@ def ratios(judged: Sequence[Judged]) -> dict[str, Ratio]:
         >>> {key: ratio.percent for key, ratio in ratios(answers).items()}
         {'n_acc': 100.0, 'precision': None, 't_acc': None, 'f1': 100.0, 'f1_giou': 100.0}
     """
-    rows = [_right(j) for j in judged]
-    has_target = np.array([any(e.boxes_xyxy_px for e in j.example.entities) for j in judged], dtype=bool)
-    of = {"n_acc": ~has_target, "precision": has_target, "t_acc": has_target}
-    columns = zip(METRICS, np.array(rows, dtype=bool).reshape(-1, len(METRICS)).T, strict=True)
-    everyone = np.ones(len(judged), dtype=bool)
-    return {key: _ratio(right, of.get(key, everyone)) for key, right in columns}
+    if not judged or not is_scored(judged[0].example.constraints):
+        return {}
+    right = np.array([_right(j) for j in judged], dtype=np.int64).T
+    has_target = np.array([any(e.boxes_xyxy_px for e in j.example.entities) for j in judged], dtype=np.int64)
+    counts = (1 - has_target, has_target, has_target, np.ones_like(has_target), np.ones_like(has_target))
+    return {key: Ratio(r * n, n) for key, r, n in zip(METRICS, right, counts, strict=True)}
 
 
 def n_matched(pred: Sequence[Box], gold: Sequence[Box], overlap: Callable[[Box, Box], float]) -> int:
@@ -68,7 +67,3 @@ def _right(judged: Judged) -> list[bool]:
     first = bool(pred) and boxes.is_hit(pred[0], gold, threshold=THRESHOLD, inclusive=True)
     exact = [n_matched(pred, gold, each) == len(pred) == len(gold) for each in (boxes.iou, boxes.giou)]
     return [judged.is_read and value for value in (not pred, first, bool(pred), *exact)]
-
-
-def _ratio(right: np.ndarray, counts: np.ndarray) -> Ratio:
-    return Ratio((right & counts).astype(np.int64), counts.astype(np.int64))

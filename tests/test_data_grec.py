@@ -83,7 +83,7 @@ def test_a_box_without_area_is_one_sentence_that_names_annotation_and_expression
 BENT = [
     (lambda refs, coco: coco["images"].pop(0), "lacks the image 101, which expression 0_0 needs"),
     (lambda refs, coco: coco["annotations"].pop(0), "with an area for annotation 1010, found None"),
-    (lambda refs, coco: coco["images"][1].update(width=0), "size of the image 102"),
+    (lambda refs, coco: coco["images"][1].update(width=0), "size of an image"),
     (lambda refs, coco: coco["images"][1].update(height="180"), "expected COCO's images"),
     (lambda refs, coco: coco.pop("annotations"), "expected COCO's images"),
     (lambda refs, coco: refs[1].pop("ann_id"), "ref 2: expected a list of objects with ref_id, split"),

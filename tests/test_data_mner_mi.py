@@ -57,7 +57,7 @@ def test_orphans_empty_tokens_and_tweets_without_image_are_mended_or_told(tmp_pa
 @pytest.mark.parametrize(
     ("bent", "says"),
     [
-        ({"images": [f"7_{k}.jpg" for k in range(5)]}, "tweet 7 has 5 images; expected up to 4"),
+        ({"images": [f"7_{k}.jpg" for k in range(5)]}, "tweet 7 has 5 images and 3 tokens; expected up to 4"),
         ({"label": ["O", "B-OTHER", "O"]}, "tag 'B-OTHER' is not O, nor B- or I- with one of PER, LOC, ORG"),
         ({"label": ["O", "B-PER"]}, 'expected a JSON object with "id", "text" and "label" of one length'),
         ({"label": ["O", "", "O"]}, "is not O, nor B- or I-"),
@@ -65,7 +65,7 @@ def test_orphans_empty_tokens_and_tweets_without_image_are_mended_or_told(tmp_pa
         ({"images": "7_0.jpg"}, "expected a JSON object"),
         ({"images": [None]}, "expected a JSON object"),
         ({"id": "../7"}, "id '../7' cannot be a file name"),
-        ({"text": [""] * 3}, "tweet 7 has no token"),
+        ({"text": [""] * 3}, "tweet 7 has 1 images and 0 tokens"),
         ('{"id": 7, "te', "expected a JSON object"),
         ("7", "expected a JSON object"),
         ("[" * 99_999, "expected a JSON object"),

@@ -1,5 +1,7 @@
 """Scores of GREC: on cases that fit in the head, and against the official rule written out another way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ def judged(gold, *predicted, **how):
     """An expression with these targets, answered with one item that has these boxes."""
     entity = Entity("the cat", 0, 2, None, gold)
     example = Example("1", "demo", "val", ("the", "cat"), (entity,), (), ("groundable", "box"))
-    return judge(example, [PredictedEntity("the cat", None, predicted)], **how)
+    return replace(judge(example, [PredictedEntity("the cat", None, predicted)]), **how)
 
 
 def percents(*answers):
@@ -70,7 +72,7 @@ def test_counts_add_up_over_expressions():
     assert {key: (r.numerator.sum(), r.denominator.sum()) for key, r in ratios.items()} == {
         "n_acc": (1, 2), "precision": (1, 2), "t_acc": (1, 2), "f1": (2, 4), "f1_giou": (2, 4),
     }  # fmt: skip
-    assert percents() == EVERYTHING
+    assert percents() == {}
 
 
 def test_they_are_the_scores_of_tasks_that_give_the_names_and_ask_for_boxes():

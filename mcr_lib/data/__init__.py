@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mcr_lib.data import grec, mner_mi
@@ -25,13 +26,10 @@ class Source:
 
     read: Callable[..., ReadSplit]  # (root, split=, version=, images_dir=) -> its tweets and quirks
     split_names: Callable[[Folder, str], list[str]]  # (root, version) -> the splits that are there
-    labels: tuple[str, ...]  # empty = no types are annotated
     versions: tuple[str, ...]
     splits: tuple[str, ...] = SPLITS  # of the release
     coarse_of: Mapping[str, str] = field(default_factory=dict)  # type -> coarser type of published statistics
-    has_xml: bool = False  # a box file per tweet, as Twitter-GMNER
-    names_images: bool = False  # its rows name their images; else an image has the id of its tweet as name
-    n_train: int | None = None  # training examples that the paper draws; `None` = all
+    names_images: bool = False  # its rows do; else boxes (xml) and image of a tweet are in files of its id
 
 
 def _read_txt(root: Folder, *, layout: TxtLayout, split: str, version: str, **where: Any) -> ReadSplit:
@@ -41,21 +39,20 @@ def _read_txt(root: Folder, *, layout: TxtLayout, split: str, version: str, **wh
 
 def _of_txt(layout: TxtLayout, *versions: str, **more: Any) -> Source:
     read, names = partial(_read_txt, layout=layout), partial(_split_names, layout=layout)
-    return Source(read, names, layout.labels, versions, has_xml=True, **more)
+    return Source(read, names, versions, **more)
+
+
+def _of_module(module: ModuleType, *versions: str) -> Source:
+    return Source(module.read_split, module.split_names, versions, module.SPLITS, names_images=True)
 
 
 SOURCES = {
     "testbed": _of_txt(TESTBED, "v1"),
     "twitter-gmner": _of_txt(GMNER, "v2", "v1"),
     "twitter-fmnerg": _of_txt(FMNERG, "v2", coarse_of=COARSE_OF),
-    "mner-mi": Source(
-        mner_mi.read_split, mner_mi.split_names, mner_mi.LABELS, (*mner_mi.FILES,), mner_mi.SPLITS,
-        names_images=True,
-    ),
-    "grec": Source(
-        grec.read_split, grec.split_names, (), ("v1",), grec.SPLITS, names_images=True, n_train=grec.N_TRAIN
-    ),
-}  # fmt: skip
+    "mner-mi": _of_module(mner_mi, *mner_mi.FILES),
+    "grec": _of_module(grec, "v1"),
+}
 
 
 def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
@@ -71,10 +68,7 @@ def find_source(source: str, version: str | None = None) -> tuple[Source, str]:
 def read_split(
     source: str, root: Folder, *, split: str, version: str | None = None, images_dir: Folder | None = None
 ) -> ReadSplit:
-    """Read the tweets of one split and the quirks of its files.
-
-    `images` are names of files, where the rows name them, else empty; `located` makes paths of them.
-    """
+    """Read the tweets of one split, `images` as its rows name them (`located`), and quirks of its files."""
     known, version = find_source(source, version)
     return known.read(root, split=split, version=version, images_dir=images_dir)
 
@@ -100,26 +94,21 @@ def load_split(
     `root` is the parent of the data set's own folder; `split` may name any file in it; `images_dir` is
     searched for images by name, at any depth; `None` = no images.
     """
-    examples, _ = read_split(source, root, split=split, version=version, images_dir=images_dir)
+    examples = read_split(source, root, split=split, version=version, images_dir=images_dir)[0]
     return located(source, examples, images_dir)
 
 
 def located(source: str, examples: Sequence[Example], images_dir: Folder | None) -> list[Example]:
-    """The tweets that `read_split` gave, with the paths of their images below a folder; `None` = no images.
+    """The tweets of `read_split` with the paths of their images below a folder; `None` = without images.
 
-    A tweet of which no image is there has none. If some are there, the others keep their bare names, so that
-    whoever needs the images hears that they are missing.
+    If some of a tweet are there, the others keep their names: who needs them hears that they are missing.
     """
     is_named = SOURCES[source].names_images
     stems = [[_stem(name) for name in e.images] if is_named else [e.id] for e in examples]
-    wanted = {stem for some in stems for stem in some}
-    paths = {} if images_dir is None else find_images(images_dir, wanted)
-
-    def images(names: Sequence[str]) -> tuple[str, ...]:
-        has_any = not paths.keys().isdisjoint(names)
-        return tuple(str(paths.get(name, name)) for name in names) if has_any else ()
-
-    pairs = ((example, images(names)) for example, names in zip(examples, stems, strict=True))
+    paths = {} if images_dir is None else find_images(images_dir, {name for some in stems for name in some})
+    found = (() if paths.keys().isdisjoint(names) else names for names in stems)
+    images = (tuple(str(paths.get(name, name)) for name in names) for names in found)
+    pairs = zip(examples, images, strict=True)
     return [e if e.images == some else replace(e, images=some) for e, some in pairs]
 
 

@@ -104,25 +104,22 @@ class ImageReport:
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
-    """Return a report on the images of each example, and id -> true size of the first, if all are readable.
-
-    An image that several examples share is opened once.
-    """
+    """Return a report on the images of each example, and id -> size of the first, if all are readable."""
     problems, sizes, missing = [], {}, [example.id for example in examples if not example.images]
     counts = {"present": 0, "missing": len(missing), "unreadable": 0, "of another size than annotated": 0}
-    state_of = cache(image_problem)
+    state_of = cache(image_problem)  # several examples may share an image
     for example in (each for each in examples if each.images):
         states = {path: state_of(path) for path in example.images}
         (size, _), annotated = states[example.images[0]], example.image_size_px
-        is_readable = None not in [size for size, _ in states.values()]
-        counts["present" if is_readable else "unreadable"] += 1
         problems += [f"{path}: {problem}" for path, (_, problem) in states.items() if problem]
+        is_readable = all(size for size, _ in states.values())
+        counts["present" if is_readable else "unreadable"] += 1
         if is_readable:
             sizes[example.id] = size
-            if annotated not in (None, size):
-                counts["of another size than annotated"] += 1
-                differs = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
-                problems.append(f"{example.images[0]}: {differs}")
+        if is_readable and annotated not in (None, size):
+            counts["of another size than annotated"] += 1
+            differs = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
+            problems.append(f"{example.images[0]}: {differs}")
     if missing:
         problems.append(f"no image of {listed(missing)}")
     return ImageReport(len(examples), counts, tuple(dict.fromkeys(problems))), sizes

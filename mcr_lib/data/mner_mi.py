@@ -27,15 +27,11 @@ FILES = {"v1": "MNER-MI", "plus": "MNER-UNI"}  # version -> how its files begin
 MARK = "twitter2017-"  # before ids and names of images of Twitter-2017
 MAX_IMAGES = 4
 MISC, NO_IMAGE = "tweet with the label MISC (read as MIS)", "tweet that names no image"  # kinds of quirks
-_NOT_TEXT = (TypeError, AttributeError)
 _TAG = re.compile(rf"O|[BI]-(?:{'|'.join(LABELS)}|MISC)")
 
 
 def read_split(root: str | Path, *, split: str, version: str = "v1", images_dir: Any = None) -> ReadSplit:
-    """Read a split in file order, and its quirks; `root` = the folder `text`, its parent, or one above.
-
-    `images` are the names of the rows; `images_dir` is not needed.
-    """
+    """Read a split in file order, and its quirks; `root` = the folder `text`, its parent, or one above."""
     path = _folder(root, version) / f"{FILES[version]}_{split}.txt"
     if not path.is_file():
         names = ", ".join(split_names(root, version))
@@ -83,26 +79,22 @@ def _folder(root: str | Path, version: str) -> Path:
 def _row(line: str) -> tuple[str, tuple[str, ...], list[str], tuple[str, ...]]:
     """Id, tokens, tags and names of images of a row; `ValueError` = what is wrong with it."""
     try:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = ast.literal_eval(line)
+        row = json.loads(line) if '"text"' in line else ast.literal_eval(line.strip())
         id, words, tags, images = str(row["id"]), row["text"], row["label"], row["images"]
-        if not all(isinstance(some, list) for some in (words, tags, images)):
-            raise TypeError("no lists")
-        named = [(" ".join(word.split()), tag or "none") for word, tag in zip(words, tags, strict=True)]
+        if not type(words) is type(tags) is type(images) is list:
+            raise TypeError
+        named = [(" ".join(str.split(word)), tag or "none") for word, tag in zip(words, tags, strict=True)]
         images = tuple(name + "" for name in images)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, LookupError, *_NOT_TEXT) as error:
+    except (ValueError, SyntaxError, RecursionError, MemoryError, KeyError, TypeError) as error:
         expected = 'a JSON object with "id", "text" and "label" of one length, and "images"'
         raise ValueError(f"expected {expected}; found {line[:60]!r}") from error
     named = [(word, tag) for word, tag in named if word]  # no name can hold an empty token
-    unknown = next((tag for _, tag in named if not _TAG.fullmatch(tag)), "")
-    problems: dict[str, bool] = {
-        f"id {id[:80]!r} cannot be a file name; expected letters, digits and _ . - only": not is_safe_id(id),
-        f"tweet {id} has no token": not named,
-        f"tweet {id} has {len(images)} images; expected up to {MAX_IMAGES}": len(images) > MAX_IMAGES,
-        f"tweet {id}: tag {unknown!r} is not O, nor B- or I- with one of {', '.join(LABELS)}": bool(unknown),
-    }
-    if problem := next((problem for problem, is_so in problems.items() if is_so), None):
-        raise ValueError(problem)
+    if not is_safe_id(id):
+        raise ValueError(f"id {id[:80]!r} cannot be a file name; expected letters, digits and _ . - only")
+    if len(images) > MAX_IMAGES or not named:
+        expected = f"up to {MAX_IMAGES}, and at least one token"
+        raise ValueError(f"tweet {id} has {len(images)} images and {len(named)} tokens; expected {expected}")
+    if unknown := next((tag for _, tag in named if not _TAG.fullmatch(tag)), None):
+        known = f"is not O, nor B- or I- with one of {', '.join(LABELS)}"
+        raise ValueError(f"tweet {id}: tag {unknown!r} {known}")
     return id, tuple(word for word, _ in named), [tag for _, tag in named], images

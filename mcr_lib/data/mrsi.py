@@ -90,12 +90,8 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
 
 
 def draw(examples: Sequence[Example], *, n: int, seed: int) -> list[Example]:
-    """n of the examples, in their order: those with the smallest hashes of `some`; all if there are fewer.
-
-    So 14,000 expressions of GREC are drawn (paper, App. E.1; how: silent; ours).
-    """
-    by_hash = sorted(examples, key=lambda example: _number(seed, example.id, "share"))
-    ids = {example.id for example in by_hash[:n]}
+    """Up to n examples, in their order, by the hash of `some` (how GREC's are drawn: paper silent; ours)."""
+    ids = {e.id for e in sorted(examples, key=lambda e: _number(seed, e.id, "share"))[:n]}
     return [example for example in examples if example.id in ids]
 
 

@@ -44,19 +44,17 @@ EXPECTED: dict[str, Columns] = {
     name: dict(zip((*SPLITS, "all"), [dict(zip(_ROWS, c, strict=False)) for c in columns], strict=True))
     for name, columns in _RELEASES.items()
 }
-_TESTS = "testA + testB"
 PRINTED: dict[str, Columns] = {  # in the paper's T7, not counted in files: a difference stops nothing
     "mner-mi-v1": {"train": {"tweets": 6856}, "val": {"tweets": 860}, "test": {"tweets": 860}},
-    "grec-v1": {"train": {"drawn": 14000}, "val": {"tweets": 5309}, _TESTS: {"tweets": 19066}},
+    "grec-v1": {"train": {"drawn": 14000}, "val": {"tweets": 5309}, "testA + testB": {"tweets": 19066}},
 }
 
 
 def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
     """Return a quirk for each text that occurs in several tweets and each id that occurs in several splits.
 
-    A text whose names are given (GREC) asks about an image; only with the same image it is the same again.
-
     Example:
+        >>> from dataclasses import replace
         >>> tweet = Example("1", "demo", "dev", ("Go", "!"), (), ())
         >>> [quirk.kind for quirk in leakage({"train": [replace(tweet, id="2")], "dev": [tweet]})]
         ['text that occurs in more than one split']
@@ -64,8 +62,8 @@ def leakage(examples_by_split: Mapping[str, Sequence[Example]]) -> list[Quirk]:
     places, splits_of = defaultdict(list), defaultdict(list)
     for split, examples in examples_by_split.items():
         for example in examples:
-            key = (example.text, () if "span" in example.constraints else example.images)
-            places[key].append((split, example.id))
+            asks_about = () if "span" in example.constraints else example.images  # where the names are given
+            places[example.text, asks_about].append((split, example.id))
             splits_of[example.id].append(split)
     quirks = []
     for (text, _), where in places.items():
@@ -156,7 +154,7 @@ def check(
     known, version = find_source(source, version)
     name = f"{source}-{version}"
     expected = _expected(Path(root), name)
-    xml_ids = xml_files(root, version) if known.has_xml else set()
+    xml_ids = set() if known.names_images else xml_files(root, version)
     present = known.split_names(root, version)
     is_whole = not splits or set(known.splits) <= set(splits)  # else the totals cannot be compared
     splits = splits or [split for split in present if not expected or split in known.splits] or known.splits
@@ -164,12 +162,12 @@ def check(
     by_split = {split: examples for split, (examples, _) in read_splits.items()}
     quirks = [quirk for _, some in read_splits.values() for quirk in some]
     everyone = [example for examples in by_split.values() for example in examples]
-    count = partial(_statistics, coarse_of=known.coarse_of, xml_ids=xml_ids if known.has_xml else None)
+    count = partial(_statistics, coarse_of=known.coarse_of, xml_ids=None if known.names_images else xml_ids)
     found = {split: {**count(some), "checksum": checksum(some)} for split, some in by_split.items()}
     if {"testA", "testB"} <= found.keys():
-        found[_TESTS] = count([*by_split["testA"], *by_split["testB"]])
-    if known.n_train and "train" in found:
-        found["train"]["drawn"] = min(known.n_train, len(by_split["train"]))
+        found["testA + testB"] = count([*by_split["testA"], *by_split["testB"]])
+    if (n_drawn := expected.get("train", {}).get("drawn")) and "train" in found:
+        found["train"]["drawn"] = min(n_drawn, len(by_split["train"]))
     found["all"] = count(everyone)
     expected = {column: value for column, value in expected.items() if column in splits or is_whole}
     orphans = sorted(xml_ids - {e.id for e in everyone}) if set(present) <= set(splits) else []
@@ -177,15 +175,13 @@ def check(
     quirks += leakage(by_split)
     with_images = located(source, everyone, images_dir or root)
     n_types = Counter(entity.type for example in everyone for entity in example.entities)
-    types = {label: n_types[label] for label in known.labels}
+    types = {label: n_types[label] for label in (everyone[0].labels if everyone else ())}
     images, own = inspect_images(with_images)[0], Path(root) / "expected.json"
     return CheckReport(name, found, expected, images, tuple(quirks), types, own.is_file())
 
 
-def _statistics(
-    examples: Sequence[Example], coarse_of: Mapping[str, str], xml_ids: set[str] | None
-) -> dict[str, int]:
-    """Count one split, by the names of `EXPECTED`, as far as it is annotated; boxes once per mention."""
+def _statistics(examples: Sequence[Example], coarse_of: Mapping[str, str], xml_ids: Any) -> dict[str, int]:
+    """Count one split as far as it is annotated, boxes once per mention; `xml_ids` = `None`: it has none."""
     entities = [entity for example in examples for entity in example.entities]
     n_boxes = [len(entity.boxes_xyxy_px or ()) for entity in entities]
     types = Counter(coarse_of.get(entity.type, entity.type) for entity in entities)
@@ -193,10 +189,8 @@ def _statistics(
     n_groundable, n_images = sum(map(bool, n_boxes)), [len(example.images) for example in examples]
     counts = {"tweets": len(examples), "entities": len(entities)} | {label: types[label] for label in labels}
     if not examples or "box" in examples[0].constraints:
-        counts |= {
-            "groundable": n_groundable, "not groundable": len(entities) - n_groundable, "boxes": sum(n_boxes),
-            "entities with several boxes": sum(n > 1 for n in n_boxes),
-        }  # fmt: skip
+        counts |= {"groundable": n_groundable, "not groundable": len(entities) - n_groundable}
+        counts |= {"boxes": sum(n_boxes), "entities with several boxes": sum(n > 1 for n in n_boxes)}
     if xml_ids is not None:
         counts["tweets with xml"] = sum(example.id in xml_ids for example in examples)
     if any(n > 1 for n in n_images):

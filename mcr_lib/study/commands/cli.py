@@ -17,9 +17,8 @@ from mcr_lib.prompts import KINDS
 from mcr_lib.training import launch
 
 _SCORE = """GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and
-yardsticks; of GREC N-acc, Precision, T-acc and F1-score. A row of the file is a JSON object with "id" and
-either "entities" (boxes in original pixels) or "answer" (raw model text) with "coordinate_space";
-docs/scoring.md shows the other formats that are read."""
+yardsticks; of GREC its own. A row of the file is a JSON object with "id" and "entities" (boxes in original
+pixels) or "answer" (raw model text) with "coordinate_space"; docs/scoring.md shows the other formats."""
 _MAKE = """The set is named after its split, and after its distribution if that is not gmner (test_unseen).
 Read it with mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root
 DIR --split NAME."""

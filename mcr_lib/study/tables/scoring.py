@@ -73,8 +73,8 @@ def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, 
             answer, entities = files.parse_prediction(row, example, parse)
             n_other_size += len({row.image_size_px, example.image_size_px} - {None}) > 1
         parsed.append(answer)
-        is_read = answer is not None and answer.reason is None
-        judged.append(metrics.judge(example, entities, lenient=parse == "lenient", is_read=is_read))
+        one = metrics.judge(example, entities, lenient=parse == "lenient")
+        judged.append(replace(one, is_read=answer is not None and answer.reason is None))
     kinds = {
         "unknown": [i for i in n_rows if i not in known],
         "repeated": [i for i, n in n_rows.items() if n > 1],
@@ -108,12 +108,8 @@ def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
 
 def f1_ratios(judged: Answers, scorer: str) -> dict[str, Ratio]:
     """Task -> F1 as a ratio over tweets; where the names are given, "grec" -> the F1-score of GREC."""
-    of_grec = {"grec": referring.ratios(judged)["f1"]} if _is_grec(judged) else {}
-    return {task: ratios["f1"] for task, ratios in task_ratios(judged, scorer).items()} | of_grec
-
-
-def _is_grec(judged: Answers) -> bool:
-    return referring.is_scored(judged[0].example.constraints)
+    every = task_ratios(judged, scorer) | {"grec": referring.ratios(judged)}
+    return {task: ratios["f1"] for task, ratios in every.items() if ratios}
 
 
 def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Report:
@@ -124,8 +120,7 @@ def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Repo
         values = statistics.summary(ratios, weights)
         intervals = values.pop("ci95")
         result[task] = values | {"ci95": intervals["f1"], "ci95_p": intervals["p"], "ci95_r": intervals["r"]}
-    if _is_grec(judged):
-        ratios = referring.ratios(judged)
+    if ratios := referring.ratios(judged):
         values = {key: _percent(ratio) for key, ratio in ratios.items()}
         result["grec"] = values | {"ci95": statistics.summary(ratios, weights)["ci95"]}
     outcomes = {t: [metrics.outcome(j, t, scorer) for j in judged] for t in ("gmner", "mner") if t in result}

@@ -44,8 +44,7 @@ def show_check(report: CheckReport, console: Console) -> None:
     _print(console, "quirks:" if report.quirks else "quirks: none")
     for kind, quirks in quirks_by_kind(report.quirks).items():
         _print(console, f"  {len(quirks):,} × {kind}, e.g. {quirks[0].where}: {quirks[0].what[:80]}")
-    few = report.differences if len(report.differences) <= 5 else []
-    for difference in report.broken or few:
+    for difference in report.broken or report.differences[:5]:
         _print(console, f"DIFFERS  {difference}", style="bold red" if report.broken else "yellow")
     if not report.broken:
         _print(console, report.verdict, style="green")
@@ -67,8 +66,7 @@ def show_score(result: Mapping[str, Any], console: Console | None = None) -> Non
     if tasks:
         console.print(terminal("scores, %", ["", "P", "R", "F1", "95 % interval of F1"], lines))
     if grec := result.get("grec"):
-        names = {key: label(f"grec_{key}" if key.startswith("f1") else key) for key in METRICS}
-        lines = [[name, *_cells(grec, [key]), _ends(grec["ci95"][key])] for key, name in names.items()]
+        lines = [[label(f"grec_{k}"), *_cells(grec, [k]), _ends(grec["ci95"][k])] for k in METRICS]
         console.print(terminal("GREC, %", ["", "", "95 % interval"], lines))
     types = result["by_type"].get("mner", {})
     if 0 < len(types) <= 5:
