@@ -29,7 +29,6 @@ SEVERAL = "expression with several targets (left out, as in the paper)"  # kinds
 CUT = "box that leaves the image (cut there)"
 _OF_REF = ("ref_id", "split", "image_id", "ann_id", "sentences")
 _Files = tuple[dict[str, list[Any]], dict[Any, tuple[str, Size]], dict[Any, Any]]  # what `_read` returns
-_KEPT = frozenset((*_OF_REF, "images", "annotations", "id", "file_name", "width", "height", "bbox"))
 
 
 def read_split(root: str | Path, *, split: str, version: str = "v1", images_dir: Any = None) -> ReadSplit:
@@ -111,10 +110,11 @@ def _read(folder: Path, _: tuple[tuple[int, int], ...]) -> _Files:
 
 
 def _json(path: Path) -> Any:
-    """A file without what is not needed here (outlines are most of it); a sentence is its `sent` alone."""
+    """A file without its outlines, which are most of it; a sentence is its `sent` alone."""
 
     def kept(row: dict[str, Any]) -> Any:
-        return row["sent"] if "sent" in row else {key: row[key] for key in _KEPT & row.keys()}
+        row.pop("segmentation", None)
+        return row.get("sent", row)
 
     try:
         return json.loads(read_text(path), object_hook=kept)
