@@ -170,3 +170,9 @@ def test_counts_that_the_paper_prints_are_told_and_stop_nothing(sample_dir, tmp_
     report = check("mner-mi", tmp_path)
     assert (report.differences, report.broken) == (["all: tweets is 12, expected 13"], [])
     assert report.verdict.startswith("1 of 4 statistics differ")
+
+
+def test_a_split_that_is_not_there_is_told_by_the_check(sample_dir, tmp_path):
+    shutil.copytree(sample_dir / "Dataset" / "text", tmp_path / "text")
+    (tmp_path / "text" / "MNER-MI_val.txt").unlink()
+    assert "val: tweets is missing, expected 860" in check("mner-mi", tmp_path).differences
