@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import grec_files
 import numpy as np
 
 from mcr_lib import data, yardsticks
@@ -36,6 +37,8 @@ def main() -> int:
         predictions = _predictions(root, scratch)
         mcr = [sys.executable, "-m", "mcr_lib"]
         check = [*mcr, "data", "check", "twitter-gmner", "--root", str(root), "--json"]
+        grec_files.write(scratch / "grec", 210_000)
+        grec = [*mcr, "data", "check", "grec", "--root", str(scratch / "grec"), "--json"]
         score = [*mcr, "score", "--root", str(root), "--predictions", str(predictions), "--json"]
         run = [*mcr, "run", "--profile", "smoke", "--out", str(scratch / "run")]
         chains = [
@@ -69,6 +72,7 @@ def main() -> int:
             ("mcr --help", 1, *_timed([*mcr, "--help"])),
             ("import mcr_lib.metrics", 1, *_timed([sys.executable, "-c", "import mcr_lib.metrics"])),
             ("load and check 10,000 tweets", 10, *_timed(check)),
+            ("read and check 210,000 expressions", 20, *_timed(grec)),
             ("score 1,500 answers, 1,000 resamples", 5, *_timed(score)),
             ("build, verify, write 49,000 chains", 17.5, *_timed(chains)),
             ("reward 10,000 completions", 2, *_timed_within(reward)),

@@ -1,4 +1,6 @@
-"""Writes the embedded sample: two dozen invented tweets with drawn images, in Twitter-GMNER's own files.
+"""Writes the embedded sample: two dozen invented tweets with drawn images, in Twitter-GMNER's own files, and
+some more in the files of MNER-MI (several images per tweet) and of gRefCOCO (expressions with or without a
+target).
 
     python data/make_sample.py [FOLDER]        (default: data/sample)
 
@@ -8,6 +10,7 @@ a check of the sample tests the reader. `predictions.jsonl` answers the test spl
 tweet.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -106,6 +109,65 @@ TEST = [
      [("Ines Karr", 40, 40, 60, 120), ("Comet Cup", 150, 60, 50, 80)]),
 ]  # fmt: skip
 SPLITS = {"train": TRAIN, "dev": DEV, "test": TEST}
+
+# MNER-MI: id, text as above, and of each image what is drawn there
+MNER_MI = {
+    "train": [
+        ("101", "[PER Mira Solano] and [PER Odo Brandt] on tour", [[("Mira Solano", 60, 40, 60, 120)],
+         [("Odo Brandt", 80, 40, 60, 120)]]),
+        ("102", "[ORG Halden Labs] opens a shop in [LOC Port Aldis]", [[("Halden Labs", 30, 50, 60, 60)],
+         [("Port Aldis", 150, 20, 40, 140)], [("Lumen 7", 80, 30, 60, 120)]]),
+        ("103", "four views of [LOC Mount Veyra]", [[("Mount Veyra", 20 + 5 * k, 40, 150, 110)]
+         for k in range(4)]),
+        ("104", "so happy with my new phone", [[("Lumen 7", 80, 30, 60, 120)]]),
+        ("105", "[MIS Comet Cup] final : [ORG Norvik United] against [ORG Finch Radio] XI",
+         [[("Comet Cup", 100, 60, 60, 90)], [("Norvik United", 30, 50, 70, 70)]]),
+        ("106", "[PER Tobin Hale] reads [MIS Paper Moons] aloud", [[("Tobin Hale", 40, 40, 60, 120)],
+         [("Paper Moons", 50, 60, 90, 70)]]),
+    ],
+    "val": [
+        ("201", "[PER Ines Karr] at [LOC Quill Tower]", [[("Ines Karr", 40, 40, 60, 120)],
+         [("Quill Tower", 90, 20, 50, 150)]]),
+        ("202", "nothing but rain", [[("Odo Brandt", 60, 50, 60, 120)], []]),
+        ("203", "the [MIS Lumen 7] in two colours", [[("Lumen 7", 40, 30, 60, 120)],
+         [("Lumen 7", 120, 30, 60, 120)]]),
+    ],
+    "test": [
+        ("301", "[ORG Finch Radio] meets [PER Mira Solano]", [[("Finch Radio", 20, 60, 80, 80)],
+         [("Mira Solano", 150, 40, 60, 120)]]),
+        ("302", "[LOC Port Aldis] before and after", [[("Port Aldis", 40, 20, 40, 140)],
+         [("Port Aldis", 150, 20, 40, 140)]]),
+        ("303", "[PER Tobin Hale] lifts the [MIS Comet Cup]", [[("Tobin Hale", 40, 40, 60, 120)],
+         [("Comet Cup", 150, 60, 50, 80)], [("Norvik United", 80, 50, 70, 70)]]),
+    ],
+}  # fmt: skip
+# tweets of Twitter-2017, as MNER-MI-Plus has them besides
+TWITTER_2017 = {
+    "train": [("twitter2017-17_01_7", "[PER Odo Brandt] wins the [MISC Comet Cup]",
+               [[("Comet Cup", 100, 60, 60, 90)]])],
+    "val": [("twitter2017-17_01_8", "[LOC Quill Tower] by night", [[("Quill Tower", 90, 20, 50, 150)]])],
+    "test": [("twitter2017-17_01_9", "[MISC Paper Moons] by [ORG Halden Labs]",
+              [[("Paper Moons", 50, 60, 90, 70)]])],
+}  # fmt: skip
+_SIZE, _COLOURS = (240, 180), ("#dff2df", "#6f8f6f")  # of these pictures
+
+# GREC: number of an image -> what is drawn there; split, image, numbers of its targets, expressions
+COCO = {
+    101: [("Mira Solano", 20, 40, 60, 120), ("Tobin Hale", 150, 40, 60, 120)],
+    102: [("Comet Cup", 30, 60, 50, 80), ("Lumen 7", 150, 30, 60, 120)],
+    103: [("Quill Tower", 30, 20, 50, 150), ("Mount Veyra", 100, 60, 120, 100)],
+    104: [("Odo Brandt", 90, 40, 60, 120)],
+    105: [("Port Aldis", 40, 20, 40, 140), ("Norvik United", 150, 50, 70, 70)],
+}
+REFS = [
+    ("train", 101, [0], ["woman in orange", "left person"]), ("train", 101, [1], ["blue shirt"]),
+    ("train", 101, [], ["a red car"]), ("train", 101, [0, 1], ["both people"]),
+    ("train", 102, [0], ["golden cup on the left"]), ("train", 102, [], ["the blue bottle"]),
+    ("val", 103, [0], ["tall grey building"]), ("val", 103, [], ["man on the mountain"]),
+    ("val", 103, [0, 1], ["the tower and the mountain"]),
+    ("testA", 104, [0], ["person in purple"]), ("testA", 104, [], ["person in yellow"]),
+    ("testB", 105, [0], ["striped tower", "lighthouse"]), ("testB", 105, [], ["sailing boat"]),
+]  # fmt: skip
 _MARKED = re.compile(r"\[([A-Z]+) ([^\]]+)\]|(\S+)")
 
 
@@ -131,6 +193,107 @@ def example(split: str, scene: tuple) -> Example:
         LABELS,
         image_size_px=size if has_box else None,
     )
+
+
+def tweet(version: str, split: str, scene: tuple) -> Example:
+    """The annotated tweet of one scene of MNER-MI."""
+    id, text, pictures = scene
+    tokens, tags = tagged(text)
+    starts = [k for k, tag in enumerate(tags) if tag.startswith("B-")]
+    entities = []
+    for k in starts:
+        end = next((j for j in range(k + 1, len(tags)) if not tags[j].startswith("I-")), len(tags))
+        label = tags[k][2:].replace("MISC", "MIS")
+        entities.append(Entity(" ".join(tokens[k:end]), k, end, label))
+    task = ("span", "type")
+    return Example(id, version, split, tokens, tuple(entities), ("PER", "LOC", "ORG", "MIS"), task)
+
+
+def tagged(text: str) -> tuple[tuple[str, ...], list[str]]:
+    """The tokens of a marked text and their BIO tags."""
+    tokens, tags = [], []
+    for type_, name, word in _MARKED.findall(text):
+        words = name.split() or [word]
+        tokens += words
+        tags += [f"{'I' if k else 'B'}-{type_}" if type_ else "O" for k in range(len(words))]
+    return tuple(tokens), tags
+
+
+def write_mner_mi(folder: Path) -> None:
+    """The files of MNER-MI and MNER-MI-Plus."""
+    for split, scenes in MNER_MI.items():
+        rows = []
+        for id, text, pictures in [*scenes, *TWITTER_2017[split]]:
+            is_other = id.startswith("twitter2017-")
+            names = [f"{id}.jpg"] if is_other else [f"{id}_{k}.jpg" for k in range(len(pictures))]
+            tokens, tags = tagged(text)
+            row = {
+                "id": id if is_other else int(id),
+                "text": tokens,
+                "images": names,
+                "label": tags,
+                "url": "",
+            }
+            rows.append(json.dumps(row) + "\n")
+            place = folder / ("twitter2017_images" if is_other else "images")
+            for name, things in zip(names, pictures, strict=True):
+                with written_whole(place / name.removeprefix("twitter2017-"), "wb") as file:
+                    draw((id, _SIZE, *_COLOURS, "", things)).save(file, format="PNG", optimize=True)
+        for start, some in (("MNER-MI", rows[: len(scenes)]), ("MNER-UNI", rows)):
+            with written_whole(folder / "text" / f"{start}_{split}.txt") as file:
+                file.writelines(some)
+
+
+def write_grec(folder: Path) -> None:
+    """The files of gRefCOCO, and the images of COCO that they name."""
+    names = {number: f"COCO_train2014_{number:012}.jpg" for number in COCO}
+    images, annotations, refs, n_sent = [], [], [], 0
+    for number, things in COCO.items():
+        images.append({"id": number, "file_name": names[number], "width": _SIZE[0], "height": _SIZE[1]})
+        for k, (_, x, y, w, h) in enumerate(things):
+            corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+            annotation = {"id": 10 * number + k, "image_id": number, "category_id": 1, "bbox": [x, y, w, h]}
+            annotations.append(annotation | {"segmentation": [corners], "area": w * h, "iscrowd": 0})
+        with written_whole(folder / "images" / "train2014" / names[number], "wb") as file:
+            draw((number, _SIZE, *_COLOURS, "", things)).save(file, format="PNG", optimize=True)
+    for ref_id, (split, number, targets, expressions) in enumerate(REFS):
+        sentences = [
+            {"sent_id": n_sent + k, "tokens": sent.split(), "raw": sent, "sent": sent}
+            for k, sent in enumerate(expressions)
+        ]
+        n_sent += len(sentences)
+        refs.append(
+            {
+                "ref_id": ref_id,
+                "ann_id": [10 * number + k for k in targets] or [-1],
+                "category_id": [1] * len(targets) or [-1],
+                "image_id": number,
+                "file_name": names[number],
+                "split": split,
+                "no_target": not targets,
+                "sent_ids": [row["sent_id"] for row in sentences],
+                "sentences": sentences,
+            }
+        )
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    for name, value in (("grefs(unc).json", refs), ("instances.json", coco)):
+        with written_whole(folder / "grefcoco" / name) as file:
+            file.write(json.dumps(value) + "\n")
+
+
+def expressions(split: str) -> list[Example]:
+    """The expressions of a split of GREC that are not left out, from the scenes."""
+    examples = []
+    for ref_id, (of, number, targets, sents) in enumerate(REFS):
+        if of != split or len(targets) > 1:
+            continue
+        corners = [COCO[number][k][1:] for k in targets]
+        boxes = tuple((x, y, x + w, y + h) for x, y, w, h in corners)
+        for k, sent in enumerate(sents):
+            words = tuple(sent.split())
+            entity = Entity(sent, 0, len(words), None, boxes)
+            examples.append(Example(f"{ref_id}_{k}", "grec-v1", split, words, (entity,), ()))
+    return examples
 
 
 def draw(scene: tuple) -> Image.Image:
@@ -245,7 +408,28 @@ def expected() -> dict:
         }
         if split != "all":
             columns[split]["checksum"] = checksum(example(split, scene) for scene in scenes)
-    return {"format_version": 2, "statistics": {"twitter-gmner-v2": columns}}
+    statistics = {"twitter-gmner-v2": columns, "mner-mi-v1": {}, "mner-mi-plus": {}, "grec-v1": {}}
+    for split, scenes in MNER_MI.items():
+        for version, some in (("v1", scenes), ("plus", [*scenes, *TWITTER_2017[split]])):
+            marked = [match[1] for _, text, _ in some for match in _MARKED.finditer(text) if match[1]]
+            kinds = [label.replace("MISC", "MIS") for label in marked]
+            statistics[f"mner-mi-{version}"][split] = {
+                "tweets": len(some),
+                "entities": len(kinds),
+                **{label: kinds.count(label) for label in ("PER", "LOC", "ORG", "MIS")},
+                "images": sum(len(pictures) for *_, pictures in some),
+                "checksum": checksum(tweet(f"mner-mi-{version}", split, scene) for scene in some),
+            }
+    for split in ("train", "val", "testA", "testB"):
+        with_target = [bool(ref[2]) for ref in REFS for _ in ref[3] if ref[0] == split and len(ref[2]) < 2]
+        statistics["grec-v1"][split] = {
+            "tweets": len(with_target),
+            "groundable": sum(with_target),
+            "not groundable": with_target.count(False),
+            "boxes": sum(with_target),
+            "checksum": checksum(expressions(split)),
+        }
+    return {"format_version": 2, "statistics": statistics}
 
 
 def predictions() -> list[dict]:
@@ -326,6 +510,8 @@ def main(folder: Path) -> None:
         for scene in scenes:
             with written_whole(folder / "images" / f"{scene[0]}.jpg", "wb") as file:
                 draw(scene).save(file, format="PNG", optimize=True)
+    write_mner_mi(folder / "Dataset")
+    write_grec(folder)
     write_json(folder / "expected.json", expected())
     write_predictions(folder / "predictions.jsonl", predictions(), setting="invented", split="test")
 

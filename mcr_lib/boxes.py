@@ -62,11 +62,21 @@ def iou(a_xyxy: Box, b_xyxy: Box) -> float:
 
     IoU(a, b) = |a ∩ b| / (|a| + |b| - |a ∩ b|)
     """
-    ax1, ay1, ax2, ay2 = a_xyxy
-    bx1, by1, bx2, by2 = b_xyxy
-    overlap = area_px2((max(ax1, bx1), max(ay1, by1), min(ax2, bx2), min(ay2, by2)))
-    union = area_px2(a_xyxy) + area_px2(b_xyxy) - overlap
+    overlap, union = _overlap_union(a_xyxy, b_xyxy)
     return overlap / union if union > 0 else 0.0
+
+
+def giou(a_xyxy: Box, b_xyxy: Box) -> float:
+    """Generalised IoU, in (-1, 1]: IoU less the share of the smallest box around both that neither covers.
+
+    Example:
+        >>> giou((0, 0, 2, 2), (0, 0, 2, 1)), giou((0, 0, 1, 1), (3, 0, 4, 1))
+        (0.5, -0.5)
+    """
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = a_xyxy, b_xyxy
+    hull = area_px2((min(ax1, bx1), min(ay1, by1), max(ax2, bx2), max(ay2, by2)))
+    union = _overlap_union(a_xyxy, b_xyxy)[1]
+    return iou(a_xyxy, b_xyxy) - (hull - union) / hull if hull > 0 else 0.0
 
 
 def best_iou(box_xyxy: Box, gold_boxes_xyxy: Sequence[Box]) -> float:
@@ -164,6 +174,14 @@ def resized_size(image_size: Size, *, unit: int = 28, min_pixels: int, max_pixel
         grow = math.sqrt(min_pixels / (width * height))
         new_width, new_height = (math.ceil(side * grow / unit) * unit for side in image_size)
     return (new_width, new_height)
+
+
+def _overlap_union(a_xyxy: Box, b_xyxy: Box) -> tuple[float, float]:
+    """|a ∩ b| and |a ∪ b|."""
+    ax1, ay1, ax2, ay2 = a_xyxy
+    bx1, by1, bx2, by2 = b_xyxy
+    overlap = area_px2((max(ax1, bx1), max(ay1, by1), min(ax2, bx2), min(ay2, by2)))
+    return overlap, area_px2(a_xyxy) + area_px2(b_xyxy) - overlap
 
 
 def _scale(box: Box, old: Size, new: Size) -> Box:

@@ -58,6 +58,7 @@ class Judged:
     placements: tuple[Placement, ...]
     effective: tuple[tuple[tuple[int, int] | None, PredictedEntity], ...]
     pairing: Pairing  # of effective predictions with gold entities
+    is_read: bool = True  # an answer came and could be read
 
     @property
     def matched(self) -> list[tuple[PredictedEntity, Entity]]:

@@ -143,7 +143,8 @@ def _instruction(example: Example, style: str) -> list[str]:
         "type": "Decide a type by the text; use the image only where the text leaves it open.",
         "groundable": "What only the text names has no box, whatever else stands out in the image.",
     }
-    return [one.lead, *steps, *(_of_task(cautions, example) if one.cautions else [])]
+    lead = next((text for name, text in one.without.items() if name not in example.constraints), one.lead)
+    return [lead, *steps, *(_of_task(cautions, example) if one.cautions else [])]
 
 
 def _answer(example: Example, form: Form, fields: Sequence[str] | None, *, is_direct: bool) -> list[str]:
@@ -160,7 +161,8 @@ def _answer(example: Example, form: Form, fields: Sequence[str] | None, *, is_di
         values = {"entity": "entity text", "type": "type", "bbox_2d": "(x1, y1, x2, y2)"}
         shown = f"({', '.join(values[key] for key in keys)}) ..."
         tag, nothing, note = "process", "None", "None alone if there is nothing to list"
-    note = f"{nothing} for a missing box, and {note}" if has_box else note
+    if has_box:  # where the names are given, there is always something to list
+        note = f"{nothing} for a missing box" + f", and {note}" * ("span" in example.constraints)
     lines = [f"Write exactly this, with {note}:"]
     return [*lines, *([] if is_direct else [f"<{tag}> your reasoning </{tag}>"]), f"<answer>{shown}</answer>"]
 

@@ -27,7 +27,7 @@ the name in their clause or else to the last one, so a wording keeps C_e and C_u
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mcr_lib.schema import TYPE_WORDS
@@ -65,6 +65,7 @@ class Instruction:
     lead: str
     steps: Mapping[str, str] | None = None  # constraint -> what to write down after its question
     cautions: bool = False  # whether it warns of the two shortcuts
+    without: Mapping[str, str] = field(default_factory=dict)  # constraint -> lead of a task that lacks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _sentence(pieces: Mapping[str, str], statement: Statement, task: Collection[
     keys = [k for k in pieces if k not in left_out and _CONSTRAINT_OF.get(k, "span") in stated]
     if not any(_CONSTRAINT_OF.get(key) in task for key in keys):
         return None
-    text = "".join(pieces[key] for key in keys).lstrip(" ")
+    text = "".join(pieces[key] for key in keys).strip(" ")
     if "{m}" not in text:  # the piece with the name belongs to a constraint that the task lacks
         text = "{m}: " + text.lstrip(" ,;.")
     label = statement.type or ""
@@ -185,13 +186,14 @@ STYLES = {
                 "box": "<location>(entity text, box or None)</location>",
             },
             cautions=True,
+            without={"span": "Take the names one by one and answer for each, in tags:"},
         ),
         "Name by name",
         tuple(
             (part(f"{head}<entity_num>{{n}}</entity_num>"),
-             part(span=f"{lead}<mner>({{m}}", type=", {kind}", close=")</mner>",
-                  shown=" <entailment>({m}, visible)</entailment>",
-                  absent=" <entailment>({m}, invisible)</entailment>",
+             part(open=lead, type="<mner>({m}, {kind})</mner> ",
+                  shown="<entailment>({m}, visible)</entailment>",
+                  absent="<entailment>({m}, invisible)</entailment>",
                   at=" <location>({m}, {slot})</location>", nowhere=" <location>({m}, None)</location>"))
             for head, lead in (("", ""), ("Entities: ", "- "), ("I count: ", "Next: "))
         ),
@@ -255,7 +257,13 @@ STYLES = {
         "distill", "free reasoning: all of the text, then all of the image",
         Instruction(
             "Think step by step about what counts as an entity, what the text means, what the image holds, "
-            "whether it shows each entity, and where."
+            "whether it shows each entity, and where.",
+            without={
+                "span": "Think step by step about what each name means, what the image holds, whether it "
+                "shows what is named, and where.",
+                "box": "Think step by step about what counts as an entity, what the text means, and what "
+                "the image holds.",
+            },
         ),
         "Think freely",
         (

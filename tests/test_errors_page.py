@@ -60,6 +60,28 @@ def broken_file(at):
     read(at.tmp)
 
 
+def of_mner_mi(at, **departures):
+    """A file of MNER-MI with one row that is bent."""
+    row = {"id": 1, "text": ["hi", "Ada"], "images": ["1_0.jpg"], "label": ["O", "B-PER"], **departures}
+    (at.tmp / "MNER-MI_val.txt").write_text(json.dumps(row))
+    data.read_split("mner-mi", at.tmp, split="val")
+
+
+def of_grec(at, bend=None, split="val"):
+    """The sample of gRefCOCO with `instances.json` bent."""
+    shutil.copytree(at.sample / "grefcoco", at.tmp / "grefcoco")
+    coco = json.loads((at.tmp / "grefcoco" / "instances.json").read_text())
+    if bend:
+        bend(coco)
+    (at.tmp / "grefcoco" / "instances.json").write_text(json.dumps(coco))
+    data.read_split("grec", at.tmp, split=split)
+
+
+def only_a_pickle(at):
+    (at.tmp / "grefs(unc).p").write_bytes(b"")
+    data.read_split("grec", at.tmp, split="val")
+
+
 NOTHING = Evidence({"settings": ["base"], "splits": ["test"], "profile": "mine"}, {}, {})
 
 
@@ -173,6 +195,15 @@ LIGHT = {
     "other version": lambda at: read(at.sample, "v1"),
     "no such split": lambda at: data.read_split("twitter-gmner", at.sample, split="test_unseen"),
     "broken file": broken_file,
+    "no MNER-MI": lambda at: data.read_split("mner-mi", at.tmp, split="val"),
+    "row of MNER-MI": lambda at: of_mner_mi(at, label=["O"]),
+    "five images": lambda at: of_mner_mi(at, images=[f"1_{k}.jpg" for k in range(5)]),
+    "unknown label": lambda at: of_mner_mi(at, label=["O", "B-OTHER"]),
+    "no gRefCOCO": lambda at: data.read_split("grec", at.tmp, split="val"),
+    "a pickle": only_a_pickle,
+    "no expression": lambda at: of_grec(at, split="test"),
+    "COCO lacks an image": lambda at: of_grec(at, lambda coco: coco["images"].pop(2)),
+    "box without area": lambda at: of_grec(at, lambda coco: coco["annotations"][4]["bbox"].__setitem__(2, 0)),
     "column of a reward": lambda at: rewards.grpo_reward_functions()[0](completions=["x"]),
     "no size in the xml": lambda at: bad_xml(at, "<size/>"),
     "box of no use": lambda at: bad_xml(at, "<size><width>9</width><height>9</height></size>"),

@@ -6,7 +6,7 @@ At the end of a header may stand the SHA-256 of all the rest of the file, which 
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,13 @@ def is_safe_id(id: str) -> bool:
 def listed(ids: Sequence[str]) -> str:
     """The number of tweets and the first ids, for a sentence."""
     return f"{len(ids):,} tweet{'s' * (len(ids) != 1)}: {', '.join(ids[:5])}{' …' * (len(ids) > 5)}"
+
+
+def refuse(faults: Mapping[str, str]) -> None:
+    """Raise the first of the faults, by id of a tweet, and name the other ids; nothing if there is none."""
+    if faults:
+        others = f"; there are faults in {listed([*faults])}" * (len(faults) > 1)
+        raise UserError(next(iter(faults.values())) + others)
 
 
 @contextmanager
@@ -116,7 +123,8 @@ def read_text(path: str | Path) -> str:
     data = b""
     try:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-        if (seal := _SEAL.match(data)) and sha256(data.replace(seal[1], b"")).hexdigest() != seal[2].decode():
+        seal = _SEAL.match(data) if b'"sha256"' in data else None
+        if seal and sha256(data.replace(seal[1], b"")).hexdigest() != seal[2].decode():
             remedy = 'the command that wrote it makes it anew (an edit: remove "sha256" from its first line)'
             raise UserError(f"{path} is not as it was written (damaged or edited); remove it, and {remedy}")
         return data.decode()

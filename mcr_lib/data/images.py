@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -103,27 +104,29 @@ class ImageReport:
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
-    """Return a report on the first image of each example, and id -> true size of each readable one."""
+    """Return a report on the images of each example, and id -> size of the first, if all are readable."""
     problems, sizes, missing = [], {}, [example.id for example in examples if not example.images]
     counts = {"present": 0, "missing": len(missing), "unreadable": 0, "of another size than annotated": 0}
+    state_of = cache(image_problem)  # several examples may share an image
     for example in (each for each in examples if each.images):
-        path, annotated = example.images[0], example.image_size_px
-        size, problem = image_problem(path)
-        counts["unreadable" if size is None else "present"] += 1
-        if size is not None:
+        states = {path: state_of(path) for path in example.images}
+        (size, _), annotated = states[example.images[0]], example.image_size_px
+        problems += [f"{path}: {problem}" for path, (_, problem) in states.items() if problem]
+        is_readable = all(size for size, _ in states.values())
+        counts["present" if is_readable else "unreadable"] += 1
+        if is_readable:
             sizes[example.id] = size
-            if annotated not in (None, size):
-                counts["of another size than annotated"] += 1
-                problem = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
-        if problem:
-            problems.append(f"{path}: {problem}")
+        if is_readable and annotated not in (None, size):
+            counts["of another size than annotated"] += 1
+            differs = "{} x {} pixels, annotated as {} x {}".format(*size, *annotated)
+            problems.append(f"{example.images[0]}: {differs}")
     if missing:
         problems.append(f"no image of {listed(missing)}")
-    return ImageReport(len(examples), counts, tuple(problems)), sizes
+    return ImageReport(len(examples), counts, tuple(dict.fromkeys(problems))), sizes
 
 
 def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "error") -> Usable:
-    """Return the examples with a usable image, each with its image size, and a report on all.
+    """Return the examples whose images are all usable, each with the size of its first, and a report on all.
 
     `on_bad_image`: an image is missing, unreadable or of another size than annotated: stop, or skip it.
     """

@@ -27,9 +27,9 @@ def masked(example: Example, modality: Modality, folder: str | Path) -> Example:
         return replace(example, tokens=(), entities=())
     if modality == "full" or not example.images:
         return example
-    width, height = example.image_size_px
+    width, height = example.image_size_px  # of the first; the others are as grey
     path = Path(folder) / f"grey_{width}x{height}.png"
     if not path.is_file():
         with written_whole(path, "wb") as file:
             Image.new("RGB", (width, height), GREY).save(file, format="PNG")
-    return replace(example, images=(str(path),))
+    return replace(example, images=(str(path),) * len(example.images))

@@ -89,6 +89,12 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
     return [example for example in examples if _number(seed, example.id, "share") / 2**64 < share]
 
 
+def draw(examples: Sequence[Example], *, n: int, seed: int) -> list[Example]:
+    """Up to n examples, in their order, by the hash of `some` (how GREC's are drawn: paper silent; ours)."""
+    ids = {e.id for e in sorted(examples, key=lambda e: _number(seed, e.id, "share"))[:n]}
+    return [example for example in examples if example.id in ids]
+
+
 def build_chains(
     drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
     source: chains.Source = "llm", teacher: Callable[[Example], str] | None = None,

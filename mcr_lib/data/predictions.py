@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib import boxes
-from mcr_lib.answer import FORMS, Mode, ParsedAnswer, parse_answer
+from mcr_lib.answer import FORMS, Mode, ParsedAnswer, answer_keys, parse_answer
 from mcr_lib.answer_json import whole_characters
 from mcr_lib.data.files import NumberedRows, Row, read_jsonl, write_jsonl
 from mcr_lib.errors import UserError
@@ -75,7 +75,9 @@ def write_predictions(path: str | Path, rows: Iterable[Mapping[str, Any]], **hea
 
 def finished_row(example: Example, entities: Iterable[PredictedEntity]) -> dict[str, Any]:
     """Return the row of predicted entities whose boxes are pixels of the original image."""
-    listed = [{"entity": entity.text, "type": entity.type, "bbox_2d": entity.box_xyxy} for entity in entities]
+    keys = answer_keys(example.constraints)
+    rows = ({"entity": e.text, "type": e.type, "bbox_2d": e.box_xyxy} for e in entities)
+    listed = [{key: row[key] for key in keys} for row in rows]
     return {"id": example.id, "entities": listed, "image_size_px": example.image_size_px}
 
 

@@ -20,13 +20,14 @@ from pathlib import Path
 
 from mcr_lib.data import voc_xml
 from mcr_lib.data.bio import Chunk, Sample, chunks, read_samples
-from mcr_lib.data.files import is_safe_id, listed, written_whole
+from mcr_lib.data.files import is_safe_id, refuse, written_whole
 from mcr_lib.data.images import find_images, image_size
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
 
 SPLITS = ("train", "dev", "test")
 LABELS = ("PER", "LOC", "ORG", "OTHER")
+ORPHAN = "I- tag without a B- before it (read as B-)"  # a kind of quirk
 FOLDERS = {"v1": "Twitter10000", "v2": "Twitter10000_v2.0"}
 
 _FINE = {  # type of Twitter-GMNER -> its fine types of FMNERG; holds for every entity of the release
@@ -106,9 +107,7 @@ def read_split(
         quirks += _quirks(sample, spans, texts, annotation, f"{path.parent.name}/{path.name}")
         size, tokens = annotation and annotation.size_px, tuple(sample.tokens)
         examples.append(Example(sample.id, source, split, tokens, entities, labels, image_size_px=size))
-    if faults:
-        others = f"; there are faults in {listed([*faults])}" * (len(faults) > 1)
-        raise UserError(next(iter(faults.values())) + others)
+    refuse(faults)
     return examples, quirks
 
 
@@ -161,7 +160,7 @@ def _quirks(
     for span, text in zip(spans, texts, strict=True):
         if span.is_repaired:
             where = f"{txt}, line {sample.line + 1 + span.start}"
-            yield Quirk("I- tag without a B- before it (read as B-)", where, text)
+            yield Quirk(ORPHAN, where, text)
     xml = f"xml/{sample.id}.xml"
     for name, n in Counter(name for name, _ in (annotation.objects if annotation else ())).items():
         if name not in texts:

@@ -1,5 +1,5 @@
 """The one catalogue of metrics. N-Pre, N-Rec, N-F1, N-Count and N-Rate are the paper's (App. E.3), type
-errors on text-decided tweets our reading of its Table 12; the others beside the F1 scores are ours.
+errors on text-decided tweets our reading of its Table 12, those of GREC of `referring`; the others are ours.
 """
 
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Label, sign of an improvement, unit, and what a metric needs: an annotation, or more answers."""
+    """Label, sign of an improvement, unit, and what a metric needs: an annotation, names, or more answers."""
 
     label: str
     better: Literal[-1, 1] = 1
     unit: Literal["%", "count"] = "%"
-    needs: Literal["span", "type", "groundable", "box", "probes", "reasoning"] = "span"
+    needs: Literal["span", "type", "groundable", "box", "probes", "reasoning", "names"] = "span"
 
     @property
     def axis(self) -> str:
@@ -26,6 +26,9 @@ class Metric:
 CATALOGUE = {  # key in `results.csv` and in reports -> metric, in the order of tables
     "gmner_f1": Metric("GMNER F1", needs="box"), "mner_f1": Metric("MNER F1", needs="type"),
     "eeg_f1": Metric("EEG F1", needs="box"),
+    "grec_n_acc": Metric("N-acc", needs="names"), "grec_precision": Metric("Precision", needs="names"),
+    "grec_t_acc": Metric("T-acc", needs="names"), "grec_f1": Metric("F1-score (IoU)", needs="names"),
+    "grec_f1_giou": Metric("F1-score (GIoU)", needs="names"),
     "n_pre": Metric("N-Pre", needs="groundable"), "n_rec": Metric("N-Rec", needs="groundable"),
     "n_f1": Metric("N-F1", needs="groundable"),
     "false_grounding": Metric("false grounding", -1, needs="groundable"),

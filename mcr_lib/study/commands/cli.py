@@ -17,8 +17,8 @@ from mcr_lib.prompts import KINDS
 from mcr_lib.training import launch
 
 _SCORE = """GMNER, MNER and EEG with 95 % intervals, per type, bias, how the answers were read, and
-yardsticks. A row of the file is a JSON object with "id" and either "entities" (boxes in original pixels) or
-"answer" (raw model text) with "coordinate_space"; docs/scoring.md shows the other formats that are read."""
+yardsticks; of GREC its own. A row of the file is a JSON object with "id" and "entities" (boxes in original
+pixels) or "answer" (raw model text) with "coordinate_space"; docs/scoring.md shows the other formats."""
 _MAKE = """The set is named after its split, and after its distribution if that is not gmner (test_unseen).
 Read it with mcr data check testbed --root DIR, and score answers to it with mcr score --source testbed --root
 DIR --split NAME."""
@@ -102,7 +102,7 @@ def _add_data(commands: Any) -> None:
     about = "statistics beside the expected ones, images, quirks; exit 1 if they claim to be those"
     group = commands.add_parser("data", help="look at a data set").add_subparsers(**_COMMANDS)
     check = _command(group, "check", "data.check", about)
-    check.add_argument("source", help="twitter-gmner, twitter-fmnerg or testbed")
+    check.add_argument("source", help="twitter-gmner, twitter-fmnerg, mner-mi, grec or testbed")
     score = _command(commands, "score", "data.score", "score a predictions file", description=_SCORE)
     about = "write verified chains of D1 with a data card and checksums"
     group = commands.add_parser("chains", help="reasoning chains").add_subparsers(**_COMMANDS)
@@ -110,7 +110,7 @@ def _add_data(commands: Any) -> None:
     for parser, split in ((check, None), (score, "test"), (build, "train")):
         add = parser.add_argument
         add("--root", required=True, help="the folder that holds the data set's own folder")
-        add("--version", help="of the annotation: v1 or v2 (default: the newest)")
+        add("--version", help="of the annotation: v1, v2, or plus of mner-mi (default: the source's first)")
         if split:
             add("--source", default="twitter-gmner", help="data set (default: %(default)s)")
             add("--split", default=split, help="default: %(default)s")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mcr_lib import bias, metrics, statistics, yardsticks
+from mcr_lib import bias, metrics, referring, statistics, yardsticks
 from mcr_lib.answer import FORMS, Form, Mode, ParsedAnswer
 from mcr_lib.boxes import Space
 from mcr_lib.data import load_split
@@ -46,8 +46,7 @@ class ScoredFile:
     @cached_property
     def faults(self) -> dict[str, str | None]:
         """Id of a tweet -> the `bias.fault` of its answer."""
-        pairs = zip(self.judged, self.parsed, strict=True)
-        return {j.example.id: bias.fault(j, is_read=p is not None and p.reason is None) for j, p in pairs}
+        return {j.example.id: bias.fault(j, is_read=j.is_read) for j in self.judged}
 
     @property
     def has_no_box_key(self) -> bool:
@@ -74,7 +73,8 @@ def join(examples: Examples, rows: Sequence[files.Prediction], header: Mapping, 
             answer, entities = files.parse_prediction(row, example, parse)
             n_other_size += len({row.image_size_px, example.image_size_px} - {None}) > 1
         parsed.append(answer)
-        judged.append(metrics.judge(example, entities, lenient=parse == "lenient"))
+        one = metrics.judge(example, entities, lenient=parse == "lenient")
+        judged.append(replace(one, is_read=answer is not None and answer.reason is None))
     kinds = {
         "unknown": [i for i in n_rows if i not in known],
         "repeated": [i for i, n in n_rows.items() if n > 1],
@@ -107,8 +107,9 @@ def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
 
 
 def f1_ratios(judged: Answers, scorer: str) -> dict[str, Ratio]:
-    """Task -> F1 as a ratio over tweets."""
-    return {task: ratios["f1"] for task, ratios in task_ratios(judged, scorer).items()}
+    """Task -> F1 as a ratio over tweets; where the names are given, "grec" -> the F1-score of GREC."""
+    every = task_ratios(judged, scorer) | {"grec": referring.ratios(judged)}
+    return {task: ratios["f1"] for task, ratios in every.items() if ratios}
 
 
 def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Report:
@@ -119,6 +120,9 @@ def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Repo
         values = statistics.summary(ratios, weights)
         intervals = values.pop("ci95")
         result[task] = values | {"ci95": intervals["f1"], "ci95_p": intervals["p"], "ci95_r": intervals["r"]}
+    if ratios := referring.ratios(judged):
+        values = {key: _percent(ratio) for key, ratio in ratios.items()}
+        result["grec"] = values | {"ci95": statistics.summary(ratios, weights)["ci95"]}
     outcomes = {t: [metrics.outcome(j, t, scorer) for j in judged] for t in ("gmner", "mner") if t in result}
     result["by_type"] = {t: metrics.by_type(of_task, example.labels) for t, of_task in outcomes.items()}
     if "box" in example.constraints:
@@ -246,7 +250,8 @@ def signature(examples: Examples, how: Mapping[str, Any], **extra: str) -> str:
     """`metrics.signature` of scores of these tweets by these `options`."""
     data = {"source": examples[0].source, "checksum": checksum(examples), "split": examples[0].split}
     extra = {"resamples": how["n_resamples"], "seed": how["seed"], **extra}
-    return metrics.signature(scorer=how["scorer"], parse=how["parse"], extra=extra, **data)
+    scorer = "grec" if referring.is_scored(examples[0].constraints) else how["scorer"]
+    return metrics.signature(scorer=scorer, parse=how["parse"], extra=extra, **data)
 
 
 def f1_test(first: Ratio, second: Ratio, task: str, names: list[str], n_resamples: int, seed: int) -> Report:

@@ -1,12 +1,13 @@
 """Reports for the terminal: a data check and a score as tables and sentences."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from mcr_lib.bias import ABSENT
 from mcr_lib.metrics import TASKS
+from mcr_lib.referring import METRICS
 from mcr_lib.study.catalogue import TEXTUAL_BIAS, label, labels
 from mcr_lib.study.check import CheckReport, quirks_by_kind
 from mcr_lib.study.render import terminal
@@ -43,8 +44,8 @@ def show_check(report: CheckReport, console: Console) -> None:
     _print(console, "quirks:" if report.quirks else "quirks: none")
     for kind, quirks in quirks_by_kind(report.quirks).items():
         _print(console, f"  {len(quirks):,} × {kind}, e.g. {quirks[0].where}: {quirks[0].what[:80]}")
-    for difference in report.broken:
-        _print(console, f"DIFFERS  {difference}", style="bold red")
+    for difference in report.broken or report.differences[:5]:
+        _print(console, f"DIFFERS  {difference}", style="bold red" if report.broken else "yellow")
     if not report.broken:
         _print(console, report.verdict, style="green")
 
@@ -61,11 +62,14 @@ def show_score(result: Mapping[str, Any], console: Console | None = None) -> Non
         _print(console, result["note"], style="yellow")
     tasks, lines = [task for task in TASKS if task in result], []
     for task in tasks:
-        interval = " to ".join(f"{end:.2f}" for end in result[task]["ci95"] or ()) or "–"
-        lines.append([task.upper(), *_cells(result[task], ("p", "r", "f1")), interval])
-    console.print(terminal("scores, %", ["", "P", "R", "F1", "95 % interval of F1"], lines))
+        lines.append([task.upper(), *_cells(result[task], ("p", "r", "f1")), _ends(result[task]["ci95"])])
+    if tasks:
+        console.print(terminal("scores, %", ["", "P", "R", "F1", "95 % interval of F1"], lines))
+    if grec := result.get("grec"):
+        lines = [[label(f"grec_{k}"), *_cells(grec, [k]), _ends(grec["ci95"][k])] for k in METRICS]
+        console.print(terminal("GREC, %", ["", "", "95 % interval"], lines))
     types = result["by_type"].get("mner", {})
-    if len(types) <= 5:
+    if 0 < len(types) <= 5:
         cell = "{f1:.2f} ({n_gold:,})".format_map
         lines = [[task.upper(), *map(cell, rows.values())] for task, rows in result["by_type"].items()]
         console.print(terminal("F1 by type, % (gold entities)", ["", *types], lines))
@@ -77,7 +81,7 @@ def show_score(result: Mapping[str, Any], console: Console | None = None) -> Non
         lines.append([f"[bold]{cell}[/]" for cell in ("this file", *_cells(own, own))])
         console.print(terminal("yardsticks: perfect text, no model", ["", *labels(own).values()], lines))
     if compared := result.get("compare"):
-        for task in tasks:
+        for task in (task for task in (*tasks, "grec") if task in compared):
             _print(console, compared[task]["verdict"])
         _show_ids(compared["ids"], f"of {compared['with']}, ", console)
     _print(console, f"signature: {result['signature']}")
@@ -144,6 +148,10 @@ def _why(counts: Mapping[str, int]) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return " to ".join(f"{end:.2f}" for end in interval or ()) or "–"
 
 
 def _cells(row: Mapping[str, float | None], keys: Iterable[str]) -> list[str]:
