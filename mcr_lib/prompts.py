@@ -72,7 +72,7 @@ def messages(
         rule = "they belong to cot-3shot, and it needs some"
         raise ValueError(f"prompt {prompt!r} with {len(shots)} worked examples; {rule}")
 
-    def user(tweet: Example) -> Message:
+    def of(tweet: Example) -> Message:
         names = "Names: " + ", ".join(f'"{entity.text}"' for entity in tweet.entities)
         given = [] if "span" in tweet.constraints else [names]
         if wording == "full":
@@ -80,12 +80,12 @@ def messages(
             lines = [*_introduction(tweet), *given, "Text:", tweet.text, *request]
         else:
             lines = [*_brief(tweet, prompt, style, form), *given, tweet.text]
-        return _message("user", "\n".join(lines), n_images=len(tweet.images))
+        return user("\n".join(lines), len(tweet.images))
 
     chat = [_message("system", _SYSTEM)] if wording == "full" else []
     for shot, completion in shots:
-        chat += [user(shot), _message("assistant", completion)]
-    return [*chat, user(example)]
+        chat += [of(shot), _message("assistant", completion)]
+    return [*chat, of(example)]
 
 
 def text_of(chat: Sequence[Message]) -> str:
@@ -96,6 +96,11 @@ def text_of(chat: Sequence[Message]) -> str:
 def plain(text: str) -> str:
     """The text with `< |im_end|>` for `<|im_end|>` and so on: no tweet ends its turn or claims an image."""
     return text.replace("<|", "< |")
+
+
+def user(text: str, n_images: int = 0) -> Message:
+    """A user message of so many images and then the text."""
+    return _message("user", text, n_images=n_images)
 
 
 def _message(role: str, text: str, *, n_images: int = 0) -> Message:

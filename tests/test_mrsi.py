@@ -155,14 +155,18 @@ def test_what_cannot_be_built_is_told_in_a_sentence():
 
 
 def test_rewrites_are_counted_and_nothing_is_lost(tweets):
+    asked = []
+
     def ask(example, request):
-        template = request.split("Reasoning:\n")[1]
+        asked.append(request)
+        template = request.split("Reasoning:\n")[1].split("\nYour last answer")[0]
         return {0: None, 1: template.replace("[[box 1]]", "[1, 2, 3, 4]"), 2: "Well: " + template}[
             len(example.text) % 3
         ]
 
     templates = mrsi.build_chains(pairs_of(tweets, ["terse"]), seed=0)
-    built = mrsi.build_chains(pairs_of(tweets, ["terse"]), seed=0, ask=ask, source="mllm")
+    writer = mrsi.Writer(ask, "mllm", ("terse",))
+    built = mrsi.build_chains(pairs_of(tweets, ["terse"]), seed=0, writer=writer)
     assert [c.id for c in built.chains] == [c.id for c in templates.chains]
     kept = [c for c in built.chains if c.source == "mllm"]
     assert all(c.text.startswith("Well: ") for c in kept)
@@ -170,9 +174,16 @@ def test_rewrites_are_counted_and_nothing_is_lost(tweets):
     n_numbers = sum(
         len(e.text) % 3 == 1 and any(entity.is_groundable for entity in e.entities) for e in tweets
     )
+    assert len({*asked}) == len(asked), "a second request names the flaw of the first"
+    assert sum("rejected: a box is written in numbers, not as a slot." in text for text in asked) == n_numbers
     assert built.rejects == {"empty": 2 * n_none, "number": 2 * n_numbers}
     assert (built.n_asked, built.n_fallen_back) == (len(tweets), n_none + n_numbers)
     assert templates.n_asked == 0
+    start = {(c.id, c.style): c for c in kept}
+    none = replace(writer, ask=lambda example, request: None, n_tries=1)
+    again = mrsi.build_chains(pairs_of(tweets, ["terse", "distill"]), seed=0, writer=none, start=start)
+    assert [c for c in again.chains if c.source == "mllm"] == kept, "what another call wrote stays"
+    assert (again.n_asked, again.n_fallen_back) == (len(tweets),) * 2, "distill is not its style"
 
 
 def test_sft_rows_hold_messages_paths_and_a_completion_that_scores_the_maximum(tweets):

@@ -48,8 +48,8 @@ class Built:
     """The verified chains of some pairs, and how they were built."""
 
     chains: list[Chain]
-    n_asked: int  # chains that a language model was asked to rewrite
-    n_fallen_back: int  # of these, chains that stay templates because no try passed
+    n_asked: int  # chains that a writer was asked to write anew
+    n_fallen_back: int  # of these, chains that stay as they were because no try passed
     rejects: Counter[str]  # flaw -> rejected tries
 
 
@@ -89,34 +89,53 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
     return [example for example in examples if _number(seed, example.id, "share") / 2**64 < share]
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes chains anew: a language model, or another hand's file."""
+
+    ask: Ask
+    source: chains.Source
+    styles: tuple[str, ...]  # whose chains it writes
+    request: Callable[[Chain, Example], str] = chains.rewrite_request
+    n_tries: int = 2
+
+
 def build_chains(
-    drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
-    source: chains.Source = "llm", teacher: Callable[[Example], str] | None = None,
+    drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, writer: Writer | None = None,
+    teacher: Callable[[Example], str] | None = None, start: Mapping[tuple[str, str], Chain] | None = None,
+    each: Callable[..., Iterable[Any]] = map,
 ) -> Built:  # fmt: skip
     """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
-    `ask` rewrites each by a language model if the verifier accepts it (mark: `source`); `None` = templates.
+    `writer` writes those of its styles anew if the verifier accepts it; `start`: (id, style) -> a verified
+    chain in place of the template; `each` may be a `map` that works on several pairs at a time.
     `teacher` writes those of distill styles in its own words (mark: mllm), verified like all.
     """
-    built, rejects = [], Counter()
-    for example, style in drawn:
+
+    def built(pair: Pair) -> tuple[Chain, list[str] | None, bool]:
+        example, style = pair
         if example.image_size_px is None and gold_boxes(example):
             problem = "has a gold box and no image size, so no model can be told where it is"
             raise UserError(f"tweet {example.id} of {example.source} {problem}")
         rng = np.random.default_rng(_number(seed, example.id, style))
-        chain = chains.build(example, style, rng, n_wordings=n_wordings)
+        chain = (start or {}).get((example.id, style))
+        chain = chain or chains.build(example, style, rng, n_wordings=n_wordings)
         if teacher and STYLES[style].kind == "distill":
             chain = replace(chain, text=teacher(example), source="mllm")
         if (flaw := chains.check(chain, example)) is not None:
             problem = f"the {style} chain of {example.id} does not pass the verifier: {flaw}"
             error = UserError if flaw == "too_long" else ValueError  # a bug of ours
             raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
-        if ask:
-            chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
-            rejects.update(rejected)
-        built.append(chain)
-    asked = built if ask else []
-    return Built(built, len(asked), sum(chain.source == "template" for chain in asked), rejects)
+        if writer is None or style not in writer.styles:
+            return chain, None, False
+        how = {"source": writer.source, "n_tries": writer.n_tries, "request": writer.request(chain, example)}
+        new, rejected = chains.rewrite(chain, example, partial(writer.ask, example), **how)
+        return new, rejected, new is chain
+
+    done = list(each(built, drawn))
+    asked = [rejected for _, rejected, _ in done if rejected is not None]
+    rejects = Counter(flaw for rejected in asked for flaw in rejected)
+    return Built([chain for chain, *_ in done], len(asked), sum(fell for *_, fell in done), rejects)
 
 
 def known_styles(styles: Sequence[str]) -> tuple[str, ...]:
