@@ -53,8 +53,8 @@ def target(given: Namespace) -> Target:
     if family is None:
         known = f"tell it by --family: {', '.join(BOX_FORMATS)}"
         raise UserError(f"how {given.model} writes boxes cannot be told by its name; {known}")
-    pixels = (config.Config.model_fields[name].default for name in ("min_pixels", "max_pixels"))
-    return Target(family, *pixels)
+    fewest, most = (config.Config.model_fields[name].default for name in ("min_pixels", "max_pixels"))
+    return Target(family, fewest, given.max_pixels or most)
 
 
 def pictures(example: Example, target: Target) -> list[Picture]:

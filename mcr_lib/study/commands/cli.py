@@ -164,6 +164,8 @@ def _add_endpoint(parser: ArgumentParser, temperature: str, *, is_required: bool
     add("--model", required=is_required, metavar="NAME", help="as the server calls it")
     add("--family", choices=BOX_FORMATS, help="how it writes boxes (default: by its name)")
     add("--images", metavar="DIR", help="where the images are, at any depth (default: below --root)")
+    about = "of an image as it is sent; no more than the server lets be (default: the profiles')"
+    add("--max-pixels", type=int, metavar="N", help=about)
     how = {"action": "append", "dest": "pairs", "default": ["max_tokens=2048", temperature]}
     about = "a field of the request; null leaves it out; repeatable (default: %(default)s)"
     add("--set", metavar="FIELD=VALUE", help=about, **how)
