@@ -180,25 +180,14 @@ def reason_request(chain: Chain, example: Example, written: Sequence[Sequence[in
     """
     gold = []
     for one in statements.of_example(example):
-        where = f"{slot(one.slot)}, which is at {list(written[one.slot - 1])}" if one.slot else None
-        where = "not in the image" if one.is_groundable is False else where
-        gold.append(f"{one.mention}: {', '.join(filter(None, (one.type, where)))}")
+        where = f"{slot(one.slot)}, which is at {list(written[one.slot - 1])}" if one.slot else ""
+        absent = "not in the image" if one.is_groundable is False else ""
+        gold.append(f"{one.mention}: {', '.join(filter(None, (one.type, where or absent)))}")
     return "\n".join([
         "A post, its image and the right result are given. Write the reasoning that leads from text and "
         "image to the result, as if you did not know it.", STYLES[chain.style].instruction.lead, *_RULES,
         f"Post: {example.text}", "Result:", *(gold or ["no name"]),
     ])  # fmt: skip
-
-
-def adopted(text: str, example: Example) -> str:
-    """Another hand's reasoning in the form of a chain: gold boxes as slots, gold names in quotes.
-
-    Boxes are in pixels of the original image, and mean the gold box with which they have an IoU above .5.
-    """
-    text = with_slots(text.replace('"', ""), statements.gold_boxes(example), min_iou=0.5)
-    names = sorted({entity.text for entity in example.entities}, key=len, reverse=True)
-    either = "|".join(map(re.escape, names)) or "(?!)"
-    return re.sub(rf"(?<!\w)(?:{either})(?!\w)", r'"\g<0>"', text)
 
 
 def render(

@@ -72,7 +72,7 @@ def messages(
         rule = "they belong to cot-3shot, and it needs some"
         raise ValueError(f"prompt {prompt!r} with {len(shots)} worked examples; {rule}")
 
-    def of(tweet: Example) -> Message:
+    def user(tweet: Example) -> Message:
         names = "Names: " + ", ".join(f'"{entity.text}"' for entity in tweet.entities)
         given = [] if "span" in tweet.constraints else [names]
         if wording == "full":
@@ -80,12 +80,12 @@ def messages(
             lines = [*_introduction(tweet), *given, "Text:", tweet.text, *request]
         else:
             lines = [*_brief(tweet, prompt, style, form), *given, tweet.text]
-        return user("\n".join(lines), len(tweet.images))
+        return message("user", "\n".join(lines), n_images=len(tweet.images))
 
-    chat = [_message("system", _SYSTEM)] if wording == "full" else []
+    chat = [message("system", _SYSTEM)] if wording == "full" else []
     for shot, completion in shots:
-        chat += [of(shot), _message("assistant", completion)]
-    return [*chat, of(example)]
+        chat += [user(shot), message("assistant", completion)]
+    return [*chat, user(example)]
 
 
 def text_of(chat: Sequence[Message]) -> str:
@@ -98,12 +98,8 @@ def plain(text: str) -> str:
     return text.replace("<|", "< |")
 
 
-def user(text: str, n_images: int = 0) -> Message:
-    """A user message of so many images and then the text."""
-    return _message("user", text, n_images=n_images)
-
-
-def _message(role: str, text: str, *, n_images: int = 0) -> Message:
+def message(role: str, text: str, *, n_images: int = 0) -> Message:
+    """A message of so many images and then the text."""
     images = [{"type": "image"} for _ in range(n_images)]
     return {"role": role, "content": [*images, {"type": "text", "text": plain(text)}]}
 

@@ -151,7 +151,7 @@ class Proxy(Handler):
         self.answer(200, {"model": "gpt-2", "choices": [choice]})
 
     def fault_slow(self):
-        time.sleep(1.5)
+        time.sleep(6)
         self.close_connection = True
 
     def fault_drip(self):
@@ -160,7 +160,7 @@ class Proxy(Handler):
         self.end_headers()
         for _ in range(30):
             self.wfile.write(b" ")
-            time.sleep(0.1)
+            time.sleep(0.2)
         self.close_connection = True
 
 

@@ -112,7 +112,7 @@ def build_chains(
     `teacher` writes those of distill styles in its own words (mark: mllm), verified like all.
     """
 
-    def built(pair: Pair) -> tuple[Chain, list[str] | None, bool]:
+    def built(pair: Pair) -> tuple[Chain, list[str] | None]:
         example, style = pair
         if example.image_size_px is None and gold_boxes(example):
             problem = "has a gold box and no image size, so no model can be told where it is"
@@ -127,15 +127,14 @@ def build_chains(
             error = UserError if flaw == "too_long" else ValueError  # a bug of ours
             raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
         if writer is None or style not in writer.styles:
-            return chain, None, False
+            return chain, None
         how = {"source": writer.source, "n_tries": writer.n_tries, "request": writer.request(chain, example)}
-        new, rejected = chains.rewrite(chain, example, partial(writer.ask, example), **how)
-        return new, rejected, new is chain
+        return chains.rewrite(chain, example, partial(writer.ask, example), **how)
 
     done = list(each(built, drawn))
-    asked = [rejected for _, rejected, _ in done if rejected is not None]
-    rejects = Counter(flaw for rejected in asked for flaw in rejected)
-    return Built([chain for chain, *_ in done], len(asked), sum(fell for *_, fell in done), rejects)
+    asked = [rejected for _, rejected in done if rejected is not None]
+    n_fallen_back = sum(len(rejected) == writer.n_tries for rejected in asked)
+    return Built([chain for chain, _ in done], len(asked), n_fallen_back, Counter(sum(asked, [])))
 
 
 def known_styles(styles: Sequence[str]) -> tuple[str, ...]:

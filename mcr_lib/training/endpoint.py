@@ -79,10 +79,8 @@ class Endpoint:
             raise UserError("an endpoint needs --in-flight, --n-tries and --timeout-s above 0")
         self._host, self._lock, self._stopped, self._error = parts.hostname, Lock(), Event(), None
         self._next, self._n_new, self._used = 0.0, 0, {}  # start of the next request; new answers; by key
-        lines = self.kept.read_bytes().split(b"\n") if self.kept.is_file() else [b""]
-        rows = filter(None, map(unsealed, lines))
-        self._known = {row.pop("key"): Answer(**row) for row in rows}
-        self._break = b"\n" if lines[-1] else b""  # a kill may have cut the last line
+        lines = self.kept.read_bytes().split(b"\n") if self.kept.is_file() else []
+        self._known = {row.pop("key"): Answer(**row) for row in filter(None, map(unsealed, lines))}
 
     def __enter__(self) -> "Endpoint":
         if find_spec("httpx2") is None:
@@ -100,7 +98,7 @@ class Endpoint:
         with writing(self.kept):
             self.kept.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.kept.open("ab", buffering=0)
-            self._file.write(self._break)
+            self._file.write(b"\n")  # a kill may have cut the last line
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -108,7 +106,7 @@ class Endpoint:
         self._file.close()
 
     def each(
-        self, work: Callable, items: Iterable[Any], progress: Callable[[int, int], None] = lambda *_: None
+        self, work: Callable, items: Iterable[Any], progress: Callable[..., None] = lambda *_: None
     ) -> list[Any]:
         """`work` of each item in their order, `in_flight` at a time; the first error ends all."""
         with ThreadPoolExecutor(self.in_flight) as pool:
@@ -116,7 +114,7 @@ class Endpoint:
             try:
                 for n, future in enumerate(as_completed(futures), start=1):
                     future.result()
-                    progress(n, len(futures))
+                    progress(self.model, n, len(futures), {})
             except BaseException as error:  # an interrupt, too; what is in flight is waited for, and kept
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise self._ended(error) from None
@@ -260,12 +258,7 @@ class Endpoint:
 
 
 def is_same_model(asked: str, served: str) -> bool:
-    """Whether a server may answer under this name: it has a folder, a date or a tag more or less.
-
-    Example:
-        >>> [is_same_model("gpt-4o", name) for name in ("openai/gpt-4o-2024-08-06", "gpt-4o-mini")]
-        [True, False]
-    """
+    """Whether a server may answer under this name: it has a folder, a date or a tag more or less."""
     names = [name.lower().rstrip("/").rpartition("/")[2] for name in (asked, served)]
     plain = [re.sub(r"(-latest|-\d{4,8}(-\d\d){0,2})?([:@].*)?$", "", name) for name in names]
     return names[0] == names[1] or (plain[0] == plain[1] and bool({*names} & {*plain}))

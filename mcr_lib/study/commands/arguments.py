@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from rich.console import Console
 
 from mcr_lib.boxes import BOX_FORMATS
 from mcr_lib.data import load_split
-from mcr_lib.data.images import image_size
+from mcr_lib.data.images import image_problem
 from mcr_lib.data.mrsi import Target
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import config
 from mcr_lib.training.endpoint import Endpoint, Picture
+
+_look = lru_cache(maxsize=None)(image_problem)
 
 
 def load(given: Namespace) -> config.Loaded:
@@ -59,10 +62,18 @@ def target(given: Namespace) -> Target:
 
 def pictures(example: Example, target: Target) -> list[Picture]:
     """The images of a tweet, each in the size to which the model's processor would resize it."""
-    return [(p, target.size(replace(example, image_size_px=image_size(p)))) for p in example.images]
+    sent = []
+    for path in example.images:
+        size, problem = _look(path)
+        if problem:
+            raise UserError(f"{path}: {problem}")
+        sent.append((path, target.size(replace(example, image_size_px=size))))
+    return sent
 
 
 def tell(facts: Mapping[str, Any]) -> int:
     """Print the usage or the quote of an endpoint, and return the exit code: 1 if an answer is missing."""
     print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items()))
-    return int(facts.get("unanswered", 0) > 0)
+    if is_short := facts.get("unanswered", 0) > 0:
+        print("mcr: for what is unanswered, run the same command again", file=sys.stderr)
+    return int(is_short)

@@ -1,8 +1,8 @@
 """`mcr chains build`, which writes OUT/chains.jsonl (after a header a chain per line, boxes as slots),
 OUT/README.md (a data card) and OUT/checksums.txt (for sha256sum -c).
 
-Chains come from templates; a served language model, or a teacher's file, may write those of some styles anew,
-and what the verifier rejects stays as it was. OUT/answers.kept has every answer that was paid for.
+Chains come from templates or from another call (--start); a served model may write those of some styles
+anew, and where the verifier rejects it they stay. OUT/answers.kept has every answer that was paid for.
 """
 
 import hashlib
@@ -17,14 +17,13 @@ from pathlib import Path
 
 from mcr_lib import prompts
 from mcr_lib.boxes import box_format, written_box
-from mcr_lib.chains import CHAINS_VERSION, Chain, adopted, reason_request, unsayable
+from mcr_lib.chains import CHAINS_VERSION, Chain, reason_request, unsayable
 from mcr_lib.data import load_split, mrsi
 from mcr_lib.data.files import listed, read_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.study.commands import arguments
-from mcr_lib.study.runs.progress import counter
-from mcr_lib.study.tables.dialects import read_teacher
+from mcr_lib.study.runs.progress import teller
 from mcr_lib.styles import STYLES
 
 _CARD = Path(__file__).with_name("chains_card.md")
@@ -33,10 +32,6 @@ _KINDS = {"llm": "conclusion", "mllm": "distill"}  # styles that a model writes 
 
 def build(given: Namespace) -> int:
     """`mcr chains build`."""
-    if given.endpoint and given.teacher:
-        raise UserError(
-            "--endpoint and --teacher are two writers; start one from the other's chains: --start"
-        )
     if not 0 <= given.d1_share <= 1:
         raise UserError(f"--d1-share is {given.d1_share}; expected a share in [0, 1]")
     if given.n_styles < 1:
@@ -52,7 +47,7 @@ def build(given: Namespace) -> int:
     out, tweets = Path(given.out), mrsi.tweets_of(d1)
     before = mrsi.read_chains(given.start, examples) if given.start else []
     start = {(chain.id, chain.style): chain for chain in before}
-    make = partial(mrsi.build_chains, d1, seed=given.seed, start=start)
+    make, usage = partial(mrsi.build_chains, d1, seed=given.seed, start=start), {}
     if given.endpoint:
         endpoint, requests = arguments.endpoint(given, out / "answers.kept"), []
         if given.dry_run:
@@ -60,10 +55,10 @@ def build(given: Namespace) -> int:
             return arguments.tell(endpoint.quote(requests))
         with endpoint:
             writer = _writer(given, lambda *request: endpoint.ask(*request).text)
-            built = make(writer=writer, each=partial(endpoint.each, progress=counter(sys.stderr, "chains")))
+            built = make(writer=writer, each=partial(endpoint.each, progress=teller(sys.stderr)))
         usage = endpoint.usage()
     else:
-        built, usage = make(writer=_writer(given) if given.teacher else None), {}
+        built = make()
     styles, sources = (Counter(getattr(c, key) for c in built.chains) for key in ("style", "source"))
     digest = mrsi.write_chains(out / "chains.jsonl", built.chains, tweets)
     facts = {
@@ -88,38 +83,37 @@ def build(given: Namespace) -> int:
             file.write(text)
     if given.json:
         print(json.dumps({**facts, "folder": str(out)}, indent=2))
-        return 0
+        return int(usage.get("unanswered", 0) > 0)
     counts = ", ".join(f"{n:,} {name}" for name, n in styles.items())
     print(f"{facts['source']}, {given.split}: {len(d1):,} pairs in D1, {len(d2):,} in D2")
     if left_out:
         print(f"left out, for a name that reads as a tag, a slot or a box: {listed(left_out)}")
     print(f"{len(built.chains):,} chains, all verified: {counts}\nsha256 {digest}\nread {out}/README.md")
+    if not usage:
+        return 0
     why = ", ".join(f"{n:,} {flaw}" for flaw, n in built.rejects.most_common())
-    n_new = built.n_asked - built.n_fallen_back
-    print(f"{n_new:,} of {built.n_asked:,} chains written anew; tries rejected: {why or 'none'}")
-    return arguments.tell(usage) if usage else 0
+    print(f"{built.n_fallen_back:,} of {built.n_asked:,} stay as they were; tries rejected: {why or 'none'}")
+    return arguments.tell(usage)
 
 
-def _writer(given: Namespace, send: Callable[..., str | None] | None = None) -> mrsi.Writer:
-    """What a teacher's file says, or a served model to which `send` sends chat and pictures."""
-    source = given.writer if send else "mllm"
-    by_default = [name for name, style in STYLES.items() if style.kind == _KINDS[source]]
-    names = [name.strip() for name in given.write.split(",")] if given.write else by_default
-    how = {"source": source, "styles": mrsi.known_styles(names), "n_tries": given.tries if send else 1}
-    if send is None:
-        texts = read_teacher(given.teacher)
-        return mrsi.Writer(lambda e, _: adopted(texts[e.id], e) if e.id in texts else None, **how)
-    if source == "llm":
-        return mrsi.Writer(lambda _, text: send([prompts.user(text)], []), **how)
+def _writer(given: Namespace, send: Callable[..., str | None]) -> mrsi.Writer:
+    """The served model as a writer; `send` takes a chat and pictures."""
+    own = [name for name, style in STYLES.items() if style.kind == _KINDS[given.writer]]
+    names = [name.strip() for name in given.write.split(",")] if given.write else own
+    how = {"source": given.writer, "styles": mrsi.known_styles(names), "n_tries": given.tries}
+    if given.writer == "llm":
+        return mrsi.Writer(lambda _, text: send([prompts.message("user", text)], []), **how)
     target = arguments.target(given)
 
     def ask(example: Example, text: str) -> str | None:
-        pictures = arguments.pictures(example, target)  # without one nobody can look
-        return send([prompts.user(text, len(pictures))], pictures) if pictures else None
+        pictures = arguments.pictures(example, target)
+        chat = [prompts.message("user", text, n_images=len(pictures))]
+        return send(chat, pictures) if pictures else None  # without an image nobody can look
 
     def request(chain: Chain, example: Example) -> str:
-        sizes = {"image_size": chain.image_size_px, "model_size": target.size(example)}
-        space = box_format(target.family).space
-        return reason_request(chain, example, [written_box(b, space, **sizes) for b in chain.boxes_xyxy_px])
+        sent = [size for _, size in arguments.pictures(example, target)] or [target.size(example)]
+        how = {"image_size": chain.image_size_px, "model_size": sent[0]}
+        boxes = [written_box(b, box_format(target.family).space, **how) for b in chain.boxes_xyxy_px]
+        return reason_request(chain, example, boxes)
 
     return mrsi.Writer(ask, request=request, **how)

@@ -139,11 +139,9 @@ def _add_data(commands: Any) -> None:
     add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
     add("--seed", type=int, default=0, help="of styles, D1 and wordings (default: %(default)s)")
     add("--start", metavar="FILE", help="chains of another call, which stay where no new one passes")
-    hand = "a file of reasoning by image, such as E2E-GMNER's teacher_cot_train.jsonl"
-    add("--teacher", metavar="FILE", help=hand)
     kind = "of the served model: rewrite (llm), or look at image and gold (mllm; default: %(default)s)"
     add("--writer", choices=("llm", "mllm"), default="llm", help=kind)
-    about = "styles that are written anew (default: conclusion styles by an llm, else distill styles)"
+    about = "styles that are written anew (default: conclusion by an llm, distill by an mllm)"
     add("--write", metavar="NAMES", help=about)
     add("--tries", type=int, default=2, metavar="N", help="until a chain passes (default: %(default)s)")
     for parser in (check, score, build):

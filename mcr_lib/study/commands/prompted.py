@@ -10,7 +10,7 @@ from mcr_lib.data import mrsi
 from mcr_lib.data.images import image_size
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.study.commands import arguments
-from mcr_lib.study.runs.progress import counter
+from mcr_lib.study.runs.progress import teller
 
 
 def command(given: Namespace) -> int:
@@ -28,8 +28,7 @@ def command(given: Namespace) -> int:
     if given.dry_run:
         return arguments.tell(endpoint.quote(requests))
     with endpoint:
-        ask = {"progress": counter(sys.stderr, given.prompt)}
-        answers = endpoint.each(lambda request: endpoint.ask(*request), requests, **ask)
+        answers = endpoint.each(lambda request: endpoint.ask(*request), requests, teller(sys.stderr))
     rows, space = [], box_format(target.family).space
     for example, answer, sent in zip(examples, answers, own, strict=True):
         row = {"id": example.id, "answer": answer.text, "coordinate_space": "original_px"}

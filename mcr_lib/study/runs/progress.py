@@ -22,9 +22,3 @@ def teller(stream: TextIO, *, every_s: float = 10) -> Progress:
             print(text, end="\n" if done == of or not is_terminal else "\r", file=stream, flush=True)
 
     return report
-
-
-def counter(stream: TextIO, task: str) -> Callable[[int, int], None]:
-    """Prints the progress of one task."""
-    tell = teller(stream)
-    return lambda done, of: tell(task, done, of, {})

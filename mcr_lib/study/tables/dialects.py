@@ -56,20 +56,6 @@ def _rows(path: str | Path) -> tuple[Row, NumberedRows]:
     return {}, list(enumerate(whole, start=1))
 
 
-def read_teacher(path: str | Path) -> dict[str, str]:
-    """Id -> reasoning of a teacher's file, as E2E-GMNER's converter reads it: rows with `image_path`, named
-    after the id, and `think`, `cot` or `reasoning`.
-    """
-    texts = {}
-    for _, row in _rows(path)[1]:
-        image, said = row.get("image_path"), row.get("think") or row.get("cot") or row.get("reasoning")
-        if isinstance(image, str) and image.strip() and isinstance(said, str):
-            texts[predictions.plain_id(image)] = said
-    if not texts:
-        raise UserError(f'{path}: no row has "image_path" and "think" (or "cot", "reasoning") as text')
-    return texts
-
-
 def _translated(path: str | Path, rows: NumberedRows, format: str, space: Space) -> NumberedRows:
     """Rows of a predictions file; the boxes of one image are one row."""
     by_id: dict[Any, tuple[int, Row]] = {}
