@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 from PIL import Image
@@ -221,12 +222,12 @@ def test_a_broken_server_is_one_sentence_and_the_same_command_goes_on(port, tmp_
 def test_an_image_that_no_model_takes_is_told_before_anything_is_asked(port, tmp_path):
     shutil.copytree(REPOSITORY / "data/sample", tmp_path / "sample")
     before, rest = log(port), (*to(port), "--root", tmp_path / "sample", "--out", tmp_path / "p.jsonl")
-    image = tmp_path / "sample/images/300404.jpg"
+    image = tmp_path / "sample/images/300401.jpg"  # of the first tweet
     Image.new("RGB", (900, 3)).save(image)
     done = mcr("prompt", *rest)
     assert (done.returncode, done.stderr) == (2, f"mcr: {image}: {THIN}\n")
     image.unlink()
-    image = tmp_path / "sample/images/300401.jpg"
+    image = tmp_path / "sample/images/300402.jpg"
     image.write_bytes(image.read_bytes()[:300])
     assert "the image is damaged" in mcr("prompt", *rest).stderr
     assert texts_since(port, before) == []
@@ -271,14 +272,12 @@ def test_a_request_without_an_answer_is_an_empty_row_and_exit_1(port, tmp_path):
 
 
 def test_transformers_serves_the_tiny_model_and_counts_the_tokens_that_we_expect(tmp_path):
-    from transformers.utils.import_utils import is_serve_available
-
-    from mcr_lib.training import backbones, generate
-
-    if not is_serve_available():
+    if not all(map(find_spec, ("fastapi", "uvicorn", "openai"))):
         pytest.skip(
             "transformers serve needs fastapi, uvicorn and openai (pip install 'transformers[serving]')"
         )
+    from mcr_lib.training import backbones, generate
+
     backbone = backbones.load("tiny-base", device="cpu")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
