@@ -77,7 +77,7 @@ def test_a_prompted_baseline_is_a_predictions_file_that_is_scored(kind, n_images
     content = out.read_bytes()
     assert mcr("prompt", *to(port), *SAMPLE, "--prompt", kind, "--out", out).returncode == 0
     assert texts_since(port, before) == []
-    assert out.read_bytes() == content.replace(b'"new": 8', b'"new": 0')
+    assert out.read_bytes() == content
     assert SECRET.encode() not in content + (tmp_path / "p.jsonl.kept").read_bytes()
 
 
@@ -149,7 +149,9 @@ def test_an_llm_rewrites_conclusions_then_an_mllm_looks_and_both_stand_in_one_fi
         "formal": "template", "conclusion": "llm", "distill": "mllm",
     }  # fmt: skip
     assert [c for c in both if c.source == "llm"] == [c for c in built(tmp_path, "llm") if c.source == "llm"]
-    assert f"llm {n_llm}" in (tmp_path / "both/README.md").read_text()
+    card = (tmp_path / "both/README.md").read_text()
+    assert f"llm {n_llm}" in card
+    assert f"; this call asked {MODEL}." in card
     last = log(port)
     looks = [urls for urls in last["images"][len(before["images"]) :] if urls]
     assert len(looks) == n_mllm
@@ -165,12 +167,11 @@ KINDS = ("conclusion", "distill")
 
 def test_a_rejected_chain_is_asked_again_with_its_flaw_and_else_the_template_stays(port, tmp_path):
     with Endpoint(f"http://127.0.0.1:{port}/v1", MODEL, tmp_path / "kept") as one:
-        writer = mrsi.Writer(lambda _, text: one.ask(chat(text)).text, "llm", ("terse",))
-        built = mrsi.build_chains([(TWEET, "terse"), (TWEET, "formal")], seed=0, writer=writer, each=one.each)
+        how = {"ask": lambda _, text: one.ask(chat(text)).text, "styles": ["terse"], "each": one.each}
+        built = mrsi.build_chains([(TWEET, "terse"), (TWEET, "formal")], seed=0, **how)
         assert [c.source for c in built.chains] == ["llm", "template"]
         assert (built.rejects, built.n_asked, built.n_fallen_back) == ({"number": 1}, 1, 0)
-        writer = mrsi.Writer(writer.ask, "llm", ("terse",), n_tries=1)
-        built = mrsi.build_chains([(TWEET, "terse")], seed=0, writer=writer, each=one.each)
+        built = mrsi.build_chains([(TWEET, "terse")], seed=0, n_tries=1, **how)
         assert (built.chains[0].source, built.rejects, built.n_fallen_back) == ("template", {"number": 1}, 1)
         assert one.usage()["new"] == 2
 

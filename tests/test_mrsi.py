@@ -165,8 +165,7 @@ def test_rewrites_are_counted_and_nothing_is_lost(tweets):
         ]
 
     templates = mrsi.build_chains(pairs_of(tweets, ["terse"]), seed=0)
-    writer = mrsi.Writer(ask, "mllm", ("terse",))
-    built = mrsi.build_chains(pairs_of(tweets, ["terse"]), seed=0, writer=writer)
+    built = mrsi.build_chains(pairs_of(tweets, ["terse"]), seed=0, ask=ask, source="mllm")
     assert [c.id for c in built.chains] == [c.id for c in templates.chains]
     kept = [c for c in built.chains if c.source == "mllm"]
     assert all(c.text.startswith("Well: ") for c in kept)
@@ -180,8 +179,8 @@ def test_rewrites_are_counted_and_nothing_is_lost(tweets):
     assert (built.n_asked, built.n_fallen_back) == (len(tweets), n_none + n_numbers)
     assert templates.n_asked == 0
     start = {(c.id, c.style): c for c in kept}
-    none = replace(writer, ask=lambda example, request: None, n_tries=1)
-    again = mrsi.build_chains(pairs_of(tweets, ["terse", "distill"]), seed=0, writer=none, start=start)
+    how = {"ask": lambda example, request: None, "n_tries": 1, "styles": ["terse"], "start": start}
+    again = mrsi.build_chains(pairs_of(tweets, ["terse", "distill"]), seed=0, **how)
     assert [c for c in again.chains if c.source == "mllm"] == kept, "what another call wrote stays"
     assert (again.n_asked, again.n_fallen_back) == (len(tweets),) * 2, "distill is not its style"
 

@@ -12,7 +12,7 @@ of (seed, id, style), a chain of the same: nothing depends on the order of the i
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ class Built:
     """The verified chains of some pairs, and how they were built."""
 
     chains: list[Chain]
-    n_asked: int  # chains that a writer was asked to write anew
+    n_asked: int  # chains that a language model was asked to write anew
     n_fallen_back: int  # of these, chains that stay as they were because no try passed
     rejects: Counter[str]  # flaw -> rejected tries
 
@@ -89,27 +89,18 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
     return [example for example in examples if _number(seed, example.id, "share") / 2**64 < share]
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Who writes chains anew: a language model, or another hand's file."""
-
-    ask: Ask
-    source: chains.Source
-    styles: tuple[str, ...]  # whose chains it writes
-    request: Callable[[Chain, Example], str] = chains.rewrite_request
-    n_tries: int = 2
-
-
 def build_chains(
-    drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, writer: Writer | None = None,
+    drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
+    source: chains.Source = "llm", styles: Collection[str] = STYLES, n_tries: int = 2,
+    request: Callable[[Chain, Example], str] = chains.rewrite_request,
     teacher: Callable[[Example], str] | None = None, start: Mapping[tuple[str, str], Chain] | None = None,
     each: Callable[..., Iterable[Any]] = map,
 ) -> Built:  # fmt: skip
     """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
-    `writer` writes those of its styles anew if the verifier accepts it; `start`: (id, style) -> a verified
-    chain in place of the template; `each` may be a `map` that works on several pairs at a time.
-    `teacher` writes those of distill styles in its own words (mark: mllm), verified like all.
+    `ask` writes those of `styles` anew by a language model if the verifier accepts it (mark: `source`);
+    `None` = templates. `teacher` writes those of distill styles in its own words (mark: mllm), verified like
+    all. `start`: (id, style) -> a verified chain in place of a template; `each`: a `map`, or a parallel one.
     """
 
     def built(pair: Pair) -> tuple[Chain, list[str] | None]:
@@ -126,15 +117,16 @@ def build_chains(
             problem = f"the {style} chain of {example.id} does not pass the verifier: {flaw}"
             error = UserError if flaw == "too_long" else ValueError  # a bug of ours
             raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
-        if writer is None or style not in writer.styles:
+        if ask is None or style not in styles:
             return chain, None
-        how = {"source": writer.source, "n_tries": writer.n_tries, "request": writer.request(chain, example)}
-        return chains.rewrite(chain, example, partial(writer.ask, example), **how)
+        how = {"source": source, "n_tries": n_tries, "request": request(chain, example)}
+        return chains.rewrite(chain, example, partial(ask, example), **how)
 
     done = list(each(built, drawn))
     asked = [rejected for _, rejected in done if rejected is not None]
-    n_fallen_back = sum(len(rejected) == writer.n_tries for rejected in asked)
-    return Built([chain for chain, _ in done], len(asked), n_fallen_back, Counter(sum(asked, [])))
+    n_fallen_back = sum(len(rejected) == n_tries for rejected in asked)
+    rejects = Counter(flaw for rejected in asked for flaw in rejected)
+    return Built([chain for chain, _ in done], len(asked), n_fallen_back, rejects)
 
 
 def known_styles(styles: Sequence[str]) -> tuple[str, ...]:

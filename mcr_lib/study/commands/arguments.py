@@ -4,7 +4,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import config
 from mcr_lib.training.endpoint import Endpoint, Picture
-
-_look = lru_cache(maxsize=None)(image_problem)
 
 
 def load(given: Namespace) -> config.Loaded:
@@ -64,7 +61,7 @@ def pictures(example: Example, target: Target) -> list[Picture]:
     """The images of a tweet, each in the size to which the model's processor would resize it."""
     sent = []
     for path in example.images:
-        size, problem = _look(path)
+        size, problem = image_problem(path)
         if problem:
             raise UserError(f"{path}: {problem}")
         sent.append((path, target.size(replace(example, image_size_px=size))))

@@ -11,9 +11,9 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mcr_lib import prompts
 from mcr_lib.boxes import box_format, written_box
@@ -51,11 +51,11 @@ def build(given: Namespace) -> int:
     if given.endpoint:
         endpoint, requests = arguments.endpoint(given, out / "answers.kept"), []
         if given.dry_run:
-            make(writer=replace(_writer(given, lambda *request: requests.append(request)), n_tries=1))
+            make(**_writer(given, lambda *request: requests.append(request)) | {"n_tries": 1})
             return arguments.tell(endpoint.quote(requests))
         with endpoint:
-            writer = _writer(given, lambda *request: endpoint.ask(*request).text)
-            built = make(writer=writer, each=partial(endpoint.each, progress=teller(sys.stderr)))
+            each = partial(endpoint.each, progress=teller(sys.stderr))
+            built = make(**_writer(given, lambda *request: endpoint.ask(*request).text), each=each)
         usage = endpoint.usage()
     else:
         built = make()
@@ -74,6 +74,7 @@ def build(given: Namespace) -> int:
     row = "\n| {} | {} | {} | {:,} |".format
     rows = "".join(row(name, STYLES[name].kind, STYLES[name].form, n) for name, n in styles.items())
     shown = ", ".join(f"{name} {n:,}" for name, n in sources.items())
+    shown += f"; this call asked {given.model}" if usage else ""
     card = read_text(_CARD).format(
         **facts | {"sources": shown}, n_entities=len(entities), n_shown=n_shown, rows=rows
     )
@@ -96,13 +97,13 @@ def build(given: Namespace) -> int:
     return arguments.tell(usage)
 
 
-def _writer(given: Namespace, send: Callable[..., str | None]) -> mrsi.Writer:
-    """The served model as a writer; `send` takes a chat and pictures."""
+def _writer(given: Namespace, send: Callable[..., str | None]) -> dict[str, Any]:
+    """What `build_chains` needs to ask the served model; `send` takes a chat and pictures."""
     own = [name for name, style in STYLES.items() if style.kind == _KINDS[given.writer]]
     names = [name.strip() for name in given.write.split(",")] if given.write else own
     how = {"source": given.writer, "styles": mrsi.known_styles(names), "n_tries": given.tries}
     if given.writer == "llm":
-        return mrsi.Writer(lambda _, text: send([prompts.message("user", text)], []), **how)
+        return how | {"ask": lambda _, text: send([prompts.message("user", text)], [])}
     target = arguments.target(given)
 
     def ask(example: Example, text: str) -> str | None:
@@ -112,8 +113,8 @@ def _writer(given: Namespace, send: Callable[..., str | None]) -> mrsi.Writer:
 
     def request(chain: Chain, example: Example) -> str:
         sent = [size for _, size in arguments.pictures(example, target)] or [target.size(example)]
-        how = {"image_size": chain.image_size_px, "model_size": sent[0]}
-        boxes = [written_box(b, box_format(target.family).space, **how) for b in chain.boxes_xyxy_px]
+        how = {"space": box_format(target.family).space, "image_size": chain.image_size_px}
+        boxes = [written_box(box, model_size=sent[0], **how) for box in chain.boxes_xyxy_px]
         return reason_request(chain, example, boxes)
 
-    return mrsi.Writer(ask, request=request, **how)
+    return how | {"ask": ask, "request": request}

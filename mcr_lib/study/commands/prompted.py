@@ -36,9 +36,10 @@ def command(given: Namespace) -> int:
         for path, size in sent[:1]:  # boxes refer to the first image
             row |= {"coordinate_space": space, "model_size": size, "image_size_px": image_size(path)}
         rows.append(row)
+    usage = endpoint.usage()
     write_predictions(
         out, rows, setting=f"{given.prompt}, {given.model}", seed=given.seed, prompt=given.prompt,
         prompt_version=prompts.PROMPT_VERSION, answer_form="json", backbone=given.model, family=target.family,
-        sampling=endpoint.sampling, shots=[shot.id for shot, _ in shots], usage=endpoint.usage(),
+        sampling=endpoint.sampling, shots=[shot.id for shot, _ in shots], usage={key: usage[key] for key in usage if key != "new"},
     )  # fmt: skip
-    return arguments.tell(endpoint.usage())
+    return arguments.tell(usage)
