@@ -37,9 +37,10 @@ def command(given: Namespace) -> int:
             row |= {"coordinate_space": space, "model_size": size, "image_size_px": image_size(path)}
         rows.append(row)
     usage = endpoint.usage()
+    told = {key: value for key, value in usage.items() if key != "new"}  # the same after a kill
     write_predictions(
         out, rows, setting=f"{given.prompt}, {given.model}", seed=given.seed, prompt=given.prompt,
         prompt_version=prompts.PROMPT_VERSION, answer_form="json", backbone=given.model, family=target.family,
-        sampling=endpoint.sampling, shots=[shot.id for shot, _ in shots], usage={key: usage[key] for key in usage if key != "new"},
+        sampling=endpoint.sampling, shots=[shot.id for shot, _ in shots], usage=told,
     )  # fmt: skip
     return arguments.tell(usage)
