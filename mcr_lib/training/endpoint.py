@@ -89,7 +89,7 @@ class Endpoint:
 
         self._failures = (httpx2.HTTPError, httpx2.StreamError)
         self._client = httpx2.Client(
-            base_url=self.url.rstrip("/").removesuffix("/chat/completions"),
+            base_url=self.url.rstrip("/").removesuffix("chat/completions"),
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
             limits=httpx2.Limits(max_connections=self.in_flight, max_keepalive_connections=self.in_flight),
