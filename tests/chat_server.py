@@ -3,7 +3,7 @@
 python chat_server.py serve [DELAY_S]      prints its port
 python chat_server.py break PORT           prints its port; /FAULT/v1 breaks the first request of each body,
                                            /always-FAULT/v1 every one, /v1 none
-GET /log of the server: the last message of each request, its images and key; most requests at a time.
+GET /log of the server: the last message of each request, all images, the key; most requests at a time.
 """
 
 import hashlib
@@ -86,7 +86,8 @@ class Model(Handler):
         with LOCK:
             now -= 1
             LOG["texts"].append(text)
-            LOG["images"].append([p["image_url"]["url"] for p in parts if p["type"] == "image_url"])
+            every = [p for m in body["messages"] if isinstance(m["content"], list) for p in m["content"]]
+            LOG["images"].append([p["image_url"]["url"] for p in every if p["type"] == "image_url"])
             LOG["keys"].append(self.headers.get("Authorization"))
             LOG["bodies"].append({key: body[key] for key in body if key != "messages"})
         message = {"role": "assistant", "content": said(text)}

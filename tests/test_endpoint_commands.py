@@ -60,7 +60,7 @@ def test_a_prompted_baseline_is_a_predictions_file_that_is_scored(kind, n_images
     done = mcr("prompt", *to(port), *SAMPLE, "--prompt", kind, "--out", out)
     assert (done.returncode, "unanswered 0" in done.stdout) == (0, True), done.stderr
     sent = log(port)["images"][len(before["images"]) :]
-    assert [len(urls) for urls in sent] == [1] * 8  # of the last message: the shots stand in others
+    assert [len(urls) for urls in sent] == [n_images] * 8
     header, rows = read_predictions(out)
     assert [row.id for row in rows] == [
         e.id for e in data.load_split("twitter-gmner", REPOSITORY / "data/sample", split="test")
@@ -68,7 +68,7 @@ def test_a_prompted_baseline_is_a_predictions_file_that_is_scored(kind, n_images
     assert len(header["shots"]) == n_images - 1
     assert header["sampling"] == {"max_tokens": 2048, "temperature": 0}
     assert header["usage"]["output_tokens"] == 8 * 7
-    sizes = [Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).size for (url,) in sent]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).size for *_, url in sent]
     assert sorted(row.model_size for row in rows) == sorted(sizes)
     assert {row.coordinate_space for row in rows} == {"model_px"}
     score = mcr("score", *SAMPLE, "--predictions", out, "--resamples", 100)
