@@ -1,7 +1,7 @@
 """MRSI: the constraints as reasoning chains.
 
     build     example + style + generator  ->  Chain, with slots
-    rewrite   Chain + ask                  ->  a paraphrase by a language model if it passes, else the Chain
+    rewrite   Chain + ask                  ->  a language model's words if they pass, else the Chain
     render    Chain + family + size        ->  what a backbone is trained to write, slots filled with numbers
     check     Chain + example              ->  the first flaw, or None
     faithfulness   a model's answer        ->  whether its own reasoning states its answer
@@ -137,36 +137,57 @@ def check(chain: Chain, example: Example) -> str | None:
 
 
 def rewrite(
-    chain: Chain, example: Example, ask: Callable[[str], Any], *, source: Source = "llm", n_tries: int = 2
-) -> tuple[Chain, list[str]]:
+    chain: Chain, example: Example, ask: Callable[[str], Any], *, source: Source = "llm", n_tries: int = 2,
+    request: str | None = None,
+) -> tuple[Chain, list[str]]:  # fmt: skip
     """A chain in a language model's words if one of its tries passes `check`, else the chain itself.
 
-    With it comes the flaw of each rejected try. `ask` may return anything; its exceptions are not caught.
+    With it comes the flaw of each rejected try, which the next `request` (`None`: `rewrite_request`) names.
+    `ask` may return anything; its exceptions are not caught.
     """
-    rejected = []
-    request = rewrite_request(chain, example)
+    rejected, flaws = [], ROW_FLAWS | verify.FLAWS
+    request = request or rewrite_request(chain, example)
     for _ in range(n_tries):
-        text = ask(request)
-        new = replace(chain, text=text.strip() if isinstance(text, str) else "", source=source)
+        text = ask(
+            "\n".join([request, *(f"Your last answer was rejected: {flaws[flaw]}." for flaw in rejected)])
+        )
+        said = text.rpartition("</think>")[2].strip() if isinstance(text, str) else ""
+        new = replace(chain, text=said, source=source)
         if (flaw := check(new, example)) is None:
             return new, rejected
         rejected.append(flaw)
     return chain, rejected
 
 
+_RULES = (
+    "- Write every name in double quotes exactly as it is, and put nothing else in double quotes.",
+    "- Say beside each name, in a sentence about it alone, its type label, its [[box N]] as it stands, "
+    "or that the image does not show it.",
+    "- Add no name, no type and no number. Write the reasoning only.",
+)
+
+
 def rewrite_request(chain: Chain, example: Example) -> str:
     """The prompt that asks a language model to say a chain in its own words."""
-    lines = [
-        "Say this reasoning about a post in your own words.",
-        "- Keep every name in double quotes exactly as it is, and put nothing else in double quotes.",
-        "- Keep what is said of each name beside it: its type label, its [[box N]] as it stands, "
-        "or that the image does not show it.",
-        "- Add no name, no type and no number. Write the reasoning only.",
-        f"Post: {example.text}",
-        "Reasoning:",
-        chain.text,
-    ]
-    return "\n".join(lines)
+    asked = "Say this reasoning about a post in your own words."
+    return "\n".join([asked, *_RULES, f"Post: {example.text}", "Reasoning:", chain.text])
+
+
+def reason_request(chain: Chain, example: Example, written: Sequence[Sequence[int]]) -> str:
+    """The prompt that shows a multimodal model image and gold, and asks it to reason towards the gold.
+
+    `written`: the box of each slot as that model writes it. (What is shown: paper, Sec. 4.1; words: ours.)
+    """
+    gold = []
+    for one in statements.of_example(example):
+        where = f"{slot(one.slot)}, which is at {list(written[one.slot - 1])}" if one.slot else ""
+        absent = "not in the image" if one.is_groundable is False else ""
+        gold.append(f"{one.mention}: {', '.join(filter(None, (one.type, where or absent)))}")
+    return "\n".join([
+        "A post, its image and the right result are given. Write the reasoning that leads from text and "
+        "image to the result, as if you did not know it.", STYLES[chain.style].instruction.lead, *_RULES,
+        f"Post: {example.text}", "Result:", *(gold or ["no name"]),
+    ])  # fmt: skip
 
 
 def render(

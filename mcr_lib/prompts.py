@@ -80,11 +80,11 @@ def messages(
             lines = [*_introduction(tweet), *given, "Text:", tweet.text, *request]
         else:
             lines = [*_brief(tweet, prompt, style, form), *given, tweet.text]
-        return _message("user", "\n".join(lines), n_images=len(tweet.images))
+        return message("user", "\n".join(lines), n_images=len(tweet.images))
 
-    chat = [_message("system", _SYSTEM)] if wording == "full" else []
+    chat = [message("system", _SYSTEM)] if wording == "full" else []
     for shot, completion in shots:
-        chat += [user(shot), _message("assistant", completion)]
+        chat += [user(shot), message("assistant", completion)]
     return [*chat, user(example)]
 
 
@@ -98,7 +98,8 @@ def plain(text: str) -> str:
     return text.replace("<|", "< |")
 
 
-def _message(role: str, text: str, *, n_images: int = 0) -> Message:
+def message(role: str, text: str, *, n_images: int = 0) -> Message:
+    """A message of so many images and then the text."""
     images = [{"type": "image"} for _ in range(n_images)]
     return {"role": role, "content": [*images, {"type": "text", "text": plain(text)}]}
 

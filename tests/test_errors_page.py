@@ -7,12 +7,13 @@ import re
 import shutil
 import struct
 import sys
+from argparse import Namespace
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from contrib import ms_swift
-from mcr_lib import boxes, data, rewards, yardsticks
+from mcr_lib import boxes, data, prompts, rewards, yardsticks
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.data import voc_xml
 from mcr_lib.data.files import write_jsonl, written_whole
@@ -20,6 +21,7 @@ from mcr_lib.data.images import find_images, open_image, usable_images
 from mcr_lib.data.predictions import read_predictions, write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
+from mcr_lib.study.commands import arguments
 from mcr_lib.study.compare.claims import Plan
 from mcr_lib.study.compare.evidence import Evidence
 from mcr_lib.study.compare.merge import merge
@@ -28,7 +30,10 @@ from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables.scoring import score_file
 from mcr_lib.testbed import teacher
 from mcr_lib.training import cards, launch, options
+from mcr_lib.training.endpoint import Endpoint
 from tests.conftest import REPOSITORY
+from tests.test_endpoint import served as at_port
+from tests.test_endpoint import started
 from tools import colab
 
 PAGE = (REPOSITORY / "docs" / "errors.md").read_text()
@@ -190,7 +195,35 @@ def placeholder(at):
     )
 
 
+def asked(at, fault, key="sk-7"):
+    """A question to a server that is broken in this way."""
+    at.bend.setenv("OPENAI_API_KEY", key)
+    with started("break", 1) as port, at_port(port, at.tmp, f"/always-{fault}", n_tries=1) as one:
+        one.ask([prompts.message("user", "hi")])
+
+
+def no_client(at):
+    at.bend.setattr("mcr_lib.training.endpoint.find_spec", lambda name: None)
+    with at_port(1, at.tmp):
+        pass
+
+
+def no_images(at):
+    given = {"images": str(at.tmp), "root": str(at.sample), "source": "twitter-gmner", "version": None}
+    arguments.shown(Namespace(**given), "test")
+
+
 LIGHT = {
+    "server down or broken": lambda at: asked(at, "500"),
+    "key missing": lambda at: asked(at, "401", key=""),
+    "key refused": lambda at: asked(at, "401"),
+    "no such model": lambda at: asked(at, "404"),
+    "wrong model": lambda at: asked(at, "wrong"),
+    "no address": lambda at: Endpoint("localhost:8000", "m", at.tmp / "kept"),
+    "key in the address": lambda at: Endpoint("http://k:x@localhost/v1", "m", at.tmp / "kept"),
+    "family unknown": lambda at: arguments.target(Namespace(family=None, model="gpt-9")),
+    "images not found": no_images,
+    "no client": no_client,
     "no data": lambda at: read(at.tmp),
     "other version": lambda at: read(at.sample, "v1"),
     "no such split": lambda at: data.read_split("twitter-gmner", at.sample, split="test_unseen"),

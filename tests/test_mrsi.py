@@ -155,8 +155,11 @@ def test_what_cannot_be_built_is_told_in_a_sentence():
 
 
 def test_rewrites_are_counted_and_nothing_is_lost(tweets):
+    asked = []
+
     def ask(example, request):
-        template = request.split("Reasoning:\n")[1]
+        asked.append(request)
+        template = request.split("Reasoning:\n")[1].split("\nYour last answer")[0]
         return {0: None, 1: template.replace("[[box 1]]", "[1, 2, 3, 4]"), 2: "Well: " + template}[
             len(example.text) % 3
         ]
@@ -170,9 +173,16 @@ def test_rewrites_are_counted_and_nothing_is_lost(tweets):
     n_numbers = sum(
         len(e.text) % 3 == 1 and any(entity.is_groundable for entity in e.entities) for e in tweets
     )
+    assert len({*asked}) == len(asked), "a second request names the flaw of the first"
+    assert sum("rejected: a box is written in numbers, not as a slot." in text for text in asked) == n_numbers
     assert built.rejects == {"empty": 2 * n_none, "number": 2 * n_numbers}
     assert (built.n_asked, built.n_fallen_back) == (len(tweets), n_none + n_numbers)
     assert templates.n_asked == 0
+    start = {(c.id, c.style): c for c in kept}
+    how = {"ask": lambda example, request: None, "n_tries": 1, "styles": ["terse"], "start": start}
+    again = mrsi.build_chains(pairs_of(tweets, ["terse", "distill"]), seed=0, **how)
+    assert [c for c in again.chains if c.source == "mllm"] == kept, "what another call wrote stays"
+    assert (again.n_asked, again.n_fallen_back) == (len(tweets),) * 2, "distill is not its style"
 
 
 def test_sft_rows_hold_messages_paths_and_a_completion_that_scores_the_maximum(tweets):

@@ -6,6 +6,7 @@ At the end of a header may stand the SHA-256 of all the rest of the file, which 
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -105,6 +106,18 @@ def read_jsonl(path: str | Path, *, kind: str, needs_header: bool = True) -> tup
     if needs_header and not header:
         raise UserError(f'{path}: the first line has no "format_version"; a file of {kind} starts with one')
     return header, rows
+
+
+def sealed(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of a file in the making, after its CRC-32."""
+    text = json.dumps(dict(row)).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def unsealed(line: bytes) -> Row | None:
+    """The row of a line of `sealed`; `None` if it is damaged."""
+    seal, _, text = line.partition(b" ")
+    return json.loads(text) if seal == b"%08x" % zlib.crc32(text) else None
 
 
 def _object(line: str, where: str) -> Row:

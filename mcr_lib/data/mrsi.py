@@ -12,7 +12,7 @@ of (seed, id, style), a chain of the same: nothing depends on the order of the i
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,8 +48,8 @@ class Built:
     """The verified chains of some pairs, and how they were built."""
 
     chains: list[Chain]
-    n_asked: int  # chains that a language model was asked to rewrite
-    n_fallen_back: int  # of these, chains that stay templates because no try passed
+    n_asked: int  # chains that a language model was asked to write anew
+    n_fallen_back: int  # of these, chains that stay as they were because no try passed
     rejects: Counter[str]  # flaw -> rejected tries
 
 
@@ -97,32 +97,42 @@ def draw(examples: Sequence[Example], *, n: int, seed: int) -> list[Example]:
 
 def build_chains(
     drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
-    source: chains.Source = "llm", teacher: Callable[[Example], str] | None = None,
+    source: chains.Source = "llm", styles: Collection[str] = STYLES, n_tries: int = 2,
+    request: Callable[[Chain, Example], str] = chains.rewrite_request,
+    teacher: Callable[[Example], str] | None = None, start: Mapping[tuple[str, str], Chain] | None = None,
+    each: Callable[..., Iterable[Any]] = map,
 ) -> Built:  # fmt: skip
     """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
-    `ask` rewrites each by a language model if the verifier accepts it (mark: `source`); `None` = templates.
-    `teacher` writes those of distill styles in its own words (mark: mllm), verified like all.
+    `ask` writes those of `styles` anew by a language model if the verifier accepts it (mark: `source`);
+    `None` = templates. `teacher` writes those of distill styles in its own words (mark: mllm), verified like
+    all. `start`: (id, style) -> a verified chain in place of a template; `each`: a `map`, or a parallel one.
     """
-    built, rejects = [], Counter()
-    for example, style in drawn:
+
+    def built(pair: Pair) -> tuple[Chain, list[str] | None]:
+        example, style = pair
         if example.image_size_px is None and gold_boxes(example):
             problem = "has a gold box and no image size, so no model can be told where it is"
             raise UserError(f"tweet {example.id} of {example.source} {problem}")
         rng = np.random.default_rng(_number(seed, example.id, style))
-        chain = chains.build(example, style, rng, n_wordings=n_wordings)
+        chain = (start or {}).get((example.id, style))
+        chain = chain or chains.build(example, style, rng, n_wordings=n_wordings)
         if teacher and STYLES[style].kind == "distill":
             chain = replace(chain, text=teacher(example), source="mllm")
         if (flaw := chains.check(chain, example)) is not None:
             problem = f"the {style} chain of {example.id} does not pass the verifier: {flaw}"
             error = UserError if flaw == "too_long" else ValueError  # a bug of ours
             raise error(f"{problem}; leave the tweet out\n{chain.text:.900}")
-        if ask:
-            chain, rejected = chains.rewrite(chain, example, partial(ask, example), source=source)
-            rejects.update(rejected)
-        built.append(chain)
-    asked = built if ask else []
-    return Built(built, len(asked), sum(chain.source == "template" for chain in asked), rejects)
+        if ask is None or style not in styles:
+            return chain, None
+        how = {"source": source, "n_tries": n_tries, "request": request(chain, example)}
+        return chains.rewrite(chain, example, partial(ask, example), **how)
+
+    done = list(each(built, drawn))
+    asked = [rejected for _, rejected in done if rejected is not None]
+    n_fallen_back = sum(len(rejected) == n_tries for rejected in asked)
+    rejects = Counter(flaw for rejected in asked for flaw in rejected)
+    return Built([chain for chain, _ in done], len(asked), n_fallen_back, rejects)
 
 
 def known_styles(styles: Sequence[str]) -> tuple[str, ...]:

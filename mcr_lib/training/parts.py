@@ -6,8 +6,6 @@ depend on the number of processes. A line of a part, of which the first is the h
 """
 
 import glob
-import json
-import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mcr_lib.data.files import read_jsonl, write_jsonl, writing, written_whole
+from mcr_lib.data.files import read_jsonl, sealed, unsealed, write_jsonl, writing, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.training import launch
 
@@ -106,15 +104,3 @@ class Parts:
 
     def _others(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.[0-9]*.part"))
-
-
-def sealed(row: Mapping[str, Any]) -> bytes:
-    """A row as a line of a part."""
-    text = json.dumps(dict(row)).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def unsealed(line: bytes) -> Row | None:
-    """The row of a line of a part; `None` if it is damaged."""
-    seal, _, text = line.partition(b" ")
-    return json.loads(text) if seal == b"%08x" % zlib.crc32(text) else None

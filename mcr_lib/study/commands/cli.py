@@ -4,14 +4,14 @@ failed, or a bug (with its traceback); 2 a mistake of the user, in one sentence;
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from mcr_lib import __version__
-from mcr_lib.boxes import SPACES
+from mcr_lib.boxes import BOX_FORMATS, SPACES
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import KINDS
 from mcr_lib.training import launch
@@ -106,8 +106,10 @@ def _add_data(commands: Any) -> None:
     score = _command(commands, "score", "data.score", "score a predictions file", description=_SCORE)
     about = "write verified chains of D1 with a data card and checksums"
     group = commands.add_parser("chains", help="reasoning chains").add_subparsers(**_COMMANDS)
-    build = _command(group, "build", "data.build", about)
-    for parser, split in ((check, None), (score, "test"), (build, "train")):
+    build = _command(group, "build", "chains.build", about)
+    about = "prompted baselines: the answers of a served model to a split, as a predictions file"
+    prompt = _command(commands, "prompt", "prompted.command", about)
+    for parser, split in ((check, None), (score, "test"), (build, "train"), (prompt, "test")):
         add = parser.add_argument
         add("--root", required=True, help="the folder that holds the data set's own folder")
         add("--version", help="of the annotation: v1, v2, or plus of mner-mi (default: the source's first)")
@@ -136,8 +138,43 @@ def _add_data(commands: Any) -> None:
     add("--n-styles", type=int, default=2, metavar="K", help="styles per tweet (default: %(default)s)")
     add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
     add("--seed", type=int, default=0, help="of styles, D1 and wordings (default: %(default)s)")
+    add("--start", metavar="FILE", help="chains of another call, which stay where no new one passes")
+    kind = "of the served model: rewrite (llm), or look at image and gold (mllm; default: %(default)s)"
+    add("--writer", choices=("llm", "mllm"), default="llm", help=kind)
+    about = "styles that are written anew (default: conclusion by an llm, distill by an mllm)"
+    add("--write", metavar="NAMES", help=about)
+    add("--tries", type=int, default=2, metavar="N", help="until a chain passes (default: %(default)s)")
     for parser in (check, score, build):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add = prompt.add_argument
+    add("--out", required=True, metavar="FILE", help="the predictions file; answers are kept beside it")
+    add("--prompt", choices=KINDS, default="direct", help="default: %(default)s")
+    add("--n", type=int, metavar="N", help="only the first N tweets")
+    add("--seed", type=int, default=0, help="of the worked examples, from train (default: %(default)s)")
+    _add_endpoint(build, "temperature=0.7", is_required=False)
+    _add_endpoint(prompt, "temperature=0", is_required=True)
+
+
+def _add_endpoint(parser: ArgumentParser, temperature: str, *, is_required: bool) -> None:
+    add = parser.add_argument_group("served model", "its key is read from OPENAI_API_KEY").add_argument
+    about = "an OpenAI-compatible server, up to and with /v1"
+    add("--endpoint", required=is_required, metavar="URL", help=about)
+    add("--model", required=is_required, metavar="NAME", help="as the server calls it")
+    add("--family", choices=BOX_FORMATS, help="how it writes boxes (default: by its name)")
+    add("--images", metavar="DIR", help="where the images are, at any depth (default: below --root)")
+    about = "of an image as it is sent; no more than the server lets be (default: the profiles')"
+    add("--max-pixels", type=int, metavar="N", help=about)
+    how = {"action": "append", "dest": "pairs", "default": ["max_tokens=2048", temperature]}
+    about = "a field of the request; null leaves it out; repeatable (default: %(default)s)"
+    add("--set", metavar="FIELD=VALUE", help=about, **how)
+    for name, kind, about in (
+        ("in-flight", int, "requests at a time (default: 8)"), ("per-minute", float, "most requests"),
+        ("timeout-s", float, "seconds for an answer (default: 300)"), ("n-tries", int, "(default: 6)"),
+    ):  # fmt: skip
+        add(f"--{name}", type=kind, default=SUPPRESS, metavar="N", help=about)
+    prices = {"metavar": ("IN", "OUT"), "help": "of a million tokens of input, of output"}
+    add("--price", nargs=2, type=float, default=SUPPRESS, **prices)
+    add("--dry-run", action="store_true", help="count and price the requests, and ask nothing")
 
 
 def _add_models(commands: Any) -> None:
