@@ -136,8 +136,8 @@ def test_the_library_stays_small_and_no_room_of_the_harness_outgrows_the_others(
     for path in MODULES:
         lines[ROOMS[room(module_name(path))]] += len(path.read_text().splitlines())
     total = sum(lines.values())
-    assert total <= 16_400, lines
-    assert sum(lines[name] for name in ROOMS[:3]) <= 8_250, lines  # paper floor, data, training
+    assert total <= 17_300, lines
+    assert sum(lines[name] for name in ROOMS[:3]) <= 9_100, lines  # paper floor, data, training
     assert max(lines[name] for name in ROOMS[1:]) <= 0.2 * total, lines
 
 

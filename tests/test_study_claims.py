@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcr_lib.answer import write_answer
-from mcr_lib.data.files import write_json
+from mcr_lib.data.files import write_json, write_jsonl
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, PredictedEntity
@@ -21,10 +21,11 @@ from mcr_lib.study.compare.claims import Plan
 from mcr_lib.study.compare.evidence import METRICS, Evidence, OverSeeds, number, summary
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.figures import forest
+from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from tests.conftest import REPOSITORY
 from tests.test_study_seeds import make_run, trained, tweets  # noqa: F401
-from tools import dose, readme
+from tools import dose, kept, readme
 
 PLAN = Plan.read()
 SPLITS = {"dev": 30, "test": 60, "test_adversarial": 30}
@@ -268,3 +269,37 @@ def test_the_dose_figure_has_a_point_per_share_setting_and_panel(tmp_path, capsy
     (twice,) = doses(tmp_path / "twice", 0.1)
     with pytest.raises(UserError, match="both have the share 0.1; name one of them"):
         dose.rows([*folders, twice])
+
+
+def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, tmp_path, capsys):  # noqa: F811
+    with pytest.raises(UserError, match=r"is no run folder: profile.yaml is not there"):
+        kept.rows([tmp_path])
+    run = RunFolder(make_run(tmp_path / "1", 1, tweets, sample_dir))
+    train = [*tweets["test"], *tweets["dev"]]
+    against = [any(e.is_groundable is False for e in tweet.entities) for tweet in train]
+    keeps = [k % 3 > 0 for k in range(len(train))]
+    n_kept, n_against = sum(keeps), sum(a and b for a, b in zip(against, keeps, strict=True))
+    assert 0 < n_against < n_kept < len(train), "both kinds are kept"
+    prepare.write_examples(run, {"train": train})
+    assert kept.main([str(run.path), "--out", str(tmp_path)]) == 2
+    assert "no setting of CVO with a filter" in capsys.readouterr().err
+    judged = [
+        {"id": tweet.id, "std": 0.2 * is_kept, "max": 0.9, "median": 0.3,
+         "verdict": "kept" if is_kept else "too even"}
+        for tweet, is_kept in zip(train, keeps, strict=True)
+    ]  # fmt: skip
+    write_jsonl(run.setting("mcr") / "filter.jsonl", judged, kind="filter")
+    (row,) = kept.rows([run.path])
+    assert (row["setting"], row["seed"]) == ("mcr", 1)
+    assert (row["before pairs"], row["before contradicting"]) == (len(train), sum(against))
+    assert row["kept pairs"] == row["std pairs"] == n_kept
+    assert row["kept contradicting"] == row["std contradicting"] == n_against
+    assert row["max pairs"] == row["median pairs"] == len(train)
+    assert row["share"] == round(100 * n_against / n_kept, 1)
+    of_test = [r for r in summary(merge([run.path]), n_resamples=100)["rows"] if r["split"] == "test"]
+    answers = {(r["setting"], r["metric"]): r["mean"] for r in of_test}
+    for key in ("gmner_f1", "false_grounding"):
+        assert row[f"start {key}"] == pytest.approx(answers[row["start"], key], abs=0.01)
+        assert row[f"end {key}"] == pytest.approx(answers["mcr", key], abs=0.01)
+    assert kept.main([str(run.path), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "kept.png").is_file()

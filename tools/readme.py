@@ -29,6 +29,7 @@ CLAIMS = seeds_tables.COMMITTED
 _FIGURES = {
     "claims": "Every claim: difference, interval, seeds and verdict",
     "sweeps": "GMNER F1 against σ, λ1 and λ5",
+    "kept": "What CVO changes, against the share of contradicting pairs that its filter kept",
     "dose": "GMNER F1 and false grounding against the share of contradicting tweets",
 }
 GAIN = "data/results/twitter-gmner-v2-test/gain.json"
@@ -231,7 +232,7 @@ def claims() -> str:
         line |= {"first row": f"{contrast}, {measure}", "mean (95 %)": value, "seeds": seeds}
         words = [f"{n} {word}" if len(verdicts) > 1 else word for word, n in verdicts.items()]
         lines.append(line | {"verdicts": ", ".join(words), "rows": len(judged)})
-    return f"{markdown(lines, [*lines[0]])}\n\n{_figure('claims')}{note}\n"
+    return f"{markdown(lines, [*lines[0]])}\n\n{_figure('kept')}{note}\n"
 
 
 def claims_rows() -> str:
@@ -240,7 +241,7 @@ def claims_rows() -> str:
     notes = dict.fromkeys(f"{row['number']}: {row['note']}." for row in rows if row["note"])
     heads = {"number": "#", "claim": "claim", "paper": "paper"}
     table = seeds_tables.claims_table([{**row} for row in rows], *heads).replace("| number |", "| # |", 1)
-    return f"{table}\n\n{' '.join(notes)}\n\n{_figure('sweeps')}{_figure('dose')}{note}\n"
+    return f"{table}\n\n{' '.join(notes)}\n\n{_figure('claims')}{_figure('sweeps')}{_figure('dose')}{note}\n"
 
 
 def claims_values() -> str:
