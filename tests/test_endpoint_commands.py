@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections import Counter
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -239,7 +240,7 @@ THIN = "900 x 3 pixels is too thin; models take sides up to 200 : 1"
 
 def test_boxes_are_shown_to_an_mllm_in_the_size_in_which_the_image_is_sent(port, tmp_path):
     shutil.copytree(REPOSITORY / "data/sample", tmp_path / "sample")
-    for path in (tmp_path / "sample/images").iterdir():  # a copy of half the size
+    for path in filter(Path.is_file, (tmp_path / "sample/images").iterdir()):  # a copy of half the size
         with Image.open(path) as image:
             half = image.convert("RGB").resize((image.width // 2, image.height // 2))
         half.save(path)

@@ -174,7 +174,8 @@ def test_the_worst_blank_image_is_reported(study, found, made):
 
 
 def test_what_was_wrong_before_is_not_counted(found):
-    wrong = replace(found.answers["perfect"], parsed=[None] * len(found.examples))
+    unread = [replace(one, is_read=False) for one in found.answers["perfect"].judged]
+    wrong = replace(found.answers["perfect"], judged=unread)
     rows = bias_tables.consistency_rows(replace(found, answers={**found.answers, "perfect": wrong}))
     assert {(row["right"], row["consistency"]) for row in rows if row["name"] == "perfect"} == {(0, None)}
     assert "none\nright" in [text.get_text() for text in heat.consistency(rows).axes[0].texts]

@@ -198,6 +198,9 @@ def test_a_command_is_taken_by_the_command_line_and_the_profile(command, tmp_pat
     mcr, *arguments = shlex.split(command)
     assert mcr == "mcr"
     given = cli._parser().parse_args(arguments)
+    if arguments[0] == "prompt":  # of a served model, which takes no profile
+        assert given.model
+        return
     loaded = config.load(given.profile, tmp_path, config.parse_set(given.pairs))
     assert loaded.config.settings or given.profile == "twitter-gmner-data"
     notebooks = runner.find_notebooks(loaded.config.notebooks, given.only, given.start_from)
