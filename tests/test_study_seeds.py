@@ -255,7 +255,7 @@ def broken(folder, what, tweets):
         ("header", "answers of seed 7, where this run has 2"),
         ("signature", "answers of data twitter-gmner-v0"),
         ("world", "two differs from .* in testbed_seed: 7, not 0"),
-        ("share", "two differs from .* in testbed_contradicting: 0.1, not 1.0"),
+        ("share", "two differs from .* in testbed_contradicting: 0.2, not 0.1"),
         ("probes", "differs from .* in probes: blank_mean, erase, not blank_mean"),
         ("profile", "is no run folder: profile.yaml is not there"),
         ("same", "seed 2 of base is in two runs"),
