@@ -237,7 +237,7 @@ def broken(folder, what, tweets):
         profile.write_text(profile.read_text().replace("testbed_seed: 0", "testbed_seed: 7"))
     elif what == "share":
         text = profile.read_text()
-        profile.write_text(text.replace("testbed_contradicting: 1.0", "testbed_contradicting: 0.1"))
+        profile.write_text(text.replace("testbed_contradicting: 0.1", "testbed_contradicting: 0.2"))
     elif what == "probes":
         profile.write_text(
             profile.read_text().replace('probes: ["blank_mean"]', 'probes: ["blank_mean", "erase"]')
