@@ -229,7 +229,7 @@ def test_another_family_and_room_for_thoughts_are_told(tmp_path, monkeypatch):
     )
     lines = list(preflight.backbone(context(tmp_path, "tiny", family="mimo-vl")))
     assert [line.mark for line in lines] == ["✓", "✗"]
-    assert lines[1].result == "mimo-vl always reasons first, base gets 192 tokens"
+    assert lines[1].result == "mimo-vl always reasons first, base gets 256 tokens"
 
 
 def test_images_past_the_budget_of_pixels_are_told(tmp_path):
