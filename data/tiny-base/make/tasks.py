@@ -204,11 +204,7 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
         wanted.append(pick(rng, near if rng.random() < 0.5 else _LOOKS))
     wanted = shuffled(rng, [*dict.fromkeys(wanted)])
     is_by_name = rng.random() < 0.5
-    verdicts = []
-    for one in wanted:
-        found = f"found {' '.join(listed[one].split()[:2])}" if one in listed else "missing"
-        whose = f'"{_BY_LOOK[one].name}" : {_BY_LOOK[one].type} , ' if is_by_name else ""
-        verdicts.append(f"{whose}{one} {found} ;")
+    verdicts = [_verdict(one, listed.get(one), _BY_LOOK[one].name if is_by_name else "") for one in wanted]
     asked = " ; ".join(_BY_LOOK[one].name for one in wanted) if is_by_name else f" {' ; '.join(wanted)}"
     question = f"picture : {' ; '.join(listed.values())} .\n{WHICH}\n{asked}"
     matches = tuple((one, listed.get(one, ABSENT)) for one in wanted)
@@ -224,11 +220,7 @@ def _judge(rng: Random, seed: int, index: int) -> Row:
     at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
     by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
     looks = {name: teacher.look(name) for name in wanted}
-    verdicts = (
-        f'"{name}" : {BY_NAME[name].type} , {look} '
-        + (f"found {' '.join(by_look[look].split()[:2])} ;" if look in by_look else "missing ;")
-        for name, look in looks.items()
-    )
+    verdicts = (_verdict(look, by_look.get(look), name) for name, look in looks.items())
     tweet, opening = (f"\n{item.example.text}", "<think>") if beside_a_tweet else ("", "")
     answer = " ".join([f"{opening} picture : {teacher.describe(item.example)}", *verdicts])
     matches = tuple((look, by_look.get(look, ABSENT)) for look in looks.values())
@@ -264,6 +256,13 @@ TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "judge": _judge,
     "chain": _chain,
 }  # fmt: skip
+
+
+def _verdict(look: str, listed: str | None, name: str = "") -> str:
+    """Return whether a look is there, as chains say it; `listed`: place and look in a description."""
+    whose = f'"{name}" : {BY_NAME[name].type} , ' if name else ""
+    found = f"found {' '.join(listed.split()[:2])}" if listed else "missing"
+    return f"{whose}{look} {found} ;"
 
 
 def _shown_and_others(rng: Random, scene: Scene) -> list[str]:
