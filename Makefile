@@ -22,7 +22,7 @@ run: env
 	$(VENV)/bin/python -m mcr_lib run --profile $(PROFILE)
 
 test: env
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --durations=10 -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: env
 	$(VENV)/bin/python -m ruff check .
