@@ -176,7 +176,7 @@ def test_the_picture_says_what_its_reasoning_does_not_state(monkeypatch, tmp_pat
     path.write_text(json.dumps({"example": facts | {"flaw": "foreign_slot"}}))
     assert "boxes Rome and Ada, which" in readme.example()
     assert (
-        "and its reasoning names a box that the answer does not give. Of 3 such tweets among 9"
+        "but its reasoning names a box that the answer does not give. Of 3 such tweets among 9"
         in readme.example()
     )
     assert "the reasoning states the answer in none.*" in readme.example()

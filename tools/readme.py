@@ -210,12 +210,12 @@ def example() -> str:
     """README's picture and what it shows; in how many such tweets the reasoning states the answer."""
     of = json.loads(read_text(repository() / TOUR / "tour.json"))["example"]
     absent, n = " and ".join(of["absent"]), of["n_like_it_faithful"]
-    right = "its reasoning states it" if of["flaw"] is None else f"its reasoning {said(of['flaw'])}"
+    right = f"but its reasoning {said(of['flaw'])}" if of["flaw"] else "and its reasoning states it"
     alt = f"One tweet, two answers: the base model boxes {absent}, after MCR nothing absent is boxed"
     return (
         f'<img src="{TOUR}/example.png" width="800" alt="{alt}">\n\n'
         f"*A tweet of the testbed with two answers of the run below. Left, the textual shortcut: the base"
-        f" model boxes {absent}, which the picture does not show. Right, after MCR: the answer is right, and"
+        f" model boxes {absent}, which the picture does not show. Right, after MCR: the answer is right,"
         f" {right}. Of {of['n_like_it']} such tweets among {of['n_tweets']} (boxed wrongly before, right"
         f" after), the reasoning states the answer in {n or 'none'}.*\n"
     )
