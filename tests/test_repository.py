@@ -206,7 +206,7 @@ def test_nothing_tracked_names_a_machine_or_is_large():
                 ".lock",
                 ".in",
             ):
-                text = tour.without_images(path.read_text())
+                text = tour.words(path.read_text())
                 assert not re.search(ABSOLUTE, text) or name.startswith("tests/"), name
 
 

@@ -12,6 +12,7 @@ Then it makes the tables of the documents anew (tools/readme.py), so that all of
 """
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -47,6 +48,7 @@ _THUMB = (400, 260)  # pixels at most: shown 200 wide
 _IMAGES = ("image/png", "image/jpeg")
 MACHINE = re.compile(r"(?<![\w.:/!-])/(?!dev/)[A-Za-z]+/[a-z]")  # a path from the root of a machine
 _PNG = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=]+")
+_BLOB = re.compile(r'(?<=<script type="application/octet-stream" id="data">)([A-Za-z0-9+/=]+)')
 _STYLER = re.compile(r"\bT_[0-9a-f]{5}(?=_|\b)")  # pandas names a table by chance
 _PROGRESS = re.compile(r"^\S+: (?:sft|cvo|filter of D2|answers to \S+) \d+ of \d+\b.*\n?", re.MULTILINE)
 _OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>|<Figure size [^>]*>|<[\w.]+Styler at 0x[0-9a-f]+>")
@@ -65,12 +67,13 @@ def publish(run: str | Path, root: Path) -> list[str]:
         texts = {f"{name}.ipynb": _notebook(root, folder, name, colours) for name in THUMBNAILS}
         if sum(len(text.encode()) for text in texts.values()) <= MAX_BYTES:
             break
-    texts["report.html"] = clean(_report(read_text(folder.report)), folder, root)
+    page = read_text(folder.report).replace(artifacts.read_manifest(folder)["platform"], manifest["platform"])
+    texts["report.html"] = clean(_report(page), folder, root)
     tweet = picture.choose(folder, config.load(str(folder.profile), folder.path).config.eval_split)
     thumbs = {name: _thumbnail(folder.figures / f"{figure}.png") for name, figure in THUMBNAILS.items()}
     for name, text in texts.items():
-        if match := MACHINE.search(without_images(text)):
-            raise UserError(f"{name} would show a path of this machine: …{text[match.start() :][:60]!r}")
+        if match := MACHINE.search(shown := words(text)):
+            raise UserError(f"{name} would show a path of this machine: …{shown[match.start() :][:60]!r}")
     shutil.rmtree(tour, ignore_errors=True)
     for name, text in texts.items():
         with written_whole(tour / name) as file:
@@ -172,10 +175,21 @@ def clean(text: str, folder: RunFolder, root: Path) -> str:
     return _STYLER.sub(lambda match: names[match[0]], text)
 
 
-def without_images(text: str) -> str:
-    """The text of a notebook or page without what stands for pixels, in which anything may be found."""
+def words(text: str) -> str:
+    """All that a notebook or page says: pixels left out, packed tweets unpacked."""
     text = re.sub(r"data:image/[\w+]+;base64,[A-Za-z0-9+/=]+", "", text)
-    return re.sub(r'"image/\w+": "[^"]*"', '"image": ""', text)
+    text = re.sub(r'"image/\w+": "[^"]*"', '"image": ""', text)
+    return _BLOB.sub(lambda match: words(_unpacked(match[1])), text)
+
+
+def tweets_of(page: str) -> dict[str, Any]:
+    """What the tweet browser of a report holds; a report without one has no sets."""
+    match = _BLOB.search(page)
+    return json.loads(_unpacked(match[1])) if match else {"sets": [], "kinds": []}
+
+
+def _unpacked(packed: str) -> str:
+    return gzip.decompress(base64.b64decode(packed)).decode()
 
 
 def few_colours(encoded: str, colours: int) -> str:
