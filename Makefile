@@ -1,5 +1,6 @@
 # `make run` sets everything up and runs the main job; `make test` sets everything up and runs the tests.
 #   make run PROFILE=smoke            another profile of notebooks/profiles
+#   make tour RUN=outputs/tiny        publish a finished run: docs/tour, its evidence, tables of the documents
 #   make run VENV=/some/venv          share one environment between checkouts (it holds torch: about 6 GB)
 VENV ?= .venv
 PYTHON ?= python3
