@@ -242,7 +242,7 @@ _SETTINGS = {
 }  # fmt: skip
 _FIRST = "%, on test unless noted"
 _SPLITS = ("test", "test_adversarial", "test_unseen")
-_STATED = "reasoning states the answer, on test / test_adversarial / test_unseen"
+_STATED = "reasoning states the answer (test / adversarial / unseen)"
 _DEFAULT_RUN = (
     ("GMNER F1", "test", "gmner_f1"), ("on test_adversarial", "test_adversarial", "gmner_f1"),
     ("false grounding", "test", "false_grounding"),
