@@ -29,7 +29,8 @@ from mcr_lib.verify import BOX
 from tools import readme
 
 SETTINGS = {"base": "Base model: takes the textual shortcut", "mcr": "After MCR: the answer is right"}
-WRONG, RIGHT, CLAIMED = "#B3261E", "#00695C", "#6B6B6B"
+WRONG, RIGHT, CLAIMED = "#FF4000", "#63997E", "#666666"  # kinds of answer, as in all figures
+INK = "#222222"
 _SHORTCUT = [
     ("The shortcut: what the text names gets a box,", {}),
     ("whether the picture shows it or not.", {}),
@@ -124,17 +125,17 @@ def draw(tweet: Tweet, note: str) -> Figure:
     total = figure.get_figheight()
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
-        figure.text(x / _INCHES, 1 - y / total, text, va="top", **{"fontsize": 9, **style})
+        figure.text(x / _INCHES, 1 - y / total, text, va="top", **{"fontsize": 9, "color": INK, **style})
 
     write(0.15, 0.1, f"“{_plain(tweet.example.text)}”", fontsize=10.5, fontweight="bold")
     for k, (name, title) in enumerate(SETTINGS.items()):
-        x, colour = 0.15 + 4.0 * k, (WRONG, RIGHT)[k]
-        write(x, 0.44, title, color=colour, fontweight="bold", fontsize=10)
+        x = 0.15 + 4.0 * k
+        write(x, 0.44, title, fontweight="bold", fontsize=10)
         where = (x / _INCHES, 1 - (top + height) / total, image_width / _INCHES, height / total)
         _panel(figure.add_axes(where), tweet, name)
         y = top + height + 0.1
         for text, is_right in lines[name]:
-            write(x, y, text, color=RIGHT if is_right else WRONG)
+            write(x, y, text, fontweight="normal" if is_right else "bold")
             y += 0.2
         for text, style in reasoning if name == "mcr" else _SHORTCUT:
             write(x, y + 0.06, text, **style)
@@ -169,8 +170,8 @@ def _box(ax: Axes, box: Box, colour: str, style: str, label: str, placed: list[f
     placed.append(y)
     width = ax.get_xlim()[1]
     x = max(0.01 * width, min(x1, width * (0.97 - 0.03 * len(label))))
-    background = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
-    ax.text(x, y + room / 2, _plain(label), color="white", fontsize=8, va="center", bbox=background)
+    frame = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.4, "pad": 1.8}
+    ax.text(x, y + room / 2, _plain(label), color=INK, fontsize=8, va="center", bbox=frame)
 
 
 def _verdict(judged: Judged, prediction: PredictedEntity) -> tuple[str, bool]:
@@ -210,7 +211,7 @@ def _reasoning_lines(tweet: Tweet) -> list[tuple[str, dict[str, Any]]]:
         lines += [(text, {"family": "DejaVu Sans Mono", "fontsize": 8}) for text in wrapped]
     flaw = tweet.facts["flaw"]
     verdict = f"✗ the reasoning {readme.said(flaw)}" if flaw else "✓ the reasoning states the answer"
-    return [*lines, (verdict, {"color": WRONG if flaw else RIGHT})]
+    return [*lines, *((text, {"fontweight": "bold"}) for text in textwrap.wrap(verdict, 48))]
 
 
 def _plain(text: str) -> str:
