@@ -68,6 +68,19 @@ def test_each_mistake_is_counted_as_what_it_is(name):
     assert {kind: n for kind, n in counts.items() if n} == KINDS[name]
 
 
+def test_every_entity_and_prediction_is_explained_once():
+    """The person is right, half of the place's name is found, and one name is made up."""
+    kevin, arena = cases.TWEET.entities
+    right, half = cases.ANSWERS["perfect"][0], PredictedEntity("Arena", "LOC")
+    made_up = PredictedEntity("Oslo", "LOC")
+    assert comparison.explained(metrics.judge(cases.TWEET, [made_up, half, right])) == [
+        ("right", right, kevin),
+        ("wrong boundary", half, arena),
+        ("name not in the text", made_up, None),
+    ]
+    assert comparison.explained(metrics.judge(cases.TWEET, []))[0] == ("left out", None, kevin)
+
+
 def test_a_word_of_the_text_that_names_nothing_is_no_invented_name():
     answer = [PredictedEntity("enters", "PER"), PredictedEntity("Oslo", "LOC")]
     counts = comparison.error_kinds([metrics.judge(cases.TWEET, answer)])
@@ -156,7 +169,11 @@ def test_tweets_are_shown_on_which_settings_differ_most(tweets):
     assert [len(j.example.entities) for j in drawn["a"]] == sizes[:2]
     assert [j.example.id for j in drawn["a"]] == [j.example.id for j in drawn["b"]]
     assert comparison.most_different({}, 2) == {}
-    assert len(comparison.drawn_rows(drawn)) == 4
+    halves = [right[:4] + none[4:], none[:4] + right[4:]]
+    drawn = comparison.most_different(dict(zip("ab", halves, strict=True)), 4)
+    better = [len(a.predictions) > len(b.predictions) for a, b in zip(drawn["a"], drawn["b"], strict=True)]
+    assert better == [False, True, False, True], "by turns one that each answers better, the later first"
+    assert len(comparison.drawn_rows(drawn)) == 8
 
 
 def test_scores_and_errors_that_differ_are_noticed(reports, tweets):

@@ -20,6 +20,7 @@ from mcr_lib.study.tables import scoring
 Rows = list[dict[str, Any]]
 Reports = Mapping[str, Mapping[str, Any]]  # setting -> its report (`scoring.score_examples`)
 Answers = Mapping[str, Sequence[Judged]]  # setting -> its judged answers
+Explained = tuple[str, PredictedEntity | None, Entity | None]  # kind, prediction, gold
 Number = tuple[Any, Any, Any]  # value and the ends of its 95 % interval, `None` without one
 GROUNDING = ("false_grounding", "missed_grounding")
 RESULT_COLUMNS = ("setting", "split", "seed", "metric", "value", "ci_low", "ci_high", "n", "signature")
@@ -117,18 +118,30 @@ def type_rows(of_split: Reports) -> Rows:
     ]
 
 
-def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`: "right"
-    as in GMNER by the definition, a wrong region before a wrong type, "wrong boundary" if a word is shared.
+def explained(j: Judged) -> list[Explained]:
+    """(kind, prediction, gold) of each gold entity in text order, a kind of `GOLD_KINDS`, then of each other
+    prediction, a kind of `EXTRA_KINDS`: "right" as in GMNER by the definition, a wrong region before a wrong
+    type, "wrong boundary" if a word is shared.
     """
+    found: dict[int, Explained] = {}
+    for i, k in j.pairing.touches:
+        found[k] = "wrong boundary", j.effective[i][1], j.example.entities[k]
+    for i, k in j.pairing.matches:
+        pair = j.effective[i][1], j.example.entities[k]
+        found[k] = _kind(*pair, j.example), *pair
+    of_gold = [found.get(k, ("left out", None, gold)) for k, gold in enumerate(j.example.entities)]
+    fitting = {i for i, _ in j.pairing.matches + j.pairing.touches}
+    extras = [pred for i, (_, pred) in enumerate(j.effective) if i not in fitting]
+    is_foreign = [bias.wording(pred.text, j.example.tokens) == "foreign" for pred in extras]
+    return of_gold + [
+        (EXTRA_KINDS[is_so], pred, None) for is_so, pred in zip(is_foreign, extras, strict=True)
+    ]
+
+
+def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
+    """How many entities and predictions are `explained` by each of `GOLD_KINDS` and `EXTRA_KINDS`."""
     counts = Counter(dict.fromkeys((*GOLD_KINDS, *EXTRA_KINDS), 0))
-    for j in answers:
-        counts.update(_kind(pred, gold, j.example) for pred, gold in j.matched)
-        counts["wrong boundary"] += len(j.pairing.touches)
-        counts["left out"] += len(j.example.entities) - len(j.matched) - len(j.pairing.touches)
-        explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
-        extras = (pred for i, (_, pred) in enumerate(j.effective) if i not in explained)
-        counts.update(EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "foreign"] for pred in extras)
+    counts.update(kind for j in answers for kind, *_ in explained(j))
     return counts
 
 
@@ -170,13 +183,20 @@ def pair_rows(by_setting: Answers, config: Config) -> Rows:
 
 
 def most_different(by_setting: Answers, n: int) -> dict[str, list[Judged]]:
-    """The answers to up to n tweets on which settings differ most in mistakes, those with an image first."""
-
-    def key(answers: Sequence[Judged]) -> tuple[bool, int]:
-        mistakes = [scoring.n_mistakes(j) for j in answers]
-        return not answers[0].example.images, min(mistakes) - max(mistakes)
-
-    chosen = sorted(zip(*by_setting.values(), strict=True), key=key)[:n]
+    """The answers to up to n tweets that tell settings apart, those with an image first: for every two of
+    them, the latest first, by turns a tweet that the one and that the other answers with fewer mistakes.
+    """
+    tweets = list(zip(*by_setting.values(), strict=True))
+    mistakes = [[scoring.n_mistakes(j) for j in answers] for answers in tweets]
+    sides = [side for a, b in combinations(range(len(by_setting))[::-1], 2) for side in ((a, b), (b, a))]
+    ranked = []
+    for place, (better, worse) in enumerate(sides):
+        gains = [
+            (not tweets[k][0].example.images, of[better] - of[worse], k) for k, of in enumerate(mistakes)
+        ]
+        of_side = sorted(gain for gain in gains if gain[1] < 0)
+        ranked += [(rank, place, k) for rank, (*_, k) in enumerate(of_side[:n])]
+    chosen = [tweets[k] for k in list(dict.fromkeys(k for *_, k in sorted(ranked)))[:n]]
     return {name: [answers[k] for answers in chosen] for k, name in enumerate(by_setting)}
 
 

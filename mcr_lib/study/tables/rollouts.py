@@ -1,16 +1,17 @@
 """Tables of notebook 04: rewards and advantages of hand-made rollouts, and the rollouts of a training."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
-from mcr_lib import metrics, rewards, testbed
-from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import box_format
+from mcr_lib import metrics, rewards, testbed, verify
+from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
+from mcr_lib.boxes import Box, Size, Space, box_format, from_space
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.study.runs.settings import Study
@@ -149,6 +150,13 @@ def _ends(frame: pd.DataFrame, share: int) -> list[pd.DataFrame]:
     return [frame[frame["step"] <= edge], frame[frame["step"] > n_steps - edge]]
 
 
+class Thought(NamedTuple):
+    """The reasoning of an answer, with » and « around the names and boxes that the answer does not have."""
+
+    text: str
+    stray_boxes: tuple[Box, ...]  # in original pixels
+
+
 @dataclass(frozen=True)
 class Group:
     """The answers sampled for one prompt in one update, the best first."""
@@ -157,6 +165,7 @@ class Group:
     step: int  # from 1
     judged: tuple[metrics.Judged, ...]  # boxes in original pixels; no entity if it cannot be parsed
     rows: tuple[dict[str, Any], ...]  # columns of `read`
+    thoughts: tuple[Thought, ...]
 
 
 def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: int) -> Group:
@@ -164,10 +173,32 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     part = frame[(frame["setting"] == setting) & (frame["step"] == step) & (frame["group"] == number)]
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
-    rest = (False, box_format(study.target.family).space, study.target.size(example), example.image_size_px)
-    answers = (Prediction(example.id, row["answer"], *rest) for row in rows)
-    judged = (metrics.judge(example, parse_prediction(one, example, "strict")[1]) for one in answers)
-    return Group(setting, step, tuple(judged), tuple(rows))
+    space, sizes = box_format(study.target.family).space, (study.target.size(example), example.image_size_px)
+    judged, thoughts = [], []
+    for row in rows:
+        answer = Prediction(example.id, row["answer"], False, space, *sizes)
+        parsed, entities = parse_prediction(answer, example, "strict")
+        judged.append(metrics.judge(example, entities))
+        thoughts.append(_thought(parsed, space, *sizes))
+    return Group(setting, step, tuple(judged), tuple(rows), tuple(thoughts))
+
+
+def _thought(parsed: ParsedAnswer, space: Space, model_size: Size | None, image_size: Size | None) -> Thought:
+    names, boxes = {e.text for e in parsed.entities}, {e.box_xyxy for e in parsed.entities}
+    stray: dict[Box, None] = {}
+
+    def mark(match: re.Match) -> str:
+        if match[1] is not None:
+            return match[0] if match[1] in names else f"»{match[0]}«"
+        box = tuple(map(float, re.findall(r"-?\d+(?:\.\d+)?", match[0])))
+        if box in boxes:
+            return match[0]
+        if image_size:
+            stray[from_space(box, space, image_size=image_size, model_size=model_size)] = None
+        return f"»{match[0]}«"
+
+    text = re.sub(rf'"([^"\n]+)"|{verify.BOX.pattern}', mark, parsed.think or "")
+    return Thought(text, tuple(stray))
 
 
 def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
