@@ -67,15 +67,11 @@ def faithful(rows: Rows) -> Figure:
     (`bias.faithful_rows`).
     """
     frame = pd.DataFrame([{"split": "", **row} for row in rows])
-    frame["setting"] = [
-        "{name}, {answers:,} answers\n{share:.1f} % ({ci_low:.1f} to {ci_high:.1f})".format(**row)
-        for row in rows
-    ]
+    line = "{name}, {answers:,} answers\n{share:.1f} % ({ci_low:.1f} to {ci_high:.1f})"
+    frame["setting"] = [line.format(**row) for row in rows]
     flaws = [key for key in frame if key not in (*_NOT_FLAWS, "setting")]
     shares = frame[["faithful", *flaws]].fillna(0).mul(100 / frame["answers"], axis=0)
-    title = (
-        "Does the reasoning state what is answered? % of answers, by first flaw (single run, 95 % intervals)"
-    )
+    title = "Does the reasoning state what is answered? % of answers, by first flaw (single run, 95 %)"
     splits = unique(frame.to_dict("records"), "split")
     height = 0.9 + 0.45 * len(rows) / len(splits)
     shares.columns = [palette.FLAWS.get(flaw, flaw.replace("_", "\n")) for flaw in shares]
@@ -170,9 +166,8 @@ def reported(rows: Rows, colours: Mapping[str, str], *, title: str, lines: Mappi
     for ax, model in zip(axes, models, strict=True):
         group(ax, [[r[k] for k in ("method", "kind", "f1")] for r in rows if r["model"] == model], colours)
         for bars, colour in zip(ax.containers, colours.values(), strict=True):
-            ax.bar_label(
-                bars, fmt="%.1f", label_type="center", fontsize=8, rotation=90, color=palette.ink(colour)
-            )
+            style = {"fontsize": 8, "rotation": 90, "color": palette.ink(colour)}
+            ax.bar_label(bars, fmt="%.1f", label_type="center", **style)
         for name, f1 in lines.items():
             ax.axhline(f1, color=palette.DARK, linestyle=":", linewidth=1)
             ax.text(-0.45, f1 + 0.8, f"{name}: {f1:.1f}", fontsize=8, color=palette.DARK)
@@ -196,10 +191,7 @@ def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
         name = f"{row['group']}\n{row['setting']}, {row['answers']} answers"
         bars.append((name, here, *(row[f"image{end}"] for end in ("", "_low", "_high"))))
         bars += [(name, there, *[paper.get(row["group"])] * 3)] if paper else []
-    title = (
-        "Attention while the location of something is written that the image does not show"
-        " (single run, 95 % intervals)"
-    )
+    title = "Attention while the location of what the image does not show is written (single run, 95 %)"
     figure, (ax,) = panels(1, (max(5.2, 2.4 + 1.5 * len(rows)), 3.1), title)
     group(ax, bars, colours).set(ylabel="attention on the image,\n% of image and sentence", ylim=(0, 100))
     return palette.legend(figure, colours)
@@ -208,9 +200,9 @@ def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
 def cuts(rows: Rows) -> Figure:
     """Change of the log-probability of a box's digits if attention is cut (`attention.rows`)."""
     title = (
-        "How much less probable a written box gets if attention is cut from … (single run, 95 % intervals)\n"
-        "Its region can cost more than the whole image; we guess that what is left offers other things to box"
+        "How much less probable a written box gets if attention is cut from … (single run, 95 %)\nIts region "
     )
+    title += "can cost more than the whole image; we guess that what is left offers other things to box"
     return _by_part(rows, _CUTS, title, "change of log-probability, nats per box", reference=0)
 
 
@@ -290,12 +282,8 @@ def box_shares(rows: Rows, *, labels: Sequence[str]) -> Figure:
     for ax, label in zip(axes, order, strict=True):
         shares = frame.loc[frame["coarse"] == label, "box_share"]
         sns.histplot(x=shares, bins=20, binrange=(0, 1), color=palette.DARK, alpha=1, ax=ax)
-        ax.set(
-            title=f"{label} (n = {len(shares):,})",
-            xlabel="share of the image",
-            ylabel="entities",
-            xlim=(0, 1),
-        )
+        ax.set(title=f"{label} (n = {len(shares):,})", ylabel="entities", xlim=(0, 1))
+        ax.set_xlabel("share of the image")
     return figure
 
 

@@ -19,7 +19,7 @@ from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
-from mcr_lib.schema import Entity, Example, PredictedEntity
+from mcr_lib.schema import Example, PredictedEntity
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows
 from mcr_lib.study.runs.config import as_text
@@ -93,13 +93,14 @@ def draw_example(
             draw_box(ax, box, "#000000", _SOLID, label, width=1.8 if is_gold_named else 3)
     for box in claimed:
         draw_box(ax, box, palette.LOST, _CLAIMED, "claimed")
-    corners: list[tuple[float, float]] = []
+    labels: list[tuple[float, float]] = []
     for number, (kind, predicted, _) in enumerate(_kinds(example, predictions), 1):
         if predicted and predicted.box_xyxy:
-            x1, _, _, y2 = predicted.box_xyxy
-            n_there = sum(abs(x - x1) < 0.1 * width and abs(y - y2) < 0.1 * height for x, y in corners)
-            corners.append((x1, y2))
-            place = {"end": "bottom", "shift": 0.1 * width * n_there}
+            x, _, _, y = predicted.box_xyxy
+            while any(abs(x - a) < 0.08 * width and abs(y - b) < 0.1 * height for a, b in labels):
+                x += 0.08 * width
+            labels.append((x, y))
+            place = {"end": "bottom", "shift": x - predicted.box_xyxy[0]}
             draw_box(ax, predicted.box_xyxy, _FILLS[kind][0], _DASHED, str(number), **place)
     text = "\n".join(_text_lines(Frame(example, image, predictions), 46) if lines is None else lines)
     ax.text(0, -0.03, text, transform=ax.transAxes, va="top", fontsize=8, linespacing=1.3)
@@ -111,25 +112,18 @@ def _kinds(example: Example, given: Predictions) -> list[comparison.Explained]:
 
 
 def _text_lines(frame: Frame, n_letters: int, with_text: bool = True) -> list[str]:
-    example = frame.example
+    example, entities = frame.example, []
     lines = textwrap.wrap(_plain(example.text), n_letters)[:4] if with_text else []
+    for number, (kind, predicted, gold) in enumerate(_kinds(example, frame.predictions)[:12], 1):
+        one, is_right = predicted or gold, kind == "right"
+        how = ("no box", "box")[bool(predicted.boxes_xyxy)] if is_right else kind
+        entities.append(f"{'✗✓'[is_right]} {number} {one.type or '–'} {one.text}: {how}")
     if frame.predictions is None:
-        named = [f"{e.type or ''} {e.text}: {_WHERE[e.is_groundable]}" for e in example.entities[:8]]
-        entities = named or ["no entity"]
+        entities = [f"{e.type or ''} {e.text}: {_WHERE[e.is_groundable]}" for e in example.entities[:8]]
         entities += [f"bait {b.type} {b.text}: shown, not named" for b in (example.image_only or ())[:6]]
-    else:
-        entities = [
-            _verdict(k, *one) for k, one in enumerate(_kinds(example, frame.predictions)[:12], 1)
-        ] or ["✓ no entity"]
-    for line in (*entities, *frame.below.splitlines()):
+    for line in (*(entities or ["no entity"]), *frame.below.splitlines()):
         lines += textwrap.wrap(_plain(line), n_letters, subsequent_indent=_INDENT)
     return lines
-
-
-def _verdict(number: int, kind: str, predicted: PredictedEntity | None, gold: Entity | None) -> str:
-    one = predicted or gold
-    how = ("no box", "box")[bool(predicted.boxes_xyxy)] if predicted and kind == "right" else kind
-    return f"{'✓' if kind == 'right' else '✗'} {number} {one.type or '–'} {one.text}: {how}"
 
 
 def _plain(text: str) -> str:
@@ -145,29 +139,22 @@ def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
     """Frames in rows, each row as high as its titles and the texts below its images need; the text of a tweet
     stands once above a row of it.
     """
-    column = min(_COLUMN_IN, palette.WIDTH_IN / max(map(len, rows)))
-    image, n_letters = min(_IMAGE_IN, 0.72 * column), int(_PER_IN * (column - 0.2))
-    heads = [_head(row, int(n_letters * max(map(len, rows)))) for row in rows]
-    above = [
-        _LINE_IN * (1.8 + max(frame.title.count("\n") for frame in row) + 1.2 * len(head))
-        for row, head in zip(rows, heads, strict=True)
-    ]
-    lines = [
-        [_text_lines(f, n_letters, not head) for f in row] for row, head in zip(rows, heads, strict=True)
-    ]
+    n_columns = max(map(len, rows))
+    column = min(_COLUMN_IN, palette.WIDTH_IN / n_columns)
+    image, n_letters, width = min(_IMAGE_IN, 0.72 * column), int(_PER_IN * (column - 0.2)), n_columns * column
+    heads = [_head(row, n_letters * n_columns) for row in rows]
+    lines = [[_text_lines(f, n_letters, not h) for f in row] for row, h in zip(rows, heads, strict=True)]
+    titles = [max(frame.title.count("\n") for frame in row) for row in rows]
+    above = [_LINE_IN * (1.8 + n + 1.2 * len(head)) for n, head in zip(titles, heads, strict=True)]
     below = [_LINE_IN * (1 + max(map(len, of))) for of in lines]
-    width = column * max(map(len, rows))
-    height = sum(above) + sum(below) + image * len(rows) + 4 * _LINE_IN
+    frames = [frame for row in rows for frame in row]
+    key = "Solid: gold; " + "dashed: predicted, by number; " * any(f.predictions is not None for f in frames)
+    key += "dotted: shown, not named" + "; dash-dotted, » «: reasoning alone" * any(f.below for f in frames)
+    key = textwrap.wrap(key, int(_PER_IN * width))
+    height = sum(above) + sum(below) + image * len(rows) + _LINE_IN * (3 + len(key))
     figure = plt.figure(figsize=(width, height))
     # layout engines only estimate heights of texts; set now, since saving forgets a "none" of the start
     figure.set_layout_engine("none")
-    key = "Solid: named and shown (gold); dotted: shown, not named"
-    if any(frame.predictions is not None for row in rows for frame in row):
-        key = "Solid: gold; dashed: predicted, by number; dotted: shown, not named"
-    key += "; dash-dotted and » «: only in the reasoning" * any(f.below for row in rows for f in row)
-    key = textwrap.wrap(key, int(_PER_IN * width))
-    height += _LINE_IN * (len(key) - 1)
-    figure.set_figheight(height)
     figure.text(0.1 / width, 1, "\n".join(key), fontsize=8, color=palette.DARK, va="top")
     size, y = ((column - 0.2) / width, image / height), height - _LINE_IN * (len(key) + 0.6)
     for row, head, of, title, text in zip(rows, heads, lines, above, below, strict=True):
@@ -185,11 +172,8 @@ def grid(rows: Sequence[Sequence[Frame]]) -> Figure:
 def _head(row: Sequence[Frame], n_letters: int) -> list[str]:
     """Id and text of the tweet if all frames of a row show it, else nothing."""
     tweets = {(f.example.split, f.example.id, f.example.text) for f in row}
-    return (
-        textwrap.wrap(_plain("{} {}: {}".format(*tweets.pop())), n_letters)
-        if len(tweets) == 1 < len(row)
-        else []
-    )
+    text = "{} {}: {}".format(*min(tweets)) if len(tweets) == 1 < len(row) else ""
+    return textwrap.wrap(_plain(text), n_letters)
 
 
 def _wrapped(frames: Sequence[Frame], n_columns: int) -> Figure:
@@ -215,10 +199,9 @@ def probed(tweets: Mapping[str, Example], *, answers: Mapping[str, Predictions] 
     """One tweet as it is and under each probe, with the gold that is right there (`bias.one_tweet`), or with
     the answer to it, by probe.
     """
-    named = {name: palette.PROBES.get(name, name).replace("\n", " ") for name in tweets}
-    return _wrapped(
-        [_frame(tweet, (answers or {}).get(name), named[name]) for name, tweet in tweets.items()], 4
-    )
+    given, names = answers or {}, {**palette.PROBES, "original": "original"}
+    frames = [_frame(tweet, given.get(k), names[k].replace("\n", " ")) for k, tweet in tweets.items()]
+    return _wrapped(frames, 4)
 
 
 def side_by_side(by_setting: Mapping[str, Sequence[Judged]]) -> Figure:

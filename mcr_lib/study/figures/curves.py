@@ -39,19 +39,14 @@ def rewards(rows: Rows) -> Figure:
     mean, and the middle half of the answers to an update if the rows have quartiles (<key>_q25, <key>_q75).
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
-    keys = dict(
-        zip(
-            (*palette.REWARDS, "R"),
-            (*((f"{name}_mean", name) for name in NAMES), ("reward",) * 2),
-            strict=True,
-        )
-    )
+    columns = [*((f"{name}_mean", name) for name in NAMES), ("reward", "reward")]
+    keys = list(zip((*palette.REWARDS, "R"), columns, strict=True))
     title = (
-        "Rewards of sampled answers (single run). Line: running median of the means of updates; band: middle "
+        "Rewards of sampled answers (single run). Line: running median of means of updates; band: the middle "
     )
     title += "half of the answers to an update; numbers: mean of the first → of the last third of updates"
     figure, axes = palette.panels(6 * len(names), (3.3, 1.9), title, n_columns=3)
-    for ax, (name, (symbol, (mean, key))) in zip(axes, product(names, keys.items()), strict=True):
+    for ax, (name, (symbol, (mean, key))) in zip(axes, product(names, keys), strict=True):
         columns = ["step", mean, f"{key}_q25", f"{key}_q75"]
         points = frame[frame["setting"] == name].reindex(columns=columns).dropna(subset=[mean]).astype(float)
         colour, third = palette.setting(name, names), max(1, len(points) // 3)
@@ -117,13 +112,7 @@ def reward_u(rows: Rows) -> Figure:
     for ax, (kind, part) in zip(axes, frame.groupby("kind", sort=False), strict=True):
         style = {"style": "which", "color": palette.DARK, "estimator": None, "sort": False}
         sns.lineplot(part, x="iou", y="R_u", ax=ax, **style)
-        ax.set(
-            title=kind,
-            xlabel="IoU of the box with the gold box",
-            ylabel="R_u",
-            xlim=(0, 1),
-            ylim=(-0.03, 1.05),
-        )
+        ax.set(title=kind, xlabel="IoU with the gold box", ylabel="R_u", xlim=(0, 1), ylim=(-0.03, 1.05))
         ax.legend(loc="upper left")
     return figure
 

@@ -131,11 +131,9 @@ def explained(j: Judged) -> list[Explained]:
         found[k] = _kind(*pair, j.example), *pair
     of_gold = [found.get(k, ("left out", None, gold)) for k, gold in enumerate(j.example.entities)]
     fitting = {i for i, _ in j.pairing.matches + j.pairing.touches}
-    extras = [pred for i, (_, pred) in enumerate(j.effective) if i not in fitting]
-    is_foreign = [bias.wording(pred.text, j.example.tokens) == "foreign" for pred in extras]
-    return of_gold + [
-        (EXTRA_KINDS[is_so], pred, None) for is_so, pred in zip(is_foreign, extras, strict=True)
-    ]
+    for pred in (pred for i, (_, pred) in enumerate(j.effective) if i not in fitting):
+        of_gold.append((EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "foreign"], pred, None))
+    return of_gold
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
@@ -190,12 +188,10 @@ def most_different(by_setting: Answers, n: int) -> dict[str, list[Judged]]:
     mistakes = [[scoring.n_mistakes(j) for j in answers] for answers in tweets]
     sides = [side for a, b in combinations(range(len(by_setting))[::-1], 2) for side in ((a, b), (b, a))]
     ranked = []
-    for place, (better, worse) in enumerate(sides):
-        gains = [
-            (not tweets[k][0].example.images, of[better] - of[worse], k) for k, of in enumerate(mistakes)
-        ]
-        of_side = sorted(gain for gain in gains if gain[1] < 0)
-        ranked += [(rank, place, k) for rank, (*_, k) in enumerate(of_side[:n])]
+    for side, (a, b) in enumerate(sides):
+        gains = [(not tweets[k][0].example.images, of[a] - of[b], k) for k, of in enumerate(mistakes)]
+        won = sorted(gain for gain in gains if gain[1] < 0)
+        ranked += [(rank, side, k) for rank, (*_, k) in enumerate(won[:n])]
     chosen = [tweets[k] for k in list(dict.fromkeys(k for *_, k in sorted(ranked)))[:n]]
     return {name: [answers[k] for answers in chosen] for k, name in enumerate(by_setting)}
 

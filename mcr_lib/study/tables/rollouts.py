@@ -184,17 +184,15 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
 
 
 def _thought(parsed: ParsedAnswer, space: Space, model_size: Size | None, image_size: Size | None) -> Thought:
-    names, boxes = {e.text for e in parsed.entities}, {e.box_xyxy for e in parsed.entities}
+    known = {part for e in parsed.entities for part in (e.text, e.box_xyxy)}
     stray: dict[Box, None] = {}
 
     def mark(match: re.Match) -> str:
-        if match[1] is not None:
-            return match[0] if match[1] in names else f"»{match[0]}«"
-        box = tuple(map(float, re.findall(r"-?\d+(?:\.\d+)?", match[0])))
-        if box in boxes:
+        part = match[1] or tuple(map(float, re.findall(r"-?\d+(?:\.\d+)?", match[0])))
+        if parsed.reason is not None or part in known:
             return match[0]
-        if image_size:
-            stray[from_space(box, space, image_size=image_size, model_size=model_size)] = None
+        if image_size and not match[1]:
+            stray[from_space(part, space, image_size=image_size, model_size=model_size)] = None
         return f"»{match[0]}«"
 
     text = re.sub(rf'"([^"\n]+)"|{verify.BOX.pattern}', mark, parsed.think or "")

@@ -214,9 +214,8 @@ def curve_rows(study: Study, names: Sequence[str]) -> Rows:
         quartiles, rollouts = {}, study.run.setting(name) / "rollouts.parquet"
         if rollouts.is_file():
             by_step = pd.read_parquet(rollouts).groupby("step")[[*NAMES, "reward"]]
-            for q in (25, 75):
-                for step, row in by_step.quantile(q / 100).add_suffix(f"_q{q}").to_dict("index").items():
-                    quartiles.setdefault(step, {}).update(row)
+            both = [by_step.quantile(q / 100).add_suffix(f"_q{q}") for q in (25, 75)]
+            quartiles = pd.concat(both, axis=1).to_dict("index")
         log = read_jsonl(study.run.setting(name) / "log.jsonl", kind="log")[1]
         rows += [{"setting": name, **row, **quartiles.get(row["step"], {})} for _, row in log]
     return rows
