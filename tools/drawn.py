@@ -1,8 +1,8 @@
 """Figures over several runs: `python -m tools.drawn kept RUN ... --out DIR`, `... dose DIR ... --out DIR`.
 
 kept: what CVO gains against what the filter of D2 kept; each RUN has the training tweets of a testbed, and
-answers of settings of CVO and of those they start from. dose: how much contradiction each stage needs; each DIR is of
-`mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
+answers of settings of CVO and of those they start from. dose: how much contradiction each stage needs; each
+DIR is of `mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
 """
 
 import sys
