@@ -138,6 +138,22 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, sa
     assert len(first.rows) == len(last.rows) == 2
 
 
+def test_what_only_the_reasoning_has_is_marked_and_its_box_is_in_original_pixels(study):
+    tweet = next(e for e in study.tweets("mcr") if any(entity.is_groundable for entity in e.entities))
+    answer = gold_answer(study, tweet)
+    box = json.loads(answer.split("<answer>")[1].split("</answer>")[0])
+    (said, *_) = (one for one in box if one["bbox_2d"])
+    think = f'"{said["entity"]}" at {said["bbox_2d"]} , "Nobody" at [1, 2, 3, 4]'
+    texts = [f"<think> {think} </think>{answer}", f"<think> {think} </think> no answer"]
+    head = {"setting": "mcr", "step": 1, "group": 0, "id": tweet.id, "reward": 0.0}
+    frame = pd.DataFrame([{**head, "answer": text} for text in texts])
+    readable, unreadable = rollouts.group(study, frame, "mcr", 1, 0).rows
+    assert readable["reasoning"] == think.replace('"Nobody" at [1, 2, 3, 4]', '»"Nobody"« at »[1, 2, 3, 4]«')
+    width, model_width = tweet.image_size_px[0], study.target.size(tweet)[0]
+    assert [box[0] for box in readable["claimed"]] == pytest.approx([width / model_width])
+    assert unreadable["claimed"] == []
+
+
 def test_a_perfect_answer_earns_what_its_reasoning_allows():
     rows = {row.pop("reasoning"): row for row in rollouts.reasoning_rows()}
     earned = {what: (row["free"], row["present"], row["agreeing"]) for what, row in rows.items()}

@@ -218,17 +218,14 @@ def rollouts(groups: "Sequence[Group]") -> Figure:
     for group in groups:
         frames, last = [], len(group.rows) - 1
         for k in dict.fromkeys((0, last // 2, last)):
-            judged, row, thought = group.judged[k], group.rows[k], group.thoughts[k]
+            judged, row = group.judged[k], group.rows[k]
             five = zip(palette.REWARDS, (row[name] for name in NAMES), strict=True)
             rewards = " ".join(f"{symbol} {value:.2f}" for symbol, value in five if value is not None)
             why = f"\nearns nothing: {row['worthless'].replace('_', ' ')}" if row["worthless"] else ""
-            title = f"R {row['reward']:.2f}, advantage {row['advantage']:+.2f}\n{rewards}{why}"
-            frame = _frame(
-                judged.example, judged.predictions, f"{group.setting}, update {group.step}: {title}"
-            )
-            frames.append(
-                frame._replace(claimed=thought.stray_boxes, below=f"reasoning: {thought.text or 'none'}")
-            )
+            title = f"{group.setting}, update {group.step}: R {row['reward']:.2f}"
+            title += f", advantage {row['advantage']:+.2f}\n{rewards}{why}"
+            frame = _frame(judged.example, judged.predictions, title, row["claimed"])
+            frames.append(frame._replace(below=f"reasoning: {row['reasoning'] or 'none'}"))
         rows.append(frames)
     return grid(rows)
 

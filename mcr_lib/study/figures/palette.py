@@ -106,7 +106,7 @@ def name_lines(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(visible=True, axis="x")
 
 
-def legend(figure: Figure, fills: Mapping[str, Fill | str], *, title: str = "") -> Figure:
+def legend(figure: Figure, fills: Mapping[str, Fill | str]) -> Figure:
     """The figure with a legend of fills, or of colours, to its right."""
     pairs = {label: (fill, "") if isinstance(fill, str) else fill for label, fill in fills.items()}
     style = {"edgecolor": "white", "linewidth": 0}
@@ -114,7 +114,7 @@ def legend(figure: Figure, fills: Mapping[str, Fill | str], *, title: str = "") 
         Patch(facecolor=colour, hatch=hatch, label=label.replace("_", " "), **style)
         for label, (colour, hatch) in pairs.items()
     ]
-    figure.legend(handles=handles, loc="outside right center", title=title or None, alignment="left")
+    figure.legend(handles=handles, loc="outside right center")
     return figure
 
 

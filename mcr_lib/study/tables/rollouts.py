@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -150,13 +150,6 @@ def _ends(frame: pd.DataFrame, share: int) -> list[pd.DataFrame]:
     return [frame[frame["step"] <= edge], frame[frame["step"] > n_steps - edge]]
 
 
-class Thought(NamedTuple):
-    """The reasoning of an answer, with » and « around the names and boxes that the answer does not have."""
-
-    text: str
-    stray_boxes: tuple[Box, ...]  # in original pixels
-
-
 @dataclass(frozen=True)
 class Group:
     """The answers sampled for one prompt in one update, the best first."""
@@ -164,8 +157,7 @@ class Group:
     setting: str
     step: int  # from 1
     judged: tuple[metrics.Judged, ...]  # boxes in original pixels; no entity if it cannot be parsed
-    rows: tuple[dict[str, Any], ...]  # columns of `read`
-    thoughts: tuple[Thought, ...]
+    rows: tuple[dict[str, Any], ...]  # columns of `read`, and of `_thought`
 
 
 def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: int) -> Group:
@@ -174,16 +166,19 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
     space, sizes = box_format(study.target.family).space, (study.target.size(example), example.image_size_px)
-    judged, thoughts = [], []
+    judged = []
     for row in rows:
         answer = Prediction(example.id, row["answer"], False, space, *sizes)
         parsed, entities = parse_prediction(answer, example, "strict")
         judged.append(metrics.judge(example, entities))
-        thoughts.append(_thought(parsed, space, *sizes))
-    return Group(setting, step, tuple(judged), tuple(rows), tuple(thoughts))
+        row |= _thought(parsed, space, *sizes)
+    return Group(setting, step, tuple(judged), tuple(rows))
 
 
-def _thought(parsed: ParsedAnswer, space: Space, model_size: Size | None, image_size: Size | None) -> Thought:
+def _thought(parsed: ParsedAnswer, space: Space, model_size: Size | None, image_size: Size | None) -> dict:
+    """The reasoning of an answer, with » and « around what a readable answer does not have, and
+    those boxes, `claimed`, in original pixels.
+    """
     known = {part for e in parsed.entities for part in (e.text, e.box_xyxy)}
     stray: dict[Box, None] = {}
 
@@ -196,7 +191,7 @@ def _thought(parsed: ParsedAnswer, space: Space, model_size: Size | None, image_
         return f"»{match[0]}«"
 
     text = re.sub(rf'"([^"\n]+)"|{verify.BOX.pattern}', mark, parsed.think or "")
-    return Thought(text, tuple(stray))
+    return {"reasoning": text, "claimed": list(stray)}
 
 
 def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:
