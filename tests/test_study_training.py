@@ -375,6 +375,21 @@ def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     ]  # no panel of what was not measured
 
 
+def test_rewards_over_updates_have_the_quartiles_of_the_answers(study, sampled):
+    """The four answers to update 1 earn 5, 0, 5 and 5: a quarter of the way up stands 3.75."""
+    rows = training.curve_rows(study, ["mcr"])
+    earned = sorted(sampled[sampled["step"] == 1]["reward"])
+    assert rows[0]["reward_q25"] == pytest.approx(earned[0] + 0.75 * (earned[1] - earned[0]))
+    assert rows[0]["reward_q75"] == pytest.approx(earned[2] + 0.25 * (earned[3] - earned[2]))
+    axes = curves.rewards(rows).axes
+    assert len(axes) == 6
+    band = axes[-1].collections[0].get_paths()[0].vertices[:, 1]
+    assert {rows[0]["reward_q25"], rows[0]["reward_q75"]} <= {*band.tolist()}
+    assert axes[-1].get_title("left") + axes[-1].get_title() == "mcr · R {:.2f} → {:.2f}".format(
+        rows[0]["reward"], rows[-1]["reward"]
+    )
+
+
 def test_only_results_of_the_testbed_have_a_note(study):
     assert training.note(study.loaded) == training.TESTBED_NOTE
     real = config.load("twitter-gmner-data", overrides={"data_dir": "x"})
