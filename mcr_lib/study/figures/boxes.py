@@ -19,7 +19,7 @@ from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.rewards import NAMES
-from mcr_lib.schema import Example, PredictedEntity
+from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows
 from mcr_lib.study.runs.config import as_text
@@ -107,8 +107,14 @@ def draw_example(
     return ax
 
 
-def _kinds(example: Example, given: Predictions) -> list[comparison.Explained]:
-    return [] if given is None else comparison.explained(metrics.judge(example, given))
+def _kinds(example: Example, given: Predictions) -> list[tuple[str, PredictedEntity | None, Entity | None]]:
+    """Kind (`comparison.kinds`), prediction and gold of each gold entity, then of each other prediction."""
+    judged = metrics.judge(example, given or ())
+    (of_gold, extras), predicted = comparison.kinds(judged), [one for _, one in judged.effective]
+    found = {k: predicted[i] for i, k in judged.pairing.touches + judged.pairing.matches}
+    named = [(kind, found.get(k), example.entities[k]) for k, kind in enumerate(of_gold)]
+    others = [(kind, predicted[i], None) for i, kind in extras.items()]
+    return [] if given is None else named + others
 
 
 def _text_lines(frame: Frame, n_letters: int, with_text: bool = True) -> list[str]:

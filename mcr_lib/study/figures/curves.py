@@ -35,8 +35,8 @@ def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
 
 
 def rewards(rows: Rows) -> Figure:
-    """The five rewards and their sum R over updates, a panel each by setting (`training.curve_rows`): their
-    mean, and the middle half of the answers to an update if the rows have quartiles (<key>_q25, <key>_q75).
+    """The five rewards and their sum R over updates, a panel each by setting: rows of logs, with the middle
+    half of the answers to an update if they have quartiles (`rollouts.with_quartiles`).
     """
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     columns = [*((f"{name}_mean", name) for name in NAMES), ("reward", "reward")]

@@ -295,17 +295,26 @@ def rename_rows(results: BiasResults) -> Rows:
     return rows
 
 
+def flaws(answers: ScoredFile) -> list[str | None]:
+    """Per tweet why the reasoning does not state the answer (`chains.faithfulness`), `None` = it does; empty
+    for a setting without reasoning.
+    """
+    n_reasoned = sum(p is not None and bool(p.think) for p in answers.parsed)
+    if answers.prompt in (None, "direct") and 2 * n_reasoned < len(answers.parsed):
+        return []  # a stray one is none
+    task = {"labels": answers.judged[0].example.labels, "task": answers.judged[0].example.constraints}
+    return ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
+
+
 def faithful_rows(results: BiasResults) -> Rows:
-    """Per split and name with reasoning: answers, faithful ones (`chains.faithfulness`), share, flaws."""
-    rows, task = [], {"labels": results.examples[0].labels, "task": results.examples[0].constraints}
-    of_splits = {results.config.eval_split: results.answers, **results.other_splits}
-    for split, name, answers in ((s, n, a) for s, of in of_splits.items() for n, a in of.items()):
-        n_reasoned = sum(bool(p is not None and p.think) for p in answers.parsed)
-        if answers.prompt not in (None, "direct") or 2 * n_reasoned > len(answers.parsed):
-            flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
-            row = {"name": name, "split": split, "answers": len(flaws), "faithful": flaws.count(None)}
-            row |= estimate(share([flaw is None for flaw in flaws]), results.config, "share")
-            rows.append(row | dict(Counter(filter(None, flaws)).most_common()))
+    """Per split and name with reasoning: answers, faithful ones (`flaws`) and their share, flaws."""
+    rows = []
+    for split, by_name in {results.config.eval_split: results.answers, **results.other_splits}.items():
+        for name, answers in by_name.items():
+            if found := flaws(answers):
+                row = {"name": name, "split": split, "answers": len(found), "faithful": found.count(None)}
+                row |= estimate(share([flaw is None for flaw in found]), results.config, "share")
+                rows.append(row | dict(Counter(filter(None, found)).most_common()))
     return rows
 
 

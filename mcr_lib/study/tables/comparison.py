@@ -20,7 +20,6 @@ from mcr_lib.study.tables import scoring
 Rows = list[dict[str, Any]]
 Reports = Mapping[str, Mapping[str, Any]]  # setting -> its report (`scoring.score_examples`)
 Answers = Mapping[str, Sequence[Judged]]  # setting -> its judged answers
-Explained = tuple[str, PredictedEntity | None, Entity | None]  # kind, prediction, gold
 Number = tuple[Any, Any, Any]  # value and the ends of its 95 % interval, `None` without one
 GROUNDING = ("false_grounding", "missed_grounding")
 RESULT_COLUMNS = ("setting", "split", "seed", "metric", "value", "ci_low", "ci_high", "n", "signature")
@@ -118,28 +117,27 @@ def type_rows(of_split: Reports) -> Rows:
     ]
 
 
-def explained(j: Judged) -> list[Explained]:
-    """(kind, prediction, gold) of each gold entity in text order, a kind of `GOLD_KINDS`, then of each other
-    prediction, a kind of `EXTRA_KINDS`: "right" as in GMNER by the definition, a wrong region before a wrong
-    type, "wrong boundary" if a word is shared.
+def kinds(j: Judged) -> tuple[list[str], dict[int, str]]:
+    """Of each gold entity one of `GOLD_KINDS`, and of each effective prediction that fits none, by its index,
+    one of `EXTRA_KINDS`: "right" as in GMNER by the definition, a wrong region before a wrong type, "wrong
+    boundary" if a word is shared.
     """
-    found: dict[int, Explained] = {}
-    for i, k in j.pairing.touches:
-        found[k] = "wrong boundary", j.effective[i][1], j.example.entities[k]
+    of_gold, gold, example = ["left out"] * len(j.example.entities), j.example.entities, j.example
     for i, k in j.pairing.matches:
-        pair = j.effective[i][1], j.example.entities[k]
-        found[k] = _kind(*pair, j.example), *pair
-    of_gold = [found.get(k, ("left out", None, gold)) for k, gold in enumerate(j.example.entities)]
-    fitting = {i for i, _ in j.pairing.matches + j.pairing.touches}
-    for pred in (pred for i, (_, pred) in enumerate(j.effective) if i not in fitting):
-        of_gold.append((EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "foreign"], pred, None))
-    return of_gold
+        of_gold[k] = _kind(j.effective[i][1], gold[k], example)
+    for _, k in j.pairing.touches:
+        of_gold[k] = "wrong boundary"
+    explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
+    extras = {i: pred for i, (_, pred) in enumerate(j.effective) if i not in explained}
+    is_foreign = {i: bias.wording(pred.text, example.tokens) == "foreign" for i, pred in extras.items()}
+    return of_gold, {i: EXTRA_KINDS[foreign] for i, foreign in is_foreign.items()}
 
 
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """How many entities and predictions are `explained` by each of `GOLD_KINDS` and `EXTRA_KINDS`."""
+    """How many gold entities and predictions there are of each of the `kinds`."""
     counts = Counter(dict.fromkeys((*GOLD_KINDS, *EXTRA_KINDS), 0))
-    counts.update(kind for j in answers for kind, *_ in explained(j))
+    for of_gold, extras in map(kinds, answers):
+        counts.update([*of_gold, *extras.values()])
     return counts
 
 

@@ -68,6 +68,16 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
     return pd.concat(frames or [pd.DataFrame(columns=["setting", "step", "worthless"])], ignore_index=True)
 
 
+def with_quartiles(log: Rows, frame: pd.DataFrame) -> Rows:
+    """Rows of logs, each with the quartiles of each reward of the answers to its update, <reward>_q25 and
+    <reward>_q75 (`frame`: of `read`).
+    """
+    by_update = frame.groupby(["setting", "step"])[[*rewards.NAMES, "reward"]]
+    both = [by_update.quantile(q / 100).add_suffix(f"_q{q}") for q in (25, 75)]
+    quartiles = pd.concat(both, axis=1).to_dict("index")
+    return [row | quartiles.get((row["setting"], row["step"]), {}) for row in log]
+
+
 def filter_rows(study: Study, names: Sequence[str]) -> Rows:
     """The rows of D2 that `d2_filter` judged, if it ran; on the testbed, which `contradicts` a shortcut."""
     files = {name: study.run.setting(name) / "filter.jsonl" for name in names}

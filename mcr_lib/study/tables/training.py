@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import pandas as pd
-
 from mcr_lib.data.files import read_jsonl, read_text
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import text_of
-from mcr_lib.rewards import NAMES
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import config, progress
 from mcr_lib.study.runs.model_card import TESTBED_NOTE
@@ -206,19 +203,9 @@ def cut_rows(study: Study, names: Sequence[str], *, n_rows: int = 4) -> Rows:
 
 
 def curve_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The rows of the logs of several settings, each with its setting, and of CVO with the quartiles of the
-    rewards of the answers to an update, as <reward>_q25 and <reward>_q75.
-    """
-    rows = []
-    for name in names:
-        quartiles, rollouts = {}, study.run.setting(name) / "rollouts.parquet"
-        if rollouts.is_file():
-            by_step = pd.read_parquet(rollouts).groupby("step")[[*NAMES, "reward"]]
-            both = [by_step.quantile(q / 100).add_suffix(f"_q{q}") for q in (25, 75)]
-            quartiles = pd.concat(both, axis=1).to_dict("index")
-        log = read_jsonl(study.run.setting(name) / "log.jsonl", kind="log")[1]
-        rows += [{"setting": name, **row, **quartiles.get(row["step"], {})} for _, row in log]
-    return rows
+    """The rows of the logs of several settings, each with its setting."""
+    logs = {name: read_jsonl(study.run.setting(name) / "log.jsonl", kind="log")[1] for name in names}
+    return [{"setting": name, **row} for name, log in logs.items() for _, row in log]
 
 
 def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
