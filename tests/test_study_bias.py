@@ -286,7 +286,8 @@ def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
         replace(found, answers={"r": silent}, other_splits={"dev": {"r": silent}})
     )
     assert [row["split"] for row in of_both] == ["test", "dev"]
-    assert len(bars.faithful(of_both).axes) == 2, "a panel per split"
+    lines = [label.get_text() for label in bars.faithful(of_both).axes[0].get_yticklabels()]
+    assert lines == [f"{split} · r, n = 30\n0.0 % (0.0 to 0.0)" for split in ("test", "dev")]
 
 
 def all_tables(found):

@@ -63,26 +63,13 @@ def wrong_boxes(rows: Rows, *, n: int) -> Figure:
 
 
 def faithful(rows: Rows) -> Figure:
-    """Answers whose reasoning states what they answer, others by their first flaw, a panel per split
-    (`bias.faithful_rows`).
-    """
-    frame = pd.DataFrame([{"split": "", **row} for row in rows])
-    line = "{name}, {answers:,} answers\n{share:.1f} % ({ci_low:.1f} to {ci_high:.1f})"
-    frame["setting"] = [line.format(**row) for row in rows]
-    flaws = [key for key in frame if key not in (*_NOT_FLAWS, "setting")]
-    shares = frame[["faithful", *flaws]].fillna(0).mul(100 / frame["answers"], axis=0)
+    """Share of answers whose reasoning states them, of others by first flaw (`bias.faithful_rows`)."""
+    name = "{split} · {name}, n = {answers:,}\n{share:.1f} % ({ci_low:.1f} to {ci_high:.1f})".format
+    kinds = dict.fromkeys(["faithful", *(key for row in rows for key in row if key not in _NOT_FLAWS)])
+    shares = [{k: 100 * row.get(k, 0) / row["answers"] for k in kinds} for row in rows]
+    table = [{"": name(**row)} | of for row, of in zip(rows, shares, strict=True)]
     title = "Does the reasoning state what is answered? % of answers, by first flaw (single run, 95 %)"
-    splits = unique(frame.to_dict("records"), "split")
-    height = 0.9 + 0.45 * len(rows) / len(splits)
-    shares.columns = [palette.FLAWS.get(flaw, flaw.replace("_", "\n")) for flaw in shares]
-    width, options = 3.4 + 0.8 * len(shares.columns), {"n_columns": 1, "sharex": True}
-    figure, axes = panels(len(splits), (width, height), title, **options)
-    for ax, split in zip(axes, splits, strict=True):
-        part = shares[frame["split"] == split].set_axis(frame["setting"][frame["split"] == split])
-        heat.number_table(ax, part).axvline(1, color="white", linewidth=4)
-        ax.tick_params(labeltop=ax is axes[0], labelbottom=False)
-        ax.set_ylabel(split, fontweight="bold")
-    return figure
+    return heat.numbers([{palette.FLAWS.get(k, k): v for k, v in row.items()} for row in table], title=title)
 
 
 def errors(rows: Rows, *, n: int) -> Figure:
