@@ -344,6 +344,13 @@ def test_colours_are_seen_on_white_and_text_is_read_on_every_colour():
     assert min(map(contrast, (palette.DARK, palette.MEDIUM))) >= 4.5
 
 
+def test_text_is_read_on_every_shade_of_a_table(ax):
+    values = pd.DataFrame(np.linspace(0, 100, 21)[:, None])
+    heat.number_table(ax, values)
+    shades = [ax.collections[0].to_rgba(value) for value in values[0]]
+    assert min(contrast(t.get_color(), shade) for t, shade in zip(ax.texts, shades, strict=True)) >= 4.5
+
+
 def test_no_figure_is_wider_or_has_smaller_text_than_can_be_read_in_the_report():
     """11 px at 1080 px: 8 points = 8 / 72 inches of at most 10.6."""
     assert 1080 / palette.WIDTH_IN * 8 / 72 >= 11

@@ -14,6 +14,9 @@ def heat_table(ax: Axes, values: pd.DataFrame, texts: pd.DataFrame, *, vmax: flo
     """Draw a table from 0 (white) to `vmax` (blue) with a text in each cell; cells of NaN are grey."""
     colours = {"vmin": 0, "vmax": vmax / 0.75, "cmap": palette.SHADES, "cbar": False}  # darker is illegible
     sns.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 8}, ax=ax, **colours)
+    for text in ax.texts:  # seaborn writes white on middle shades, which is hard to read
+        column, row = map(int, text.get_position())
+        text.set_color(palette.ink(ax.collections[0].to_rgba(values.iat[row, column])))
     for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn writes nothing there
         ax.text(column + 0.5, row + 0.5, texts.iat[row, column], ha="center", va="center", fontsize=8)
     ax.set(facecolor=palette.FAINT, xlabel="", ylabel="")
