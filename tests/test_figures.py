@@ -169,6 +169,14 @@ def test_save_into_a_file_is_a_users_mistake_in_one_sentence(tmp_path, ax):
         palette.save(ax.figure, tmp_path / "figures", "counts", [])
 
 
+def test_probes_show_their_gold_or_the_answer_to_them(tweet):
+    figure = boxes.probed({"original": tweet, "mute": tweet}, answers={"mute": []})
+    gold, answer = ("".join(text.get_text() for text in ax.texts) for ax in figure.axes)
+    assert "PER Mira Solt: shown" in gold
+    assert "✗ 1 PER Mira Solt: left out" in answer
+    assert [ax.get_title("left") for ax in figure.axes] == ["original", "muted name"]
+
+
 def test_a_gallery_has_one_frame_per_example(tweet, tmp_path):
     Image.new("RGB", (120, 100)).save(path := tmp_path / "7.png")
     figure = boxes.gallery([tweet, replace(tweet, images=(str(path),))])

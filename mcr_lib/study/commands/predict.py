@@ -73,7 +73,7 @@ def predict(
 
 
 def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
-    """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
+    """Write the image with the boxes of a result of `predict`, each with type and name."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
     kinds = Figure().canvas.get_supported_filetypes()
