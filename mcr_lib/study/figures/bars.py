@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mcr_lib.study.figures import palette
 from mcr_lib.study.figures.palette import Rows, panels, unique
 
-_NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
+_NOT_FLAWS = ("name", "split", "answers", "faithful", "share", "ci_low", "ci_high")
 _MASSES = {"gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
     "words": ("its words in the tweet", palette.SKY)}  # fmt: skip
 _CUTS = {"cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
@@ -58,7 +58,8 @@ def faithful(rows: Rows) -> Figure:
     """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
     flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
     colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
-    rows = [{**r, "name": "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})".format(**r)} for r in rows]
+    name = "{name}, {split}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})".format
+    rows = [{**r, "name": name(**r)} for r in rows]
     title = "Answers whose own reasoning states just what they answer (95 % intervals)"
     return _stacked(rows, colours, title, "% of answers (single run)", "answers")
 

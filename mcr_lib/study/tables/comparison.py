@@ -117,18 +117,27 @@ def type_rows(of_split: Reports) -> Rows:
     ]
 
 
-def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`: "right"
-    as in GMNER by the definition, a wrong region before a wrong type, "wrong boundary" if a word is shared.
+def kinds(j: Judged) -> tuple[list[str], dict[int, str]]:
+    """Of each gold entity one of `GOLD_KINDS`, and of each effective prediction that fits none, by its index,
+    one of `EXTRA_KINDS`: "right" as in GMNER by the definition, a wrong region before a wrong type, "wrong
+    boundary" if a word is shared.
     """
+    of_gold, gold, example = ["left out"] * len(j.example.entities), j.example.entities, j.example
+    for i, k in j.pairing.matches:
+        of_gold[k] = _kind(j.effective[i][1], gold[k], example)
+    for _, k in j.pairing.touches:
+        of_gold[k] = "wrong boundary"
+    explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
+    extras = {i: pred for i, (_, pred) in enumerate(j.effective) if i not in explained}
+    is_foreign = {i: bias.wording(pred.text, example.tokens) == "foreign" for i, pred in extras.items()}
+    return of_gold, {i: EXTRA_KINDS[foreign] for i, foreign in is_foreign.items()}
+
+
+def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
+    """How many gold entities and predictions there are of each of the `kinds`."""
     counts = Counter(dict.fromkeys((*GOLD_KINDS, *EXTRA_KINDS), 0))
-    for j in answers:
-        counts.update(_kind(pred, gold, j.example) for pred, gold in j.matched)
-        counts["wrong boundary"] += len(j.pairing.touches)
-        counts["left out"] += len(j.example.entities) - len(j.matched) - len(j.pairing.touches)
-        explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
-        extras = (pred for i, (_, pred) in enumerate(j.effective) if i not in explained)
-        counts.update(EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "foreign"] for pred in extras)
+    for of_gold, extras in map(kinds, answers):
+        counts.update([*of_gold, *extras.values()])
     return counts
 
 
