@@ -28,14 +28,15 @@ function has(answer, kind) {
 
 function box(of, [x1, y1, x2, y2], name, size) {
   const place = { x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1) }, font = size[0] / 24;
-  const label = name && h("text", { x: x1 + 1, y: y1 > font * 1.3 ? y1 - 2 : y1 + font, "font-size": font }, name);
+  const top = y1 > font * 1.3 ? y1 - 2 : y1 + font, bottom = Math.min(y2 - 2, size[1] - 2); // a claim is named below
+  const label = name && h("text", { x: x1 + 1, y: of === "claimed" ? bottom : top, "font-size": font }, name);
   return h("g", { class: of }, h("rect", { class: "rim", ...place }), h("rect", { class: "edge", ...place }), label);
 }
 
 function picture(tweet, answer) {
   const size = tweet.size || [300, 200], names = tweet.gold.map(e => `${e[0]}: ${e[4].length ? "shown" : "not shown"}`).join(", ");
   const image = tweet.picture == null ? null : h("image", { href: data.pictures[tweet.picture], width: size[0], height: size[1] });
-  const claims = (answer.claims || []).map(c => box("claimed", c[1], null, size));
+  const claims = (answer.claims || []).map(c => box("claimed", c[1], c[0], size));
   const gold = tweet.gold.flatMap(e => e[4].map(b => box("gold", b, null, size)));
   const bait = tweet.bait.flatMap(e => e[2].map(b => box("bait", b, null, size)));
   const predicted = answer.entities.filter(e => e[2]).map(e => box(`predicted ${outcome(e[3])}`, e[2], e[0], size));
@@ -166,7 +167,9 @@ function follow() {
   const isState = given.s && set(given.s, given.p);
   if (isState || !state.s) state = { ...data.start, ...(isState ? given : {}) };
   draw();
-  if (isState) $("browser").scrollIntoView();
+  if (!isState) return;
+  link();
+  $("browser").scrollIntoView();
 }
 
 async function start() {

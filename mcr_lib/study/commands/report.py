@@ -26,7 +26,6 @@ from mcr_lib.study.runs.model_card import TESTBED_NOTE
 from mcr_lib.study.runs.setting import Setting
 from mcr_lib.study.tables import answers
 from mcr_lib.study.tables.answers import Answered
-from mcr_lib.verify import FLAWS
 
 Row = dict[str, Any]
 _HERE = Path(__file__).parent
@@ -78,7 +77,7 @@ def page(folder: RunFolder, loaded: Loaded, *, pictures: bool = False) -> str:
         "alone": [] if pairs else [_alone(one, counts[one.split]) for one in splits],
         "reasons": _reasons(counts), "drawn": _drawn(splits, pairs), "about": _about(c, names),
         "metric": splits and catalogue.label(f"{splits[0].task}_f1"), "refused": refused,
-        "counts": [_counts(one, counts[one.split]) for one in splits], "no_flaw": NO_FLAW,
+        "counts": [_counts(one, counts) for one in splits], "no_flaw": NO_FLAW,
         "colours": colours(names), "rival": _rivals(pairs, names), **_figures(folder, splits, every, pairs),
         "blob": _packed(loaded, every, pairs, pictures or c.source == "testbed") if every else "",
         "css": Markup(read_text(_HERE / "report.css")), "js": Markup(read_text(_HERE / "report.js")),
@@ -119,8 +118,14 @@ def _verdict(row: Row | None) -> list[Row]:
     """A difference with its numbers as text and its verdict as a word; empty if there is none."""
     if row is None:
         return []
-    texts = {key: f"{row[key]:.1f}" for key in ("first", "second", "low", "high")}
-    return [row | texts | {"difference": f"{row['difference']:+.1f}", "word": VERDICTS[row["better"]]}]
+    texts = {key: _number(row[key]) for key in ("first", "second", "low", "high")}
+    sign = "+" if round(row["difference"], 1) > 0 else ""
+    texts |= {"difference": sign + _number(row["difference"]), "word": VERDICTS[row["better"]]}
+    return [row | texts]
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 1) or 0.0:.1f}".replace("-", "−")  # never a negative zero
 
 
 def _differences(splits: Sequence[Answered], a: str, b: str) -> list[Row]:
@@ -134,7 +139,7 @@ def _results(splits: Sequence[Answered], pairs: Sequence[tuple[str, str]]) -> li
     """
     chosen = [one for k, one in enumerate(splits) if not k or one.split.endswith("_adversarial")]
     rows = [_differences(chosen if not k else chosen[:1], *pair) for k, pair in enumerate(pairs)]
-    return [one | {"where": f"On {one['split']}"} for some in rows for row in some for one in _verdict(row)]
+    return [one for some in rows for row in some for one in _verdict(row)]
 
 
 def _forest(splits: Sequence[Answered], pairs: Sequence[tuple[str, str]]) -> list[Row]:
@@ -181,18 +186,18 @@ def _drawn(splits: Sequence[Answered], pairs: Sequence[tuple[str, str]]) -> Row 
 
 def _about(c: Config, names: Sequence[str]) -> list[Row]:
     """What each setting is, in a line."""
-    if answers.bias_tables.PREDICTIONS in names:
-        file = c.predictions or f"gold made worse, each decision right at {c.stand_in or 0:.0%}: no model"
-    lines = {name: _line(c.settings[name]) if name in c.settings else f"answers of {file}" for name in names}
-    return [{"name": name, "text": text} for name, text in lines.items()]
+    stand_in = f"gold in which each decision is right at a rate of {c.stand_in}: no model"
+    file = f"the answers of {Path(c.predictions).name}" if c.predictions else stand_in
+    return [{"name": name, "text": _line(c.settings[name]) if name in c.settings else file} for name in names]
 
 
 def _line(one: Setting) -> str:
     if one.stage == "cvo":
         made = f"{one.start}, trained on by GRPO with rewards that check its answers (CVO)"
     elif one.stage == "sft":
-        what = "answers alone" if one.rows == "answers" else "chains of reasoning and answers (MRSI)"
-        made = f"{one.start} fine-tuned on {what}"
+        is_plain = one.rows == "answers"
+        made = f"{'plain ' * is_plain}fine-tuning of the {one.start} on "
+        made += "answers alone" if is_plain else "chains of reasoning and answers (MRSI)"
     else:
         made = f"the {one.start} as it is"
     asked = {"direct": "the answer alone", "mcr": "reasoning, then the answer"}.get(one.prompt, one.prompt)
@@ -200,9 +205,10 @@ def _line(one: Setting) -> str:
     return f"{made}; asked for {asked}{only}"
 
 
-def _counts(one: Answered, rows: Sequence[Row]) -> Row:
-    """The table of a split: F1 and counts of every kind of which some setting has an entity."""
-    kinds = [kind for kind in answers.KINDS if any(row["counts"][kind] for row in rows)]
+def _counts(one: Answered, counts: Mapping[str, Sequence[Row]]) -> Row:
+    """The table of a split: F1 and counts of every kind that occurs on some split."""
+    rows, every = counts[one.split], [row["counts"] for rows in counts.values() for row in rows]
+    kinds = [kind for kind in answers.KINDS if any(of[kind] for of in every)]
     cells = [row | {"f1": f"{row['f1']:.1f}", "interval": _interval(row)} for row in rows]
     n_gold = sum(len(example.entities) for example in one.examples)
     values = {"split": one.split, "rows": cells, "kinds": kinds, "n": f"{len(one.examples):,}"}
@@ -239,8 +245,8 @@ def _packed(
     names = list(every[0].files)
     a, b = pairs[0] if pairs else (names[0], "")
     data = {
-        "sets": sets, "pictures": pictures, "kinds": answers.KINDS, "flaws": FLAWS, "colours": colours(names),
-        "outcomes": [WORDS["outcomes"][kind] for kind in answers.KINDS],
+        "sets": sets, "pictures": pictures, "kinds": answers.KINDS, "flaws": WORDS["flaws"],
+        "colours": colours(names), "outcomes": [WORDS["outcomes"][kind] for kind in answers.KINDS],
         "start": {"s": every[0].split, "p": "", "a": a, "b": b, "show": "differ" if b else "all"},
     }  # fmt: skip
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -268,9 +274,7 @@ def _picture(path: Path, *, is_real: bool) -> str:
     if is_real:
         image.save(file, "JPEG", quality=60)
     else:
-        image.quantize(16, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-            file, "PNG", optimize=True
-        )
+        image.quantize(16, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "PNG")
     return f"data:image/{'jpeg' if is_real else 'png'};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -302,7 +306,7 @@ def _image(path: Path) -> Row:
     file = io.BytesIO()
     with Image.open(path) as image:
         width = image.width
-        image.convert("RGB").quantize(COLOURS).save(file, "PNG", optimize=True)
+        image.convert("RGB").quantize(COLOURS).save(file, "PNG")
     return {"width": round(width / 1.5), "data": base64.b64encode(file.getvalue()).decode()}
 
 

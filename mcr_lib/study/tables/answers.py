@@ -23,7 +23,7 @@ from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config, Loaded
 from mcr_lib.study.tables import bias as bias_tables
-from mcr_lib.study.tables import comparison, scoring
+from mcr_lib.study.tables import comparison
 from mcr_lib.study.tables.scoring import ScoredFile
 from mcr_lib.verify import BOX
 
@@ -63,8 +63,9 @@ class Answered:
     def ratio(self, name: str, metric: str) -> Ratio | None:
         """A metric of a setting (a key of the catalogue) as a ratio over tweets; `None` if it has none."""
         judged = self.files[name].judged
-        if metric.endswith("_f1") and metric[:-3] in metrics.TASKS:
-            return scoring.f1_ratios(judged, self.config.scorer).get(metric[:-3])
+        if metric == f"{self.task}_f1":
+            outcomes = (metrics.outcome(j, self.task, self.config.scorer) for j in judged)
+            return metrics.ratios(metrics.totals([*outcomes]))["f1"]
         if metric == "faithful":
             flaws = self.flaws.get(name)
             return flaws and bias_tables.share([flaw is None for flaw in flaws])
@@ -77,7 +78,7 @@ def collect(loaded: Loaded) -> tuple[list[Answered], list[str]]:
     A configured file of predictions counts as a setting of that name. Splits without an answer are left out.
     """
     c, folder = loaded.config, RunFolder(loaded.folder)
-    others = [split for split in comparison.splits(c) if split != c.eval_split]
+    others = sorted({*comparison.splits(c)} - {c.eval_split}, key=lambda split: (split == "dev", split))
     stand_in = None if c.stand_in is None else folder.predictions(f"degraded-gold.{c.eval_split}")
     answered, refused = [], []
     every = [(split, "") for split in (c.eval_split, *others)]
@@ -133,12 +134,17 @@ def _tested(one: Answered, a: str, b: str, metric: str, ratios: Sequence[Ratio |
     return values | {"low": test.ci95[0], "high": test.ci95[1], "p": test.p_value, "better": better}
 
 
+def n_wrong(one: metrics.Judged, kinds: Kinds) -> int:
+    """Gold entities and predictions that are not right: `scoring.n_mistakes`, from the kinds alone."""
+    n_right = kinds[0].count("right")
+    return len(one.example.entities) + len(one.effective) - 2 * n_right
+
+
 def wins(one: Answered, a: str, b: str) -> Row:
     """On how many tweets a and b make fewer mistakes than the other, and the tweet that shows it best: the
     first with a picture on which the one that wins more often has no mistake and the other has some.
     """
-    pairs = [*zip(*(one.files[name].judged for name in (a, b)), strict=True)]
-    mistakes = [(scoring.n_mistakes(x), scoring.n_mistakes(y)) for x, y in pairs]
+    mistakes = [*zip(*(map(n_wrong, one.files[n].judged, one.kinds[n]) for n in (a, b)), strict=True)]
     won = {a: sum(x < y for x, y in mistakes), b: sum(y < x for x, y in mistakes)}
     side = int(won[b] > won[a])
     ids = (
@@ -171,7 +177,7 @@ def answer(
         box = _whole(p.boxes_xyxy[:1])
         entities.append([p.text, p.type, box[0] if box else None, KINDS.index(kind), gold_of.get(i, -1)])
     gold = [KINDS.index(kind) for kind in of_gold]
-    result: Row = {"entities": entities, "gold": gold, "wrong": scoring.n_mistakes(one)}
+    result: Row = {"entities": entities, "gold": gold, "wrong": n_wrong(one, kinds)}
     if not one.is_read:
         result["raw"] = row.answer[:MAX_TEXT] if row else ""
     if think:
