@@ -399,19 +399,16 @@ def tab(browser, loaded, page):
 
 
 LISTED = "[...document.querySelectorAll('#list button')].map(b => b.value)"
-FOLLOWED = (
-    """async addresses => {
+FOLLOWED = """async addresses => {
   const seen = [];
   for (const address of addresses) {
     const isTurned = new Promise(done => addEventListener("hashchange", done, { once: true }));
     location.hash = address;
     await isTurned;
-    seen.push([document.getElementById("status").textContent, %s]);
+    seen.push([document.getElementById("status").textContent, LISTED]);
   }
   return seen;
-}"""
-    % LISTED
-)  # noqa: UP031
+}""".replace("LISTED", LISTED)
 """Address of some tweets -> what the page says of them, and their ids."""
 
 
