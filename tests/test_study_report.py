@@ -155,7 +155,7 @@ def test_the_first_screen_states_each_difference_with_its_interval_and_verdict(p
         row = answers.difference(one, "mcr", rival, "gmner_f1")
         f1 = scoring.f1_ratios(one.files["mcr"].judged, "definition")["gmner"].percent
         assert row["first"] == f1
-        numbers = [report._number(row[key]) for key in ("first", "second", "low", "high")]
+        numbers = [report.number(row[key]) for key in ("first", "second", "low", "high")]
         assert f"{numbers[0]} against {numbers[1]} GMNER F1" in first
         assert f"points ({numbers[2]} to {numbers[3]})" in first
         expected = report.VERDICTS[1 if row["low"] > 0 and row["p"] < 0.05 else 0]
@@ -241,7 +241,7 @@ def test_figures_are_at_most_twelve_in_few_colours_with_what_to_look_for_and_a_v
     assert all(png[25] == 3 for png in pngs)  # a palette
     caption = text_of(re.search(r"<figcaption>(.*?)</figcaption>", page, re.S)[1])
     assert re.fullmatch(
-        r"Look for .+\. N-F1, test: mcr .+ points, .+ to .+\): mcr (better|worse|cannot be told)", caption
+        r"Look for .+\. N-F1 on test: mcr .+ \(.+ to .+\): mcr (better|worse|cannot be told)", caption
     )
     assert f"{len(report.FIGURES) + 1 - report.MAX_FIGURES} more are in the notebooks" in page
 

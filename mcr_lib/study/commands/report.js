@@ -35,12 +35,12 @@ function box(of, [x1, y1, x2, y2], name, size) {
 
 function picture(tweet, answer) {
   const size = tweet.size || [300, 200], names = tweet.gold.map(e => `${e[0]}: ${e[4].length ? "shown" : "not shown"}`).join(", ");
-  const image = tweet.picture == null ? null : h("image", { href: data.pictures[tweet.picture], width: size[0], height: size[1] });
+  const href = data.pictures[tweet.picture], image = href ? h("image", { href, width: size[0], height: size[1] }) : null;
   const claims = (answer.claims || []).map(c => box("claimed", c[1], c[0], size));
   const gold = tweet.gold.flatMap(e => e[4].map(b => box("gold", b, null, size)));
   const bait = tweet.bait.flatMap(e => e[2].map(b => box("bait", b, null, size)));
   const predicted = answer.entities.filter(e => e[2]).map(e => box(`predicted ${outcome(e[3])}`, e[2], e[0], size));
-  const about = `${tweet.picture == null ? "the picture is left out" : "picture"}; gold: ${names || "no entity"}`;
+  const about = `${href ? "picture" : "the picture is left out"}; gold: ${names || "no entity"}`;
   return h("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, role: "img", "aria-label": about }, image, claims, gold, bait, predicted);
 }
 
@@ -124,7 +124,7 @@ function view() {
   const names = [state.a, state.b].filter((name, k, all) => name && all.indexOf(name) === k);
   const cards = tweet.rollouts ? tweet.rollouts.map(one => rollout(tweet, one)) : names.map(name => card(tweet, name, tweet.answers[name]));
   const probes = tweet.rollouts ? [] : data.sets.filter(one => one.split === state.s && one.tweets.some(other => other.id === state.id));
-  const buttons = probes.map(one => h("button", { type: "button", "aria-pressed": one.probe === (state.p || ""), onclick: () => go({ p: one.probe, kind: "", show: "all", q: "" }) }, one.title));
+  const buttons = probes.map(one => h("button", { type: "button", "aria-pressed": one.probe === (state.p || ""), onclick: () => go({ p: one.probe, kind: "", show: "all", q: "" }) }, one.title || "original"));
   const head = tweet.step ? `${tweet.id} · sampled in update ${tweet.step}` : tweet.id;
   const place = `${shown.indexOf(tweet) + 1} of ${shown.length} · ${head}`;
   const bait = tweet.bait.length ? h("p", { class: "small" }, `Shown but not named (bait): ${tweet.bait.map(b => `${b[1]} ${b[0]}`).join(", ")}`) : null;
@@ -136,7 +136,7 @@ function draw() {
   const splits = [...new Set(data.sets.map(one => one.split))], probes = data.sets.filter(one => one.split === state.s);
   const names = Object.keys((set(state.s, state.p) || data.sets[0]).tweets[0].answers || {}).map(name => [name, name]);
   options("split", splits.map(name => [name, name]), state.s);
-  options("probe", probes.map(one => [one.probe, one.title]), state.p);
+  options("probe", probes.map(one => [one.probe, one.title || "original"]), state.p);
   options("a", names, state.a);
   options("b", [["", "none"], ...names], state.b);
   options("show", Object.entries(SHOW), state.show);

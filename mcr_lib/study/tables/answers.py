@@ -60,9 +60,17 @@ class Answered:
         """The main task: GMNER, or what the source's annotation allows of it."""
         return metrics.scored_tasks(self.examples[0].constraints)[0]
 
-    def ratio(self, name: str, metric: str) -> Ratio | None:
+    def ratio(self, name: str, metric: str, probed: Sequence["Answered"] = ()) -> Ratio | None:
         """A metric of a setting (a key of the catalogue) as a ratio over tweets; `None` if it has none."""
+        if name not in self.files:
+            return None
         judged = self.files[name].judged
+        if metric == "consistency":
+            every = {p.probe: p.files[name].faults for p in probed if name in p.files}
+            after = bias_tables.first_faults(
+                {p: of for p, of in every.items() if p not in bias_tables.CONTROLS}
+            )
+            return bias.consistency([self.files[name].faults[id] for id in after], [*after.values()])
         if metric == f"{self.task}_f1":
             outcomes = (metrics.outcome(j, self.task, self.config.scorer) for j in judged)
             return metrics.ratios(metrics.totals([*outcomes]))["f1"]
@@ -115,23 +123,20 @@ def count_rows(one: Answered) -> list[Row]:
     return rows
 
 
-def difference(one: Answered, a: str, b: str, metric: str) -> Row | None:
+def difference(one: Answered, a: str, b: str, metric: str, probed: Sequence[Answered] = ()) -> Row | None:
     """A paired test of a metric, a minus b: both values, difference, 95 % interval, p, and whether a is
-    better (1), worse (-1), or that cannot be told (0); `None` if one of them lacks it.
+    better (1), worse (-1), or that cannot be told (0); `None` if one of them lacks it. `probed`: the answers
+    to probes, for consistency.
     """
-    return _tested(one, a, b, metric, [one.ratio(n, metric) if n in one.files else None for n in (a, b)])
-
-
-def _tested(one: Answered, a: str, b: str, metric: str, ratios: Sequence[Ratio | None]) -> Row | None:
-    first, second = ratios
+    first, second = (one.ratio(name, metric, probed) for name in (a, b))
     if first is None or second is None or None in (first.percent, second.percent):
         return None
     how = {"n_resamples": one.config.n_resamples, "rng": np.random.default_rng(one.config.seed)}
     test = statistics.paired_test(first, second, **how)
-    values = {"a": a, "b": b, "split": one.split, "metric": CATALOGUE[metric].label, "n": test.n}
+    values = {"a": a, "b": b, "split": one.split, "metric": CATALOGUE[metric].label, "p": test.p_value}
     values |= {"first": first.percent, "second": second.percent, "difference": test.difference}
     better = CATALOGUE[metric].better * statistics.sign(test)
-    return values | {"low": test.ci95[0], "high": test.ci95[1], "p": test.p_value, "better": better}
+    return values | {"low": test.ci95[0], "high": test.ci95[1], "better": better}
 
 
 def n_wrong(one: metrics.Judged, kinds: Kinds) -> int:
@@ -147,12 +152,9 @@ def wins(one: Answered, a: str, b: str) -> Row:
     mistakes = [*zip(*(map(n_wrong, one.files[n].judged, one.kinds[n]) for n in (a, b)), strict=True)]
     won = {a: sum(x < y for x, y in mistakes), b: sum(y < x for x, y in mistakes)}
     side = int(won[b] > won[a])
-    ids = (
-        example.id
-        for example, of_both in zip(one.examples, mistakes, strict=True)
-        if example.images and of_both[side] == 0 < of_both[1 - side]
-    )
-    return {"won": won, "winner": (a, b)[side], "id": next(ids, None)}
+    tweets = zip(one.examples, mistakes, strict=True)
+    ids = (e.id for e, of_both in tweets if e.images and of_both[side] == 0 < of_both[1 - side])
+    return {"split": one.split, "a": a, "b": b, "won": won, "winner": (a, b)[side], "id": next(ids, None)}
 
 
 def tweet(example: Example) -> Row:
@@ -239,16 +241,3 @@ def rollouts(loaded: Loaded, name: str) -> Iterator[tuple[Example, Row]]:
             shown.append(value | totals | {"rewards": rewards, "worthless": one["worthless"]})
         head = {"step": int(step), "id": f"{example.id}.{step}.{number}"}
         yield example, tweet(example) | head | {"rollouts": shown}
-
-
-def consistency(every: Sequence[Answered], a: str, b: str) -> Row | None:
-    """`difference` in the share of tweets that stay clean on all probes, of those clean as they are."""
-    before = every[0]
-    ratios = []
-    for name in (a, b):
-        after = {one.probe: one.files[name].faults for one in every if one.probe and name in one.files}
-        counted = {probe: faults for probe, faults in after.items() if probe not in bias_tables.CONTROLS}
-        faults = bias_tables.first_faults(counted)
-        was = before.files[name].faults
-        ratios.append(bias.consistency([was[id] for id in faults], list(faults.values())))
-    return _tested(before, a, b, "consistency", ratios)
