@@ -26,20 +26,23 @@ function has(answer, kind) {
   return kind === NO_FLAW ? answer.flaw != null : kindsOf(answer).includes(data.kinds.indexOf(kind));
 }
 
-function box(of, [x1, y1, x2, y2], name, size) {
+// A box with its name above it; every second name stands below, so that those of one place do not hide each other.
+function box(of, [x1, y1, x2, y2], name, size, isBelow) {
   const place = { x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1) }, font = size[0] / 24;
-  const top = y1 > font * 1.3 ? y1 - 2 : y1 + font, bottom = Math.min(y2 - 2, size[1] - 2); // a claim is named below
-  const label = name && h("text", { x: x1 + 1, y: of === "claimed" ? bottom : top, "font-size": font }, name);
+  const above = y1 > font * 1.3 ? y1 - 2 : y1 + font, below = Math.min(y2 + font, size[1] - 2);
+  const y = of === "claimed" ? (y1 + y2) / 2 + (isBelow ? font : 0) : isBelow ? below : above;
+  const x = Math.max(1, Math.min(x1 + 1, size[0] - 0.58 * font * (name || "").length));
+  const label = name && h("text", { x, y, "font-size": font }, name);
   return h("g", { class: of }, h("rect", { class: "rim", ...place }), h("rect", { class: "edge", ...place }), label);
 }
 
 function picture(tweet, answer) {
   const size = tweet.size || [300, 200], names = tweet.gold.map(e => `${e[0]}: ${e[4].length ? "shown" : "not shown"}`).join(", ");
   const href = data.pictures[tweet.picture], image = href ? h("image", { href, width: size[0], height: size[1] }) : null;
-  const claims = (answer.claims || []).map(c => box("claimed", c[1], c[0], size));
+  const claims = (answer.claims || []).map((c, k) => box("claimed", c[1], c[0], size, k % 2));
   const gold = tweet.gold.flatMap(e => e[4].map(b => box("gold", b, null, size)));
   const bait = tweet.bait.flatMap(e => e[2].map(b => box("bait", b, null, size)));
-  const predicted = answer.entities.filter(e => e[2]).map(e => box(`predicted ${outcome(e[3])}`, e[2], e[0], size));
+  const predicted = answer.entities.filter(e => e[2]).map((e, k) => box(`predicted ${outcome(e[3])}`, e[2], e[0], size, k % 2));
   const about = `${href ? "picture" : "the picture is left out"}; gold: ${names || "no entity"}`;
   return h("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, role: "img", "aria-label": about }, image, claims, gold, bait, predicted);
 }
@@ -69,7 +72,7 @@ function card(tweet, name, answer) {
 
 function rollout(tweet, one) {
   const rewards = one.rewards.map(([name, value]) => `${name} ${value.toFixed(2)}`).join(" · ");
-  const head = `R ${one.reward.toFixed(2)}, advantage ${one.advantage > 0 ? "+" : ""}${one.advantage.toFixed(2)}`;
+  const head = `R ${one.reward.toFixed(2)}, advantage ${one.advantage > 0 ? "+" : ""}${one.advantage.toFixed(2)}`.replace("-", "−");
   const why = one.worthless && h("p", { class: "small" }, h("b", { class: "wrong" }, `✗ earns nothing: ${data.flaws[one.worthless] || one.worthless.replaceAll("_", " ")}`));
   return h("div", { class: "card" }, h("h4", {}, head), h("p", { class: "small" }, rewards), why || null, picture(tweet, one), lines(tweet, one), reasoning(one, false));
 }

@@ -155,7 +155,7 @@ def _picture(path: Path, loaded: Loaded) -> str:
     image.thumbnail((240, 240))
     if loaded.config.source == "testbed":
         image = image.quantize(12, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        return _address(image, "PNG", compress_level=9)
+        return _address(image, "PNG", compress_level=7)
     return _address(image, "JPEG", quality=60)
 
 
@@ -181,6 +181,6 @@ def _folds(paths: dict[str, Path], every: Sequence[Answered], pairs: Pairs) -> d
             rows += [answers.difference(one, *pair, metric, probed) for one in splits]
         with Image.open(paths[name]) as image:
             figure = {"width": round(image.width / 1.5), "look": FIGURES[name]["look"]}
-            figure["data"] = _address(image.convert("RGB").quantize(COLOURS), "PNG", compress_level=9)
+            figure["data"] = _address(image.convert("RGB").quantize(COLOURS), "PNG", compress_level=7)
         folds.setdefault(fold, []).append(figure | {"rows": [row for row in rows if row]})
     return folds
