@@ -138,6 +138,12 @@ function draw() {
   const isRollout = state.s.startsWith("rollouts of ");
   const splits = [...new Set(data.sets.map(one => one.split))], probes = data.sets.filter(one => one.split === state.s);
   const names = Object.keys((set(state.s, state.p) || data.sets[0]).tweets[0].answers || {}).map(name => [name, name]);
+  const isThere = name => names.some(([other]) => other === name);
+  if (!isRollout) {
+    if (!isThere(state.a)) state.a = names[0][0];
+    if (!isThere(state.b)) state.b = "";
+    if (!state.b) state.show = "all"; // nothing to compare with
+  }
   options("split", splits.map(name => [name, name]), state.s);
   options("probe", probes.map(one => [one.probe, one.title || "original"]), state.p);
   options("a", names, state.a);
