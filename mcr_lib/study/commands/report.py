@@ -154,7 +154,7 @@ def _picture(path: Path, loaded: Loaded) -> str:
     image = open_image(path)
     image.thumbnail((240, 240))
     if loaded.config.source == "testbed":
-        image = image.quantize(12, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        image = image.quantize(8, dither=Image.Dither.NONE)
         return _address(image, "PNG", compress_level=7)
     return _address(image, "JPEG", quality=60)
 
