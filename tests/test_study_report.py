@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from html import unescape
+from itertools import combinations
 from urllib.parse import parse_qs, urlencode
 
 import numpy as np
@@ -365,6 +366,46 @@ def test_text_and_graphics_stand_out_in_both_schemes():
     assert report.colours(["sft", "a", "b", "c", "d"]) == {
         "sft": "sft", "a": "other-0", "b": "other-1", "c": "other-2", "d": "other-0"
     }  # fmt: skip
+
+
+# linear RGB as it is seen without green or red cones, severity 1 (Machado, Oliveira and Fernandes 2009)
+SEEN = {
+    "all cones": np.eye(3),
+    "deuteranopia": [
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.01182, 0.04294, 0.968881),
+    ],
+    "protanopia": [
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ],
+}
+XYZ = [
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.072175),
+    (0.0193339, 0.119192, 0.9503041),
+]
+
+
+def lab(colour, seen):
+    """CIELAB of a colour for an eye, white D65."""
+    channels = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(
+        np.maximum(np.asarray(XYZ) @ np.clip(np.asarray(seen) @ linear, 0, 1) / (0.95047, 1, 1.08883), 0.0089)
+    )
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eye", SEEN)
+def test_no_two_colours_of_a_palette_look_alike_to_any_eye(eye):
+    palettes = ("right wrong invented lost", "base sft mrsi mcr other-0 other-1 other-2")
+    for scheme, of in colours((REPOSITORY / "mcr_lib/study/commands/report.css").read_text()).items():
+        for a, b in (pair for names in palettes for pair in combinations(names.split(), 2)):
+            distance = np.linalg.norm(lab(of[a], SEEN[eye]) - lab(of[b], SEEN[eye]))
+            assert distance >= 20, (scheme, a, b)
 
 
 @pytest.fixture(scope="module")
