@@ -88,6 +88,13 @@ def paired_test(first: Ratio, second: Ratio, *, n_resamples: int, rng: np.random
     return PairedTest(observed, (float(low), float(high)), (n_as_large + 1) / (n_resamples + 1), n)
 
 
+def sign(test: PairedTest) -> int:
+    """1 if the first is higher, -1 if it is lower (p < 0.05, interval without 0), else 0: not to be told."""
+    low, high = test.ci95
+    is_told = test.p_value < 0.05 and (low > 0 or high < 0)
+    return int(is_told) * (1 if test.difference > 0 else -1)
+
+
 def verdict(test: PairedTest, *, first: str = "first", second: str = "second", metric: str = "F1") -> str:
     """A paired test in one sentence.
 
@@ -100,8 +107,8 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
         return f"{first} and {second} are equal in {metric} (n = {test.n:,})."
     p = "p < 0.001" if test.p_value < 0.001 else f"p = {test.p_value:.3f}"
     numbers = f"95 % interval {low:.2f} to {high:.2f}, {p}, n = {test.n:,}"
-    if test.p_value < 0.05 and (low > 0 or high < 0):
-        better = "better" if test.difference > 0 else "worse"
+    if side := sign(test):
+        better = "better" if side > 0 else "worse"
         points = f"{abs(test.difference):.2f} points of {metric}"
         return f"{first} is {better} than {second} by {points} ({numbers})."
     points = f"difference {test.difference:.2f} points"

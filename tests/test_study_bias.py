@@ -290,6 +290,22 @@ def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
     assert lines == [f"{split} · r, n = 30\n0.0 % (0.0 to 0.0)" for split in ("test", "dev")]
 
 
+def test_reasoning_is_judged_on_every_split_and_a_stray_one_of_a_setting_without_is_none(found):
+    dev = replace(found.other_splits["dev"]["perfect"], prompt="mcr")
+    asked = replace(found.answers["perfect"], prompt="mcr")
+    both = replace(found, answers={"r": asked}, other_splits={"dev": {"r": dev}})
+    rows = bias_tables.faithful_rows(both)
+    assert [(row["split"], row["answers"]) for row in rows] == [("test", 30), ("dev", 8)]
+    tables = dict.fromkeys(all_tables(found), []) | {"faithful": rows}
+    results = bias_tables.result_rows(both, tables)
+    assert [(row["split"], row["n"]) for row in results] == [("test", 30), ("dev", 8)]
+    assert [f"split={row['split']}|" in row["signature"] for row in results] == [True, True]
+    first = replace(asked.parsed[0], think="well")
+    stray = replace(asked, prompt="direct", parsed=[first, *asked.parsed[1:]])
+    assert bias_tables.flaws(stray) == []
+    assert len(bias_tables.flaws(replace(stray, prompt="mcr"))) == 30
+
+
 def all_tables(found):
     return {
         "grounding": bias_tables.grounding_rows(found),

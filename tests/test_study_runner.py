@@ -199,11 +199,11 @@ def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
         assert (folder.notebooks / path.name).with_suffix(".html").stat().st_size > 100_000
     for png in folder.figures.glob("*.png"):
         assert png.with_suffix(".csv").is_file()
-    assert set(report.CAPTIONS) <= {png.stem for png in folder.figures.glob("*.png")}, (
+    assert set(report.FIGURES) <= {png.stem for png in folder.figures.glob("*.png")}, (
         "smoke leaves a picture out"
     )
     page = folder.report.read_text()
-    assert page.count("<figure>") == len(list(folder.figures.glob("*.png")))
+    assert page.count("<figure>") == report.MAX_FIGURES
     settings = list(config.load("smoke", tmp_path).config.settings)
     results = list(csv.DictReader(folder.results.read_text().splitlines()))
     assert {(row["setting"], row["split"]) for row in results} == {

@@ -13,7 +13,7 @@ asked for. A row whose answer is `null`, or that has an `error` in its place, is
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,11 +95,16 @@ def parse_prediction(prediction: Prediction, example: Example, mode: Mode) -> Pa
         parsed = replace(parsed, repairs=repairs, form=None if is_finished else parsed.form)
         if mode == "strict" and not is_finished and (repairs or parsed.lost):
             parsed = read(mode="strict")
+    in_px = scale(prediction, example)
+    return parsed, tuple(replace(e, boxes_xyxy=tuple(map(in_px, e.boxes_xyxy))) for e in parsed.entities)
+
+
+def scale(prediction: Prediction, example: Example) -> Callable[[boxes.Box], boxes.Box]:
+    """The function from a box as this prediction writes it to pixels of the original image."""
     input_size = prediction.image_size_px or example.image_size_px or (1000, 1000)
     gold_size = example.image_size_px or input_size
-    model_size = boxes.space_size(space, input_size, prediction.model_size)
-    in_px = partial(boxes.from_space, space="model_px", image_size=gold_size, model_size=model_size)
-    return parsed, tuple(replace(e, boxes_xyxy=tuple(map(in_px, e.boxes_xyxy))) for e in parsed.entities)
+    model_size = boxes.space_size(prediction.coordinate_space, input_size, prediction.model_size)
+    return partial(boxes.from_space, space="model_px", image_size=gold_size, model_size=model_size)
 
 
 def _prediction(row: Row, where: str, given_space: boxes.Space | None) -> Prediction:

@@ -66,6 +66,11 @@ def _parser() -> ArgumentParser:
     only = "run only this notebook (01 or its name); repeatable"
     run.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help=only)
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="begin with this notebook")
+    about = "write report.html of a run folder anew"
+    report = _command(commands, "report", "report.command", about)
+    _add_profile(report)
+    pictures = "also the pictures of real tweets (default: only the testbed's)"
+    report.add_argument("--pictures", action="store_true", help=pictures)
     _add_models(commands)
     about = "would a profile run on this machine? a table, exit 2 on any ✗"
     marks = "✓ as it should be; ✗ with what to do; – cannot be checked on this machine, and why"

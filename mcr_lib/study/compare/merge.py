@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mcr_lib import bias, chains, metrics
+from mcr_lib import bias, metrics
 from mcr_lib.data import probes
 from mcr_lib.data.files import read_text
 from mcr_lib.data.predictions import read_predictions
@@ -21,7 +21,7 @@ from mcr_lib.study.compare.evidence import METRICS, NUMBERS, Evidence, number
 from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.settings import RANDOM
 from mcr_lib.study.tables import comparison, scoring
-from mcr_lib.study.tables.bias import CONTROLS, blank_pairs, first_faults, share
+from mcr_lib.study.tables.bias import CONTROLS, blank_pairs, first_faults, flaws, share
 from mcr_lib.training.options import WITHOUT_EFFECT
 
 MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be equal, and probes if any
@@ -115,10 +115,8 @@ def _measure(run: _Run, name: str, split: str, tweets: Tweets) -> Measured:
         ratios |= bias.textual_bias(answers.judged)
     ratios |= bias.visual_bias(answers.judged)
     ratios["unread"] = share([parsed is None or parsed.reason is not None for parsed in answers.parsed])
-    task = {"labels": tweets[0].labels, "task": tweets[0].constraints}
-    if answers.prompt not in (None, "direct") or any(p is not None and p.think for p in answers.parsed):
-        flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
-        ratios["faithful"] = share([flaw is None for flaw in flaws])
+    if found := flaws(answers):
+        ratios["faithful"] = share([flaw is None for flaw in found])
     ids = [tweet.id for tweet in tweets]
     yield "n_count", None, number(int(ratios["n_rate"].numerator.sum()))
     yield from ((metric, ids, [(1, ratio)]) for metric, ratio in ratios.items() if metric in METRICS)

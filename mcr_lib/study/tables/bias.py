@@ -118,7 +118,7 @@ def collect(study: Study) -> BiasResults:
         _add(results, name, paths, tweets)
         for other in comparison.splits(config)[:-1] if name in results.answers else ():
             path = study.answer(name, other) if can_answer else study.run.predictions(f"{name}.{other}")
-            if (answers := _read(results, name, path, study.examples(other))) is not None:
+            if (answers := read(results, name, path, study.examples(other))) is not None:
                 results.other_splits.setdefault(other, {})[name] = answers
     if (path := scoring.configured_file(study.loaded, results.examples)) is not None:
         paths = {end: path.with_name(f"{path.stem}{end}.jsonl") if end else path for end in tweets}
@@ -143,13 +143,13 @@ def make_probes(study: Study) -> dict[str, list[Probe]]:
 
 def _add(results: BiasResults, name: str, paths: dict[str, Path], tweets: dict[str, list[Example]]) -> None:
     """Add the answers to the scored split (key "") and to its probes (key ".<variant>")."""
-    if (answers := _read(results, name, paths[""], tweets[""])) is not None:  # else probes mean nothing
+    if (answers := read(results, name, paths[""], tweets[""])) is not None:  # else probes mean nothing
         results.answers[name] = answers
-        probed = {end[1:]: _read(results, name, paths[end], tweets[end]) for end in paths if end}
+        probed = {end[1:]: read(results, name, paths[end], tweets[end]) for end in paths if end}
         results.probe_answers[name] = {variant: some for variant, some in probed.items() if some is not None}
 
 
-def _read(results: BiasResults, name: str, path: Path, examples: list[Example]) -> ScoredFile | None:
+def read(results: BiasResults, name: str, path: Path, examples: list[Example]) -> ScoredFile | None:
     """The answers of a file; `None`, with a sentence in `missing`, where it cannot be used."""
     header, rows = read_predictions(path) if path.is_file() else ({}, [])
     data, expected = header.get("data"), f"{examples[0].source}:{checksum(examples)}"
