@@ -60,7 +60,11 @@ class Backbone:
     def messages(self, example: Example, prompt: prompts.Kind, shots: prompts.Shots = ()) -> Chat:
         """The chat that asks it about a tweet."""
         how = {"wording": self.wording, "style": self.style, "form": self.form, "shots": shots}
-        return prompts.messages(example, prompt, **how)
+        chat = prompts.messages(example, prompt, **how)
+        if shots and families.FAMILIES[self.family].switch:  # else the template drops what they reason
+            whole = {"reasoning_content": ""}
+            chat = [each | whole if each["role"] == "assistant" else each for each in chat]
+        return chat
 
     @property
     def target(self) -> Target:
@@ -207,19 +211,34 @@ def _processor(folder: Path, entries: dict[str, Any], pixels: Pixels | None) -> 
         raise UserError(f"the processor of {folder} cannot be loaded: {adapters.reason(error)}") from error
     processor.tokenizer.padding_side = "left"
     if entries["kind"] == "released":
+        if switch := families.FAMILIES[family].switch:
+            processor.chat_template = _switched_off(processor.chat_template, switch)
         _close_think(processor, folder)
         if pixels is not None:
-            _set_pixels(processor, pixels, BOX_FORMATS[family].unit)
+            _set_pixels(processor, pixels, family)
     return processor
 
 
-def _set_pixels(processor: ProcessorMixin, pixels: Pixels, unit: int) -> None:
-    fewest, most = pixels
+def _set_pixels(processor: ProcessorMixin, pixels: Pixels, family: str) -> None:
+    (fewest, most), unit = pixels, BOX_FORMATS[family].unit
     if not fewest <= most or most < unit**2:
         need = f"a budget of at least one unit of {unit} x {unit} pixels is needed"
         raise UserError(f"min_pixels {fewest} and max_pixels {most}: {need}")
     for part in (processor.image_processor, processor.video_processor):
-        part.size = {"shortest_edge": fewest, "longest_edge": most}
+        frames = families.FAMILIES[family].frames
+        part.size = {"shortest_edge": fewest * frames, "longest_edge": most * frames}
+
+
+def _switched_off(template: str, switch: str) -> str:
+    """A chat template with thinking off whose final answer follows the prompt word for word, then ends.
+
+    Such templates rearrange what an answer reasons, which ours write themselves, and some end it by nothing.
+    """
+    off = f"{{%- set {switch} = false %}}{{%- set last = messages[-1] %}}"
+    is_answer = "{%- if last.role == 'assistant' %}"
+    before = "{%- set messages = messages[:-1] %}{%- set add_generation_prompt = true %}{%- endif -%}"
+    answer = "{%- for part in last.content %}{{ part.text if part is mapping else part }}{% endfor %}"
+    return off + is_answer + before + template + is_answer + answer + "{{ eos_token }}{% endif %}"
 
 
 def _close_think(processor: ProcessorMixin, folder: Path) -> None:
@@ -235,8 +254,8 @@ def _close_think(processor: ProcessorMixin, folder: Path) -> None:
 
 
 def _target(processor: ProcessorMixin, family: str, wording: prompts.Wording) -> Target:
-    size = processor.image_processor.size
-    return Target(family, size["shortest_edge"], size["longest_edge"], wording)
+    size, frames = processor.image_processor.size, families.FAMILIES[family].frames
+    return Target(family, size["shortest_edge"] // frames, size["longest_edge"] // frames, wording)
 
 
 def _silence() -> None:

@@ -258,8 +258,8 @@ def _check_whole(trainer: Trainer) -> None:
 
 def _check_lora(model: torch.nn.Module) -> None:
     adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
-    n_layers = model.config.get_text_config().num_hidden_layers
-    n_expected = families.lora_modules(model.config.model_type, n_layers)
+    text = model.config.get_text_config().to_dict()
+    n_expected = families.lora_modules(model.config.model_type, text)
     assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
     assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
 
