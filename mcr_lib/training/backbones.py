@@ -4,6 +4,7 @@ A folder of `save` holds safetensors, the processor and `backbone.json`: family 
 wording, the prompt it was trained on, prompt version, and checksums of its files.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
 Chat = list[prompts.Message]
+State = Mapping[str, torch.Tensor] | None
 Pixels = tuple[int, int]  # fewest and most of an image as the processor resizes it
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -130,14 +132,20 @@ def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
     return Outline(config, processor, _target(processor, entries["family"], entries["wording"]))
 
 
-def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **entries: Any) -> None:
-    """Writes a backbone, in another dtype if one is given; `entries` go into its card."""
+def save(
+    backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, state: State = None,
+    **entries: Any,
+) -> None:  # fmt: skip
+    """Writes a backbone, in another dtype if one is given; `entries` go into its card.
+
+    `state`: the weights of a model that is cut over processes, gathered; `None` = those of the model.
+    """
     model = backbone.model
     _silence()
     once: dict[Any, torch.Tensor] = {}  # tied weights stay one tensor, which is stored once
     state = {
         name: once.setdefault((value.data_ptr(), value.shape), value.to(dtype or value.dtype).contiguous())
-        for name, value in model.state_dict().items()
+        for name, value in (model.state_dict() if state is None else _tied(model, state)).items()
     }
     before = model.config.dtype  # which is made a string
     model.save_pretrained(folder, state_dict=state)
@@ -145,12 +153,19 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     _write_card(backbone, Path(folder), kind="backbone", **entries)
 
 
-def save_adapter(backbone: Backbone, folder: str | Path, *, start: str, **entries: Any) -> None:
-    """Writes the adapter of a backbone that was trained from `start`; `entries` go into its card."""
+def _tied(model: PreTrainedModel, state: State) -> dict[str, torch.Tensor]:
+    """Gathered weights in which tied ones are one tensor again."""
+    return {name: state[model.all_tied_weights_keys.get(name, name)] for name in state}
+
+
+def save_adapter(
+    backbone: Backbone, folder: str | Path, *, start: str, state: State = None, **entries: Any
+) -> None:
+    """Writes the adapter of a backbone trained from `start`; `entries` go into its card, `state` as above."""
     folder = Path(folder)
     _silence()
     base = adapters.base_of(start, folder)
-    adapters.write(backbone.model, folder, base)
+    adapters.write(backbone.model, folder, base, state)
     _write_card(backbone, folder, kind="adapter", coordinate_space=backbone.space, base=base, **entries)
 
 

@@ -37,6 +37,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from trl.trainer.utils import FusedCausalLMOutput
 
+from mcr_lib.training import launch
+
 TOLERANCE = {"32 bits": 1e-4, "16 bits": 0.1}  # nats per token between this path and stock; ours
 _NAME = "shared_prefix"
 
@@ -65,7 +67,9 @@ def enable(model: nn.Module) -> None:
 
 
 def obstacle(model: nn.Module) -> str | None:
-    """Why rows of a model cannot share a beginning: layers with a state or a window; `None` = they can."""
+    """Why rows cannot share a beginning: layers with a state, weights in parts; `None` = they can."""
+    if launch.is_sharded():
+        return "the weights are cut over the processes, whose passes must be equally many"
     text = _core(model).language_model.config
     kinds = {*(getattr(text, "layer_types", None) or ())} - {"full_attention"}
     has = f"a model of type {text.model_type} has layers of {', '.join(sorted(kinds))}"
