@@ -449,8 +449,15 @@ def served(at, vllm, **departures):
 def cut_weights(at, trained):
     from mcr_lib.training import loop
 
-    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3))
-    loop._check_whole(SimpleNamespace(accelerator=SimpleNamespace(state=state), is_fsdp_enabled=False))
+    at.bend.setenv("ACCELERATE_USE_FSDP", "true")
+    at.bend.setattr(launch, "check_sharding", lambda: None)
+    loop._check_options(False, options.SftOptions(save="merged"))
+
+
+def cut_otherwise(at, trained):
+    at.bend.setenv("ACCELERATE_USE_FSDP", "true")
+    at.bend.setenv("FSDP_VERSION", "1")
+    launch.check_sharding()
 
 
 def full_disk(at, trained):
@@ -476,6 +483,7 @@ HEAVY = {
     "no vLLM": lambda at, trained: served(at, None),
     "no vLLM server": lambda at, trained: served(at, "here"),
     "weights in parts": cut_weights,
+    "another way of cutting": cut_otherwise,
     "saved model changed": changed_model,
     "weights too large": weights_too_large,
     "out of memory": full_gpu,
