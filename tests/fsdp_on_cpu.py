@@ -25,7 +25,7 @@ HOW = {"prompt": "direct", "device": "cpu"}
 
 
 def fine_tune(start: str, folder: Path) -> None:
-    """Full fine-tuning and an adapter in 16 bits; by several processes, also the first from its checkpoint."""
+    """Full fine-tuning and an adapter in 16 bits; of several processes also the first from a checkpoint."""
     rows, how = json.loads((folder / "rows.json").read_text()), HOW
     sft.train(start, rows["sft"], folder / "full", SftOptions(**STEPS), **how)
     if PartialState().num_processes > 1:
