@@ -77,9 +77,8 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     backbone = backbones.load(start, device=place, **how)
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
-    if (
-        launch.is_sharded()
-    ):  # by layers alone: a process may have a batch without image and leave out the tower
+    if launch.is_sharded():
+        # by layers alone: the vision tower is gathered with the root, as a batch without image passes it over
         layer = backbone.model.get_decoder().layers[0]
         os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = type(layer).__name__
     if not options.lora_rank:
@@ -141,12 +140,6 @@ def on_one_gpu(config: TrainingArguments) -> TrainingArguments:
 
 def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, progress: Progress) -> None:
     """Trains to the end, from the checkpoint `resume` where there is one, and writes `log.jsonl`."""
-    if (
-        trainer.is_fsdp_enabled
-    ):  # answers go on until those of all processes have ended, else some wait for ever
-        core = trainer.accelerator.unwrap_model(trainer.model)
-        core = core.get_base_model() if isinstance(core, PeftModel) else core
-        core._is_fsdp_managed_module = True  # as transformers does it for the FSDP that it sets up itself
     vision.without_gradient(trainer.model)
     if hasattr(trainer.model, "peft_config"):
         _check_lora(trainer.model)
