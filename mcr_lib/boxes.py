@@ -39,7 +39,9 @@ BOX_FORMATS = {  # by family
     "qwen2.5-vl": BoxFormat("model_px", 28),
     "mimo-vl": BoxFormat("model_px", 28, is_checked=False),  # it has the architecture of Qwen2.5-VL
     "qwen3-vl": BoxFormat("norm1000", 32),
+    "qwen3.5": BoxFormat("norm1000", 32),
     "glm-4.5v": BoxFormat("norm1000", 28),
+    "glm-4.6v": BoxFormat("norm1000", 28),
 }
 MAX_RATIO = 200  # of an image's longer to its shorter side, at most, for the processors of these families
 

@@ -4,9 +4,7 @@ adapter of chance weights.
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -212,18 +210,3 @@ def test_weights_of_a_base_are_known_by_their_checksums():
     same = {"sha256": {"tokenizer.json": "3", "a.safetensors": "1"}}
     other = {"sha256": {"a.safetensors": "4", "tokenizer.json": "2"}}
     assert adapters._weights(told) == adapters._weights(same) != adapters._weights(other)
-
-
-@pytest.mark.parametrize(
-    ("is_fsdp", "zero_stage", "is_refused"),
-    [(False, None, False), (False, 2, False), (False, 3, True), (True, None, True)],
-)
-def test_weights_that_are_cut_over_processes_are_refused_before_the_work(is_fsdp, zero_stage, is_refused):
-    plugin = None if zero_stage is None else SimpleNamespace(zero_stage=zero_stage)
-    state = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
-    with (
-        pytest.raises(UserError, match="^FSDP and ZeRO-3 cut the weights over the processes")
-        if is_refused
-        else nullcontext()
-    ):
-        loop._check_whole(SimpleNamespace(is_fsdp_enabled=is_fsdp, accelerator=state))

@@ -1,5 +1,7 @@
 """Boxes: IoU against counting pixels, the hit rule at its edge, coordinate spaces there and back."""
 
+import itertools
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -87,6 +89,15 @@ def test_resized_size_is_what_the_processor_does():
                         boxes.resized_size((width, height), unit=unit, min_pixels=low, max_pixels=high)
                         == theirs[::-1]
                     )
+
+
+@pytest.mark.canary
+def test_the_processor_of_glm_counts_an_image_twice():
+    smart_resize = pytest.importorskip("transformers.models.glm46v.image_processing_glm46v").smart_resize
+    for size in itertools.product((28, 58, 74, 153, 601, 1200), (29, 113, 450, 1200)):
+        for low, high in ((4 * 784, 1280 * 784), (56 * 56, 100 * 784)):
+            theirs = smart_resize(2, *size[::-1], min_pixels=2 * low, max_pixels=2 * high)
+            assert boxes.resized_size(size, min_pixels=low, max_pixels=high) == theirs[::-1]
 
 
 @given(

@@ -17,9 +17,15 @@ from mcr_lib.training import adapters, backbones, cvo, decode, sampling
 from mcr_lib.training.generate import answer_batch
 from mcr_lib.training.options import CvoOptions
 
-pytestmark = pytest.mark.canary
+pytestmark = [
+    pytest.mark.canary,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # GLM-4.6V's processor
+]
 
-HUBS = {"qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct"}
+HUBS = {
+    "qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+    "glm-4.6v": "zai-org/GLM-4.6V-Flash",
+}  # fmt: skip
 SMALL = {"batch_size": 8, "num_generations": 4, "max_completion_length": 8}
 SAMPLED = {
     "greedy": {},
@@ -50,7 +56,11 @@ def backbone(request, tmp_path_factory):
         backbones.outline("tiny-base").processor,
     )
     hub = HUBS[request.param]
-    released.write(folder, hub, own.tokenizer, seed=0, template=own.chat_template)
+    template = own.chat_template
+    if request.param == "glm-4.6v":
+        image = "<|begin_of_image|><|image|><|end_of_image|>"
+        template = template.replace("<|vision_start|><|image_pad|><|vision_end|>", image)
+    released.write(folder, hub, own.tokenizer, seed=0, template=template)
     return backbones.load(str(folder), device="cpu", pixels=(4096, 16_384))
 
 

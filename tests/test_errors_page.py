@@ -305,7 +305,7 @@ CVO = options.CvoOptions(
 def pixel_budget(at, trained):
     from mcr_lib.training import backbones
 
-    backbones._set_pixels(trained.backbone.processor, (4, 4), unit=28)
+    backbones._set_pixels(trained.backbone.processor, (4, 4), family="qwen2.5-vl")
 
 
 def loaded(at, trained, **how):
@@ -446,19 +446,18 @@ def served(at, vllm, **departures):
     cvo.check_server("mrsi", CVO.model_copy(update={"use_vllm": True, "vllm_server_port": 1, **departures}))
 
 
-def linear_attention(at, trained):
-    from mcr_lib.training import prefix
-
-    model = trained.backbone.model
-    at.bend.setattr(model.model.language_model.config, "layer_types", ["linear_attention"])
-    prefix.enable(model)
-
-
 def cut_weights(at, trained):
     from mcr_lib.training import loop
 
-    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3))
-    loop._check_whole(SimpleNamespace(accelerator=SimpleNamespace(state=state), is_fsdp_enabled=False))
+    at.bend.setenv("ACCELERATE_USE_FSDP", "true")
+    at.bend.setattr(launch, "check_sharding", lambda: None)
+    loop._check_options(False, options.SftOptions(save="merged"))
+
+
+def cut_otherwise(at, trained):
+    at.bend.setenv("ACCELERATE_USE_FSDP", "true")
+    at.bend.setenv("FSDP_VERSION", "1")
+    launch.check_sharding()
 
 
 def full_disk(at, trained):
@@ -484,10 +483,10 @@ HEAVY = {
     "no vLLM": lambda at, trained: served(at, None),
     "no vLLM server": lambda at, trained: served(at, "here"),
     "weights in parts": cut_weights,
+    "another way of cutting": cut_otherwise,
     "saved model changed": changed_model,
     "weights too large": weights_too_large,
     "out of memory": full_gpu,
-    "layers with a state": linear_attention,
     "tokens and features": other_processor,
     "token boundary": merging_tokenizer,
     "too long": short_model,

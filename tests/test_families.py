@@ -6,10 +6,13 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+import trl
 import yaml
 
 import architecture
@@ -40,11 +43,15 @@ from mcr_lib.training import (
 from mcr_lib.training.options import CvoOptions, SftOptions
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.canary
+pytestmark = [
+    pytest.mark.canary,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # GLM-4.6V's processor
+]
 
 MODELS = {
     "qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "mimo-vl": "XiaomiMiMo/MiMo-VL-7B-RL",
-    "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct", "qwen3.5": "Qwen/Qwen3.5-9B",
+    "glm-4.6v": "zai-org/GLM-4.6V-Flash",
 }  # fmt: skip
 """One of each family."""
 
@@ -55,8 +62,24 @@ WITH_SYSTEM = (
 THINKING = architecture.CHAT_TEMPLATE.replace(
     "<|im_start|>assistant\n{% endif %}", "{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
 )
-TEMPLATES = {"qwen2.5-vl": WITH_SYSTEM, "mimo-vl": WITH_SYSTEM, "qwen3-vl": architecture.CHAT_TEMPLATE}
-"""Shapes of the families' own templates."""
+OF_TRL = Path(trl.__file__).parent / "chat_templates"
+GLM = (
+    "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>\n{% if m.role == 'assistant' %}"
+    "{% set text = m.content if m.content is string else m.content[0].text %}"
+    "{% if '</think>' in text and m.reasoning_content is not string %}"
+    "<think>{{ text.split('</think>')[0].split('<think>')[-1] }}</think>\n{{ text.split('</think>')[-1] }}"
+    "{% else %}<think></think>\n{{ text }}{% endif %}{% else %}"
+    "{% for part in m.content %}{% if part.type == 'image' %}<|begin_of_image|><|image|><|end_of_image|>"
+    "{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "{{ '/nothink' if m.role == 'user' and enable_thinking is false }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>"
+    "{{ '\n<think></think>' if enable_thinking is false }}{% endif %}"
+)
+TEMPLATES = {
+    "qwen2.5-vl": WITH_SYSTEM, "mimo-vl": WITH_SYSTEM, "qwen3-vl": architecture.CHAT_TEMPLATE,
+    "qwen3.5": (OF_TRL / "qwen3_5_think.jinja").read_text(), "glm-4.6v": GLM,
+}  # fmt: skip
+"""Shapes of the families' own templates; Qwen3.5's is its own, as TRL ships it."""
 
 
 def pixels(family):
@@ -117,6 +140,7 @@ def gmner_f1(examples, answers):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:shared_prefix is off. it needs full attention in every layer")
 @pytest.mark.parametrize("family", MODELS)
 def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, family):
     few, by_id, budget = (
@@ -149,7 +173,7 @@ def test_a_family_goes_through_every_stage(released, nano_tweets, tmp_path, fami
 
     rows = list(mrsi.grpo_rows([(e, "terse") for e in few], target, prompt="direct"))
     options = CvoOptions(
-        **steps, num_generations=4, max_completion_length=40, check_groups=0, filter_d2=False
+        **steps, num_generations=4, max_completion_length=64, check_groups=0, filter_d2=False
     )
     took = cvo.train(
         str(tmp_path / "sft" / "model"), rows, tmp_path / "cvo", options, prompt="direct", device="cpu"
@@ -258,13 +282,8 @@ def test_published_shapes_have_the_published_numbers(hub):
     assert sum(p.numel() for p in model.parameters()) == published.n_parameters
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     adapted = {name: module for name, module in linear.items() if re.fullmatch(family.lora_targets, name)}
-    n_layers = published.text["num_hidden_layers"]
-    assert len(adapted) == families.lora_modules(family.model_type, n_layers) == 7 * n_layers
-    assert {name.rpartition(".")[2] for name in adapted} == {
-        *("q_proj", "k_proj", "v_proj", "o_proj"),
-        *("gate_proj", "up_proj", "down_proj"),
-    }
-    assert not [name for name in adapted if "visual" in name]
+    assert len(adapted) == families.lora_modules(family.model_type, published.text)
+    assert adapted.keys() == {name for name in linear if ".language_model.layers." in name}
     assert (
         sum(16 * (module.in_features + module.out_features) for module in adapted.values())
         == published.n_lora
@@ -277,7 +296,8 @@ def test_published_shapes_have_the_published_numbers(hub):
         == family.patch * family.merge
         == published.vision["patch_size"] * published.vision["spatial_merge_size"]
     )
-    assert model.config.image_token_id == 151655
+    for name, (_, number) in family.tokens.items():
+        assert getattr(model.config, name) == number
 
 
 def test_the_numbers_of_7b_are_those_that_others_publish():
@@ -363,6 +383,28 @@ def test_a_prompt_that_ends_with_think_is_closed(tokenizer, released, tmp_path):
         )
 
 
+SWITCHED = {
+    name: (OF_TRL / f"{name}.jinja").read_text() for name in ("qwen3_5_nothink", "qwen3_6", "qwen3_8")
+}
+SWITCHED |= {"qwen3_5_think": TEMPLATES["qwen3.5"], "glm": GLM}
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+def test_a_template_with_a_switch_is_off_and_keeps_what_an_answer_reasons(tokenizer, nano_tweets, name):
+    family = "glm-4.6v" if name == "glm" else "qwen3.5"
+    template = backbones._switched_off(SWITCHED[name], families.FAMILIES[family].switch)
+    write = partial(tokenizer.apply_chat_template, chat_template=template, tokenize=False)
+    said = "<think>Ada is a person.</think><answer>[]</answer>"
+    asking = backbones.Backbone("b", family, "full", None, None)
+    for shots in ((), [(nano_tweets[0], said)]):
+        chat = asking.messages(nano_tweets[1], "cot-3shot" if shots else "cot", shots)
+        prompt = write(chat, add_generation_prompt=True)
+        assert prompt.endswith("<think></think>" if name == "glm" else "<think>\n\n</think>\n\n")
+        for content in (said, [{"type": "text", "text": said}]):  # as rows have it, and as TRL may pass it on
+            assert write([*chat, {"role": "assistant", "content": content}]) == prompt + said + "<|im_end|>"
+        assert prompt.count(said) == len(shots)
+
+
 def test_a_template_that_changes_an_answer_is_told(released, nano_tweets, tmp_path):
     folder = tmp_path / "rearranging"
     shutil.copytree(released["qwen3-vl"], folder)
@@ -421,7 +463,7 @@ HARMS = {
     "config": (lambda f: (f / "config.json").write_text("["), "no configuration of a model"),
     "type": (
         lambda f: changed(f, model_type="llava"),
-        "is a 'llava'; types that can be loaded: qwen2_5_vl, qwen3_vl",
+        "is a 'llava'; types that can be loaded: glm4v, qwen2_5_vl, qwen3_5, qwen3_vl",
     ),
     "awq": (
         lambda f: changed(f, quantization_config={"quant_method": "awq"}),

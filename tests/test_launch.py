@@ -4,7 +4,10 @@ in test_nano.
 
 import errno
 import gc
+import json
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from operator import itemgetter
@@ -13,15 +16,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from mcr_lib import prompts
+from mcr_lib.data import mrsi
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.commands import cli
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training import backbones, generate, launch, loop, parts
+from tests import fsdp_on_cpu
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.canary
@@ -79,6 +85,78 @@ def test_configurations_of_accelerate_are_there_and_leave_precision_to_the_profi
     assert {"zero1.yaml", "zero2.yaml", "zero3.yaml", "fsdp1.yaml", "fsdp2.yaml"} <= {
         path.name for path in of_trl.iterdir()
     }
+
+
+def launcher_environment(name, prepare):
+    """What accelerate launch tells the processes of a configuration."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    path = REPOSITORY / "notebooks" / "profiles" / "accelerate" / f"{name}.yaml"
+    args = launch_command_parser().parse_args(["--config_file", str(path), "script.py"])
+    args.deepspeed_fields_from_accelerate_config = ""  # which only a later step of the launcher notes
+    made = prepare(_validate_launch_command(args)[0])
+    made = made[1] if isinstance(made, tuple) else made
+    return {k: v for k, v in made.items() if k.startswith(("FSDP_", "ACCELERATE_"))}
+
+
+def test_configurations_that_cut_the_weights_are_those_that_are_gathered(monkeypatch):
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    assert not launch.is_sharded()
+    launch.check_sharding()
+    for name, prepare in (("fsdp2", prepare_multi_gpu_env), ("zero3", prepare_deepspeed_cmd_env)):
+        with monkeypatch.context() as bent:
+            for key, value in launcher_environment(name, prepare).items():
+                bent.setenv(key, value)
+            assert launch.is_sharded()
+            launch.check_sharding()
+            needed = {"fsdp2": "FSDP_STATE_DICT_TYPE", "zero3": "ACCELERATE_DEEPSPEED_ZERO3_INIT"}[name]
+            bent.setenv(needed, "other")
+            with pytest.raises(UserError, match=f"over the processes need {needed}=.*, not other; take"):
+                launch.check_sharding()
+            bent.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+            assert launch.is_sharded() == (name == "fsdp2")
+
+
+@pytest.mark.server
+def test_two_processes_with_parts_of_the_weights_train_as_one(nano_folder, nano_tweets, tmp_path):
+    # CVO: the answers of one process end long before those of the other
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    target = backbones.outline(str(nano_folder)).target
+    rows = {
+        "sft": list(mrsi.answer_rows(nano_tweets, target, prompt="direct")),
+        "cvo": list(mrsi.grpo_rows([(e, "terse") for e in nano_tweets], target, prompt="direct")),
+    }
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.json").write_text(json.dumps(rows))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    worker = ["-m", "tests.fsdp_on_cpu", str(nano_folder), str(tmp_path / "two")]
+    environment = {**os.environ, **launcher_environment("fsdp2", prepare_multi_gpu_env)}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    how = {"cwd": REPOSITORY, "env": environment, "capture_output": True, "text": True, "timeout": 400}
+    done = subprocess.run([sys.executable, *torchrun, *worker], **how, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "shared_prefix is off: the weights are cut over the processes" in done.stderr
+    fsdp_on_cpu.fine_tune(str(nano_folder), tmp_path / "one")
+    far = {"full": 1e-4, "continued": 1e-4, "lora": 1e-2}  # an adapter trains in 16 bits
+    for stage, tolerance in far.items():
+        folders = (tmp_path / "one" / stage.replace("continued", "full"), tmp_path / "two" / stage)
+        one, two = map(loop.read_log, folders)
+        assert [row["step"] for row in two] == ([3] if stage == "continued" else [1, 2, 3])
+        expected = [row["loss"] for row in one][-len(two) :]
+        assert [row["loss"] for row in two] == pytest.approx(expected, abs=tolerance)
+        loaded = (backbones.load(str(folder / "model"), device="cpu") for folder in folders)
+        theirs, ours = (each.model.state_dict() for each in loaded)
+        assert ours.keys() == theirs.keys()
+        assert max((ours[name] - theirs[name]).abs().max() for name in ours) < tolerance
+    assert (tmp_path / "two" / "full" / "checkpoints" / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file()
+    adapter = load_file(tmp_path / "two" / "lora" / "model" / "adapter_model.safetensors")
+    assert all(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
+    (row,) = loop.read_log(tmp_path / "two" / "cvo")
+    assert row["length"] <= (32 + 1) / 2
+    backbones.load(str(tmp_path / "two" / "cvo" / "model"), device="cpu")
 
 
 def test_a_model_that_is_not_needed_any_more_makes_room_for_the_next_one(nano_folder, monkeypatch):

@@ -1,11 +1,13 @@
 """Images of training rows: resized once, in bounded memory and on disk, and the same pixels as without."""
 
 import gc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import Glm46VImageProcessor
 
 from mcr_lib.data.images import open_image
 from mcr_lib.training import backbones, loop, pictures
@@ -17,9 +19,13 @@ SIZES = ((126, 125), (300, 200), (1000, 700), (50, 40), (28, 280), (3000, 20))
 """One is too thin to be resized twice to the same size."""
 
 
-@pytest.fixture(scope="module")
-def processor():
-    return backbones.outline("tiny-base").processor
+@pytest.fixture(scope="module", params=["qwen2.5-vl", "glm-4.6v"])
+def processor(request):
+    ours = backbones.outline("tiny-base").processor
+    if request.param == "qwen2.5-vl":
+        return ours
+    size = {edge: 2 * n for edge, n in dict(ours.image_processor.size).items() if n}  # of GLM's two frames
+    return SimpleNamespace(image_processor=Glm46VImageProcessor(size=size), tokenizer=ours.tokenizer)
 
 
 @pytest.fixture(scope="module")

@@ -20,34 +20,42 @@ from mcr_lib.training import adapters, backbones, cvo, families, loop, prefix, s
 from mcr_lib.training.options import CvoOptions, SftOptions
 
 IMAGE, END, VOCABULARY = 3, 4, 40
-MODELS = {"qwen2.5-vl": "Qwen/Qwen2.5-VL-3B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct"}
-N_VALUES = {"qwen2.5-vl": 3 * 2 * 14 * 14, "qwen3-vl": 3 * 2 * 16 * 16}
+MODELS = {
+    "qwen2.5-vl": "Qwen/Qwen2.5-VL-3B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+    "glm-4.6v": "zai-org/GLM-4.6V-Flash", "qwen3.5": "Qwen/Qwen3.5-9B",
+}  # fmt: skip
+N_VALUES = {"qwen2.5-vl": 3 * 2 * 14 * 14, "qwen3-vl": 3 * 2 * 16 * 16, "glm-4.6v": 3 * 2 * 14 * 14}
 
 
 def model_of(family, attention="eager", lora=False):
     published = families.PUBLISHED[MODELS[family]]
     kind = getattr(transformers, families.FAMILIES[family].model_class)
-    ids = {"image_token_id": IMAGE, "video_token_id": 5, "vision_start_token_id": 2}
+    known = {"image_token_id": IMAGE, "video_token_id": 5, "vision_start_token_id": 2}
+    known |= {"vision_end_token_id": END, "image_start_token_id": 2, "image_end_token_id": END}
+    ids = {name: known.get(name, 1) for name in families.FAMILIES[family].tokens}
     torch.manual_seed(0)
-    config = kind.config_class(**released.shrunk(published, VOCABULARY) | ids | {"vision_end_token_id": END})
+    config = kind.config_class(**released.shrunk(published, VOCABULARY) | ids)
     model = kind._from_config(config, attn_implementation=attention).eval()
     for name, value in model.named_parameters():  # far from the near-constant start
         if value.ndim > 1:
             value.data.normal_(0, 0.3 if "embed" in name else 0.2)
     add_fused_lm_head(model, temperature=0.7, outputs=("log_probs", "entropy", "is_top1"))
     if lora:
-        targets = families.LANGUAGE_LAYERS
+        targets = families.FAMILIES[family].lora_targets
         with adapters.quiet():
             config = peft.LoraConfig(r=4, target_modules=targets, lora_alpha=8)
             model = peft.get_peft_model(model, config)
         for name, value in model.named_parameters():
             if "lora_B" in name:
                 value.data.normal_(0, 0.1)
-    prefix.enable(model)
+    if prefix.obstacle(model) is None:
+        prefix.enable(model)
     return model
 
 
-@pytest.fixture(scope="module", params=["qwen2.5-vl", "qwen3-vl", "qwen2.5-vl sdpa", "qwen3-vl lora"])
+@pytest.fixture(
+    scope="module", params=["qwen2.5-vl", "qwen3-vl", "qwen2.5-vl sdpa", "qwen3-vl lora", "glm-4.6v lora"]
+)
 def model(request):
     family, _, how = request.param.partition(" ")
     made = model_of(family, "sdpa" if how == "sdpa" else "eager", how == "lora")
@@ -115,6 +123,18 @@ def assert_equal(model, batch):
 @given(TWEETS, st.sampled_from(["left", "right"]), st.lists(st.integers(0, 9), max_size=7), st.booleans())
 def test_scores_and_gradients_are_those_of_rows_one_by_one(model, tweets, sides, order, all_scored):
     assert_equal(model, batch_of(tweets, model.n_values, sides=sides, order=order, all_scored=all_scored))
+
+
+def test_layers_with_a_state_are_scored_row_by_row_and_the_log_says_so():
+    model, notes = model_of("qwen3.5"), []
+    with pytest.warns(
+        UserWarning, match="shared_prefix is off: .* qwen3_5_text has layers of linear_attention"
+    ):
+        scored = prefix.Shared(notes.append, model)(model)
+    assert notes == [{"shared_prefix": False}]
+    batch = batch_of(GROUPS, 3 * 2 * 16 * 16, sides="left", order=[])
+    stock = model(**batch, fused_lm_head=True)
+    assert torch.equal(scored(**batch, fused_lm_head=True).log_probs, stock.log_probs)
 
 
 GROUPS = [

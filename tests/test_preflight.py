@@ -305,7 +305,8 @@ def test_notebooks_show_the_table(tmp_path):
 
 
 def test_an_estimate_grows_with_what_it_is_made_of():
-    shape = memory.Shape(10**9, 1024, 4096, 24, 1024, 256, 50_000)
+    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "vocab_size": 50_000}
+    shape = memory.Shape.of({**text, "num_attention_heads": 16, "num_key_value_heads": 4}, 10**9)
 
     def total(**more):
         told = {

@@ -10,7 +10,10 @@ from peft import LoraConfig, get_peft_model
 import released
 from mcr_lib.training import adapters, families, vision
 
-HUBS = {"qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct"}
+HUBS = {
+    "qwen2.5-vl": "Qwen/Qwen2.5-VL-7B-Instruct", "qwen3-vl": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3.5": "Qwen/Qwen3.5-9B", "glm-4.6v": "zai-org/GLM-4.6V-Flash",
+}  # fmt: skip
 SIZES = {
     "one image": [(4, 4)],
     "windows cut by the border": [(12, 22)],
@@ -24,8 +27,7 @@ def model(request):
     published = families.PUBLISHED[HUBS[request.param]]
     kind = getattr(transformers, families.FAMILIES[request.param].model_class)
     torch.manual_seed(0)
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    tokens = dict(zip(names, range(190, 194), strict=True))
+    tokens = {name: 190 + k for k, name in enumerate(families.FAMILIES[request.param].tokens)}
     config = kind.config_class(**released.shrunk(published, 200) | tokens)
     return kind._from_config(config, attn_implementation="sdpa").eval()
 

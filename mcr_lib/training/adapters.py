@@ -83,10 +83,11 @@ def attached(model: PreTrainedModel, folder: Path, train_as: LoraConfig | None =
         raise UserError(f"adapter {folder} does not fit its base: {reason(error)}") from error
 
 
-def write(model: PeftModel, folder: Path, base: Mapping[str, str]) -> None:
-    """Writes the adapter that was trained."""
+def write(model: PeftModel, folder: Path, base: Mapping[str, str], state: Mapping[str, Any] | None) -> None:
+    """Writes the adapter that was trained; `state`: gathered weights, where no process has them whole."""
     model.peft_config["default"].base_model_name_or_path = base.get("name") or base["folder"]
-    model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+    how = {} if state is None else {"state_dict": state}
+    model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False, **how)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's, a form without content
 
 

@@ -4,6 +4,7 @@ A folder of `save` holds safetensors, the processor and `backbone.json`: family 
 wording, the prompt it was trained on, prompt version, and checksums of its files.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ from mcr_lib.training.cards import CARD, card, checksum, folder_of
 
 Quantization = Literal["none", "4bit"]
 Chat = list[prompts.Message]
+State = Mapping[str, torch.Tensor] | None
 Pixels = tuple[int, int]  # fewest and most of an image as the processor resizes it
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -60,7 +62,11 @@ class Backbone:
     def messages(self, example: Example, prompt: prompts.Kind, shots: prompts.Shots = ()) -> Chat:
         """The chat that asks it about a tweet."""
         how = {"wording": self.wording, "style": self.style, "form": self.form, "shots": shots}
-        return prompts.messages(example, prompt, **how)
+        chat = prompts.messages(example, prompt, **how)
+        if shots and families.FAMILIES[self.family].switch:  # else the template drops what they reason
+            whole = {"reasoning_content": ""}
+            chat = [each | whole if each["role"] == "assistant" else each for each in chat]
+        return chat
 
     @property
     def target(self) -> Target:
@@ -126,14 +132,20 @@ def outline(name: str, *, pixels: Pixels | None = None) -> Outline:
     return Outline(config, processor, _target(processor, entries["family"], entries["wording"]))
 
 
-def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, **entries: Any) -> None:
-    """Writes a backbone, in another dtype if one is given; `entries` go into its card."""
+def save(
+    backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = None, state: State = None,
+    **entries: Any,
+) -> None:  # fmt: skip
+    """Writes a backbone, in another dtype if one is given; `entries` go into its card.
+
+    `state`: the weights of a model that is cut over processes, gathered; `None` = those of the model.
+    """
     model = backbone.model
     _silence()
     once: dict[Any, torch.Tensor] = {}  # tied weights stay one tensor, which is stored once
     state = {
         name: once.setdefault((value.data_ptr(), value.shape), value.to(dtype or value.dtype).contiguous())
-        for name, value in model.state_dict().items()
+        for name, value in (model.state_dict() if state is None else _tied(model, state)).items()
     }
     before = model.config.dtype  # which is made a string
     model.save_pretrained(folder, state_dict=state)
@@ -141,12 +153,19 @@ def save(backbone: Backbone, folder: str | Path, *, dtype: torch.dtype | None = 
     _write_card(backbone, Path(folder), kind="backbone", **entries)
 
 
-def save_adapter(backbone: Backbone, folder: str | Path, *, start: str, **entries: Any) -> None:
-    """Writes the adapter of a backbone that was trained from `start`; `entries` go into its card."""
+def _tied(model: PreTrainedModel, state: State) -> dict[str, torch.Tensor]:
+    """Gathered weights in which tied ones are one tensor again."""
+    return {name: state[model.all_tied_weights_keys.get(name, name)] for name in state}
+
+
+def save_adapter(
+    backbone: Backbone, folder: str | Path, *, start: str, state: State = None, **entries: Any
+) -> None:
+    """Writes the adapter of a backbone trained from `start`; `entries` go into its card, `state` as above."""
     folder = Path(folder)
     _silence()
     base = adapters.base_of(start, folder)
-    adapters.write(backbone.model, folder, base)
+    adapters.write(backbone.model, folder, base, state)
     _write_card(backbone, folder, kind="adapter", coordinate_space=backbone.space, base=base, **entries)
 
 
@@ -207,19 +226,34 @@ def _processor(folder: Path, entries: dict[str, Any], pixels: Pixels | None) -> 
         raise UserError(f"the processor of {folder} cannot be loaded: {adapters.reason(error)}") from error
     processor.tokenizer.padding_side = "left"
     if entries["kind"] == "released":
+        if switch := families.FAMILIES[family].switch:
+            processor.chat_template = _switched_off(processor.chat_template, switch)
         _close_think(processor, folder)
         if pixels is not None:
-            _set_pixels(processor, pixels, BOX_FORMATS[family].unit)
+            _set_pixels(processor, pixels, family)
     return processor
 
 
-def _set_pixels(processor: ProcessorMixin, pixels: Pixels, unit: int) -> None:
-    fewest, most = pixels
+def _set_pixels(processor: ProcessorMixin, pixels: Pixels, family: str) -> None:
+    (fewest, most), unit = pixels, BOX_FORMATS[family].unit
     if not fewest <= most or most < unit**2:
         need = f"a budget of at least one unit of {unit} x {unit} pixels is needed"
         raise UserError(f"min_pixels {fewest} and max_pixels {most}: {need}")
     for part in (processor.image_processor, processor.video_processor):
-        part.size = {"shortest_edge": fewest, "longest_edge": most}
+        frames = families.FAMILIES[family].frames
+        part.size = {"shortest_edge": fewest * frames, "longest_edge": most * frames}
+
+
+def _switched_off(template: str, switch: str) -> str:
+    """A chat template with thinking off whose final answer follows the prompt word for word, then ends.
+
+    Such templates rearrange what an answer reasons, which ours write themselves, and some end it by nothing.
+    """
+    off = f"{{%- set {switch} = false %}}{{%- set last = messages[-1] %}}"
+    is_answer = "{%- if last.role == 'assistant' %}"
+    before = "{%- set messages = messages[:-1] %}{%- set add_generation_prompt = true %}{%- endif -%}"
+    answer = "{%- for part in last.content %}{{ part.text if part is mapping else part }}{% endfor %}"
+    return off + is_answer + before + template + is_answer + answer + "{{ eos_token }}{% endif %}"
 
 
 def _close_think(processor: ProcessorMixin, folder: Path) -> None:
@@ -235,8 +269,8 @@ def _close_think(processor: ProcessorMixin, folder: Path) -> None:
 
 
 def _target(processor: ProcessorMixin, family: str, wording: prompts.Wording) -> Target:
-    size = processor.image_processor.size
-    return Target(family, size["shortest_edge"], size["longest_edge"], wording)
+    size, frames = processor.image_processor.size, families.FAMILIES[family].frames
+    return Target(family, size["shortest_edge"] // frames, size["longest_edge"] // frames, wording)
 
 
 def _silence() -> None:

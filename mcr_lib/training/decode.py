@@ -13,10 +13,16 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, Pr
 from transformers import StoppingCriteriaList as Stops
 from transformers.cache_utils import DynamicLayer
 
+from mcr_lib.training import launch
+
 
 def can_share(model: PreTrainedModel) -> bool:
-    """Whether keys and values of every token are all that the model keeps: no recurrent state, no window."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+    """Whether keys and values of every token are all that the model keeps: no recurrent state, no window.
+
+    And whether its weights are whole: processes that share them must all take as many steps as the longest.
+    """
+    layers = DynamicCache(config=model.config).layers
+    return not launch.is_sharded() and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def distinct(prompts: Sequence[Any]) -> tuple[list[int], list[int]]:

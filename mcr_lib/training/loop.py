@@ -28,7 +28,7 @@ from mcr_lib.data.files import read_jsonl, read_text, write_json, write_jsonl
 from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES
-from mcr_lib.training import adapters, backbones, cards, families, vision
+from mcr_lib.training import adapters, backbones, cards, families, launch, vision
 from mcr_lib.training.backbones import Backbone
 from mcr_lib.training.options import Options, batch_shape
 
@@ -77,13 +77,21 @@ def started(start: str, folder: Path, options: Options, device: str | None) -> t
     backbone = backbones.load(start, device=place, **how)
     if backbone.model.device.type == "cpu":
         torch.set_flush_denormal(True)
+    if launch.is_sharded():
+        # by layers alone: the vision tower is gathered with the root, as a batch without image passes it over
+        layer = backbone.model.get_decoder().layers[0]
+        os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = type(layer).__name__
     if not options.lora_rank:
         backbone.model.model.visual.requires_grad_(options.train_vision)
     return backbone, checkpoint
 
 
 def _check_options(is_adapter: bool, options: Options) -> None:
+    launch.check_sharding()
     is_4bit, is_full = options.quantization == "4bit", not options.lora_rank
+    if launch.is_sharded() and (is_4bit or (options.save == "merged" and not is_full)):
+        problem = "quantization=4bit and save=merged of an adapter need whole weights, not a part by process"
+        raise UserError(f"{problem}; leave 4 bits, save the adapter, and mcr adapters merge makes it whole")
     if is_4bit and is_full:
         problem = "quantization=4bit leaves only LoRA to be trained"
         raise UserError(f"{problem}: set lora_rank, or quantization=none")
@@ -132,7 +140,6 @@ def on_one_gpu(config: TrainingArguments) -> TrainingArguments:
 
 def run(trainer: Trainer, folder: Path, resume: Path | None, options: Options, progress: Progress) -> None:
     """Trains to the end, from the checkpoint `resume` where there is one, and writes `log.jsonl`."""
-    _check_whole(trainer)
     vision.without_gradient(trainer.model)
     if hasattr(trainer.model, "peft_config"):
         _check_lora(trainer.model)
@@ -165,15 +172,16 @@ def note(folder: Path, checks: Map, *, is_new: bool = True) -> None:
 def save(trainer: Trainer, backbone: Backbone, folder: Path, start: str, options: Options, card: Map) -> None:
     """Writes the model trained from `start` to `model/`: its adapter, or whole with LoRA merged (`save`)."""
     trainer.accelerator.wait_for_everyone()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if launch.is_sharded() else None
     if trainer.accelerator.is_main_process:
         model, part = trainer.accelerator.unwrap_model(trainer.model), folder / "model.part"
         shutil.rmtree(part, ignore_errors=True)
         backbone.processor.tokenizer.backend_tokenizer.no_padding()  # stored if this run has padded a batch
         if options.lora_rank and options.save == "adapter":
-            backbones.save_adapter(replace(backbone, model=model), part, start=start, **card)
+            backbones.save_adapter(replace(backbone, model=model), part, start=start, state=state, **card)
         else:
             whole = model.merge_and_unload(adapter_names=["default"]) if options.lora_rank else model
-            backbones.save(replace(backbone, model=whole), part, **card)
+            backbones.save(replace(backbone, model=whole), part, state=state, **card)
         shutil.rmtree(folder / "model", ignore_errors=True)
         part.rename(folder / "model")
     trainer.accelerator.wait_for_everyone()
@@ -244,22 +252,16 @@ def _is_complete(checkpoint: Path) -> bool:
         return False
     n = int(os.environ.get("WORLD_SIZE", "1"))
     states = ["rng_state.pth"] if n == 1 else [f"rng_state_{k}.pth" for k in range(n)]
-    zipped = ("optimizer.pt", "scheduler.pt", *states)
+    fsdp = sorted(path.name for path in checkpoint.glob("*.bin") if path.name != "training_args.bin")
+    own = [] if any(checkpoint.glob("global_step*")) else fsdp or ["optimizer.pt"]  # DeepSpeed, FSDP, others
+    zipped = (*own, "scheduler.pt", *states)
     return step > 0 and bool(weights) and all(zipfile.is_zipfile(checkpoint / name) for name in zipped)
-
-
-def _check_whole(trainer: Trainer) -> None:
-    plugin = trainer.accelerator.state.deepspeed_plugin
-    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-        problem = "cut the weights over the processes, and models are saved here by one that has them whole"
-        remedy = "take notebooks/profiles/accelerate/ddp.yaml, or zero1.yaml or zero2.yaml of TRL"
-        raise UserError(f"FSDP and ZeRO-3 {problem}; {remedy}")
 
 
 def _check_lora(model: torch.nn.Module) -> None:
     adapted = [name for name, module in model.named_modules() if "lora_A" in getattr(module, "_modules", {})]
-    n_layers = model.config.get_text_config().num_hidden_layers
-    n_expected = families.lora_modules(model.config.model_type, n_layers)
+    text = model.config.get_text_config().to_dict()
+    n_expected = families.lora_modules(model.config.model_type, text)
     assert len(adapted) == n_expected, f"LoRA on {len(adapted)} layers, expected {n_expected}"
     assert not any("visual" in name for name in adapted), "LoRA hit the vision tower"
 

@@ -61,6 +61,7 @@ class Pictures:
             return Image.fromarray(np.load(self.stored[path]))
         to, image = self.processor, open_image(path)
         how = {"resample": to.resample, "factor": to.patch_size * to.merge_size}
+        how["temporal_factor"] = to.temporal_patch_size  # of GLM's; others pass over it
         pixels = to.resize(functional.pil_to_tensor(image)[None], size=SizeDict(**dict(to.size)), **how)[0]
         height, width = pixels.shape[1:]
         is_final = to.get_number_of_image_patches(height, width) * to.patch_size**2 == height * width

@@ -37,7 +37,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from trl.trainer.utils import FusedCausalLMOutput
 
-from mcr_lib.errors import UserError
+from mcr_lib.training import launch
 
 TOLERANCE = {"32 bits": 1e-4, "16 bits": 0.1}  # nats per token between this path and stock; ours
 _NAME = "shared_prefix"
@@ -54,12 +54,8 @@ class Layout:
 
 
 def enable(model: nn.Module) -> None:
-    """Prepares the attention of a model for `score`; other passes stay. Layers with a state: `UserError`."""
+    """Prepares the attention of a model for `score`; other passes stay. Needs a model without `obstacle`."""
     text = _core(model).language_model
-    kinds = {*(getattr(text.config, "layer_types", None) or ())} - {"full_attention"}
-    if kinds:
-        others = f"a model of type {text.config.model_type} has layers of {', '.join(sorted(kinds))}"
-        raise UserError(f"shared_prefix needs full attention in every layer, and {others}; set it to false")
     implementation = text.config._attn_implementation
     if not implementation.startswith(_NAME):
         eager = sys.modules[type(text.layers[0].self_attn).__module__].eager_attention_forward
@@ -68,6 +64,16 @@ def enable(model: nn.Module) -> None:
         AttentionInterface.register(name, partial(_attend, own))
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
         text.config._attn_implementation = name
+
+
+def obstacle(model: nn.Module) -> str | None:
+    """Why rows cannot share a beginning: layers with a state, weights in parts; `None` = they can."""
+    if launch.is_sharded():
+        return "the weights are cut over the processes, whose passes must be equally many"
+    text = _core(model).language_model.config
+    kinds = {*(getattr(text, "layer_types", None) or ())} - {"full_attention"}
+    has = f"a model of type {text.model_type} has layers of {', '.join(sorted(kinds))}"
+    return f"it needs full attention in every layer, and {has}" if kinds else None
 
 
 def score(model: nn.Module, **batch: Any) -> FusedCausalLMOutput:
@@ -89,13 +95,19 @@ def score(model: nn.Module, **batch: Any) -> FusedCausalLMOutput:
 class Shared:
     """`score` in the place of a trainer's model, compared with it (without dropout) when rows first share.
 
-    At a mean difference per token above `TOLERANCE` it warns and scores rows singly. `note` gets the outcome.
+    With an `obstacle`, or at a mean difference per token above `TOLERANCE`, it warns and scores rows singly.
+    `note` gets the outcome.
     """
 
     def __init__(self, note: Callable[[dict[str, Any]], None], *models: nn.Module) -> None:
-        self.note, self.is_on, self.is_checked = note, True, False
-        for model in models:
+        self.note, self.is_checked = note, False
+        reason = next(filter(None, map(obstacle, models)), None)
+        self.is_on = reason is None
+        for model in models if self.is_on else ():
             enable(model)
+        if reason:
+            note({"shared_prefix": False})
+            warnings.warn(f"shared_prefix is off: {reason}; rows are scored one by one", stacklevel=2)
 
     def __call__(self, model: nn.Module) -> Callable[..., Any]:
         """The model as a trainer may call it."""

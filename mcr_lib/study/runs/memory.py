@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
+from mcr_lib.training import families
 from mcr_lib.training.options import CvoOptions, Options, batch_shape
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -19,9 +20,11 @@ class Shape:
     hidden: int
     intermediate: int
     n_layers: int
+    n_caching: int  # layers that keep keys and values of every token
     queries: int
     keys: int
     vocabulary: int
+    linear: tuple[tuple[int, int], ...]  # (inputs, outputs) of the language model's linear layers
 
     @classmethod
     def of(cls, config: Mapping[str, Any], n_parameters: int) -> "Shape":
@@ -31,17 +34,17 @@ class Shape:
         size = text.get("head_dim") or text["hidden_size"] // heads
         sizes = [text[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")]
         n_keys = (text.get("num_key_value_heads") or heads) * size
-        return cls(n_parameters, *sizes, heads * size, n_keys, text["vocab_size"])
+        n_caching, linear = families.layer_types(text).count("full_attention"), families.linear_sizes(text)
+        return cls(n_parameters, *sizes, n_caching, heads * size, n_keys, text["vocab_size"], tuple(linear))
 
     @property
     def n_linear(self) -> int:
         """Parameters of the linear layers of the language model, without biases."""
-        return self.n_layers * self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.intermediate)
+        return sum(inputs * outputs for inputs, outputs in self.linear)
 
     def n_lora(self, rank: int) -> int:
         """Parameters of a LoRA on these layers: rank x (inputs + outputs) of each."""
-        attention = 2 * (self.hidden + self.queries) + 2 * (self.hidden + self.keys)
-        return rank * self.n_layers * (attention + 3 * (self.hidden + self.intermediate))
+        return rank * sum(inputs + outputs for inputs, outputs in self.linear)
 
     def weights(self, dtype: str, quantization: str) -> float:
         """Bytes of the weights as loaded."""
@@ -51,7 +54,7 @@ class Shape:
 
     def rollout(self, rows: int, prompt_tokens: int, completion_tokens: int, dtype: str) -> float:
         """Bytes of generating `rows` answers at once: keys and values, and the prompts in one layer."""
-        keys_and_values = (prompt_tokens + completion_tokens) * self.n_layers * 2 * self.keys
+        keys_and_values = (prompt_tokens + completion_tokens) * self.n_caching * 2 * self.keys
         prompt_pass = prompt_tokens * (3 * self.intermediate + 4 * self.hidden)
         return float(rows * (keys_and_values + prompt_pass) * BYTES[dtype])
 

@@ -14,6 +14,7 @@ from mcr_lib.statistics import Ratio
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import facts, scoring
 from mcr_lib.study.tables.bias import Rows, estimate
+from mcr_lib.training import families
 
 if TYPE_CHECKING:
     from mcr_lib.training.attention import EntityKey, Look, Share
@@ -74,6 +75,9 @@ def paper_shares() -> dict[str, float]:
 
 
 def _is_measurable(study: Study, name: str) -> bool:
+    known = families.FAMILIES.get(study.config.family)
+    if known and "linear_attention" in known.lora_per_layer:  # most layers have no map of attention
+        return False
     return study[name].modality == "full" and study.can_answer(name) and study.is_answered(name)
 
 
