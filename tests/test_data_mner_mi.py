@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mcr_lib import data
 from mcr_lib.data import mner_mi
+from mcr_lib.data.images import usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.study import check as checking
 from mcr_lib.study.check import check

@@ -99,14 +99,15 @@ def build_chains(
     drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
     source: chains.Source = "llm", styles: Collection[str] = STYLES, n_tries: int = 2,
     request: Callable[[Chain, Example], str] = chains.rewrite_request,
-    teacher: Callable[[Example], str | None] | None = None, start: Mapping[tuple[str, str], Chain] | None = None,
-    each: Callable[..., Iterable[Any]] = map,
+    teacher: Callable[[Example], str | None] | None = None,
+    start: Mapping[tuple[str, str], Chain] | None = None, each: Callable[..., Iterable[Any]] = map,
 ) -> Built:  # fmt: skip
     """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
     `ask` writes those of `styles` anew by a language model if the verifier accepts it (mark: `source`);
-    `None` = templates. `teacher` writes those of distill styles in its own words (mark: mllm; `None`: it does
-    not), verified like all. `start`: (id, style) -> a verified chain in place of a template; `each`: a `map`, or a parallel one.
+    `None` = templates. `teacher` writes those of distill styles in its own words (mark: mllm), or leaves them
+    (`None`), verified like all. `start`: (id, style) -> a verified chain in place of a template; `each`: a
+    `map`, or a parallel one.
     """
 
     def built(pair: Pair) -> tuple[Chain, list[str] | None]:

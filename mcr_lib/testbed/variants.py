@@ -1,4 +1,4 @@
-"""Small variants of the joint sources on the testbed, in the files of their releases; the real readers read them.
+"""Small variants of joint sources on the testbed, in the files of their releases, for the real readers.
 
     DIR/text/MNER-MI_<split>.txt, DIR/images/<id>_<k>.png            a tweet with none to three pictures
     DIR/grefcoco/{grefs(unc),instances}.json, DIR/images/<id>.png    one expression, drawn once, twice or not
@@ -29,7 +29,7 @@ Tweets = Mapping[str, list[Generated]]  # split -> what it is written from
 
 
 def write_missing(root: Path, source: str, sizes: Mapping[str, int], *, version: str, seed: int) -> bool:
-    """Write a variant unless the same code wrote it with these sizes and seed; return whether it was written."""
+    """Write a variant unless the same code wrote the same one; return whether it was written."""
     recipe = {"source": source, "version": version, "sizes": dict(sizes), "seed": seed, "code": code()}
     path = root / RECIPE
     if path.is_file() and json.loads(read_text(path)) == recipe:
@@ -58,8 +58,8 @@ def _write_mner_mi(root: Path, tweets: Tweets, version: str) -> None:
                 label = entity.type if entity.type in mner_mi.LABELS else "MIS"
                 rest = [f"I-{label}"] * (entity.end - entity.start - 1)
                 tags[entity.start : entity.end] = [f"B-{label}", *rest]
-            row = {"id": one.example.id, "text": one.example.tokens, "images": names, "label": tags, "url": ""}
-            lines.append(json.dumps(row) + "\n")
+            row = {"id": one.example.id, "text": one.example.tokens, "images": names, "label": tags}
+            lines.append(json.dumps({**row, "url": ""}) + "\n")
         path = root / "text" / f"{mner_mi.FILES[version]}_{split}.txt"
         with written_whole(path) as file:
             file.writelines(lines)

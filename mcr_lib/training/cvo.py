@@ -224,7 +224,8 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
 
 
 def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, Any]:
-    rewards = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
+    values = {name: row[f"reward_{name}"] for name in NAMES}
+    rewards = {name: None if v is None or math.isnan(v) else v for name, v in values.items()}
     found = {"step": row["step"], "group": k // options.num_generations, "id": row["id"]}
     found |= {"answer": completion_text(row["completion"]), "worthless": row["worthless"]}
     total = Rewards(**rewards).total(options.reward_weights)

@@ -209,7 +209,8 @@ class _Curves(TrainerCallback):
             return
         row = {"step": state.global_step, "n_steps": state.max_steps}
         known = {theirs: ours for theirs, ours in CURVES.items() if theirs in logs}
-        row |= {o: logs[t] for t, o in known.items() if t == "loss" or logs[t] == logs[t]}  # NaN: not annotated
+        is_number = {theirs: logs[theirs] == logs[theirs] for theirs in known}  # else nothing was annotated
+        row |= {ours: logs[t] for t, ours in known.items() if t == "loss" or is_number[t]}
         now = monotonic()
         row["seconds"], self.last = round(now - self.last, 3), now
         with self.path.open("a", encoding="utf-8") as file:

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,7 +96,6 @@ class Config(BaseModel):
     seed: int = _key(0, "of every random choice", ge=0)
     notebooks: tuple[str, ...] | None = _key(None, "notebooks that the profile runs, by name; null = all")
 
-
     @property
     def joint_splits(self) -> dict[str, tuple[str, str]]:
         """Splits of the joint sources that are answered, e.g. "grec_testA" -> (source, split)."""
@@ -146,6 +146,12 @@ def repository() -> Path:
             return folder
     where = f"beside the package or above {here}"
     raise UserError(f"no folder notebooks/profiles {where}; run this inside a clone of the repository")
+
+
+@cache
+def paper_facts() -> dict[str, Any]:
+    """What the paper says, the whole file `data/paper_facts.yaml`."""
+    return yaml.safe_load(read_text(repository() / "data" / "paper_facts.yaml"))
 
 
 def profile_path(profile: str) -> Path:

@@ -1,11 +1,11 @@
-"""Sources on which a run trains beside its own, and whose tests it answers (the paper trains one model on three).
+"""Sources on which a run trains beside its own, and whose tests it answers (the paper's model: three).
 
     joint:
       mner-mi: {data_dir: data/mner-mi}
       grec: {data_dir: data/grec, n_train: 14000}    drawn by seed from all that are left (App. E.1)
 
-D_R is made of the training sets of all of them alike: K styles per tweet or expression. The answers to a split
-stand in `predictions/<setting>.<source>_<split>.jsonl` and are scored on what the source annotates.
+D_R is made of the training sets of all of them alike: K styles per tweet or expression. The answers to a
+split stand in `predictions/<setting>.<source>_<split>.jsonl` and are scored on what the source annotates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class JointSource(BaseModel):
     splits: tuple[str, ...] | None = None  # answered and scored; None = its tests
     n_train: Count | None = None  # examples of `train`, drawn by seed; None = all of the share
     share: float = Field(1.0, gt=0, le=1)  # of `train`, by seed
-    testbed_sizes: dict[str, Count] = {"train": 24, "test": 6}  # of a variant: of `train`, of each other split
+    testbed_sizes: dict[str, Count] = {"train": 24, "test": 6}  # of `train`, and of any other split
 
 
 def check(joint: Mapping[str, JointSource], source: str, where: str) -> None:
@@ -80,7 +80,7 @@ def load(
 
 
 def renamed(by_source: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """The training sets, ids unique over all: one that an earlier source has is preceded by its own source."""
+    """The training sets with unique ids: one that an earlier source has gets the name of its source."""
     taken: set[str] = set()
     result: dict[str, list[Example]] = {}
     for name, examples in by_source.items():

@@ -54,7 +54,8 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
     text = TEMPLATE.format(
         name=name, head=head.to_yaml(),
         facts=_table(("", " "), facts.items()), options=_table(("option", "value", "origin"), options),
-        scores=f"{SCORES}\n{NOT_SCORED}\n{END}", note=f"{TESTBED_NOTE}\n\n" if source.startswith("testbed") else "",
+        scores=f"{SCORES}\n{NOT_SCORED}\n{END}",
+        note=f"{TESTBED_NOTE}\n\n" if source.startswith("testbed") else "",
     )  # fmt: skip
     with written_whole(folder / NAME) as file:
         file.write(str(ModelCard(text)))
