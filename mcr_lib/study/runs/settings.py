@@ -71,8 +71,12 @@ class Study:
         if not self._training:
             own = {self.config.source: self.examples("train")}
             others = {name: prepare.load_joint(self.loaded, name) for name in self.config.joint}
-            others = {name: self._usable(examples) for name, examples in others.items()}
-            self._training = joint.renamed(own | others)
+            usable = {name: self._usable(examples) for name, examples in others.items()}
+            if lost := next((name for name in usable if not usable[name]), None):
+                problem = f"none of the {len(others[lost]):,} examples of {lost} has all its images"
+                remedy = f"--set joint.{lost}.images_dir=DIR tells where they are"
+                raise UserError(f"{problem}; {remedy}, or leave {lost} out of joint")
+            self._training = joint.renamed(own | usable)
         return self._training
 
     def everyone(self, name: str) -> list[Example]:
