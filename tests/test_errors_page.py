@@ -219,7 +219,7 @@ def joint_without_images(at):
     nowhere.mkdir()
     grec = {"data_dir": str(at.sample), "images_dir": str(nowhere)}
     of = {"data_dir": str(at.sample), "backbone": "random", "joint": {"grec": grec}}
-    Study(config.load("qwen2.5-vl-7b", at.tmp / "run", of)).training  # noqa: B018
+    Study(config.load("qwen2.5-vl-7b", at.tmp / "run", of)).training
 
 
 LIGHT = {
