@@ -85,7 +85,8 @@ class Context:
         chosen = [e for order in orders for e in sorted(with_image, key=order)[: N_TRIED // 4]]
         chosen += with_image[:: max(1, len(with_image) // N_TRIED)]
         few = list({example.id: example for example in chosen}.values())[:N_TRIED]
-        few += [e for order in orders[::2] for e in sorted(others, key=order)[: N_TRIED // 4]]
+        for order in (lambda e: -len(e.text), lambda e: -len(e.images)):
+            few += sorted(others, key=order)[: N_TRIED // 4]
         few += others[:: max(1, len(others) // N_TRIED)]
         few = list({example.id: example for example in few}.values())
         return usable_images(few, on_bad_image="skip")[0]
