@@ -261,7 +261,8 @@ def rows(context: Context) -> Iterator[Line]:
     tweets, loaded = context.tweets, context.study.loaded
     for name, options in context.trained.items():
         one, target = context.config.settings[name], context.outline.target
-        few = context.study.pairs(name, tweets)
+        own = tweets if one.joint else [e for e in tweets if e.source.startswith(f"{context.config.source}-")]
+        few = context.study.pairs(name, own)
         built = prepare.training_rows(one, few, target, loaded, tweets)
         most = options.max_completion_length if isinstance(options, CvoOptions) else None
         tokens = check_rows(context.outline, built, max_completion_length=most)
