@@ -193,6 +193,7 @@ def test_the_teacher_leaves_other_sources_their_templates(study):
 
 def test_a_file_of_chains_per_source_will_do(study, tmp_path):
     settings = {"mrsi": {"stage": "sft", "chains": "mine", "data": "train"}}
+    settings["alone"] = {**settings["mrsi"], "joint": False}
     own = Study(config.load("nano", tmp_path, {"joint": BOTH, **OWN, "settings": settings}))
     for name, examples in own.training.items():
         built = mrsi.build_chains([(e, "terse") for e in examples], seed=0).chains
@@ -202,6 +203,7 @@ def test_a_file_of_chains_per_source_will_do(study, tmp_path):
         before = own.fingerprint("mrsi")
     assert {row["source"] for row in own.rows("mrsi")} == {"llm"}
     assert len(own.rows("mrsi")) == len(own.everyone("mrsi"))
+    assert {row["id"] for row in own.rows("alone")} == {e.id for e in own.training["testbed"]}
     own.run.chains("mine.grec").unlink()
     assert own.fingerprint("mrsi") != before
     with pytest.raises(UserError, match="24 of 60 pairs of tweet and style are missing"):
@@ -265,8 +267,19 @@ def lines(profile, folder, sample_dir, **sizes):
     given = {"data_dir": str(sample_dir), "joint": of, "backbone": "random"}
     context = preflight.Context(config.load(profile, folder, given), folder)
     if sizes:
-        context.study._training = {name.replace("_", "-"): range(n) for name, n in sizes.items()}
+        example = context.study.training["grec"][0]
+        context.study._training = {name.replace("_", "-"): [example] * n for name, n in sizes.items()}
     return list(preflight.joint(context))
+
+
+def test_preflight_tells_that_a_joint_source_trains_on_texts_of_the_tests(tmp_path, sample_dir, monkeypatch):
+    load = prepare.load_joint
+    own = read_split("twitter-gmner", sample_dir, split="test")[0][:3]
+    monkeypatch.setattr(prepare, "load_joint", lambda *how: [*load(*how), *own])
+    monkeypatch.setattr(Study, "_usable", lambda self, examples: list(examples))
+    (line,) = (line for line in lines("qwen2.5-vl-7b", tmp_path, sample_dir) if line.check == "leakage")
+    assert line.mark == "✗"
+    assert line.result == "6 texts of mner-mi, grec that are trained on stand in dev or test"
 
 
 def test_preflight_counts_the_pairs_beside_the_paper_s(tmp_path, sample_dir):

@@ -55,7 +55,8 @@ def check(joint: Mapping[str, JointSource], source: str, where: str) -> None:
 def splits(joint: Mapping[str, JointSource]) -> dict[str, tuple[str, str]]:
     """Key of a split that is answered, such as "grec_testA", -> (source, split)."""
     tests = {name: tuple(s for s in SOURCES[name].splits if s.startswith("test")) for name in joint}
-    pairs = ((name, split) for name, one in joint.items() for split in one.splits or tests[name])
+    chosen = {name: tests[name] if one.splits is None else one.splits for name, one in joint.items()}
+    pairs = ((name, split) for name, some in chosen.items() for split in some)
     return {f"{name}_{split}": (name, split) for name, split in pairs}
 
 

@@ -223,6 +223,11 @@ def joint(context: Context) -> Iterator[Line]:
         counts = ", ".join(f"{name} {one.testbed_sizes['train']:,}" for name, one in config.joint.items())
         yield Line("✓", "joint", f"variants on the testbed, made when they are needed: {counts} to train on")
         return
+    asked = {e.text for split, tweets in context.splits.items() if split != "train" for e in tweets}
+    others = [e for name in config.joint for e in context.study.training[name]]
+    if n_leaked := sum(e.text in asked for e in others):
+        result = f"{n_leaked:,} texts of {', '.join(config.joint)} that are trained on stand in dev or test"
+        yield Line("✗", "leakage", result, "leave that source out, or take another version of it")
     n = {name: len(tweets) for name, tweets in context.study.training.items()}
     styles = min(config.n_styles, len(mrsi.known_styles(config.chain_styles)))
     result = f"{styles * sum(n.values()):,} pairs of {', '.join(f'{name} {k:,}' for name, k in n.items())}"

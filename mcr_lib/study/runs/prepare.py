@@ -148,7 +148,8 @@ def chains_of(
 def chain_files(setting: Setting, loaded: Loaded) -> list[Path]:
     """The file of a setting's chains, and those of joint sources that exist (`<chains>.<source>.jsonl`)."""
     folder, stem = RunFolder(loaded.folder), setting.chains
-    others = (folder.chains(f"{stem}.{source}") for source in loaded.config.joint)
+    sources = loaded.config.joint if setting.joint else ()
+    others = (folder.chains(f"{stem}.{source}") for source in sources)
     return [folder.chains(stem), *(path for path in others if path.is_file())]
 
 

@@ -81,8 +81,8 @@ class Study:
 
     def everyone(self, name: str) -> list[Example]:
         """The training examples of every source that a setting is trained on."""
-        own, *others = self.training.values() if self[name].joint else [self.examples("train")]
-        return list(chain(own, *others))
+        of_each = self.training.values() if self[name].joint else [self.examples("train")]
+        return list(chain.from_iterable(of_each))
 
     def pairs(self, name: str, tweets: Tweets | None = None) -> list[mrsi.Pair]:
         """The pairs of D_R that a setting is trained on; `tweets`: of these alone, not of all of train."""
