@@ -1,14 +1,16 @@
 # `make run` sets everything up and runs the main job; `make test` sets everything up and runs the tests.
 #   make run PROFILE=smoke            another profile of notebooks/profiles
+#   make tour RUN=outputs/tiny        publish a finished run: docs/tour, its evidence, tables of the documents
 #   make run VENV=/some/venv          share one environment between checkouts (it holds torch: about 6 GB)
 VENV ?= .venv
 PYTHON ?= python3
 PROFILE ?= tiny
+RUN ?= outputs/tiny
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 export PYTHONPATH := $(CURDIR)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: env run test lint bench siege lock clean
+.PHONY: env run tour test lint bench siege lock clean
 env: $(STAMP)
 $(STAMP):  # named by the content of both files: checkouts that share VENV do not install again
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
@@ -21,8 +23,11 @@ $(STAMP):  # named by the content of both files: checkouts that share VENV do no
 run: env
 	$(VENV)/bin/python -m mcr_lib run --profile $(PROFILE)
 
+tour: env  # publishes a finished run: docs/tour, evidence, the tables of the documents
+	$(VENV)/bin/python -m tools.tour $(RUN)
+
 test: env
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --durations=10 -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: env
 	$(VENV)/bin/python -m ruff check .

@@ -131,6 +131,15 @@ _seconds: dict[str, float] = defaultdict(float)
 _counts: dict[str, int] = defaultdict(int)
 
 
+def pytest_collection_modifyitems(items):
+    """Files with the longest tests come first, so that no process is left alone with one at the end."""
+    longest = {}
+    for item in items:
+        seconds = BUDGETS_S["nano" if "slow" in item.keywords else tier(item.keywords)]
+        longest[item.path] = max(seconds, longest.get(item.path, 0))
+    items.sort(key=lambda item: -longest[item.path])
+
+
 def pytest_collection_finish(session):
     """What is imported by now stays to the end; later garbage collections need not look at it."""
     gc.collect()

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from itertools import combinations
 
 import matplotlib as mpl
 import pytest
@@ -9,10 +10,11 @@ import pytest
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mcr_lib import bias, rewards, testbed
+from mcr_lib import bias, metrics, rewards, testbed
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example, PredictedEntity
 from mcr_lib.study.figures import bars, boxes, curves, heat, palette
@@ -56,7 +58,44 @@ def test_a_tweet_without_an_image_is_still_drawn_with_its_text(ax, tweet):
     boxes.draw_example(ax, tweet, None)
     texts = [text.get_text() for text in ax.texts]
     assert "no image here" in texts
-    assert any("LOC Velmo: not in the image" in text for text in texts)
+    assert any("LOC Velmo: not shown" in text for text in texts)
+
+
+def test_predictions_are_numbered_and_listed_with_their_kind_of_error(ax, tweet):
+    """The person is boxed right, the place boxed though it is not shown, a third name is not in the text."""
+    predicted = [
+        PredictedEntity("Mira Solt", "PER", ((12, 10, 62, 90),)),
+        PredictedEntity("Velmo", "LOC", ((12, 10, 62, 90),)),
+        PredictedEntity("Eve", "PER"),
+    ]
+    boxes.draw_example(ax, tweet, None, predicted)
+    texts = [text.get_text() for text in ax.texts]
+    assert {"1", "2"} < set(texts), "one number per box"
+    assert not {"3", "PER Mira Solt"} & set(texts), "no box, and gold is in the list"
+    corners = {text.get_text(): text.get_position() for text in ax.texts}
+    assert corners["1"][0] < corners["2"][0], "numbers of one box stand beside each other"
+    lines = next(text for text in texts if "✓" in text).splitlines()
+    assert lines[-3] == "✓ 1 PER Mira Solt: box"
+    assert lines[-2].startswith("✗ 2 LOC Velmo: boxed, not in the image")
+    assert lines[-1] == "✗ 3 PER Eve: name not in the text"
+    colours = {mpl.colors.to_hex(p.get_edgecolor()).upper() for p in ax.patches}
+    assert {palette.RIGHT, palette.REGION} < colours
+
+
+def test_what_an_answer_leaves_out_is_listed_as_left_out(ax, tweet):
+    boxes.draw_example(ax, tweet, None, [])
+    lines = next(text.get_text() for text in ax.texts if "✗" in text.get_text())
+    assert "✗ 1 PER Mira Solt: left out" in lines
+    assert "✗ 2 LOC Velmo: left out" in lines
+
+
+def test_the_text_of_a_tweet_stands_once_above_its_row(tweet):
+    judged = [metrics.judge(tweet, [])]
+    figure = boxes.side_by_side({"sft": judged, "mcr": judged})
+    texts = [text.get_text() for text in (*figure.texts, *(t for ax in figure.axes for t in ax.texts))]
+    assert sum("Mira Solt in Velmo" in text for text in texts) == 1
+    other = replace(tweet, tokens=("Mira", "Solt", "and", "Velmo", "$", "😀"))
+    assert not any("Mira Solt in" in text.get_text() for text in boxes.gallery([tweet, other]).texts)
 
 
 def test_stacked_bars_reach_the_sum_of_their_parts(ax):
@@ -82,14 +121,15 @@ def test_a_heat_table_writes_every_value_and_a_dash_for_none(ax):
     heat.number_table(
         ax, pd.DataFrame([[100.0, None, 66.667]], index=["a"], columns=["x", "y", "z"]).astype(float)
     )
-    assert sorted(t.get_text() for t in ax.texts) == ["100", "66.67", "–"]
+    assert sorted(t.get_text() for t in ax.texts) == ["100.0", "66.7", "–"]
 
 
 def test_score_bars_carry_the_interval_of_the_table():
     report = {"gmner": {"p": 60.0, "r": 60.0, "f1": 60.0, "ci95": [55.0, 66.0]}, "mner": None, "eeg": None}
     (ax,) = bars.scores(comparison.task_rows({"run": report}), n=10).axes
-    assert [bar.get_height() for bar in ax.patches] == [60]
-    assert list(ax.lines[0].get_ydata()) == [55, 66]
+    drawn = [sorted({*map(float, line.get_xdata())}) for line in ax.lines]
+    assert [60] in drawn
+    assert [55, 66] in drawn
 
 
 def test_yardsticks_are_sorted_and_labelled():
@@ -108,9 +148,9 @@ def test_degradation_draws_a_line_per_accuracy_through_the_mean():
     points = [(0.5, 60), (0.5, 62), (1.0, 100), (1.0, 100)]
     rows = [{"accuracy": "box", "level": x, "f1": f1, "repeat": k % 2} for k, (x, f1) in enumerate(points)]
     (ax,) = curves.degradation(rows, reference=70.6, n=9).axes
-    line = next(line for line in ax.lines if line.get_color() == palette.DECISIONS["box"])
-    assert list(line.get_xdata()) == [50, 100]
-    assert list(line.get_ydata()) == [61, 100]
+    assert (list(ax.lines[0].get_xdata()), list(ax.lines[0].get_ydata())) == ([50, 100], [61, 100])
+    assert [text.get_text() for text in ax.texts] == ["paper's best: 70.6"]
+    assert not curves.degradation(rows, n=9).axes[0].texts
 
 
 def test_save_writes_a_picture_and_the_values_it_shows(tmp_path, ax):
@@ -127,6 +167,14 @@ def test_save_into_a_file_is_a_users_mistake_in_one_sentence(tmp_path, ax):
     (tmp_path / "figures").write_text("a file, not a folder")
     with pytest.raises(UserError, match="cannot write"):
         palette.save(ax.figure, tmp_path / "figures", "counts", [])
+
+
+def test_probes_show_their_gold_or_the_answer_to_them(tweet):
+    figure = boxes.probed({"original": tweet, "mute": tweet}, answers={"mute": []})
+    gold, answer = ("".join(text.get_text() for text in ax.texts) for ax in figure.axes)
+    assert "PER Mira Solt: shown" in gold
+    assert "✗ 1 PER Mira Solt: left out" in answer
+    assert [ax.get_title("left") for ax in figure.axes] == ["original", "muted name"]
 
 
 def test_a_gallery_has_one_frame_per_example(tweet, tmp_path):
@@ -164,10 +212,15 @@ def test_show_draws_saves_and_notes_a_figure_unless_there_is_nothing_to_show(tmp
 
 def test_every_kind_has_a_colour():
     assert list(palette.FAULTS) == ["clean", *bias.FAULTS]
+    assert set(palette.FLAWS) >= {"faithful", "unread", "no_reasoning", "foreign_slot", "missing_name"}
     assert list(palette.ORIGINS) == list(bias.ORIGINS)
-    assert list(palette.GOLD_ERRORS) == list(comparison.GOLD_KINDS)
-    assert list(palette.EXTRA_ERRORS) == list(comparison.EXTRA_KINDS)
+    assert set(palette.GOLD_ERRORS) == set(comparison.GOLD_KINDS)
+    assert set(palette.EXTRA_ERRORS) == set(comparison.EXTRA_KINDS)
     assert len(palette.REWARDS) == len(rewards.NAMES)
+    fills = [palette.GOLD_ERRORS | palette.EXTRA_ERRORS, palette.FAULTS, palette.WRONG_BOXES, palette.ORIGINS]
+    for of in fills:
+        assert len(set(of.values())) == len(of), "kinds of one colour differ in hatching"
+        assert {colour for colour, _ in of.values()} <= set(palette.KINDS.values())
     made = [testbed.make("gmner", "train", k).example for k in range(40)]
     assert {examples.contradiction(example) for example in made} == set(palette.CONTRADICTIONS)
     assert next(iter(palette.CONTRADICTIONS)) == examples.AGREES
@@ -208,3 +261,111 @@ def test_an_entity_table_has_a_row_per_entity_and_the_share_of_the_largest_box(t
     # 50 x 80 of 120 x 100 pixels
     assert table["box_share"].iloc[0] == pytest.approx(4000 / 12000)
     assert table["n_boxes"].tolist() == [1, 0]
+
+
+# colours
+# ----------------------------------------------------------------------------
+
+VIEWS = {  # linear RGB -> linear RGB at severity 1 (Machado, Oliveira and Fernandes 2009)
+    "usual": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+}  # fmt: skip
+
+
+def linear(colour):
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one, other="white"):
+    """By WCAG 2: (lighter + 0.05) / (darker + 0.05) of the relative luminances."""
+    low, high = sorted(float(linear(colour) @ (0.2126, 0.7152, 0.0722)) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def lab(rgb):
+    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175],
+                       [0.0193339, 0.119192, 0.9503041]])  # fmt: skip
+    xyz = to_xyz @ rgb / (0.95047, 1, 1.08883)
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
+
+
+def ciede2000(one, other):
+    """The colour difference of CIE 142-2001 (Sharma, Wu and Dalal 2005) of two colours in L*a*b*."""
+    (l1, a1, b1), (l2, a2, b2) = one, other
+    c7 = ((np.hypot(a1, b1) + np.hypot(a2, b2)) / 2) ** 7
+    stretch = 1.5 - 0.5 * np.sqrt(c7 / (c7 + 25**7))
+    c1, c2 = np.hypot(stretch * a1, b1), np.hypot(stretch * a2, b2)
+    h1, h2 = (np.degrees(np.arctan2(b, stretch * a)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    dl, dc, dh = l2 - l1, c2 - c1, (h2 - h1 + 180) % 360 - 180
+    big_dh = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(dh / 2))
+    light, chroma, hue = (
+        (l1 + l2) / 2,
+        (c1 + c2) / 2,
+        np.radians(h1 + dh / 2) if c1 * c2 else np.radians(h1 + h2),
+    )
+    t = 1 - 0.17 * np.cos(hue - np.radians(30)) + 0.24 * np.cos(2 * hue)
+    t += 0.32 * np.cos(3 * hue + np.radians(6)) - 0.2 * np.cos(4 * hue - np.radians(63))
+    sl = 1 + 0.015 * (light - 50) ** 2 / np.sqrt(20 + (light - 50) ** 2)
+    sc, sh = 1 + 0.045 * chroma, 1 + 0.015 * chroma * t
+    turn = 60 * np.exp(-((((np.degrees(hue) % 360) - 275) / 25) ** 2))
+    rt = -2 * np.sqrt(chroma**7 / (chroma**7 + 25**7)) * np.sin(np.radians(turn))
+    return np.sqrt((dl / sl) ** 2 + (dc / sc) ** 2 + (big_dh / sh) ** 2 + rt * dc / sc * big_dh / sh)
+
+
+PALETTES = {
+    "settings": [*palette.SETTINGS.values(), *palette.OTHER_SETTINGS],
+    "kinds of answer": [*palette.KINDS.values()],
+    "both": [*palette.SETTINGS.values(), *palette.KINDS.values()],
+    "greys": [*palette.TONES],
+}
+
+
+def test_the_colour_difference_is_that_of_the_published_pairs():
+    pairs = [  # Sharma, Wu and Dalal 2005, Table 1
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, -1.3802, -84.2814), (50, 0, -82.7485), 1.0),
+        ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792), ((50, 2.5, 0), (73, 25, -18), 27.1492),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ]  # fmt: skip
+    for one, other, expected in pairs:
+        assert ciede2000(one, other) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", PALETTES)
+def test_no_two_colours_of_a_palette_are_closer_than_20(name, view):
+    seen = {colour: lab(np.clip(VIEWS[view] @ linear(colour), 0, 1)) for colour in PALETTES[name]}
+    apart = {pair: float(ciede2000(*map(seen.get, pair))) for pair in combinations(seen, 2)}
+    assert min(apart.values()) >= 20, min(apart, key=apart.get)
+
+
+def test_colours_are_seen_on_white_and_text_is_read_on_every_colour():
+    graphics = {colour for colours in PALETTES.values() for colour in colours}
+    graphics |= {palette.DARK, palette.MEDIUM, palette.GREY, *palette.CONTRADICTIONS.values()}
+    assert min(map(contrast, graphics)) >= 3
+    assert min(contrast(palette.ink(colour), colour) for colour in graphics) >= 4.5
+    assert min(map(contrast, (palette.DARK, palette.MEDIUM))) >= 4.5
+
+
+def test_text_is_read_on_every_shade_of_a_table(ax):
+    values = pd.DataFrame(np.linspace(0, 100, 21)[:, None])
+    heat.number_table(ax, values)
+    shades = [ax.collections[0].to_rgba(value) for value in values[0]]
+    assert min(contrast(t.get_color(), shade) for t, shade in zip(ax.texts, shades, strict=True)) >= 4.5
+
+
+def test_no_figure_is_wider_or_has_smaller_text_than_can_be_read_in_the_report():
+    """11 px at 1080 px: 8 points = 8 / 72 inches of at most 10.6."""
+    assert 1080 / palette.WIDTH_IN * 8 / 72 >= 11
+    with mpl.rc_context():
+        palette.use_style()
+        figure, axes = palette.panels(7, (3.3, 2), "a title " * 40)
+        sizes = [mpl.rcParams[f"{key}.labelsize"] for key in ("axes", "xtick", "ytick")]
+        assert min(*sizes, mpl.rcParams["legend.fontsize"]) >= 8
+    assert figure.get_figwidth() == palette.WIDTH_IN
+    assert len(figure.get_suptitle().splitlines()) > 1, "long titles are wrapped"

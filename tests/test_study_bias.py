@@ -107,7 +107,7 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
     rows = {(row["name"], row["probe"]): row for row in bias_tables.consistency_rows(found)}
     assert [probe for name, probe in rows if name == "perfect"] == [
         "blank_mean", "blank_noise", "blank_blur", "blank", "swap_hard", "swap_easy", "mute", "erase",
-        "rename", "add_bait", "all",
+        "rename", "add_bait", "all", "mute_blank",
     ]  # fmt: skip
     for (name, probe), row in rows.items():
         n = N if probe == "all" else len(made[row["worst"] or probe])
@@ -119,7 +119,7 @@ def test_a_perfect_setting_is_consistent_and_one_that_never_looks_again_is_not(f
             100.0 * (n_clean > 0),
         )
         assert row["ci_low"] == row["ci_high"] == row["consistency"]  # all resamples are alike
-        first = "name not in the text" if probe in ("mute", "rename") else "box not wanted"
+        first = "name not in the text" if probe in ("mute", "rename", "mute_blank") else "box not wanted"
         if probe != "all":
             assert row[first] == n - n_clean
         assert sum(row[kind] for kind in bias.FAULTS) == n - n_clean
@@ -274,14 +274,20 @@ def test_reasoning_that_differs_from_the_answer_is_not_faithful(study, found):
     (row,) = bias_tables.faithful_rows(
         replace(found, examples=three, answers={"r": answers, "mute": found.answers["perfect"]})
     )
-    assert (row["name"], row["answers"], row["faithful"], row["share"]) == ("r", 3, 1, 33.33)
+    assert (row["name"], row["split"], row["answers"]) == ("r", "test", 3)
+    assert (row["faithful"], row["share"]) == (1, 33.33)
     assert (row["foreign_slot"], row["unread"]) == (1, 1)
     silent = replace(found.answers["perfect"], prompt="mcr")  # answers without the required reasoning
     (row,) = bias_tables.faithful_rows(
         replace(found, answers={"r": silent, "direct": replace(silent, prompt="direct")})
     )
     assert (row["faithful"], row["no_reasoning"]) == (0, 30)
-    bars.faithful([row])
+    of_both = bias_tables.faithful_rows(
+        replace(found, answers={"r": silent}, other_splits={"dev": {"r": silent}})
+    )
+    assert [row["split"] for row in of_both] == ["test", "dev"]
+    lines = [label.get_text() for label in bars.faithful(of_both).axes[0].get_yticklabels()]
+    assert lines == [f"{split} · r, n = 30\n0.0 % (0.0 to 0.0)" for split in ("test", "dev")]
 
 
 def all_tables(found):

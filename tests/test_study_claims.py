@@ -25,7 +25,7 @@ from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from tests.conftest import REPOSITORY
 from tests.test_study_seeds import make_run, trained, tweets  # noqa: F401
-from tools import dose, kept, readme
+from tools import drawn, readme
 
 PLAN = Plan.read()
 SPLITS = {"dev": 30, "test": 60, "test_adversarial": 30}
@@ -255,25 +255,25 @@ def doses(folder, *shares, **head):
 
 def test_the_dose_figure_has_a_point_per_share_setting_and_panel(tmp_path, capsys):
     folders = doses(tmp_path, 1.0, 0.01, 0.1)
-    points = dose.rows(folders, n_resamples=100)
+    points = drawn.dose(folders, n_resamples=100)
     of_sft = [(p["x"], p["mean"]) for p in points if (p["panel"], p["line"]) == ("GMNER F1, test", "sft")]
     assert of_sft == [(1, 50.09), (10, 50.9), (100, 59)]
     assert len(points) == 3 * 2 * 4
     arguments = [*map(str, folders), "--out", str(tmp_path), "--resamples", "100"]
-    assert dose.main(arguments) == 0
+    assert drawn.main(["dose", *arguments]) == 0
     assert (tmp_path / "dose.png").is_file()
     (other,) = doses(tmp_path / "other", 0.3, signatures={"test": "of other tweets"})
     capsys.readouterr()
-    assert dose.main([str(other), *arguments]) == 2
+    assert drawn.main(["dose", str(other), *arguments]) == 2
     assert "was tested on other tweets than" in capsys.readouterr().err
     (twice,) = doses(tmp_path / "twice", 0.1)
     with pytest.raises(UserError, match="both have the share 0.1; name one of them"):
-        dose.rows([*folders, twice])
+        drawn.dose([*folders, twice])
 
 
 def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, tmp_path, capsys):  # noqa: F811
     with pytest.raises(UserError, match=r"is no run folder: profile.yaml is not there"):
-        kept.rows([tmp_path])
+        drawn.kept([tmp_path])
     run = RunFolder(make_run(tmp_path / "1", 1, tweets, sample_dir))
     train = [*tweets["test"], *tweets["dev"]]
     against = [any(e.is_groundable is False for e in tweet.entities) for tweet in train]
@@ -281,7 +281,7 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
     n_kept, n_against = sum(keeps), sum(a and b for a, b in zip(against, keeps, strict=True))
     assert 0 < n_against < n_kept < len(train), "both kinds are kept"
     prepare.write_examples(run, {"train": train})
-    assert kept.main([str(run.path), "--out", str(tmp_path)]) == 2
+    assert drawn.main(["kept", str(run.path), "--out", str(tmp_path)]) == 2
     assert "no setting of CVO with a filter" in capsys.readouterr().err
     judged = [
         {"id": tweet.id, "std": 0.2 * is_kept, "max": 0.9, "median": 0.3,
@@ -289,7 +289,7 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
         for tweet, is_kept in zip(train, keeps, strict=True)
     ]  # fmt: skip
     write_jsonl(run.setting("mcr") / "filter.jsonl", judged, kind="filter")
-    (row,) = kept.rows([run.path])
+    (row,) = drawn.kept([run.path])
     assert (row["setting"], row["seed"]) == ("mcr", 1)
     assert (row["before pairs"], row["before contradicting"]) == (len(train), sum(against))
     assert row["kept pairs"] == row["std pairs"] == n_kept
@@ -301,5 +301,5 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
     for key in ("gmner_f1", "false_grounding"):
         assert row[f"start {key}"] == pytest.approx(answers[row["start"], key], abs=0.01)
         assert row[f"end {key}"] == pytest.approx(answers["mcr", key], abs=0.01)
-    assert kept.main([str(run.path), "--out", str(tmp_path)]) == 0
+    assert drawn.main(["kept", str(run.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "kept.png").is_file()

@@ -156,7 +156,11 @@ def test_tweets_are_shown_on_which_settings_differ_most(tweets):
     assert [len(j.example.entities) for j in drawn["a"]] == sizes[:2]
     assert [j.example.id for j in drawn["a"]] == [j.example.id for j in drawn["b"]]
     assert comparison.most_different({}, 2) == {}
-    assert len(comparison.drawn_rows(drawn)) == 4
+    halves = [right[:4] + none[4:], none[:4] + right[4:]]
+    drawn = comparison.most_different(dict(zip("ab", halves, strict=True)), 4)
+    better = [len(a.predictions) > len(b.predictions) for a, b in zip(drawn["a"], drawn["b"], strict=True)]
+    assert better == [False, True, False, True], "by turns one that each answers better, the later first"
+    assert len(comparison.drawn_rows(drawn)) == 8
 
 
 def test_scores_and_errors_that_differ_are_noticed(reports, tweets):

@@ -20,7 +20,7 @@ from mcr_lib.study.compare import tables
 from mcr_lib.study.compare.claims import Plan
 from mcr_lib.study.compare.evidence import Evidence, summary
 from mcr_lib.study.compare.merge import merge
-from mcr_lib.study.figures import forest
+from mcr_lib.study.figures import forest, palette
 from mcr_lib.study.runs import cache, config, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder
 
@@ -408,7 +408,7 @@ def test_evidence_that_was_counted_otherwise_is_refused_in_a_sentence(evidence, 
 
 def test_the_figure_of_claims_shows_each_seed_the_mean_its_interval_and_the_verdict_in_words(evidence):
     rows = pair(evidence)
-    (ax,) = forest.claims(rows).axes
+    ax, beside = forest.claims([*rows, {**rows[0], "n_seeds": 0, "number": "9"}]).axes
     assert [label.get_text() for label in ax.get_yticklabels()][:2] == [
         "mcr is better than base (ours)",
         "mcr − base: GMNER F1, test ↑",
@@ -417,11 +417,11 @@ def test_the_figure_of_claims_shows_each_seed_the_mean_its_interval_and_the_verd
     assert dots == {value for r in rows for value in r["per_seed"].values()}
     drawn = [list(line.get_xdata()) for line in ax.lines]
     assert [rows[0]["ci_low"], rows[0]["ci_high"]] in drawn
-    texts = [text.get_text() for text in ax.texts]
-    assert texts[0].endswith("3 seeds   shown")
-    assert len(texts) == len(rows)
+    texts = [text for label in beside.get_yticklabels() if (text := label.get_text())]
+    assert texts[0].endswith("3 seeds  shown")
+    assert len(texts) == len(rows), "a row without a run has no line"
     filled = {line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
-    assert filled >= {"#0072B2", "white"}  # something is shown, something is not
+    assert filled >= {palette.RIGHT, "white"}  # something is shown, something is not
     assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]
 
 

@@ -138,6 +138,22 @@ def test_groups_with_the_widest_spread_are_shown_the_best_answer_first(study, sa
     assert len(first.rows) == len(last.rows) == 2
 
 
+def test_what_only_the_reasoning_has_is_marked_and_its_box_is_in_original_pixels(study):
+    tweet = next(e for e in study.tweets("mcr") if any(entity.is_groundable for entity in e.entities))
+    answer = gold_answer(study, tweet)
+    box = json.loads(answer.split("<answer>")[1].split("</answer>")[0])
+    (said, *_) = (one for one in box if one["bbox_2d"])
+    think = f'"{said["entity"]}" at {said["bbox_2d"]} , "Nobody" at [1, 2, 3, 4]'
+    texts = [f"<think> {think} </think>{answer}", f"<think> {think} </think> no answer"]
+    head = {"setting": "mcr", "step": 1, "group": 0, "id": tweet.id, "reward": 0.0}
+    frame = pd.DataFrame([{**head, "answer": text} for text in texts])
+    readable, unreadable = rollouts.group(study, frame, "mcr", 1, 0).rows
+    assert readable["reasoning"] == think.replace('"Nobody" at [1, 2, 3, 4]', '»"Nobody"« at »[1, 2, 3, 4]«')
+    width, model_width = tweet.image_size_px[0], study.target.size(tweet)[0]
+    assert [box[0] for box in readable["claimed"]] == pytest.approx([width / model_width])
+    assert unreadable["claimed"] == []
+
+
 def test_a_perfect_answer_earns_what_its_reasoning_allows():
     rows = {row.pop("reasoning"): row for row in rollouts.reasoning_rows()}
     earned = {what: (row["free"], row["present"], row["agreeing"]) for what, row in rows.items()}
@@ -361,6 +377,22 @@ def test_curves_show_the_values_and_a_running_mean_where_there_are_many():
     assert [(ax.get_ylabel(), len(ax.lines)) for ax in few] == [
         ("loss", 1)
     ]  # no panel of what was not measured
+
+
+def test_rewards_over_updates_have_the_quartiles_of_the_answers(sampled):
+    """The four answers to update 1 earn 5, 0, 5 and 5: a quarter of the way up stands 3.75."""
+    log = [{"setting": "mcr", "step": step, "reward": 3.75} for step in (1, 2)]
+    rows = rollouts.with_quartiles(log, sampled)
+    earned = sorted(sampled[sampled["step"] == 1]["reward"])
+    assert rows[0]["reward_q25"] == pytest.approx(earned[0] + 0.75 * (earned[1] - earned[0]))
+    assert rows[0]["reward_q75"] == pytest.approx(earned[2] + 0.25 * (earned[3] - earned[2]))
+    axes = curves.rewards(rows).axes
+    assert len(axes) == 6
+    band = axes[-1].collections[0].get_paths()[0].vertices[:, 1]
+    assert {rows[0]["reward_q25"], rows[0]["reward_q75"]} <= {*band.tolist()}
+    assert axes[-1].get_title("left") + axes[-1].get_title() == "mcr · R {:.2f} → {:.2f}".format(
+        rows[0]["reward"], rows[-1]["reward"]
+    )
 
 
 def test_only_results_of_the_testbed_have_a_note(study):

@@ -4,6 +4,7 @@ the same.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from mcr_lib.study.check import check
 from mcr_lib.study.commands import cli
 from mcr_lib.study.figures import boxes
 from mcr_lib.study.runs import config, prepare
+from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables.examples import AGREES, contradicting, contradiction, share_rows
 from mcr_lib.testbed import drawing, folder
 from tests.conftest import REPOSITORY
@@ -291,3 +293,18 @@ def test_shares_stand_beside_those_of_v2(root):
     assert rows["pictures with bait"]["Twitter-GMNER v2"] == ""
     n_bait = sum(bool(example.image_only) for example in read(root, "test"))
     assert rows["pictures with bait"]["test"] == round(100 * n_bait / 30, 1)
+
+
+def test_a_run_that_was_moved_finds_its_pictures_and_those_from_elsewhere(root, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    examples = read(root, "test")[:2]
+    (run.path / "data").mkdir(parents=True)
+    own = shutil.copy(examples[0].images[0], run.path / "data" / "a.png")
+    examples[0] = replace(examples[0], images=(str(own),))
+    prepare.write_examples(run, {"test": examples})
+    assert prepare.read_examples(run, "test") == examples
+    rows = [row["images"] for _, row in read_jsonl(run.data("test"), kind="examples")[1]]
+    assert rows == [["data/a.png"], list(examples[1].images)]
+    moved = RunFolder(run.path.rename(tmp_path / "moved"))
+    images = [example.images for example in prepare.read_examples(moved, "test")]
+    assert images == [(str(tmp_path / "moved" / "data" / "a.png"),), examples[1].images]

@@ -1,5 +1,5 @@
-"""The tables of the documents, generated from committed evidence: `python -m tools.readme` rewrites them
-between their markers.
+"""The tables of the documents, and sentences on results, generated from committed evidence: `python -m
+tools.readme` rewrites them between their markers.
 """
 
 import csv
@@ -20,10 +20,14 @@ from mcr_lib.study.compare import tables as seeds_tables
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.config import repository
 from mcr_lib.study.tables import facts
+from mcr_lib.verify import FLAWS
+from tools import headline
 
-DOCUMENTS = ("README.md", "REPRODUCING.md")
+DOCUMENTS = ("README.md", "REPRODUCING.md", "docs/scoring.md")
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NUMBER = re.compile(r"(<!-- paper: (.+?) -->)[\d.,]+(?<=\d)")  # a number of the paper within a sentence
+TOUR = "docs/tour"
+TINY = "data/results/tiny"
 YARDSTICKS = "data/results/twitter-gmner-v2-test/yardsticks.json"
 CLAIMS = seeds_tables.COMMITTED
 _FIGURES = {
@@ -38,16 +42,6 @@ _OPEN = {
     "our reading": "value",
     "contradiction": "ours",
 }  # status of a fact -> what is done
-# Scorer version 1 gave the paper's names to other counts: its name -> today's.
-VERSION_1 = {
-    "n_count": "foreign_count", "n_rate": "foreign_rate",
-    "image_caused_n_rate": "image_caused_foreign_rate",
-    "image_caused_n_rate_muted": "image_caused_foreign_rate_muted",
-}  # fmt: skip
-NOTE_1 = (  # of runs that were made before the paper's full text was read
-    "Made by the first version and not run again since: rewards `strict`, older prompts, scorer version 1 "
-    "(N-F1 over entities with a predicted span; foreign names were called N-Rate)."
-)
 
 
 def yardsticks() -> str:
@@ -180,24 +174,80 @@ def base() -> str:
 
 def tiny() -> str:
     """What `make run` gave: every setting of one seed, dev beside test, with 95 % intervals over tweets."""
-    path = repository() / "data" / "results" / "tiny" / "results.csv"
-    rows = list(csv.DictReader(read_text(path).splitlines()))
-    is_old = any(row["signature"].endswith("scorer_version=1") for row in rows)
-    if is_old:
-        rows = _renamed(rows)
-    cells = {(row["setting"], row["split"], row["metric"]): row for row in rows}
-    first, table = "%, on test unless noted", []
-    for name in dict.fromkeys(row["setting"] for row in rows):
+    cells, note = _of_run()
+    first, table = _FIRST, []
+    for name in dict.fromkeys(setting for setting, _, _ in cells):
         values = {title: _of_tiny(cells.get((name, *at)), digits) for title, digits, *at in _TINY}
         table.append({first: name, **values})
+    columns = [first, *(title for title, *_ in _TINY)]
+    return f"{markdown(table, columns)}\n\n{note}\n"
+
+
+def default_run() -> str:
+    """The same in five columns, with the share of answers that the reasoning states."""
+    cells, note = _of_run()
+    table = []
+    for name in dict.fromkeys(setting for setting, _, _ in cells):
+        line = {_FIRST: _SETTINGS.get(name, name)}
+        line |= {title: _of_tiny(cells.get((name, *at)), 1) for title, *at in _DEFAULT_RUN}
+        stated = [cells.get((name, split, "faithful")) for split in _SPLITS]
+        texts = [f"{float(row['value']):.1f}" if row else "–" for row in stated]
+        line[_STATED] = " / ".join(texts) if any(stated) else "–"
+        table.append(line)
+    return f"{markdown(table, [_FIRST, *(title for title, *_ in _DEFAULT_RUN), _STATED])}\n\n{note}\n"
+
+
+def _of_run() -> tuple[dict[tuple[str, str, str], dict[str, str]], str]:
+    """(setting, split, metric) -> the row of the committed run; and a note on it."""
+    rows = list(csv.DictReader(read_text(repository() / TINY / "results.csv").splitlines()))
+    cells = {(row["setting"], row["split"], row["metric"]): row for row in rows}
     shown = next(row for row in rows if row["split"] == "test" and row["metric"] == "gmner_f1")
     data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
-    note = f"One seed ({shown['seed']}), {shown['n']} tweets, {data.removeprefix('data=')}."
-    columns = [first, *(title for title, *_ in _TINY)]
-    note += f" {NOTE_1}" * is_old
-    return f"{markdown(table, columns)}\n\n{note} {seeds_tables.CONTROLLED}\n"
+    note = f"One run (seed {shown['seed']}), {shown['n']} tweets of test, 95 % intervals over tweets,"
+    return cells, f"{note} {data.removeprefix('data=')}. {seeds_tables.CONTROLLED}"
 
 
+def example() -> str:
+    """README's picture and what it shows; in how many such tweets the reasoning states the answer."""
+    of = json.loads(read_text(repository() / TOUR / "tour.json"))["example"]
+    absent, n = " and ".join(of["absent"]), of["n_like_it_faithful"]
+    right = f"but its reasoning {said(of['flaw'])}" if of["flaw"] else "and its reasoning states it"
+    alt = f"One tweet, two answers: the base model boxes {absent}, after MCR nothing absent is boxed"
+    return (
+        f'<img src="{TOUR}/example.png" width="800" alt="{alt}">\n\n'
+        f"*A tweet of the testbed with two answers of the run below. Left, the textual shortcut: the base"
+        f" model boxes {absent}, which the picture does not show. Right, after MCR: the answer is right,"
+        f" {right}. Of {of['n_like_it']} such tweets among {of['n_tweets']} (boxed wrongly before, right"
+        f" after), the reasoning states the answer in {n or 'none'}.*\n"
+    )
+
+
+def said(flaw: str) -> str:
+    """What a reasoning with this flaw does, after "its reasoning"."""
+    return _SAID.get(flaw, f"does not state it ({FLAWS.get(flaw, flaw)})")
+
+
+_SAID = {
+    "missing_name": "leaves out a name that is answered",
+    "foreign_slot": "names a box that the answer does not give",
+    "missing_slot": "does not name the box that the answer gives",
+    "wrong_negation": "denies what the answer boxes",
+    "missing_negation": "shows what the answer leaves without a box",
+    "wrong_type": "gives another type than the answer",
+    "missing_type": "leaves out a type",
+}
+_SETTINGS = {
+    "base": "base, as it is", "sft": "SFT on answers", "mrsi": "MRSI: SFT on chains",
+    "mcr": "MCR: MRSI, then CVO",
+}  # fmt: skip
+_FIRST = "%, on test unless noted"
+_SPLITS = ("test", "test_adversarial", "test_unseen")
+_STATED = "reasoning states the answer (test / adversarial / unseen)"
+_DEFAULT_RUN = (
+    ("GMNER F1", "test", "gmner_f1"), ("on test_adversarial", "test_adversarial", "gmner_f1"),
+    ("false grounding", "test", "false_grounding"),
+)  # fmt: skip
+"""Column, split and metric of README's table of results."""
 _TINY = (
     ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1, test_adversarial", 1, "test_adversarial",
      "gmner_f1"),
@@ -261,10 +311,6 @@ def _claims() -> tuple[list[dict[str, Any]], str]:
     return rows, f"Arrows: what the claim expects. {note}"
 
 
-def _renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "metric": VERSION_1.get(row["metric"], row["metric"])} for row in rows]
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "yardsticks": yardsticks,
     "accuracies": accuracies,
@@ -276,6 +322,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "recall": recall,
     "base": base,
     "tiny": tiny,
+    "default_run": default_run,
+    "example": example,
+    "headline": lambda: (
+        f"![Differences of GMNER F1 between settings]({headline.FIGURE}.png)\n\n{headline.sentence()}\n"
+    ),
     "claims": claims,
     "claims_rows": claims_rows,
     "claims_values": claims_values,
@@ -298,7 +349,8 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrite the tables of every document."""
+    """Rewrite the tables of every document, and the figure of the main comparison."""
+    headline.write(repository())
     for name in DOCUMENTS:
         path = Path(repository() / name)
         new = filled(read_text(path))

@@ -73,7 +73,7 @@ def predict(
 
 
 def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
-    """Write the image with the boxes of a result of `predict`, in the colours of their types, and names."""
+    """Write the image with the boxes of a result of `predict`, each with type and name."""
     if image is None:
         raise UserError("--draw needs --image: there is nothing to draw boxes on")
     kinds = Figure().canvas.get_supported_filetypes()
@@ -90,8 +90,8 @@ def draw(result: dict[str, Any], image: str | None, out: str | Path) -> None:
         ax.set(xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
         for entity in (entity for entity in result["entities"] if entity["bbox_2d"]):
-            colour = palette.entity_type(entity["type"])
-            boxes.draw_box(ax, entity["bbox_2d"], colour, "solid", entity["entity"])
+            label = f"{entity['type'] or ''} {entity['entity']}"
+            boxes.draw_box(ax, entity["bbox_2d"], palette.DARK, "solid", label)
         with written_whole(out, "wb") as file:
             figure.savefig(file, format=kind)
 

@@ -1,44 +1,52 @@
 """Bars and histograms: counts, scores with intervals, and counts stacked by kind (n = tweets, for titles)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import cycle, product
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from mcr_lib.study.figures import palette
-from mcr_lib.study.figures.palette import Rows, panels, unique
+from mcr_lib.study.figures import heat, palette
+from mcr_lib.study.figures.palette import Fill, Rows, panels, unique
 
-_NOT_FLAWS = ("name", "answers", "faithful", "share", "ci_low", "ci_high")
-_MASSES = {"gold": ("its region", palette.ORANGE), "rest": ("rest of the image", palette.GREY),
-    "words": ("its words in the tweet", palette.SKY)}  # fmt: skip
-_CUTS = {"cut_image": ("whole image", palette.BLUE), "cut_gold": ("its region", palette.ORANGE),
-    "cut_elsewhere": ("as much elsewhere", palette.GREY)}  # fmt: skip
+_NOT_FLAWS = ("name", "split", "answers", "faithful", "share", "ci_low", "ci_high")
+_MASSES = {"gold": ("its region", palette.TONES[0]), "rest": ("rest of the image", palette.TONES[2]),
+    "words": ("its words in the tweet", palette.TONES[1])}  # fmt: skip
+_CUTS = {"cut_image": ("whole image", palette.TONES[1]), "cut_gold": ("its region", palette.TONES[0]),
+    "cut_elsewhere": ("as much elsewhere", palette.TONES[2])}  # fmt: skip
+
+_RIM = patheffects.withStroke(linewidth=3, foreground="white")
+_RIMMED = {"linewidth": 1.2, "path_effects": [_RIM]}  # an interval that is seen on a dark bar too
 
 
-def stack(ax: Axes, rows: Rows, colours: Mapping[str, str], *, whole: str = "") -> Axes:
+def stack(ax: Axes, rows: Rows, fills: Mapping[str, Fill], *, whole: str = "") -> Axes:
     """Draw a bar per row (`name`, counts by kind) with its sum at the end; the count `whole` is 100 %."""
-    counts = pd.DataFrame(rows, columns=list(colours)).fillna(0).astype(int)
+    counts = pd.DataFrame(rows, columns=list(fills)).fillna(0).astype(int)
     widths = counts.mul([100 / max(1, row[whole]) for row in rows], axis=0) if whole else counts
-    ends, longest = widths.cumsum(axis=1), max(1, widths.sum(axis=1).max())
-    for kind, colour in colours.items():
-        bars = ax.barh(counts.index, widths[kind], 0.7, ends[kind] - widths[kind], color=colour, label=kind)
+    ends, longest = widths.cumsum(axis=1), max(1, widths.sum(axis=1).max(), ax.get_xlim()[1] / 1.12)
+    for kind, (colour, hatch) in fills.items():
+        style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+        bars = ax.barh(counts.index, widths[kind], 0.7, ends[kind] - widths[kind], label=kind, **style)
         texts = counts[kind].map("{:,}".format).where(widths[kind] > 0.05 * longest, "")
-        ax.bar_label(bars, texts, label_type="center", fontsize=7.5, color=palette.ink(colour))
+        style = {"fontsize": 8, "color": palette.ink(colour)}
+        for label in ax.bar_label(bars, texts, label_type="center", **style):
+            if hatch and label.get_text():
+                label.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 1.5})
     ax.bar_label(bars, counts.sum(axis=1).map("{:,}".format), padding=4, fontsize=8)
     palette.name_lines(ax, [row["name"] for row in rows])
     ax.set_xlim(0, max(ax.get_xlim()[1], 1.12 * longest))
     return ax
 
 
-def _stacked(rows: Rows, colours: Mapping[str, str], title: str, xlabel: str, whole: str = "") -> Figure:
+def _stacked(rows: Rows, fills: Mapping[str, Fill], title: str, xlabel: str) -> Figure:
     figure, (ax,) = panels(1, (9.2, 1.2 + 0.42 * len(rows)), title)
-    stack(ax, rows, colours, whole=whole).set(xlabel=xlabel)
-    return palette.legend(figure, colours)
+    stack(ax, rows, fills).set(xlabel=xlabel)
+    return palette.legend(figure, fills)
 
 
 def types(rows: Rows) -> Figure:
@@ -55,47 +63,54 @@ def wrong_boxes(rows: Rows, *, n: int) -> Figure:
 
 
 def faithful(rows: Rows) -> Figure:
-    """Answers whose reasoning states what they answer, others by their first flaw (`bias.faithful_rows`)."""
-    flaws = dict.fromkeys(key for row in rows for key in row if key not in _NOT_FLAWS)
-    colours = {"faithful": palette.GREEN, **dict(zip(flaws, cycle(palette.FLAWS), strict=False))}
-    rows = [{**r, "name": "{name}: {share:.1f} %\n({ci_low:.1f} to {ci_high:.1f})".format(**r)} for r in rows]
-    title = "Answers whose own reasoning states just what they answer (95 % intervals)"
-    return _stacked(rows, colours, title, "% of answers (single run)", "answers")
+    """Share of answers whose reasoning states them, of others by first flaw (`bias.faithful_rows`)."""
+    name = "{split} · {name}, n = {answers:,}\n{share:.1f} % ({ci_low:.1f} to {ci_high:.1f})".format
+    kinds = dict.fromkeys(["faithful", *(key for row in rows for key in row if key not in _NOT_FLAWS)])
+    shares = [{k: 100 * row.get(k, 0) / row["answers"] for k in kinds} for row in rows]
+    table = [{"": name(**row)} | of for row, of in zip(rows, shares, strict=True)]
+    title = "Does the reasoning state what is answered? % of answers, by first flaw (single run, 95 %)"
+    return heat.numbers([{palette.FLAWS.get(k, k): v for k, v in row.items()} for row in table], title=title)
 
 
 def errors(rows: Rows, *, n: int) -> Figure:
     """What became of gold entities, and what else was predicted, by setting (`comparison.error_rows`)."""
-    figure, axes = panels(2, (5.2, 0.5 * len(rows) + 1), width_ratios=(3, 1.4), sharey=True)
-    titles = {f"gold entities (n = {n:,} tweets)": palette.GOLD_ERRORS, "beside them": palette.EXTRA_ERRORS}
-    for ax, (title, colours) in zip(axes, titles.items(), strict=True):
-        stack(ax, [{**r, "name": r["setting"]} for r in rows], colours).set(title=title, xlabel="entities")
+    title = f"What became of gold entities, and what else was predicted (n = {n:,} tweets, single run)"
+    size = (5.2, 0.5 * len(rows) + 1)
+    figure, axes = panels(2, size, title, width_ratios=(3, 1), sharey=True)
+    titles = {"gold entities": palette.GOLD_ERRORS, "predictions that fit none": palette.EXTRA_ERRORS}
+    for ax, (title, fills) in zip(axes, titles.items(), strict=True):
+        stack(ax, [{**r, "name": r["setting"]} for r in rows], fills).set(title=title, xlabel="entities")
     return palette.legend(figure, palette.GOLD_ERRORS | palette.EXTRA_ERRORS)
 
 
 def foreign(rows: Rows) -> Figure:
     """Foreign names of each setting by where they come from, a panel per split (`bias.foreign_rows`)."""
     splits = unique(rows, "split")
-    colours = {kind: colour for kind, colour in palette.ORIGINS.items() if any(kind in row for row in rows)}
-    title = "Where names come from of which the text has no word (single run)"
-    figure, axes = panels(len(splits), (3.6, 1.2 + 0.36 * len(unique(rows, "name"))), title, sharex=True)
+    fills = {kind: fill for kind, fill in palette.ORIGINS.items() if any(kind in row for row in rows)}
+    title = "Predicted names that do not occur in the text, by where they come from (single run)"
+    size = (4.2, 1.2 + 0.36 * len(unique(rows, "name")))
+    figure, axes = panels(len(splits), size, title, n_columns=2, sharex=True)
+    axes[0].set_xlim(0, 112 * max(row["foreign"] / max(1, row["n_predictions"]) for row in rows))
     for ax, split in zip(axes, splits, strict=True):
-        stack(ax, [row for row in rows if row["split"] == split], colours, whole="n_predictions")
-        ax.set(title=split, xlabel="foreign names, % of all  (their number at the end)")
-    return palette.legend(figure, colours)
+        stack(ax, [row for row in rows if row["split"] == split], fills, whole="n_predictions")
+        ax.set(title=split, xlabel="% of predicted names (at the end: how many)")
+    return palette.legend(figure, fills)
 
 
 def faults(rows: Rows) -> Figure:
     """What became of the tweets that were right on the original, per setting (`bias.consistency_rows`)."""
-    chosen = [row for row in rows if row["probe"] not in ("blank", "all")]
-    names = unique(chosen, "name")
-    title = "What becomes of right answers under a probe (single run; right of each bar: tweets)"
+    chosen = [row for probe in palette.PROBES for row in rows if row["probe"] == probe]
+    chosen = [row for row in chosen if row["probe"] not in ("blank", "all")]
+    names = unique(rows, "name")
+    title = "What becomes of right answers under a probe (single run; at the end: tweets)"
+    if any(row["probe"] == "mute_blank" for row in chosen):
+        title += "\nA name written at “muted, blank” too is habit: no image caused it"
     figure, axes = panels(len(names), (5.3, 0.9 + 0.24 * len(unique(chosen, "probe"))), title, n_columns=2)
     for ax, name in zip(axes, names, strict=True):
         of_name = [row for row in chosen if row["name"] == name]
         bars = [{**row, "name": palette.PROBES[row["probe"]].replace("\n", " ")} for row in of_name]
         stack(ax, bars, palette.FAULTS, whole="right")
-        ax.set(xticks=range(0, 101, 25), xlabel="% of tweets right on the original")
-        ax.set_title(name, color=palette.setting(name, names), fontweight="bold")
+        ax.set(xticks=range(0, 101, 25), xlabel="% of tweets right on the original", title=name)
     return palette.legend(figure, palette.FAULTS)
 
 
@@ -103,7 +118,7 @@ def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
     """Draw bars (name, kind, value, low, high) in groups by name; `None` = no bar, or no interval."""
     points = [(name, kind, value) for name, kind, *values in bars for value in values]
     frame = pd.DataFrame(points, columns=["name", "kind", "value"])
-    style = {"palette": colours, "hue_order": colours, "saturation": 1, "err_kws": {"linewidth": 1.2}}
+    style = {"palette": colours, "hue_order": colours, "saturation": 1, "err_kws": _RIMMED}
     style |= {"estimator": lambda values: values.iloc[0], "errorbar": ("pi", 100)}  # the range
     sns.barplot(frame, x="name", y="value", hue="kind", legend=False, ax=ax, **style)
     ax.set(xlabel="", ylabel="")
@@ -111,29 +126,38 @@ def group(ax: Axes, bars: Iterable[tuple], colours: Mapping[str, str]) -> Axes:
 
 
 def scores(rows: Rows, *, n: int) -> Figure:
-    """F1 of each task by name with its 95 % interval (`comparison.task_rows`)."""
-    tasks = {task: colour for task, colour in palette.TASKS.items() if task in unique(rows, "task")}
-    size = (max(5.2, 2.0 + 1.5 * len(unique(rows, "name"))), 3.1)
-    figure, (ax,) = panels(1, size, f"F1 with 95 % bootstrap interval over tweets (n = {n:,}, single run)")
-    group(ax, [[row[key] for key in ("name", "task", "f1", "ci_low", "ci_high")] for row in rows], tasks)
-    for bars, colour in zip(ax.containers, tasks.values(), strict=True):
-        ax.bar_label(bars, fmt="%.1f", label_type="center", fontsize=7.5, color=palette.ink(colour))
-    ax.set(ylabel="F1, %", ylim=(0, 104), yticks=range(0, 101, 20))
-    return palette.legend(figure, tasks)
+    """F1 of each setting with its 95 % interval, a panel per task (`comparison.task_rows`)."""
+    tasks, names = unique(rows, "task"), unique(rows, "name")
+    title = f"F1 with 95 % bootstrap intervals over tweets (n = {n:,}, single run)"
+    figure, axes = panels(len(tasks), (3.3, 1.1 + 0.34 * len(names)), title, sharey=True)
+    points = [{**row, "F1, %": row[key]} for row in rows for key in ("f1", "ci_low", "ci_high")]
+    frame = pd.DataFrame(points)
+    style = {"palette": [palette.setting(name, names) for name in names], "hue_order": names, "order": names}
+    style |= {"estimator": lambda values: values.iloc[0], "errorbar": ("pi", 100), "legend": False}
+    for ax, task in zip(axes, tasks, strict=True):
+        of_task = frame[frame["task"] == task]
+        sns.pointplot(of_task, x="F1, %", y="name", hue="name", ax=ax, linewidth=1.5, markersize=6, **style)
+        for row in (row for row in rows if row["task"] == task):
+            at = (row["ci_high"], names.index(row["name"]))
+            ax.annotate(f"{row['f1']:.1f}", at, (5, 0), textcoords="offset points", va="center", fontsize=8)
+        palette.name_lines(ax, names)
+        ax.set(title=task, xlim=(0, 112), xticks=range(0, 101, 25))
+    return figure
 
 
 def reported(rows: Rows, colours: Mapping[str, str], *, title: str, lines: Mapping[str, float]) -> Figure:
     """F1 by method and kind, a panel per model (`facts.f1_rows`, `simulate.none_rows`), and named `lines`."""
     models = unique(rows, "model")
-    size = (1.4 + 0.27 * len(rows) / len(models), 3.4)
+    size = (1.4 + 0.24 * len(rows) / len(models), 3.4)
     figure, axes = panels(len(models), size, title, sharey=True)
     for ax, model in zip(axes, models, strict=True):
         group(ax, [[r[k] for k in ("method", "kind", "f1")] for r in rows if r["model"] == model], colours)
         for bars, colour in zip(ax.containers, colours.values(), strict=True):
-            ax.bar_label(bars, fmt="%.1f", label_type="center", fontsize=6.5, color=palette.ink(colour))
+            style = {"fontsize": 8, "rotation": 90, "color": palette.ink(colour)}
+            ax.bar_label(bars, fmt="%.1f", label_type="center", **style)
         for name, f1 in lines.items():
             ax.axhline(f1, color=palette.DARK, linestyle=":", linewidth=1)
-            ax.text(-0.45, f1 + 0.8, f"{name}: {f1:.1f}", fontsize=7, color=palette.DARK)
+            ax.text(-0.45, f1 + 0.8, f"{name}: {f1:.1f}", fontsize=8, color=palette.DARK)
         ax.set(title=model, ylabel="F1, %" if ax is axes[0] else "", ylim=(0, 104), yticks=range(0, 101, 20))
     return palette.legend(figure, colours)
 
@@ -149,12 +173,12 @@ def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
     beside the `paper`'s: group -> percent.
     """
     here, there, bars = "this run", "paper, Qwen2.5-VL-7B", []
-    colours = {here: palette.BLUE, **({there: palette.GREY} if paper else {})}
+    colours = {here: palette.DARK, **({there: palette.GREY} if paper else {})}
     for row in rows:
         name = f"{row['group']}\n{row['setting']}, {row['answers']} answers"
         bars.append((name, here, *(row[f"image{end}"] for end in ("", "_low", "_high"))))
         bars += [(name, there, *[paper.get(row["group"])] * 3)] if paper else []
-    title = "While the location of what the image does not show is written (single run, 95 % over tweets)"
+    title = "Attention while the location of what the image does not show is written (single run, 95 %)"
     figure, (ax,) = panels(1, (max(5.2, 2.4 + 1.5 * len(rows)), 3.1), title)
     group(ax, bars, colours).set(ylabel="attention on the image,\n% of image and sentence", ylim=(0, 100))
     return palette.legend(figure, colours)
@@ -162,7 +186,10 @@ def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
 
 def cuts(rows: Rows) -> Figure:
     """Change of the log-probability of a box's digits if attention is cut (`attention.rows`)."""
-    title = "What a box loses when the answer cannot look at … (single run)"
+    title = (
+        "How much less probable a written box gets if attention is cut from … (single run, 95 %)\nIts region "
+    )
+    title += "can cost more than the whole image; we guess that what is left offers other things to box"
     return _by_part(rows, _CUTS, title, "change of log-probability, nats per box", reference=0)
 
 
@@ -184,17 +211,19 @@ def _by_part(rows: Rows, kinds: Mapping, title: str, ylabel: str, *, reference: 
 
 def yardsticks(rows: Rows, *, scored: Container[str], n: int) -> Figure:
     """GMNER F1 of yardsticks, and of the names in `scored`, which are to be compared with them."""
-    no_model, score = palette.YARDSTICKS
     frame = pd.DataFrame(rows).sort_values("gmner_f1", ascending=False)
-    kinds = [score if name in scored else no_model for name in frame["name"]]
-    figure, [ax] = panels(1, (7.4, 1.5 + 0.26 * len(rows)), f"Yardsticks: perfect text, no model (n = {n:,})")
-    style = {"palette": palette.YARDSTICKS, "saturation": 1, "width": 0.65}
-    sns.barplot(frame, x="gmner_f1", y="name", hue=kinds, ax=ax, **style)
+    names = [name for name in unique(rows, "name") if name in scored]
+    colours = {one: palette.setting(one, names) if one in names else palette.GREY for one in frame["name"]}
+    title = f"GMNER F1 beside answers made from gold without a model, in grey (n = {n:,}, single run)"
+    figure, [ax] = panels(1, (7.4, 1.5 + 0.26 * len(rows)), title)
+    style = {"palette": colours, "saturation": 1, "width": 0.65, "legend": False}
+    sns.barplot(frame, x="gmner_f1", y="name", hue="name", ax=ax, **style)
     for bars in ax.containers:
-        ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+        ax.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     palette.name_lines(ax, list(frame["name"]))
+    for tick in ax.get_yticklabels():
+        tick.set_fontweight("bold" if tick.get_text() in scored else "normal")
     ax.set(xlim=(0, 110), xlabel="GMNER F1, %")
-    ax.legend(loc="lower right")
     return figure
 
 
@@ -225,20 +254,23 @@ def entities_per_tweet(rows: Rows) -> Figure:
     """How many tweets have how many entities."""
     counts = {str(row["entities"]): row["tweets"] for row in rows}
     figure, (ax,) = panels(1, (5.6, 2.9), f"Entities per tweet (n = {sum(counts.values()):,})")
-    bars = ax.bar(list(counts), list(counts.values()), 0.7, color=palette.MEDIUM)
-    ax.bar_label(bars, fmt="{:,.0f}", fontsize=7.5)
+    bars = ax.bar(list(counts), list(counts.values()), 0.7, color=palette.DARK)
+    ax.bar_label(bars, fmt="{:,.0f}", fontsize=8)
     ax.set(xlabel="entities in a tweet", ylabel="tweets")
     return figure
 
 
 def box_shares(rows: Rows, *, labels: Sequence[str]) -> Figure:
-    """The largest box of groundable entities as a share of the image, by type."""
-    frame = pd.DataFrame(rows).rename(columns={"coarse": "type"})
-    figure, (ax,) = panels(1, (5.6, 2.9), f"Largest boxes of groundable entities (n = {len(frame):,})")
-    order = [label for label in labels if label in set(frame["type"])]
-    style = {"palette": palette.TYPES, "hue_order": order, "multiple": "stack", "alpha": 1}
-    sns.histplot(frame, x="box_share", hue="type", bins=20, binrange=(0, 1), ax=ax, **style)
-    ax.set(xlabel="area of the largest box / area of the image", ylabel="entities", xlim=(0, 1))
+    """The largest box of groundable entities as a share of the image, a panel per type."""
+    frame = pd.DataFrame(rows)
+    order = [label for label in labels if label in set(frame["coarse"])]
+    title = f"How much of the image the largest box of a shown entity covers (n = {len(frame):,})"
+    figure, axes = panels(len(order), (2.5, 2.2), title, sharey=True)
+    for ax, label in zip(axes, order, strict=True):
+        shares = frame.loc[frame["coarse"] == label, "box_share"]
+        sns.histplot(x=shares, bins=20, binrange=(0, 1), color=palette.DARK, alpha=1, ax=ax)
+        ax.set(title=f"{label} (n = {len(shares):,})", ylabel="entities", xlim=(0, 1))
+        ax.set_xlabel("share of the image")
     return figure
 
 
@@ -250,8 +282,8 @@ def lengths(rows: Rows, *, limit: int) -> Figure:
     title = f"Lengths of chains (n = {len(frame):,}), dotted: {limit}"
     figure, axes = panels(by_style.ngroups, (2.8, 1.7), title, n_columns=3, sharex=True)
     for ax, (style, tokens) in zip(axes, by_style, strict=True):
-        sns.histplot(x=tokens.clip(upper=end), bins=40, binrange=(0, end), color=palette.BLUE, alpha=1, ax=ax)
-        ax.axvline(limit, color=palette.DARK, linestyle=":", linewidth=1)
+        sns.histplot(x=tokens.clip(upper=end), bins=40, binrange=(0, end), color=palette.DARK, alpha=1, ax=ax)
+        ax.axvline(limit, color=palette.REGION, linestyle=":", linewidth=1.5)
         within = f"{100 * (tokens <= limit).mean():.0f} % within {limit}"
         ax.set_title(f"{style} · median {tokens.median():.0f}, {within}", fontsize=8)
         ax.set(yticks=[], xlabel="", ylabel="")

@@ -1,11 +1,13 @@
 """Dots with intervals, one value per line: settings above rules that look at nothing (n = tweets)."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mcr_lib.study.catalogue import CATALOGUE
 from mcr_lib.study.compare.tables import cells
@@ -22,7 +24,7 @@ _SIGNS = {"old box": "something not shown gets the old box: textual bias, %",
 def _dot(ax: Axes, y: float, value: float | None, ends: Sequence[float | None], **style: Any) -> None:
     """Draw a value on line `y`, and a line between the `ends` of its interval unless they are `None`."""
     if value is None:
-        ax.text(0, y, "undefined", fontsize=7, color=palette.MEDIUM, va="center")
+        ax.text(0, y, "undefined", fontsize=8, color=palette.MEDIUM, va="center")
         return
     if None not in ends:
         ax.plot(ends, [y, y], color=style["color"], linewidth=1.5, marker="|", markersize=5)
@@ -37,7 +39,7 @@ def _lines(names: Sequence[str], n: int, width: float, title: str, **options: An
 
 
 def _legend(figure: Figure, full: str, hollow: str) -> None:
-    style = {"marker": "o", "linestyle": "", "color": "black"}
+    style = {"marker": "o", "linestyle": "", "color": palette.DARK}
     handles = [Line2D([], [], label=full, **style), Line2D([], [], label=hollow, **style, **_HOLLOW)]
     figure.legend(handles=handles, loc="outside right center")
 
@@ -70,18 +72,22 @@ def rates(rows: Rows, *, metrics: Sequence[str], n: int, title: str, hard: bool 
 def image_caused(rows: Rows) -> Figure:
     """Foreign names at the real and at a blank image, a panel per text (`bias.image_caused_rows`)."""
     texts, names = unique(rows, "text"), unique(rows, "name")
-    title = "Names of which the text has no word, at the real and at a blank image (single run)"
+    title = "Predicted names that do not occur in the text, at the real and at a blank image (single run)"
     figure, axes = _lines(names, len(texts), 4.8, title)
+    x = max(1.0, *(row[key] for row in rows for key in ("rate real", "rate blank")))
     for ax, text in zip(axes, texts, strict=True):
         of_text = [row for row in rows if row["text"] == text]
-        x = max(1.0, *(row[key] for row in of_text for key in ("rate real", "rate blank")))
         for row in of_text:
             y, style = names.index(row["name"]), {"color": palette.setting(row["name"], names)}
             _dot(ax, y, row["rate real"], (row["rate blank"], row["rate real"]), **style)
             _dot(ax, y, row["rate blank"], (None, None), **style, **_HOLLOW)
             ax.annotate("{difference:+.1f} ({ci_low:.1f} to {ci_high:.1f})".format(**row), (x, y), **_BESIDE)
-        xlim, ticks = (-0.03 * x, 1.75 * x), [tick for tick in ax.get_xticks() if 0 <= tick <= x]
-        ax.set(xlim=xlim, xticks=ticks, xlabel="foreign names, %   (written: image-caused part, 95 %)")
+        ticks = [tick for tick in MaxNLocator(4).tick_values(0, x) if tick <= x]
+        ax.set(
+            xlim=(-0.03 * x, 1.75 * x),
+            xticks=ticks,
+            xlabel="foreign names, %   (written: image-caused part, 95 %)",
+        )
         ax.set_title(f"text {text} (n = {max(row['tweets'] for row in of_text):,} tweets)")
     _legend(figure, "real image", "blank image")
     return figure
@@ -108,29 +114,41 @@ def _over_seeds(ax: Axes, y: float, row: Row, **style: Any) -> None:
 
 
 def claims(rows: Rows) -> Figure:
-    """A line per row of `Plan.evaluate`, under its claim; descriptions of one setting are in words alone."""
-    lines = []  # label and row; `None` = the heading of a claim
-    for number in unique(rows, "number"):
-        of_claim = [row for row in rows if row["number"] == number]
-        lines.append(("{number}  {claim} ({paper})".format(**of_claim[0]).strip(), None))
+    """A line per row of `Plan.evaluate` that has a run, under its claim; the tables have the others.
+    Descriptions of one setting are in words alone.
+    """
+    lines, run = [], [row for row in rows if row["n_seeds"]]  # label and row; `None` = heading of a claim
+    for number in unique(run, "number"):
+        of_claim = [row for row in run if row["number"] == number]
+        heading = "{number}  {claim} ({paper})".format(**of_claim[0]).strip()
+        lines += [(line, None) for line in textwrap.wrap(heading, 60)]
         lines += [(": ".join(cells(row)[:2]), row) for row in of_claim]
-    title = "Claims. Blue: shown, red: the opposite shown, ring: neither; ↑ ↓: expected; band: none or little"
-    figure, (ax,) = panels(1, (12.5, 1.2 + 0.21 * len(lines)), f"{title}; small dots: seeds; line: 95 %")
+    title = "Claims over seeds. Full dot: shown, cross: the opposite is shown, ring: neither; ↑ ↓: expected; "
+    title += "bar: none or little; small dots: seeds; line: 95 %"
+    if n_missing := len(rows) - len(run):
+        title += f"\n{n_missing} of {len(rows)} contrasts have no run yet, and no line here"
+    figure, (ax,) = panels(1, (palette.WIDTH_IN, 1.4 + 0.24 * len(lines)), title)
     palette.name_lines(ax, [text for text, _ in lines])
     ax.axvline(0, color=palette.DARK, linewidth=0.8)
+    styles = {
+        "shown": {"color": palette.RIGHT},
+        "the opposite is shown": {"color": palette.REGION, "marker": "X"},
+    }
     for y, (tick, (_, row)) in enumerate(zip(ax.get_yticklabels(), lines, strict=True)):
-        tick.set(fontsize=7.5, fontweight="normal" if row else "bold")
+        tick.set(fontsize=8, fontweight="normal" if row else "bold")
         if row is None:
-            ax.axhline(y - 0.5, color=palette.LIGHT, linewidth=0.8)
             continue
         if row["kind"] in ("equal", "little", "level"):
             ends = [0 if row["kind"] == "level" else -row["margin"], row["margin"]]
             ax.plot(ends, [y, y], color=palette.LIGHT, linewidth=9, solid_capstyle="butt", zorder=0)
-        if row["n_seeds"] and (row["second"] or row["kind"] == "level"):
-            colour = {"shown": palette.BLUE, "the opposite is shown": palette.RED}.get(row["verdict"])
-            _over_seeds(ax, y, row, **{"color": colour or palette.DARK, **({} if colour else _HOLLOW)})
-        words = "{}   {} seeds   {}".format(*cells(row)[2:])
-        ax.text(1.01, y, words, fontsize=7.5, va="center", transform=ax.get_yaxis_transform())
+        if row["second"] or row["kind"] == "level":
+            _over_seeds(ax, y, row, **styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}))
+    beside = ax.twinx()
+    words = ["{}  {} seeds  {}".format(*cells(row)[2:]) if row else "" for _, row in lines]
+    beside.set_yticks(range(len(lines)), words, fontsize=8)
+    beside.set_ylim(ax.get_ylim())
+    beside.tick_params(length=0)
+    beside.grid(visible=False)
     ax.set(xlabel="first − second, points (N-Rate and the like without a second: %)")
     return figure
 
@@ -138,7 +156,7 @@ def claims(rows: Rows) -> Figure:
 def curves(rows: Rows, *, title: str, xlabel: str, scale: str = "linear") -> Figure:
     """Means over seeds, their intervals and seeds against `x`, by `panel` and `line`; ring: the default."""
     names, values = unique(rows, "line"), sorted({row["x"] for row in rows})
-    figure, axes = panels(len(unique(rows, "panel")), (3.5, 3.1), title, n_columns=4, sharey=True)
+    figure, axes = panels(len(unique(rows, "panel")), (3.5, 3.1), title, n_columns=2, sharey=True)
     for ax, panel in zip(axes, unique(rows, "panel"), strict=True):
         for name in names:
             of = sorted((r for r in rows if (r["panel"], r["line"]) == (panel, name)), key=lambda r: r["x"])

@@ -14,6 +14,9 @@ def heat_table(ax: Axes, values: pd.DataFrame, texts: pd.DataFrame, *, vmax: flo
     """Draw a table from 0 (white) to `vmax` (blue) with a text in each cell; cells of NaN are grey."""
     colours = {"vmin": 0, "vmax": vmax / 0.75, "cmap": palette.SHADES, "cbar": False}  # darker is illegible
     sns.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 8}, ax=ax, **colours)
+    for text in ax.texts:  # seaborn writes white on middle shades, which is hard to read
+        column, row = map(int, text.get_position())
+        text.set_color(palette.ink(ax.collections[0].to_rgba(values.iat[row, column])))
     for row, column in np.argwhere(values.isna().to_numpy()):  # seaborn writes nothing there
         ax.text(column + 0.5, row + 0.5, texts.iat[row, column], ha="center", va="center", fontsize=8)
     ax.set(facecolor=palette.FAINT, xlabel="", ylabel="")
@@ -22,10 +25,9 @@ def heat_table(ax: Axes, values: pd.DataFrame, texts: pd.DataFrame, *, vmax: flo
     return ax
 
 
-def number_table(ax: Axes, values: pd.DataFrame, *, digits: int | None = None, vmax: float = 100) -> Axes:
-    """`heat_table` of numbers with so many digits after the point (`None` = two, for whole numbers none)."""
-    whole, other = (0, 2) if digits is None else (digits, digits)
-    texts = values.map(lambda value: f"{value:.{whole if value.is_integer() else other}f}")
+def number_table(ax: Axes, values: pd.DataFrame, *, digits: int = 1, vmax: float = 100) -> Axes:
+    """`heat_table` of numbers, all with as many digits after the point."""
+    texts = values.map(f"{{:.{digits}f}}".format)
     return heat_table(ax, values, texts.mask(values.isna(), "–"), vmax=vmax)
 
 
@@ -68,7 +70,7 @@ def audit(rows: Rows) -> Figure:
     for ax, name in zip(axes, names, strict=True):
         part = frame[frame["rewards"] == name]
         shares = part[["costs", "free", "pays"]].mul(100 / part["n"], axis=0)
-        number_table(ax, shares, digits=1).axvline(1, color="white", linewidth=4)
+        number_table(ax, shares).axvline(1, color="white", linewidth=4)
         ax.set_title(name, pad=22)
     return figure
 
@@ -79,8 +81,10 @@ def verifier(rows: Rows) -> Figure:
     frame.index = frame["planted"] + frame["chains"].map(" (n = {:,})".format)
     shares = frame.drop(columns=["planted", "chains", "passing"]).astype(float)
     size = (2.6 + 0.72 * len(shares.columns), 1.1 + 0.34 * len(rows))
-    figure, (ax,) = panels(1, size, "Planted error, and what the verifier reports, % of chains")
-    number_table(ax, shares, digits=1).axvline(1, color="white", linewidth=4)
+    figure, (ax,) = panels(
+        1, size, "Planted error (line), and what the verifier reports (column), % of chains"
+    )
+    number_table(ax, shares).axvline(1, color="white", linewidth=4)
     ax.set_xticks(ax.get_xticks(), shares.columns, rotation=35, ha="left", rotation_mode="anchor")
     return figure
 
@@ -91,10 +95,13 @@ def consistency(rows: Rows) -> Figure:
     counts = frame["clean"].astype(str) + " of " + frame["right"].astype(str)
     frame["text"] = frame["consistency"].astype(float).map("{:.0f} %\n".format) + counts
     frame.loc[frame["right"] == 0, "text"] = "none\nright"
-    names, probes = palette.unique(rows, "name"), palette.unique(rows, "probe")
+    names = palette.unique(rows, "name")  # the worst blank image is one of the others
+    probes = [probe for probe in palette.unique(rows, "probe") if probe not in ("blank", "mute_blank")]
     cells = frame.set_index(["name", "probe"]).unstack().reindex(names)
     values, texts = cells["consistency"][probes].astype(float), cells["text"][probes].fillna("–")
     size = (1.8 + 0.82 * len(probes), 1.2 + 0.5 * len(names))
-    figure, (ax,) = panels(1, size, "Clean on the probe, of the tweets that were right before (single run)")
+    figure, (ax,) = panels(
+        1, size, "% of the tweets answered right before that stay right under a probe (single run)"
+    )
     heat_table(ax, values, texts).set_xticks(ax.get_xticks(), [palette.PROBES[probe] for probe in probes])
     return figure

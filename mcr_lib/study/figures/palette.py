@@ -1,12 +1,19 @@
-"""What all figures share: one colour per setting, type, task, error (Okabe-Ito: colour-blind safe), style."""
+"""What all figures share: colours of settings and of kinds of answer, greys for all else, and the style.
+
+No other palette has a colour: types are letters, tasks and splits are panels or line styles. All colours have
+a contrast of 3 or more on white and are 20 or more apart by CIEDE2000, also under deuteranopia and protanopia
+(Machado 2009; a test computes it). Kinds of one colour differ in hatching and are named in text.
+"""
 
 import csv
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,43 +23,48 @@ from mcr_lib.data.files import written_whole
 
 Rows = Sequence[Mapping[str, Any]]
 Panels = tuple[Figure, list[Axes]]
-BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
-RED, PINK, YELLOW, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
-DARK, MEDIUM, GREY, LIGHT, FAINT = "#444444", "#666666", "#B8B8B8", "#D9D9D9", "#EEEEEE"
+Fill = tuple[str, str]  # colour and hatching
+WIDTH_IN = 10.6  # of the widest figure: at 1080 px its text of 8 points is 11 px high
+DARK, MEDIUM, GREY, LIGHT, FAINT = "#444444", "#666666", "#949494", "#D9D9D9", "#EEEEEE"
+TONES = ("#000000", "#4A4A4A", "#949494")  # for what is neither a setting nor a kind of answer
 SHADES = "Blues"  # colour map of tables
-SETTINGS = {"base": "#8C8C8C", "sft": SKY, "mrsi": ORANGE, "mcr": BLUE}
-OTHER_SETTINGS = (GREEN, PINK, RED, BLACK, "#6A3D9A", "#B8A500", "#8B5A2B", "#9E0142")
-TYPES = {"PER": BLUE, "LOC": GREEN, "ORG": ORANGE, "OTHER": PINK, "MIS": PINK}
-TASKS = {"GMNER": BLUE, "MNER": SKY, "EEG": ORANGE}
-GROUNDABLE = {"groundable": YELLOW, "not groundable": GREY}
-DECISIONS = {"span": BLUE, "type": ORANGE, "groundable": GREEN, "box": RED, "all four": BLACK}
-REWARDS = {"R_c": MEDIUM, "R_s": BLUE, "R_t": ORANGE, "R_u": RED, "R_e": GREEN}
-SIGMAS = {"paper, σ = 0.0": SKY, "paper, σ = 0.3": BLUE, "paper, σ = 0.5": BLACK,
-    "strict, σ = 0.5": ORANGE, "strict, and a stray box": RED}  # fmt: skip
-GOLD_ERRORS = {"right": LIGHT, "wrong type": ORANGE, "boxed, not in the image": RED,
-    "box left out": "#F0B08A", "box misses": YELLOW, "wrong boundary": SKY, "left out": BLUE}  # fmt: skip
-EXTRA_ERRORS = {"no entity": GREEN, "name not in the text": PINK}
-WRONG_BOXES = {"own entity, inexact": GREY, "another entity": RED, "image only": BLUE, "background": YELLOW}
-ORIGINS = {"image only": BLUE, "trained on": "#777777", "neither": LIGHT}
-FAULTS = {"clean": GREEN, "not read": BLACK, "name not in the text": BLUE, "box not wanted": RED,
-    "box misses": ORANGE, "box left out": YELLOW, "entity left out": PINK}  # fmt: skip
-FLAWS = (RED, BLUE, ORANGE, PINK, SKY, YELLOW, BLACK, "#999999", "#7A4A00", "#004A73", LIGHT, "#5B2C83")
-REPORTED = {"simulated, perfect text": LIGHT, "simulated, the paper's text": SKY, "the paper": BLUE}
-YARDSTICKS = {"made from gold, no model": GREY, "score": TASKS["GMNER"]}
-CONTRADICTIONS = {"agrees": LIGHT, "named, not shown": RED, "shown, not named": BLUE, "both": BLACK}
-VERDICTS = {"kept": GREEN, "too even": MEDIUM, "never right": RED, "too hard": ORANGE, "too easy": SKY}
-DIFFERENCES = {1: BLUE, 0: DARK, -1: RED}  # better, equal, worse
+SETTINGS = {"base": "#0F6666", "sft": "#4798B2", "mrsi": "#0F0F66", "mcr": "#2626FF"}
+OTHER_SETTINGS = ("#997300", "#000000", "#4C3C0B", "#63997E")
+KINDS = {"right": "#63997E", "wrong region": "#FF4000", "invented": "#802000", "lost": "#33141C"}
+RIGHT, REGION, INVENTED, LOST = KINDS.values()
+TASKS = dict(zip(("GMNER", "MNER", "EEG"), TONES, strict=True))
+GROUNDABLE = {"groundable": (DARK, ""), "not groundable": (GREY, "")}
+REWARDS = ("R_c", "R_s", "R_t", "R_u", "R_e")
+GOLD_ERRORS = {"right": (RIGHT, ""), "boxed, not in the image": (REGION, ""), "box misses": (REGION, "///"),
+    "box left out": (REGION, "..."), "wrong type": (LOST, "///"), "wrong boundary": (LOST, "..."),
+    "left out": (LOST, "")}  # fmt: skip
+EXTRA_ERRORS = {"name not in the text": (INVENTED, ""), "no entity": (INVENTED, "///")}
+WRONG_BOXES = {"own entity, inexact": (REGION, "///"), "another entity": (REGION, ""),
+    "image only": (REGION, "xx"), "background": (REGION, "...")}  # fmt: skip
+ORIGINS = {"image only": (INVENTED, ""), "trained on": (INVENTED, "///"), "neither": (INVENTED, "...")}
+FAULTS = {"clean": (RIGHT, ""), "not read": (LOST, "///"), "name not in the text": (INVENTED, ""),
+    "box not wanted": (REGION, ""), "box misses": (REGION, "///"), "box left out": (REGION, "..."),
+    "entity left out": (LOST, "")}  # fmt: skip
+_OF_PAPER = ("simulated, perfect text", "simulated, the paper's text", "the paper")
+REPORTED = dict(zip(_OF_PAPER, TONES[::-1], strict=True))
+CONTRADICTIONS = {"agrees": GREY, "named, not shown": REGION, "shown, not named": INVENTED, "both": LOST}
+VERDICTS = {"kept": "o", "too even": "s", "never right": "v", "too hard": "^", "too easy": "D"}  # markers
+DIFFERENCES = {1: RIGHT, 0: DARK, -1: REGION}  # better, equal, worse
 PROBES = {"blank_mean": "blank:\none colour", "blank_noise": "blank:\nnoise", "blank_blur": "blank:\nblur",
-    "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type", "mute": "muted\nname",
-    "swap_easy": "other image,\nother type", "mute_blank": "muted,\nblank", "erase": "erased\nbox",
-    "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes"}  # fmt: skip
+    "blank": "blank:\nthe worst", "swap_hard": "other image,\nsame type",
+    "swap_easy": "other image,\nother type", "mute": "muted\nname", "mute_blank": "muted,\nblank",
+    "erase": "erased\nbox", "rename": "renamed", "add_bait": "bait\nadded", "all": "all\nprobes"}  # fmt: skip
+FLAWS = {"faithful": "states it", "missing_name": "lacks\na name", "missing_type": "lacks\na type",
+    "missing_slot": "lacks\na box", "missing_negation": "lacks “not\nshown”", "foreign_slot": "another\nbox",
+    "wrong_type": "another\ntype", "wrong_negation": "denies\na box", "unknown_name": "another\nname",
+    "stray_claim": "claim of\nno name", "no_reasoning": "no\nreasoning",
+    "unread": "answer\nnot read"}  # fmt: skip
 
 
 def use_style() -> None:
     """Apply the project's theme to seaborn and matplotlib."""
-    order = [BLUE, ORANGE, GREEN, PINK, SKY, RED, MEDIUM]
     style = mpl.rc_params_from_file(Path(__file__).with_name("mcr.mplstyle"), use_default_template=False)
-    sns.set_theme(style="ticks", palette=order, font="DejaVu Sans", rc=style)
+    sns.set_theme(style="ticks", palette=[DARK], font="DejaVu Sans", rc=style)
 
 
 def setting(name: str, names: Iterable[str]) -> str:
@@ -61,15 +73,11 @@ def setting(name: str, names: Iterable[str]) -> str:
     return SETTINGS.get(name) or OTHER_SETTINGS[others.index(name) % len(OTHER_SETTINGS)]
 
 
-def entity_type(label: str | None) -> str:
-    """The colour of an entity type; grey if the type is unknown."""
-    return TYPES.get(label, MEDIUM)
-
-
 def ink(colour: str) -> str:
-    """Black or white, whichever is easier to read on a colour."""
-    red, green, blue = mpl.colors.to_rgb(colour)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.45 else "white"
+    """Black or white, whichever has the higher contrast on a colour (4.58 or more)."""
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)  # sRGB, IEC 61966-2-1
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
 def unique(rows: Rows, key: str) -> list[Any]:
@@ -78,15 +86,16 @@ def unique(rows: Rows, key: str) -> list[Any]:
 
 
 def panels(n: int, size: Sequence[float], title: str = "", *, n_columns: int = 0, **options: Any) -> Panels:
-    """A figure of n panels of (width, height) inches in rows of up to `n_columns` (0 = all)."""
+    """A figure of n panels of (width, height) inches, `n_columns` (0 = all) to a row, at most `WIDTH_IN`."""
     n_columns = min(n_columns or n, n)
     n_rows = -(-n // n_columns)
-    figsize = (size[0] * n_columns, size[1] * n_rows + 0.3)
+    figsize = (min(WIDTH_IN, size[0] * n_columns), size[1] * n_rows + 0.3)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=figsize, squeeze=False, **options)
     for ax in axes.flat[n:]:
         ax.set_axis_off()
     if title:
-        figure.suptitle(title, x=0.01, ha="left")
+        lines = (textwrap.fill(line, int(12.5 * figsize[0])) for line in title.splitlines())
+        figure.suptitle("\n".join(lines), x=0.01, ha="left")
     return figure, list(axes.flat[:n])
 
 
@@ -97,9 +106,14 @@ def name_lines(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(visible=True, axis="x")
 
 
-def legend(figure: Figure, colours: Mapping[str, str]) -> Figure:
-    """The figure with a legend of coloured squares to its right."""
-    handles = [Patch(color=colour, label=label.replace("_", " ")) for label, colour in colours.items()]
+def legend(figure: Figure, fills: Mapping[str, Fill | str]) -> Figure:
+    """The figure with a legend of fills, or of colours, to its right."""
+    pairs = {label: (fill, "") if isinstance(fill, str) else fill for label, fill in fills.items()}
+    style = {"edgecolor": "white", "linewidth": 0}
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, label=label.replace("_", " "), **style)
+        for label, (colour, hatch) in pairs.items()
+    ]
     figure.legend(handles=handles, loc="outside right center")
     return figure
 
@@ -124,7 +138,8 @@ def shower(folder: str | Path, note: str = "") -> Callable[..., None]:
         if data:
             figure = draw(data, **options)
             if note:
-                figure.supxlabel(note, fontsize=7.5, color=DARK, x=0.01, ha="left")
+                lines = textwrap.fill(note, int(17 * figure.get_figwidth()))
+                figure.supxlabel(lines, fontsize=8, color=DARK, x=0.01, ha="left")
             save(figure, folder, name, data if values is None else values)
 
     return show

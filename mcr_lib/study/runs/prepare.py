@@ -76,12 +76,19 @@ def write_examples(folder: RunFolder, examples_by_split: Mapping[str, Tweets]) -
     """Write each split to `data/<split>.jsonl` of the run folder; returns a summary line per file."""
     lines = []
     for split, examples in examples_by_split.items():
-        path, rows = folder.data(split), (example.to_row() for example in examples)
+        path, rows = folder.data(split), (_row(example, folder) for example in examples)
         header = {"source": examples[0].source, "split": split, "checksum": checksum(examples)}
         write_jsonl(path, rows, kind="examples", **header)
         counts = f"{len(examples):,} tweets, {sum(bool(e.images) for e in examples):,} with an image"
         lines.append(f"{path.name}: {counts}, checksum {header['checksum']}")
     return lines
+
+
+def _row(example: Example, folder: RunFolder) -> dict[str, Any]:
+    """The row of an example; images in the run folder by their path in it: it can be moved."""
+    root, row = folder.path.absolute(), example.to_row()
+    paths = [Path(path).absolute() for path in row["images"]]
+    return row | {"images": [str(p.relative_to(root) if p.is_relative_to(root) else p) for p in paths]}
 
 
 def read_examples(folder: RunFolder, split: str) -> list[Example]:
@@ -92,7 +99,9 @@ def read_examples(folder: RunFolder, split: str) -> list[Example]:
         raise UserError(f"{path} does not exist; {advice}")
     for line, row in read_jsonl(path, kind="examples")[1]:
         try:
-            examples.append(Example.from_row(row))
+            example = Example.from_row(row)
+            paths = tuple(str(folder.path.absolute() / path) for path in example.images)
+            examples.append(replace(example, images=paths))
         except ValueError as error:
             raise UserError(f"{path}, line {line}: {error}") from error
     return examples

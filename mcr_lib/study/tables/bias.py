@@ -228,6 +228,7 @@ def consistency_rows(results: BiasResults) -> Rows:
         by_probe = {variant: answers.faults for variant, answers in probed.items() if variant in counted}
         if by_probe and by_probe.keys() == counted:  # else no "all": fewer probes are easier to pass
             by_probe["all"] = first_faults(by_probe)
+        by_probe |= {variant: probed[variant].faults for variant in CONTROLS if variant in probed}
         for probe, after in by_probe.items():
             ratio = bias.consistency([before[id] for id in after], list(after.values()))
             kinds = Counter(fault for id, fault in after.items() if before[id] is None)
@@ -294,15 +295,26 @@ def rename_rows(results: BiasResults) -> Rows:
     return rows
 
 
+def flaws(answers: ScoredFile) -> list[str | None]:
+    """Per tweet why the reasoning does not state the answer (`chains.faithfulness`), `None` = it does; empty
+    for a setting without reasoning.
+    """
+    n_reasoned = sum(p is not None and bool(p.think) for p in answers.parsed)
+    if answers.prompt in (None, "direct") and 2 * n_reasoned < len(answers.parsed):
+        return []  # a stray one is none
+    task = {"labels": answers.judged[0].example.labels, "task": answers.judged[0].example.constraints}
+    return ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
+
+
 def faithful_rows(results: BiasResults) -> Rows:
-    """Per name with reasoning: answers, faithful ones (`chains.faithfulness`) and their share, flaws."""
-    rows, task = [], {"labels": results.examples[0].labels, "task": results.examples[0].constraints}
-    for name, answers in results.answers.items():
-        if answers.prompt not in (None, "direct") or any(p is not None and p.think for p in answers.parsed):
-            flaws = ["unread" if p is None else chains.faithfulness(p, **task) for p in answers.parsed]
-            row = {"name": name, "answers": len(flaws), "faithful": flaws.count(None)}
-            row |= estimate(share([flaw is None for flaw in flaws]), results.config, "share")
-            rows.append(row | dict(Counter(filter(None, flaws)).most_common()))
+    """Per split and name with reasoning: answers, faithful ones (`flaws`) and their share, flaws."""
+    rows = []
+    for split, by_name in {results.config.eval_split: results.answers, **results.other_splits}.items():
+        for name, answers in by_name.items():
+            if found := flaws(answers):
+                row = {"name": name, "split": split, "answers": len(found), "faithful": found.count(None)}
+                row |= estimate(share([flaw is None for flaw in found]), results.config, "share")
+                rows.append(row | dict(Counter(filter(None, found)).most_common()))
     return rows
 
 
@@ -350,7 +362,7 @@ def result_rows(results: BiasResults, tables: Tables) -> Rows:
             add(row, f"foreign_count_{origin}", origin)
     for row in tables["type errors"]:
         add(row, "type_errors" + "_text_decided" * (row["tweets"] != "all"), "rate", n="names")
-    for row in tables["consistency"]:
+    for row in (row for row in tables["consistency"] if row["probe"] not in CONTROLS):
         metric = "consistency" if row["probe"] == "all" else f"consistency_{row['probe']}"
         add(row, metric, "consistency", n="right", probe=row["worst"] or row["probe"])
     for row in tables["image caused"]:

@@ -129,18 +129,27 @@ def type_rows(of_split: Reports) -> Rows:
     ]
 
 
-def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
-    """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`: "right"
-    as in GMNER by the definition, a wrong region before a wrong type, "wrong boundary" if a word is shared.
+def kinds(j: Judged) -> tuple[list[str], dict[int, str]]:
+    """Of each gold entity one of `GOLD_KINDS`, and of each effective prediction that fits none, by its index,
+    one of `EXTRA_KINDS`: "right" as in GMNER by the definition, a wrong region before a wrong type, "wrong
+    boundary" if a word is shared.
     """
+    of_gold, gold, example = ["left out"] * len(j.example.entities), j.example.entities, j.example
+    for i, k in j.pairing.matches:
+        of_gold[k] = _kind(j.effective[i][1], gold[k], example)
+    for _, k in j.pairing.touches:
+        of_gold[k] = "wrong boundary"
+    explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
+    extras = {i: pred for i, (_, pred) in enumerate(j.effective) if i not in explained}
+    is_foreign = {i: bias.wording(pred.text, example.tokens) == "foreign" for i, pred in extras.items()}
+    return of_gold, {i: EXTRA_KINDS[foreign] for i, foreign in is_foreign.items()}
+
+
+def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
+    """How many gold entities and predictions there are of each of the `kinds`."""
     counts = Counter(dict.fromkeys((*GOLD_KINDS, *EXTRA_KINDS), 0))
-    for j in answers:
-        counts.update(_kind(pred, gold, j.example) for pred, gold in j.matched)
-        counts["wrong boundary"] += len(j.pairing.touches)
-        counts["left out"] += len(j.example.entities) - len(j.matched) - len(j.pairing.touches)
-        explained = {i for i, _ in j.pairing.matches + j.pairing.touches}
-        extras = (pred for i, (_, pred) in enumerate(j.effective) if i not in explained)
-        counts.update(EXTRA_KINDS[bias.wording(pred.text, j.example.tokens) == "foreign"] for pred in extras)
+    for of_gold, extras in map(kinds, answers):
+        counts.update([*of_gold, *extras.values()])
     return counts
 
 
@@ -182,13 +191,18 @@ def pair_rows(by_setting: Answers, config: Config) -> Rows:
 
 
 def most_different(by_setting: Answers, n: int) -> dict[str, list[Judged]]:
-    """The answers to up to n tweets on which settings differ most in mistakes, those with an image first."""
-
-    def key(answers: Sequence[Judged]) -> tuple[bool, int]:
-        mistakes = [scoring.n_mistakes(j) for j in answers]
-        return not answers[0].example.images, min(mistakes) - max(mistakes)
-
-    chosen = sorted(zip(*by_setting.values(), strict=True), key=key)[:n]
+    """The answers to up to n tweets that tell settings apart, those with an image first: for every two of
+    them, the latest first, by turns a tweet that the one and that the other answers with fewer mistakes.
+    """
+    tweets = list(zip(*by_setting.values(), strict=True))
+    mistakes = [[scoring.n_mistakes(j) for j in answers] for answers in tweets]
+    sides = [side for a, b in combinations(range(len(by_setting))[::-1], 2) for side in ((a, b), (b, a))]
+    ranked = []
+    for side, (a, b) in enumerate(sides):
+        gains = [(not tweets[k][0].example.images, of[a] - of[b], k) for k, of in enumerate(mistakes)]
+        won = sorted(gain for gain in gains if gain[1] < 0)
+        ranked += [(rank, side, k) for rank, (*_, k) in enumerate(won[:n])]
+    chosen = [tweets[k] for k in list(dict.fromkeys(k for *_, k in sorted(ranked)))[:n]]
     return {name: [answers[k] for answers in chosen] for k, name in enumerate(by_setting)}
 
 

@@ -1,5 +1,6 @@
 """Tables of notebook 04: rewards and advantages of hand-made rollouts, and the rollouts of a training."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from mcr_lib import metrics, rewards, testbed
-from mcr_lib.answer import parse_answer, write_answer
-from mcr_lib.boxes import box_format
+from mcr_lib import metrics, rewards, testbed, verify
+from mcr_lib.answer import ParsedAnswer, parse_answer, write_answer
+from mcr_lib.boxes import Box, Size, Space, box_format, from_space
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.study.runs.settings import Study
@@ -65,6 +66,16 @@ def read(study: Study, names: Sequence[str]) -> pd.DataFrame:
     """The rollouts of several settings in one table (columns: `cvo.write_rollouts`, and setting)."""
     frames = [pd.read_parquet(study.run.setting(n) / "rollouts.parquet").assign(setting=n) for n in names]
     return pd.concat(frames or [pd.DataFrame(columns=["setting", "step", "worthless"])], ignore_index=True)
+
+
+def with_quartiles(log: Rows, frame: pd.DataFrame) -> Rows:
+    """Rows of logs, each with the quartiles of each reward of the answers to its update, <reward>_q25 and
+    <reward>_q75 (`frame`: of `read`).
+    """
+    by_update = frame.groupby(["setting", "step"])[[*rewards.NAMES, "reward"]]
+    both = [by_update.quantile(q / 100).add_suffix(f"_q{q}") for q in (25, 75)]
+    quartiles = pd.concat(both, axis=1).to_dict("index")
+    return [row | quartiles.get((row["setting"], row["step"]), {}) for row in log]
 
 
 def filter_rows(study: Study, names: Sequence[str]) -> Rows:
@@ -156,7 +167,7 @@ class Group:
     setting: str
     step: int  # from 1
     judged: tuple[metrics.Judged, ...]  # boxes in original pixels; no entity if it cannot be parsed
-    rows: tuple[dict[str, Any], ...]  # columns of `read`
+    rows: tuple[dict[str, Any], ...]  # columns of `read`, and of `_thought`
 
 
 def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: int) -> Group:
@@ -164,10 +175,33 @@ def group(study: Study, frame: pd.DataFrame, setting: str, step: int, number: in
     part = frame[(frame["setting"] == setting) & (frame["step"] == step) & (frame["group"] == number)]
     rows = part.sort_values("reward", ascending=False, kind="stable").to_dict("records")
     example = next(e for e in study.tweets(setting) if e.id == rows[0]["id"])
-    rest = (False, box_format(study.target.family).space, study.target.size(example), example.image_size_px)
-    answers = (Prediction(example.id, row["answer"], *rest) for row in rows)
-    judged = (metrics.judge(example, parse_prediction(one, example, "strict")[1]) for one in answers)
+    space, sizes = box_format(study.target.family).space, (study.target.size(example), example.image_size_px)
+    judged = []
+    for row in rows:
+        answer = Prediction(example.id, row["answer"], False, space, *sizes)
+        parsed, entities = parse_prediction(answer, example, "strict")
+        judged.append(metrics.judge(example, entities))
+        row |= _thought(parsed, space, *sizes)
     return Group(setting, step, tuple(judged), tuple(rows))
+
+
+def _thought(parsed: ParsedAnswer, space: Space, model_size: Size | None, image_size: Size | None) -> dict:
+    """The reasoning of an answer, with » and « around what a readable answer does not have, and
+    those boxes, `claimed`, in original pixels.
+    """
+    known = {part for e in parsed.entities for part in (e.text, e.box_xyxy)}
+    stray: dict[Box, None] = {}
+
+    def mark(match: re.Match) -> str:
+        part = match[1] or tuple(map(float, re.findall(r"-?\d+(?:\.\d+)?", match[0])))
+        if parsed.reason is not None or part in known:
+            return match[0]
+        if image_size and not match[1]:
+            stray[from_space(part, space, image_size=image_size, model_size=model_size)] = None
+        return f"»{match[0]}«"
+
+    text = re.sub(rf'"([^"\n]+)"|{verify.BOX.pattern}', mark, parsed.think or "")
+    return {"reasoning": text, "claimed": list(stray)}
 
 
 def widest_groups(study: Study, frame: pd.DataFrame) -> list[Group]:

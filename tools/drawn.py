@@ -1,5 +1,8 @@
-"""Draws what CVO gains against what the filter of D2 kept: `python -m tools.kept RUN ... --out DIR`. Each RUN
-has the training tweets of a testbed and answers of settings of CVO and of those they start from.
+"""Figures over several runs: `python -m tools.drawn kept RUN ... --out DIR`, `... dose DIR ... --out DIR`.
+
+kept: what CVO gains against what the filter of D2 kept; each RUN has the training tweets of a testbed, and
+answers of settings of CVO and of those they start from. dose: how much contradiction each stage needs; each
+DIR is of `mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
 """
 
 import sys
@@ -15,17 +18,22 @@ from mcr_lib import bias, testbed
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
+from mcr_lib.study.catalogue import CATALOGUE
+from mcr_lib.study.compare.evidence import Evidence, summary
 from mcr_lib.study.compare.tables import CONTROLLED
-from mcr_lib.study.figures import palette
+from mcr_lib.study.figures import forest, palette
 from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import scoring
 
 Rows = list[dict[str, Any]]
 TEXTUAL = "named, not shown"  # the kind of contradiction that speaks against a box for every name
+SPLITS = ("test", "test_adversarial")
+PANELS = [(metric, split) for metric in ("gmner_f1", "false_grounding") for split in SPLITS]
+SETTINGS = ("sft", "mrsi", "mcr")
 
 
-def rows(runs: Sequence[str | Path]) -> Rows:
+def kept(runs: Sequence[str | Path]) -> Rows:
     """A row per run and setting of CVO: pairs, those that contradict, before the filter, after each of its
     thresholds alone and after all; GMNER F1 and false grounding (%, of eval_split) before and after CVO.
 
@@ -68,7 +76,7 @@ def rows(runs: Sequence[str | Path]) -> Rows:
     return sorted(result, key=lambda row: row["share"])
 
 
-def figure(points: Rows) -> Figure:
+def kept_figure(points: Rows) -> Figure:
     """Gain of each setting and seed against the share of contradicting pairs that its filter kept."""
     labels = {"gmner_f1": "GMNER F1, points", "false_grounding": "false grounding, points"}
     title = "What CVO changes, against what the filter of D2 kept (a dot per seed, beside it pairs kept)"
@@ -88,21 +96,56 @@ def figure(points: Rows) -> Figure:
     return figure
 
 
+def dose(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict[str, Any]]:
+    """The points of the figure: metric, split, setting, share in percent as `x`, and the values over seeds.
+
+    Raises:
+        UserError: two folders of one share, or folders that were tested on other tweets.
+    """
+    points, of_share, first = [], {}, None
+    for folder in folders:
+        evidence = Evidence.read(Path(folder) / "evidence.json.gz")
+        share, signatures = evidence.head["contradicting"], evidence.head["signatures"]
+        tested = [signatures.get(split) for split in SPLITS]
+        first = first or (folder, tested)
+        if tested != first[1]:
+            raise UserError(f"{folder} was tested on other tweets than {first[0]}; name runs of one world")
+        if of_share.setdefault(share, folder) != folder:
+            raise UserError(f"{folder} and {of_share[share]} both have the share {share:g}; name one of them")
+        values = summary(evidence, n_resamples=n_resamples)["rows"]
+        points += [
+            {"panel": f"{CATALOGUE[metric].label}, {split}", "line": row["setting"], "x": 100 * share, **row}
+            for metric, split in PANELS
+            for row in values
+            if (row["metric"], row["split"]) == (metric, split) and row["setting"] in SETTINGS
+        ]
+    return sorted(points, key=lambda row: (PANELS.index((row["metric"], row["split"])), row["x"]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write kept.png and kept.csv; 2, with a sentence, for a mistake of the user."""
+    """Write <which>.png and <which>.csv; 2, with a sentence, for a mistake of the user."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("which", choices=["kept", "dose"])
+    parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of dose")
     given = parser.parse_args(argv)
     try:
-        points = rows(given.runs)
+        is_kept = given.which == "kept"
+        points = kept(given.folders) if is_kept else dose(given.folders, n_resamples=given.resamples)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     mpl.use("Agg")
     with mpl.rc_context():
-        palette.shower(given.out, CONTROLLED)("kept", figure, points)
-    print(f"written to {given.out}: kept.png, kept.csv")
+        show = palette.shower(given.out, CONTROLLED)
+        if is_kept:
+            show("kept", kept_figure, points)
+        else:
+            title = "How much contradiction does each need? Means over seeds (dots), 95 % intervals"
+            how = {"title": title, "xlabel": "training tweets that contradict, %", "scale": "log"}
+            show("dose", forest.curves, points, values=forest.seed_values(points), **how)
+    print(f"written to {given.out}: {given.which}.png, {given.which}.csv")
     return 0
 
 
