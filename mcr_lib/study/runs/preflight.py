@@ -228,7 +228,8 @@ def joint(context: Context) -> Iterator[Line]:
     if n_leaked := sum(e.text in asked for e in others):
         result = f"{n_leaked:,} texts of {', '.join(config.joint)} that are trained on stand in dev or test"
         yield Line("✗", "leakage", result, "leave that source out, or take another version of it")
-    n = {name: len(tweets) for name, tweets in context.study.training.items()}
+    by_source = context.study.training.items()
+    n = {name: sum(chains.unsayable(e) is None for e in tweets) for name, tweets in by_source}
     styles = min(config.n_styles, len(mrsi.known_styles(config.chain_styles)))
     result = f"{styles * sum(n.values()):,} pairs of {', '.join(f'{name} {k:,}' for name, k in n.items())}"
     facts = paper_facts()
