@@ -106,6 +106,8 @@ def in_order(said: Sequence[Statement], example: Example, style: str) -> tuple[S
         "type": lambda k: example.labels.index(said[k].type) if said[k].type else 0,
     }  # fmt: skip
     ordered = sorted(range(len(said)), key=keys[STYLES[style].triples])
+    if ordered == [*range(len(said))]:
+        return tuple(said)
     placed = [p.span for p in place([said[k].name for k in ordered], example.tokens)]
     is_found = placed == [example.entities[k].span for k in ordered]
     return tuple(said[k] for k in ordered) if is_found else tuple(said)

@@ -23,7 +23,8 @@ and λ4 are silent; ours are 0.3, as λ1 is. What else the paper leaves open, an
 - R_u of a pair: 1 if neither has a box, 0 if one has; with several gold boxes the best one counts.
 - No matched pair: R_s, R_t, R_u and R_e are 0; if prediction and gold are both empty all five are 1.
 - An unreadable text earns 0 of everything, even for a tweet without entities.
-- A constraint that the source does not annotate has the reward `None`.
+- A constraint that the source does not annotate has the reward `None`, which R leaves out: the largest R is
+  Σ λ_k over what is annotated. R_c needs span, so where the names are given (GREC) nothing is counted.
 
 Only R_c sees what is missing or too much, the others are means over what was matched; notebook 02 lists what
 that pays for. `strict_rewards` is a set of ours in which every reward sees it.

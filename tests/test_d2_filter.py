@@ -58,7 +58,9 @@ def test_a_share_is_of_the_weights_of_what_the_source_annotates():
     # .3 + .3 + .3 of 1.4; .3 + .15 of .9
     assert CvoOptions(**given).scaled(all_five) == pytest.approx(0.9 / 1.4)
     assert CvoOptions(**given).scaled(text_alone) == pytest.approx(0.5)
-    assert CvoOptions(reward_weights=weights).scaled(text_alone) == pytest.approx(0.45)
+    # .45 as it is; the two that are not annotated count as the mean of the others, so that it is one of 1.4
+    assert CvoOptions(reward_weights=weights).scaled(text_alone) == pytest.approx(0.45 * 1.4 / 0.9)
+    assert CvoOptions(reward_weights=weights).scaled(all_five) == 0.3 + 0.3 + 0.3
 
 
 # the step before training, on chance weights

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mcr_lib import data
 from mcr_lib.data import mner_mi
+from mcr_lib.data.images import usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.study import check as checking
 from mcr_lib.study.check import check
@@ -122,13 +123,11 @@ def test_images_are_found_by_the_names_of_the_rows_in_their_order(sample_dir):
 
 
 def test_of_several_images_a_missing_one_keeps_its_name_and_stops_who_needs_it(sample_dir, tmp_path):
-    from mcr_lib.data.images import usable_images
-
     shutil.copytree(sample_dir / "Dataset", tmp_path / "Dataset")
     (tmp_path / "Dataset/images/102_1.jpg").unlink()
     (tmp_path / "Dataset/images/104_0.jpg").unlink()
     images = load(tmp_path)
-    assert (images["102"][1], images["104"]) == ("102_1", ())
+    assert (images["102"][1], images["104"]) == ("102_1", ("104_0",))
     examples = data.load_split("mner-mi", tmp_path, split="train", images_dir=tmp_path)
     with pytest.raises(
         UserError, match="images of 6 tweets: 4 present, 1 missing, 1 unreadable; 102_1: the image"
@@ -144,6 +143,14 @@ def test_an_image_named_like_the_tweet_is_not_taken_for_one_that_the_row_does_no
     shutil.copy(sample_dir / "images" / "100201.jpg", tmp_path / "7.jpg")
     read(tmp_path, {"images": []})
     assert load(tmp_path) == {"7": ()}
+
+
+def test_a_tweet_that_names_no_image_is_whole_and_not_missing_one(tmp_path):
+    read(tmp_path, {"images": []})
+    examples = data.load_split("mner-mi", tmp_path, split="train", images_dir=tmp_path)
+    some, report = usable_images(examples)
+    assert some == examples
+    assert (report.counts["missing"], report.counts["without an image, as annotated"]) == (0, 1)
 
 
 # --- check

@@ -27,6 +27,7 @@ from mcr_lib.study.compare.evidence import Evidence
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables.scoring import score_file
 from mcr_lib.testbed import teacher
 from mcr_lib.training import cards, launch, options
@@ -213,6 +214,14 @@ def no_images(at):
     arguments.shown(Namespace(**given), "test")
 
 
+def joint_without_images(at):
+    nowhere = at.tmp / "nowhere"
+    nowhere.mkdir()
+    grec = {"data_dir": str(at.sample), "images_dir": str(nowhere)}
+    of = {"data_dir": str(at.sample), "backbone": "random", "joint": {"grec": grec}}
+    Study(config.load("qwen2.5-vl-7b", at.tmp / "run", of)).training
+
+
 LIGHT = {
     "server down or broken": lambda at: asked(at, "500"),
     "key missing": lambda at: asked(at, "401", key=""),
@@ -259,6 +268,9 @@ LIGHT = {
     "simulated teacher": lambda at: teacher.say(Example("1", "demo", "train", ("hi",), (), ("PER",))),
     "unknown key": lambda at: config.load("tiny", at.tmp, {"sede": 1}),
     "unknown profile": lambda at: config.load("huge", at.tmp),
+    "unknown joint source": lambda at: config.load("tiny", at.tmp, {"joint": {"gerc": {}}}),
+    "joint source without data": lambda at: config.load("qwen2.5-vl-7b", at.tmp, {"joint": {"grec": {}}}),
+    "joint source without images": joint_without_images,
     "another split's answers": other_split,
     "runs of two worlds": two_worlds,
     "nothing to compare": lambda at: Plan.of_pair(NOTHING, "mcr", "sft"),
@@ -415,12 +427,6 @@ def torn_group(at, trained):
     )
 
 
-def some_without_image(at, trained):
-    from mcr_lib.training import loop
-
-    loop.dataset([{**trained.sft_rows[0], "images": []}, *trained.sft_rows[1:]])
-
-
 def no_rows(at, trained):
     from mcr_lib.training import loop
 
@@ -470,7 +476,6 @@ def full_disk(at, trained):
 
 HEAVY = {
     "pixel budget": pixel_budget,
-    "no image in some rows": some_without_image,
     "nothing to train on": no_rows,
     "no GPU": lambda at, trained: loaded(at, trained, device="cuda"),
     "no 4 bits": no_bitsandbytes,

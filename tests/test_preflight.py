@@ -59,6 +59,7 @@ def test_profiles_on_the_testbed_would_go_through(profile, tmp_path):
         "batch",
         "memory",
         "disk",
+        *(["joint"] if "joint" in PROFILES[profile] else []),
     }
     assert not list(tmp_path.iterdir()), "nothing is written into the run folder"
 
@@ -72,7 +73,8 @@ def test_profiles_for_gpus_say_what_is_missing_on_a_machine_without_any(profile,
     lines = command.lines(config.load(profile, tmp_path, {"data_dir": str(tmp_path / "no data")}))
     by_check = {line.check: line for line in lines}
     is_4bit = PROFILES[profile].get("quantization") == "4bit"
-    assert marked(lines, "✗") == {"backbone", "GPU", "data", *(["bitsandbytes"] if is_4bit else [])}
+    more = {"bitsandbytes": is_4bit, "joint": "joint" in PROFILES[profile]}
+    assert marked(lines, "✗") == {"backbone", "GPU", "data", *(name for name in more if more[name])}
     assert marked(lines, "–") == {"rows", "pixels", "memory"}
     assert all("estimated: " in line.result for line in lines if line.check == "memory")
     assert f"hf download {PROFILES[profile]['backbone']}" in by_check["backbone"].result
@@ -197,6 +199,7 @@ def test_the_batch_is_that_which_is_stated(tmp_path):
     looked = context(tmp_path, "qwen2.5-vl-7b")
     assert [line.result for line in preflight.batches(looked)] == [
         "sft: 4 processes × 4 × 1 = 16 rows per update",
+        "sft-joint: 4 processes × 4 × 1 = 16 rows per update",
         "mrsi: 4 processes × 4 × 1 = 16 rows per update",
         "mcr: 4 processes × 4 × 4 = 64 rows per update: 8 prompts × 8 generations",
     ]

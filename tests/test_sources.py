@@ -209,5 +209,11 @@ def test_chains_of_both_are_built_by_the_command(sample_dir, tmp_path, capsys):
         assert "12 chains, all verified" in capsys.readouterr().out
         kept = data.load_split(source, sample_dir, split="train")
         assert len(mrsi.read_chains(tmp_path / source / "chains.jsonl", kept)) == 12
+    few = ["--n-train", "2", "--styles", "terse", "--d1-share", "1"]
+    assert main(["chains", "build", *given[:4], "--out", str(tmp_path / "few"), *few]) == 0
+    drawn = mrsi.draw(kept, n=2, seed=0)
+    assert {chain.id for chain in mrsi.read_chains(tmp_path / "few" / "chains.jsonl", drawn)} == {
+        e.id for e in drawn
+    }
     assert len(PAPER) == 5
     assert replace(kept[0], split="x").source == "grec-v1"

@@ -207,7 +207,7 @@ def test_smoke_runs_every_notebook_of_the_repository(tmp_path):
     settings = list(config.load("smoke", tmp_path).config.settings)
     results = list(csv.DictReader(folder.results.read_text().splitlines()))
     assert {(row["setting"], row["split"]) for row in results} == {
-        *((name, split) for name in settings for split in ("dev", "test")),
+        *((name, split) for name in settings for split in ("dev", "test", "mner-mi_test", "grec_testA")),
         ("predictions", "test"),
     }
 

@@ -244,6 +244,10 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
         "1 of 2 (50.0 %) of those that are kept",
     )
     assert rollouts.contradictions_text(table) == f"mcr: {before}, {after}"
+    other = {**rows[0], "id": "of another source"}
+    del other["contradicts"]
+    (first, *_) = rollouts.contradiction_rows(study, [*rows, other])
+    assert (first["rows"], first["known"], first["contradicting, %"]) == (7, 6, 50.0)
     assert rollouts.contradiction_rows(study, [{"setting": "mcr"}]) == [], "other data"
     assert rollouts.contradictions_text([]) == ""
     (ax,) = curves.selection(rows, thresholds={"mcr": (0.8, 0.1, 0.6)}).axes

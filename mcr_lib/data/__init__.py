@@ -101,12 +101,13 @@ def load_split(
 def located(source: str, examples: Sequence[Example], images_dir: Folder | None) -> list[Example]:
     """The tweets of `read_split` with the paths of their images below a folder; `None` = without images.
 
-    If some of a tweet are there, the others keep their names: who needs them hears that they are missing.
+    Where rows name images, those that are missing keep their names, so that who needs them hears of it.
     """
     is_named = SOURCES[source].names_images
     stems = [[_stem(name) for name in e.images] if is_named else [e.id] for e in examples]
     paths = {} if images_dir is None else find_images(images_dir, {name for some in stems for name in some})
-    found = (() if paths.keys().isdisjoint(names) else names for names in stems)
+    is_kept = is_named and images_dir is not None
+    found = (names if is_kept or not paths.keys().isdisjoint(names) else () for names in stems)
     images = (tuple(str(paths.get(name, name)) for name in names) for names in found)
     pairs = zip(examples, images, strict=True)
     return [e if e.images == some else replace(e, images=some) for e, some in pairs]

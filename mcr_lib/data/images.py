@@ -104,11 +104,18 @@ class ImageReport:
 
 
 def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, tuple[int, int]]]:
-    """Return a report on the images of each example, and id -> size of the first, if all are readable."""
-    problems, sizes, missing = [], {}, [example.id for example in examples if not example.images]
+    """Return a report on the images of each example, and id -> size of the first, if all are readable.
+
+    An example whose task needs no image may be without (counted if there are any); a file that does not
+    exist is missing.
+    """
+    problems, sizes, n_without = [], {}, sum(map(needs_none, examples))
+    gone = cache(lambda path: not Path(path).exists())
+    missing = [e.id for e in examples if not needs_none(e) and all(map(gone, e.images))]
     counts = {"present": 0, "missing": len(missing), "unreadable": 0, "of another size than annotated": 0}
+    counts |= {"without an image, as annotated": n_without} if n_without else {}
     state_of = cache(image_problem)  # several examples may share an image
-    for example in (each for each in examples if each.images):
+    for example in (each for each in examples if not all(map(gone, each.images))):
         states = {path: state_of(path) for path in example.images}
         (size, _), annotated = states[example.images[0]], example.image_size_px
         problems += [f"{path}: {problem}" for path, (_, problem) in states.items() if problem]
@@ -128,15 +135,22 @@ def inspect_images(examples: Sequence[Example]) -> tuple[ImageReport, dict[str, 
 def usable_images(examples: Sequence[Example], *, on_bad_image: OnBadImage = "error") -> Usable:
     """Return the examples whose images are all usable, each with the size of its first, and a report on all.
 
+    One that `needs_none` is among them.
     `on_bad_image`: an image is missing, unreadable or of another size than annotated: stop, or skip it.
     """
     report, sizes = inspect_images(examples)
-    fitting = [e for e in examples if e.id in sizes and e.image_size_px in (None, sizes[e.id])]
+    sized = {e.id for e in examples if e.id in sizes and e.image_size_px in (None, sizes[e.id])}
+    fitting = [e for e in examples if e.id in sized or needs_none(e)]
     if on_bad_image == "error" and len(fitting) < len(examples):
         counts = ", ".join(f"{count} {kind}" for kind, count in report.counts.items() if count)
         hint = "mend them, or skip them with bad_images=skip"
         raise UserError(f"images of {len(examples)} tweets: {counts}; {report.problems[0]}; {hint}")
-    return [replace(example, image_size_px=sizes[example.id]) for example in fitting], report
+    return [e if needs_none(e) else replace(e, image_size_px=sizes[e.id]) for e in fitting], report
+
+
+def needs_none(example: Example) -> bool:
+    """Whether an example is whole without an image: it has none, and nothing of it has to be shown."""
+    return not example.images and "groundable" not in example.constraints
 
 
 @contextmanager

@@ -99,14 +99,15 @@ def build_chains(
     drawn: Iterable[Pair], *, seed: int, n_wordings: int | None = None, ask: Ask | None = None,
     source: chains.Source = "llm", styles: Collection[str] = STYLES, n_tries: int = 2,
     request: Callable[[Chain, Example], str] = chains.rewrite_request,
-    teacher: Callable[[Example], str] | None = None, start: Mapping[tuple[str, str], Chain] | None = None,
-    each: Callable[..., Iterable[Any]] = map,
+    teacher: Callable[[Example], str | None] | None = None,
+    start: Mapping[tuple[str, str], Chain] | None = None, each: Callable[..., Iterable[Any]] = map,
 ) -> Built:  # fmt: skip
     """Build and verify the chains of some pairs, in one of `n_wordings` wordings (`None` = all).
 
     `ask` writes those of `styles` anew by a language model if the verifier accepts it (mark: `source`);
-    `None` = templates. `teacher` writes those of distill styles in its own words (mark: mllm), verified like
-    all. `start`: (id, style) -> a verified chain in place of a template; `each`: a `map`, or a parallel one.
+    `None` = templates. `teacher` writes those of distill styles in its own words (mark: mllm), or leaves them
+    (`None`), verified like all. `start`: (id, style) -> a verified chain in place of a template; `each`: a
+    `map`, or a parallel one.
     """
 
     def built(pair: Pair) -> tuple[Chain, list[str] | None]:
@@ -117,8 +118,8 @@ def build_chains(
         rng = np.random.default_rng(_number(seed, example.id, style))
         chain = (start or {}).get((example.id, style))
         chain = chain or chains.build(example, style, rng, n_wordings=n_wordings)
-        if teacher and STYLES[style].kind == "distill":
-            chain = replace(chain, text=teacher(example), source="mllm")
+        if teacher and STYLES[style].kind == "distill" and (text := teacher(example)) is not None:
+            chain = replace(chain, text=text, source="mllm")
         if (flaw := chains.check(chain, example)) is not None:
             problem = f"the {style} chain of {example.id} does not pass the verifier: {flaw}"
             error = UserError if flaw == "too_long" else ValueError  # a bug of ours

@@ -88,7 +88,7 @@ def _recipe(name: str, n: int, seed: int, knobs: Knobs | None, distribution: str
     distribution = distribution or by_name
     values = json.loads(json.dumps((knobs or find(distribution)).to_json()))
     what = {"source": SOURCE, "distribution": distribution, "split": split}
-    return {**what, "n": n, "seed": seed, "knobs": values, "code": _code()}
+    return {**what, "n": n, "seed": seed, "knobs": values, "code": code()}
 
 
 def _images(root: Path, recipe: Mapping[str, Any]) -> list[Path]:
@@ -114,7 +114,7 @@ def _remove(root: Path, name: str) -> None:
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Return a fingerprint of the modules and the words of the testbed and the release of Pillow."""
     here = Path(__file__).parent
     sources = [path.read_bytes() for path in (*sorted(here.glob("*.py")), here / "words.yaml")]

@@ -129,7 +129,7 @@ class _Trainer(GRPOTrainer):
         return _ByEpoch(super()._get_train_sampler(dataset), self)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        scorer = self.shared(model) if self.shared else model
+        scorer = _without_empty(self.shared(model) if self.shared else model)
         return super()._get_per_token_logps_and_entropies(scorer, *args, **kwargs)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -141,17 +141,27 @@ class _Trainer(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        if not self.reads_once:
-            return super()._tokenize_prompts(prompts)
-        firsts, self.place = decode.distinct(prompts)
+        firsts, self.place = decode.distinct(prompts) if self.reads_once else [range(len(prompts))] * 2
         ids, images, inputs = super()._tokenize_prompts([prompts[k] for k in firsts])
-        return [ids[k] for k in self.place], images and [images[k] for k in self.place], inputs
+        # of a prompt without images among others TRL 1.16 has None, which the processor refuses
+        return [ids[k] for k in self.place], images and [images[k] or [] for k in self.place], inputs
 
     def _generate_single_turn(self, *asked: Any) -> tuple[Any, ...]:
         if not self.reads_once:
             return super()._generate_single_turn(*asked)
         with patch.object(self.model, "generate", partial(decode.generate, self.model, self.place)):
             return super()._generate_single_turn(*asked)
+
+
+def _without_empty(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The model for a part of a mixed batch: where no row has an image, it gets no empty tensor of pixels."""
+
+    def scored(**batch: Any) -> Any:
+        pixels = batch.get("pixel_values")
+        empty = () if pixels is None or len(pixels) else ("pixel_values", "image_grid_thw")
+        return model(**{name: value for name, value in batch.items() if name not in empty})
+
+    return scored
 
 
 def _in_order(batch: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +224,8 @@ def write_rollouts(folder: Path, options: CvoOptions) -> None:
 
 
 def _rollout(row: Mapping[str, Any], k: int, options: CvoOptions) -> dict[str, Any]:
-    rewards = {name: None if math.isnan(value := row[f"reward_{name}"]) else value for name in NAMES}
+    values = {name: row[f"reward_{name}"] for name in NAMES}
+    rewards = {name: None if v is None or math.isnan(v) else v for name, v in values.items()}
     found = {"step": row["step"], "group": k // options.num_generations, "id": row["id"]}
     found |= {"answer": completion_text(row["completion"]), "worthless": row["worthless"]}
     total = Rewards(**rewards).total(options.reward_weights)

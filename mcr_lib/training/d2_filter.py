@@ -6,9 +6,10 @@ Of their R = Σ λ_k R_k, a row is kept if (paper App. D.3)
     standard deviation ≥ filter_std    maximum ≥ filter_max    median in filter_median
 
 The deviation is of the population (paper silent; ours). `filter_scale`: R as it is, or its share of Σ λ_k
-over the rewards that the source annotates. The paper does not say which scale its thresholds are on; the
-reward axes of its Fig. 4 begin above the highest median that they allow, so the curves are on another scale
-or of other samples (our reading).
+over the rewards that the source annotates; R as it is counts the others as the mean of these, so that a
+source with two constraints can pass as one with four (`CvoOptions.scaled`; ours). The paper does not say
+which scale its thresholds are on; the reward axes of its Fig. 4 begin above the highest median that they
+allow, so the curves are on another scale or of other samples (our reading).
 
     filter.jsonl    id, style, answers, R of each, std, max, median, verdict, seconds; a row per row of D2
 

@@ -53,10 +53,6 @@ def dataset(rows: Rows, opened: Callable[[str], Image] = open_image) -> Dataset:
     if not rows:
         problem = "there is no row to train on; the tweets of this setting's data are none"
         raise UserError(f"{problem}, or none of them has a usable image")
-    without = [row["id"] for row in rows if not row["images"]]
-    if 0 < len(without) < len(rows):  # which GRPO cannot batch
-        count = f"{len(without)} of {len(rows)} rows have no image (the first is {without[0]})"
-        raise UserError(f"{count}; bad_images=skip leaves them out")
     return Dataset.from_list(rows).with_transform(
         lambda batch: {**batch, "images": [[opened(path) for path in paths] for paths in batch["images"]]}
     )
@@ -220,7 +216,9 @@ class _Curves(TrainerCallback):
         if not state.is_world_process_zero or "loss" not in logs:
             return
         row = {"step": state.global_step, "n_steps": state.max_steps}
-        row |= {ours: logs[theirs] for theirs, ours in CURVES.items() if theirs in logs}
+        known = {theirs: ours for theirs, ours in CURVES.items() if theirs in logs}
+        is_number = {theirs: logs[theirs] == logs[theirs] for theirs in known}  # else nothing was annotated
+        row |= {ours: logs[t] for t, ours in known.items() if t == "loss" or is_number[t]}
         now = monotonic()
         row["seconds"], self.last = round(now - self.last, 3), now
         with self.path.open("a", encoding="utf-8") as file:

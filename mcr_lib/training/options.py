@@ -208,10 +208,16 @@ class CvoOptions(Options):
         return {"kind": self.rewards, "sigma": self.sigma, "reasoning": reasoning}
 
     def scaled(self, rewards: Rewards) -> float:
-        """R on the scale of the filter's thresholds."""
+        """R on the scale of the filter's thresholds.
+
+        So that they mean the same for every source, a reward that the source does not annotate counts as the
+        weighted mean of the others: R · Σ λ_k / Σ λ_k over the annotated (paper silent; ours).
+        """
         total, pairs = rewards.total(self.reward_weights), zip(self.reward_weights, NAMES, strict=True)
-        annotated = sum(weight for weight, name in pairs if getattr(rewards, name) is not None)
-        return total / annotated if self.filter_scale == "share" else total
+        known = [weight for weight, name in pairs if getattr(rewards, name) is not None]
+        if self.filter_scale == "share":
+            return total / sum(known)
+        return total if len(known) == len(NAMES) else total * sum(self.reward_weights) / sum(known)
 
     def judge(self, totals: Sequence[float]) -> dict[str, Any]:
         """Deviation, maximum and median of a row's R, and the filter's verdict: "kept" or the first reason.

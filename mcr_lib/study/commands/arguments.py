@@ -42,6 +42,7 @@ def shown(given: Namespace, split: str) -> list[Example]:
     """The tweets of a split with their images."""
     folder, named = given.images or given.root, {"split": split, "version": given.version}
     examples = load_split(given.source, given.root, images_dir=folder, **named)
+    examples = [e if any(Path(p).is_file() for p in e.images) else replace(e, images=()) for e in examples]
     if not any(example.images for example in examples):
         raise UserError(f"no tweet of {split} has an image below {folder}; --images tells where they are")
     return examples

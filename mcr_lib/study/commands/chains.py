@@ -41,6 +41,8 @@ def build(given: Namespace) -> int:
         examples = arguments.shown(given, given.split)
     else:
         examples = load_split(given.source, given.root, split=given.split, version=given.version)
+    if given.n_train is not None:
+        examples = mrsi.draw(examples, n=given.n_train, seed=given.seed)
     drawn = mrsi.pairs(examples, wanted, n_styles=given.n_styles, seed=given.seed)
     left_out = [example.id for example in examples if unsayable(example)]
     d1, d2 = mrsi.split(drawn, d1_share=given.d1_share, seed=given.seed)

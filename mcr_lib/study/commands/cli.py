@@ -142,6 +142,7 @@ def _add_data(commands: Any) -> None:
     add("--styles", metavar="NAMES", help="separated by commas (default: the paper's five)")
     add("--n-styles", type=int, default=2, metavar="K", help="styles per tweet (default: %(default)s)")
     add("--d1-share", type=float, default=0.5, metavar="SHARE", help=share)
+    add("--n-train", type=int, metavar="N", help="draw N examples by --seed first (GREC in the paper: 14000)")
     add("--seed", type=int, default=0, help="of styles, D1 and wordings (default: %(default)s)")
     add("--start", metavar="FILE", help="chains of another call, which stay where no new one passes")
     kind = "of the served model: rewrite (llm), or look at image and gold (mllm; default: %(default)s)"

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,9 @@ from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.statistics import MAX_RESAMPLES
 from mcr_lib.study import render
+from mcr_lib.study.runs import joint as joint_sources
 from mcr_lib.study.runs import setting
+from mcr_lib.study.runs.joint import JointSource
 from mcr_lib.training import cards
 
 RANDOM = "random"  # a backbone with random weights, written into the run folder
@@ -47,6 +50,7 @@ class Config(BaseModel):
     version: Literal["v1", "v2"] | None = _key(None, "version of its annotation; null = the newest")
     data_dir: str | None = _key(None, "folder that holds the data set's own folder; null = the testbed")
     images_dir: str | None = _key(None, "folder of the images, at any depth; null = below data_dir")
+    joint: dict[str, JointSource] = _key({}, "sources to train on and to answer beside it, by name")
     testbed_sizes: dict[Split, Count] = _key(SIZES, "tweets per split; test_unseen has as many as test")
     testbed_knobs: dict[str, Any] = _key({}, "testbed knobs that differ from those of each distribution")
     testbed_contradicting: Share = _key(1.0, "share of train drawn from gmner; else mentioned is shown")
@@ -92,6 +96,11 @@ class Config(BaseModel):
     seed: int = _key(0, "of every random choice", ge=0)
     notebooks: tuple[str, ...] | None = _key(None, "notebooks that the profile runs, by name; null = all")
 
+    @property
+    def joint_splits(self) -> dict[str, tuple[str, str]]:
+        """Splits of the joint sources that are answered, e.g. "grec_testA" -> (source, split)."""
+        return joint_sources.splits(self.joint)
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -103,9 +112,9 @@ class Loaded:
     profile: str  # name or path
     folder: Path  # the run folder, absolute
 
-    def path(self, key: str) -> Path | None:
-        """The absolute path that a key names; `None` where it is null."""
-        value = getattr(self.config, key)
+    def path(self, key: str, of: BaseModel | None = None) -> Path | None:
+        """The absolute path that a key names (`of`: of a part of the configuration); `None` where null."""
+        value = getattr(of or self.config, key)
         return None if value is None else repository() / Path(value).expanduser()
 
     def rows(self) -> list[dict[str, str]]:
@@ -137,6 +146,12 @@ def repository() -> Path:
             return folder
     where = f"beside the package or above {here}"
     raise UserError(f"no folder notebooks/profiles {where}; run this inside a clone of the repository")
+
+
+@cache
+def paper_facts() -> dict[str, Any]:
+    """What the paper says, the whole file `data/paper_facts.yaml`."""
+    return yaml.safe_load(read_text(repository() / "data" / "paper_facts.yaml"))
 
 
 def profile_path(profile: str) -> Path:
@@ -182,7 +197,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
         config = Config(**{**departures, **whole})
     except ValidationError as error:
         place, value, reason = first_error(error)
-        key = ".".join(map(str, place)) if place[0] == "settings" else place[0]
+        key = ".".join(map(str, place)) if place[0] in ("settings", "joint") else place[0]
         where = "overrides" if place[0] in whole else path.name
         raise UserError(f"{where}: {key} is {value!r:.80}: {reason}") from error
     mrsi.known_styles((*config.chain_styles, config.test_style))
@@ -193,6 +208,7 @@ def load(profile: str, run: str | Path | None = None, overrides: Mapping[str, An
     if config.data_dir is None and config.source != "testbed":
         needs = f"source {config.source} needs data_dir, its folder"
         raise UserError(f"{path.name}: {needs}; data/README.md tells where it comes from")
+    joint_sources.check(config.joint, config.source, path.name)
     folder = repository() / Path(run if run is not None else f"outputs/{path.stem}").expanduser()
     return Loaded(config, origins, options, profile, folder)
 

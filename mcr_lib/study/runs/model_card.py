@@ -13,7 +13,9 @@ from mcr_lib.training import cards
 
 NAME = "README.md"
 SCORES, END = "<!-- scores -->", "<!-- end -->"
-METRICS = labels(("gmner_f1", "mner_f1", "eeg_f1", "false_grounding", "n_rate"))
+METRICS = labels(
+    ("gmner_f1", "mner_f1", "eeg_f1", "grec_n_acc", "grec_precision", "false_grounding", "n_rate")
+)
 NOT_SCORED = "Not scored yet in the run that made it."
 TESTBED_NOTE = "A check of the mechanism in a controlled world; it says nothing of 7B models on tweets."
 
@@ -52,7 +54,8 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
     text = TEMPLATE.format(
         name=name, head=head.to_yaml(),
         facts=_table(("", " "), facts.items()), options=_table(("option", "value", "origin"), options),
-        scores=f"{SCORES}\n{NOT_SCORED}\n{END}", note=f"{TESTBED_NOTE}\n\n" if source == "testbed" else "",
+        scores=f"{SCORES}\n{NOT_SCORED}\n{END}",
+        note=f"{TESTBED_NOTE}\n\n" if source.startswith("testbed") else "",
     )  # fmt: skip
     with written_whole(folder / NAME) as file:
         file.write(str(ModelCard(text)))

@@ -12,21 +12,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from mcr_lib import chains
 from mcr_lib.boxes import BOX_FORMATS, box_format
+from mcr_lib.data import mrsi
 from mcr_lib.data.files import listed
 from mcr_lib.data.images import image_size, usable_images
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import artifacts, memory, prepare
 from mcr_lib.study.runs.artifacts import installed_version
-from mcr_lib.study.runs.config import RANDOM, Loaded
+from mcr_lib.study.runs.config import RANDOM, Loaded, paper_facts
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training import cards, families
-from mcr_lib.training.options import CvoOptions, batch_shape
+from mcr_lib.training.options import CvoOptions, Options, batch_shape
 
 N_TRIED = 24  # tweets whose rows are checked: with long texts, many entities, large images, and some others
 INSTALL = "pip install '.[train]' in the clone"
@@ -41,7 +43,9 @@ class Context:
     def __init__(self, loaded: Loaded, scratch: Path) -> None:
         self.loaded, self.config = loaded, loaded.config
         sizes = {name: min(n, 8) for name, n in self.config.testbed_sizes.items()}  # enough to try
-        small = self.config.model_copy(update={"testbed_sizes": sizes})
+        few = {"testbed_sizes": {"train": 8, "test": 2}}
+        joint = {name: one.model_copy(update=few) for name, one in self.config.joint.items()}
+        small = self.config.model_copy(update={"testbed_sizes": sizes, "joint": joint})
         writes = self.config.data_dir is None or self.config.backbone == RANDOM
         self.study = Study(replace(loaded, config=small, folder=scratch) if writes else loaded)
         self.trained = {name: options for name, (options, _) in loaded.options.items()}
@@ -76,10 +80,15 @@ class Context:
             return 0
 
         with_image = [example for example in self.splits.get("train", ()) if example.images]
+        others = [e for name in self.config.joint for e in prepare.load_joint(self.study.loaded, name)]
         orders = (lambda e: -len(e.text), lambda e: -len(e.entities), lambda e: -area(e))
         chosen = [e for order in orders for e in sorted(with_image, key=order)[: N_TRIED // 4]]
         chosen += with_image[:: max(1, len(with_image) // N_TRIED)]
         few = list({example.id: example for example in chosen}.values())[:N_TRIED]
+        for order in (lambda e: -len(e.text), lambda e: -len(e.images)):
+            few += sorted(others, key=order)[: N_TRIED // 4]
+        few += others[:: max(1, len(others) // N_TRIED)]
+        few = list({example.id: example for example in few}.values())
         return usable_images(few, on_bad_image="skip")[0]
 
     @cached_property
@@ -202,6 +211,50 @@ def data(context: Context) -> Iterator[Line]:
         yield Line("✓", "chains", f"none for {listed(odd)}, whose names no chain can say")
 
 
+def joint(context: Context) -> Iterator[Line]:
+    """The data of the other sources are here, and D_R is as large as the paper's if its sources are."""
+    config, loaded = context.config, context.study.loaded
+    if not config.joint:
+        return
+    for key, (name, split) in config.joint_splits.items():
+        tests = prepare.load_joint(loaded, name, split)
+        yield _images_of(f"{key}, answered", tests, config.bad_images)
+    if config.data_dir is None:
+        counts = ", ".join(f"{name} {one.testbed_sizes['train']:,}" for name, one in config.joint.items())
+        yield Line("✓", "joint", f"variants on the testbed, made when they are needed: {counts} to train on")
+        return
+    asked = {e.text for split, tweets in context.splits.items() if split != "train" for e in tweets}
+    others = [e for name in config.joint for e in context.study.training[name]]
+    if n_leaked := sum(e.text in asked for e in others):
+        result = f"{n_leaked:,} texts of {', '.join(config.joint)} that are trained on stand in dev or test"
+        yield Line("✗", "leakage", result, "leave that source out, or take another version of it")
+    by_source = context.study.training.items()
+    n = {name: sum(chains.unsayable(e) is None for e in tweets) for name, tweets in by_source}
+    styles = min(config.n_styles, len(mrsi.known_styles(config.chain_styles)))
+    result = f"{styles * sum(n.values()):,} pairs of {', '.join(f'{name} {k:,}' for name, k in n.items())}"
+    facts = paper_facts()
+    sizes = {_PAPER.get(name): counts[0] for name, counts in facts["tables"]["T7"]["rows"].items()}
+    wanted = facts["facts"]["n_training_pairs"]["value"]
+    if n.keys() == sizes.keys():
+        is_so = n == sizes and styles * sum(n.values()) == wanted
+        told = ", ".join(f"{name} {k:,}" for name, k in sizes.items())
+        result += ", as in the paper" if is_so else f"; the paper has {wanted:,} of {told}"
+        todo = "mcr data check says what is missing; or train on these, and say so beside the scores"
+        yield _line("D_R", is_so, result, todo)
+    else:
+        yield Line("✓", "D_R", result)
+
+
+_PAPER = {"GMNER": "twitter-gmner", "MNER-MI": "mner-mi", "GREC": "grec"}  # its name in T7 -> the source
+
+
+def _images_of(what: str, examples: list[Example], bad_images: str) -> Line:
+    usable, report = usable_images(examples, on_bad_image="skip")
+    result = f"{what}: {len(examples):,}, of which {len(usable):,} have all their images"
+    is_right = len(usable) == len(examples) or (bad_images == "skip" and len(usable) > len(examples) / 2)
+    return _line("joint", is_right, result, report.problems[0] if report.problems else "")
+
+
 def rows(context: Context) -> Iterator[Line]:
     """On the rows of a few tweets: as many image tokens as image features, and prompt and completion fit."""
     if not context.trained:
@@ -214,7 +267,8 @@ def rows(context: Context) -> Iterator[Line]:
     tweets, loaded = context.tweets, context.study.loaded
     for name, options in context.trained.items():
         one, target = context.config.settings[name], context.outline.target
-        few = context.study.pairs(name, tweets)
+        own = tweets if one.joint else [e for e in tweets if e.source.startswith(f"{context.config.source}-")]
+        few = context.study.pairs(name, own)
         built = prepare.training_rows(one, few, target, loaded, tweets)
         most = options.max_completion_length if isinstance(options, CvoOptions) else None
         tokens = check_rows(context.outline, built, max_completion_length=most)
@@ -255,7 +309,21 @@ def batches(context: Context) -> Iterator[Line]:
             todo = f"--set cvo.batch_size={max(n_prompts, 1) * n_generations}"
             groups = f": {n_prompts} prompts × {n_generations} generations"
             result += f", which num_generations {n_generations} does not divide" if rest else groups
-        yield _line("batch", not rest, result, todo)
+        yield _line("batch", not rest, result + _updates(context, name, options), todo)
+
+
+def _updates(context: Context, name: str, options: Options) -> str:
+    """How many rows a setting is trained on, in how many updates; empty if the data are not there yet."""
+    one, n = context.config.settings[name], 0
+    with suppress(UserError):
+        drawn = context.study.pairs(name) if context.config.data_dir else []
+        n = len(drawn if one.stage == "cvo" or one.rows == "chains" else mrsi.tweets_of(drawn))
+    if not n:
+        return ""
+    n_answers = n * getattr(options, "num_generations", 1)
+    updates = ceil(options.num_train_epochs * n_answers / options.batch_size)
+    updates = options.max_steps if options.max_steps > 0 else updates * getattr(options, "num_iterations", 1)
+    return f"; {n:,} rows, {updates:,} updates" + " at most" * getattr(options, "filter_d2", False)
 
 
 def room(context: Context) -> Iterator[Line]:
@@ -320,8 +388,8 @@ def disk(context: Context) -> Iterator[Line]:
 
 
 CHECKS = {  # in the order of the table; later ones use the results of earlier ones
-    "versions": versions, "extras": extras, "backbone": backbone, "GPU": gpus, "data": data, "rows": rows,
-    "pixels": pixels, "batch": batches, "memory": room, "disk": disk,
+    "versions": versions, "extras": extras, "backbone": backbone, "GPU": gpus, "data": data, "joint": joint,
+    "rows": rows, "pixels": pixels, "batch": batches, "memory": room, "disk": disk,
 }  # fmt: skip
 
 

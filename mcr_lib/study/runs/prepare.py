@@ -1,6 +1,6 @@
 """The examples of a run, generated or read, checked and written to its folder, and training rows of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from mcr_lib.data.modality import masked
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.study.check import CheckReport, check
-from mcr_lib.study.runs import cache
+from mcr_lib.study.runs import cache, joint
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
 from mcr_lib.study.runs.setting import BUILT, Setting
@@ -50,6 +50,14 @@ def _data_dir(loaded: Loaded) -> Path:
         how = {"knobs": testbed.altered(testbed.find(distribution), departures), "distribution": distribution}
         testbed_folder.write_missing(root, name, n, seed=config.testbed_seed, **how)
     return root
+
+
+def load_joint(loaded: Loaded, name: str, split: str | None = None) -> list[Example]:
+    """The examples of a joint source's split, with images that exist; `None` = those it is trained on."""
+    config, one = loaded.config, loaded.config.joint[name]
+    where = {"root": loaded.path("data_dir", one), "images_dir": loaded.path("images_dir", one)}
+    made = RunFolder(loaded.folder).testbed.with_name(f"testbed-{name}"), config.testbed_seed
+    return joint.load(name, one, split or one.train, seed=config.seed, testbed=made, **where)
 
 
 def pooled(examples_by_split: Mapping[str, Tweets]) -> list[Example]:
@@ -131,18 +139,33 @@ def chains_of(
 ) -> list[chains.Chain]:
     """The chains of a setting's pairs, from templates, with the simulated teacher's, or from its file."""
     if setting.chains in BUILT:
-        how = {"teacher": teacher.say if setting.chains == "teacher" else None}
+        how = {"teacher": teacher_of(loaded) if setting.chains == "teacher" else None}
         return mrsi.build_chains(drawn, seed=loaded.config.seed, n_wordings=setting.wordings, **how).chains
-    path = RunFolder(loaded.folder).chains(setting.chains)
+    path, *others = chain_files(setting, loaded)
     if not path.is_file():
         raise UserError(f"{path} does not exist; 02_schema_injection or mcr chains build writes it")
-    by_pair = {(chain.id, chain.style): chain for chain in mrsi.read_chains(path, everyone)}
+    read = (chain for file in (path, *others) for chain in mrsi.read_chains(file, everyone))
+    by_pair = {(chain.id, chain.style): chain for chain in read}
     wanted = [(example.id, style) for example, style in drawn]
     if missing := [pair for pair in wanted if pair not in by_pair]:
         lack = f"{len(missing):,} of {len(wanted):,} pairs of tweet and style are missing"
         advice = "build it with the seed, the styles and the number of styles of this run"
         raise UserError(f"{path}: {lack}, the first is {' with '.join(missing[0])}; {advice}")
     return [by_pair[pair] for pair in wanted]
+
+
+def chain_files(setting: Setting, loaded: Loaded) -> list[Path]:
+    """The file of a setting's chains, and those of joint sources that exist (`<chains>.<source>.jsonl`)."""
+    folder, stem = RunFolder(loaded.folder), setting.chains
+    sources = loaded.config.joint if setting.joint else ()
+    others = (folder.chains(f"{stem}.{source}") for source in sources)
+    return [folder.chains(stem), *(path for path in others if path.is_file())]
+
+
+def teacher_of(loaded: Loaded) -> Callable[[Example], str | None]:
+    """The simulated teacher; examples of joint sources, of which it knows nothing, keep their templates."""
+    own = f"{loaded.config.source}-"
+    return lambda example: teacher.say(example) if example.source.startswith(own) else None
 
 
 def as_shown(setting: Setting, tweets: Tweets, loaded: Loaded) -> list[Example]:
@@ -154,7 +177,7 @@ def sources(setting: Setting, drawn: Sequence[mrsi.Pair], loaded: Loaded) -> lis
     """Everything that the rows of a setting are made from, for a fingerprint."""
     tweets, of_chains, c = mrsi.tweets_of(drawn), None, loaded.config
     if setting.stage == "cvo" or setting.rows == "chains":
-        path = RunFolder(loaded.folder).chains(setting.chains)
-        text = read_text(path) if setting.chains not in BUILT and path.is_file() else None
+        files = [] if setting.chains in BUILT else filter(Path.is_file, chain_files(setting, loaded))
+        text = [read_text(path) for path in files]
         of_chains = [[(e.id, style) for e, style in drawn], chains.CHAINS_VERSION, c.seed, text]
     return [checksum(tweets), cache.of_images(tweets), of_chains, prompts.PROMPT_VERSION, c.answer_form]

@@ -39,6 +39,7 @@ class Setting(BaseModel):
     chains: str = "template"  # or "teacher": the simulated one writes distill chains; or a file in chains/
     data: Literal["train", "d1", "d2"] | None = None  # None = train for answers, d1 for chains, d2 for cvo
     kept_by: str | None = None  # of D2 only what the filter of this setting kept (ours: a control)
+    joint: bool = True  # trained on the joint sources of the profile too; else on its own source alone
     share: float = Field(1.0, gt=0, le=1)  # of the tweets, by a hash of (seed, id)
     prompt: prompts.Kind = "direct"
     modality: Modality = "full"  # or text (with a grey picture) or image (without the text)

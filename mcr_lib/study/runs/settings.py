@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mcr_lib.data.images import usable_images
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, Example, checksum
-from mcr_lib.study.runs import cache, code, config, model_card, prepare, setting
+from mcr_lib.study.runs import cache, code, config, joint, model_card, prepare, setting
 from mcr_lib.study.runs.artifacts import RunFolder, environment, fingerprint
 from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.prepare import Tweets
@@ -42,27 +43,53 @@ class Study:
         self.pixels = self.config.min_pixels, self.config.max_pixels  # for released models only
         self._examples: dict[str, list[Example]] = {}
         self._pairs: dict[str, list[mrsi.Pair]] = {}
+        self._training: dict[str, list[Example]] = {}
 
     def __getitem__(self, name: str) -> Setting:
         setting.lineage(self.settings, name, "this run")
         return self.settings[name]
 
     def examples(self, split: str) -> list[Example]:
-        """The tweets of a split; of train only those with a usable image (`bad_images`)."""
-        if split not in self.config.splits:
-            raise UserError(f"no split {split!r} in this run; it has {', '.join(self.config.splits)}")
+        """The tweets of a split; of train only those with a usable image (`bad_images`).
+
+        A split of a joint source is named after both, e.g. "grec_testA".
+        """
+        known = [*self.config.splits, *self.config.joint_splits]
+        if split not in known:
+            raise UserError(f"no split {split!r} in this run; it has {', '.join(known)}")
         if split not in self._examples:
-            tweets = self._with_images(prepare.load_examples(self.loaded, [split])[split])
-            is_train = split == "train"
-            self._examples[split] = [e for e in tweets if e.images] if is_train else tweets
+            if split in self.config.joint_splits:
+                tweets = prepare.load_joint(self.loaded, *self.config.joint_splits[split])
+            else:
+                tweets = prepare.load_examples(self.loaded, [split])[split]
+            self._examples[split] = (self._usable if split == "train" else self._whole)(tweets)
         return self._examples[split]
+
+    @property
+    def training(self) -> dict[str, list[Example]]:
+        """Source -> its training examples whose images are usable, first the source of the run."""
+        if not self._training:
+            own = {self.config.source: self.examples("train")}
+            others = {name: prepare.load_joint(self.loaded, name) for name in self.config.joint}
+            usable = {name: self._usable(examples) for name, examples in others.items()}
+            if lost := next((name for name in usable if not usable[name]), None):
+                problem = f"none of the {len(others[lost]):,} examples of {lost} has all its images"
+                remedy = f"--set joint.{lost}.images_dir=DIR tells where they are"
+                raise UserError(f"{problem}; {remedy}, or leave {lost} out of joint")
+            self._training = joint.renamed(own | usable)
+        return self._training
+
+    def everyone(self, name: str) -> list[Example]:
+        """The training examples of every source that a setting is trained on."""
+        of_each = self.training.values() if self[name].joint else [self.examples("train")]
+        return list(chain.from_iterable(of_each))
 
     def pairs(self, name: str, tweets: Tweets | None = None) -> list[mrsi.Pair]:
         """The pairs of D_R that a setting is trained on; `tweets`: of these alone, not of all of train."""
         c, one = self.config, self[name]
         if tweets is None:
             if name not in self._pairs:
-                self._pairs[name] = self.pairs(name, self.examples("train"))
+                self._pairs[name] = self.pairs(name, self.everyone(name))
             return self._pairs[name]
         some = mrsi.some(tweets, share=one.share, seed=c.seed)
         line = (self[each] for each in reversed(setting.lineage(self.settings, name)))
@@ -85,8 +112,8 @@ class Study:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The training rows of a setting, in the format of its backbone and its modality."""
-        drawn, everyone = self._kept(name), self.examples("train")
-        return prepare.training_rows(self[name], drawn, self.target, self.loaded, everyone)
+        how = {"loaded": self.loaded, "everyone": self.everyone(name)}
+        return prepare.training_rows(self[name], self._kept(name), self.target, **how)
 
     def options(self, name: str) -> setting.OptionsWithOrigins:
         """The options of a setting that is trained, with their origins."""
@@ -136,7 +163,7 @@ class Study:
         if one.stage == "none":
             return self.fingerprint(one.start)
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
-        own = one.model_dump(mode="json", exclude={"start", "options"}), options
+        own = one.model_dump(mode="json", exclude={"start", "options", "joint"}), options
         data = prepare.sources(one, self.pairs(name), self.loaded)
         data += [self.fingerprint(one.kept_by)] if one.kept_by else []
         return fingerprint(own, self.fingerprint(one.start), data, code.code_fingerprint(one.stage))
@@ -206,7 +233,8 @@ class Study:
         if state.is_main_process:
             facts |= {"seconds": round(time.monotonic() - began, 1), "made_with": environment()}
             record |= {"status": "done", **facts}
-            model_card.write(self.run, name, record, backbone=self.backbone, source=c.source)
+            trained_on = " + ".join([c.source, *(c.joint if one.joint else ())])
+            model_card.write(self.run, name, record, backbone=self.backbone, source=trained_on)
             write_json(folder / cache.FINGERPRINT, record)
         state.wait_for_everyone()
 
@@ -226,7 +254,9 @@ class Study:
         self.train(name)
         backbone, c = self.load(name), self.config
         if how["prompt"] == "cot-3shot":
-            how["shots"] = mrsi.worked_examples(self.examples("train"), self.target, seed=c.seed)
+            source, _ = c.joint_splits.get(how["split"], (c.source, ""))  # whose task the shots show
+            own = self.examples("train") if source == c.source else self.training[source]
+            how["shots"] = mrsi.worked_examples(own, self.target, seed=c.seed)
         task = f"{name}: answers to {path.stem.removeprefix(f'{name}.')}"  # a split, or a probe of it
         how["progress"] = self.progress and (lambda done, of: self.progress(task, done, of, {}))
         generate(backbone, tweets, path, seed=c.seed, setting=name, batch_size=c.answer_batch_size, **how)
@@ -246,7 +276,7 @@ class Study:
     ) -> tuple[Path, bool, list[Example], dict[str, Any]]:
         """File of some answers, whether it is there and current, their tweets, arguments of `generate`."""
         c, one, split = self.config, self[name], split or self.config.eval_split
-        given = self.examples(split) if examples is None else self._with_images(examples)
+        given = self.examples(split) if examples is None else self._whole(examples)
         tweets, model = prepare.as_shown(one, given, self.loaded), self.fingerprint(name)
         how = {"prompt": one.prompt, "max_new_tokens": c.max_new_tokens, "temperature": c.answer_temperature}
         asked = prompts.PROMPT_VERSION, c.answer_form, c.test_style
@@ -269,10 +299,13 @@ class Study:
         sums = cards.card(self.backbone)["sha256"]
         return fingerprint(sums, self.pixels) if config.is_released(self.config) else fingerprint(sums)
 
-    def _with_images(self, examples: Tweets) -> list[Example]:
+    def _usable(self, examples: Tweets) -> list[Example]:
+        """The tweets whose images can all be used."""
+        return usable_images(examples, on_bad_image=self.config.bad_images)[0]
+
+    def _whole(self, examples: Tweets) -> list[Example]:
         """The tweets, with images that cannot be used removed."""
-        usable, _ = usable_images(examples, on_bad_image=self.config.bad_images)
-        by_id = {example.id: example for example in usable}
+        by_id = {example.id: example for example in self._usable(examples)}
         return [by_id.get(example.id, replace(example, images=())) for example in examples]
 
     @property

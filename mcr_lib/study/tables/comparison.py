@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
-from mcr_lib import bias, metrics, yardsticks
+from mcr_lib import bias, metrics, referring, yardsticks
 from mcr_lib.data.files import read_text, write_json, written_whole
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Entity, Example, PredictedEntity
@@ -53,6 +53,8 @@ def numbers(report: Mapping[str, Any]) -> dict[str, Number]:
         if score := report.get(task):
             for key, interval in (("f1", "ci95"), ("p", "ci95_p"), ("r", "ci95_r")):
                 values[f"{task}_{key}"] = score[key], score[interval]
+    for key in referring.METRICS if "grec" in report else ():
+        values[f"grec_{key}"] = report["grec"][key], report["grec"]["ci95"][key]
     for group in (report.get("textual_bias", {}), report["visual_bias"]):
         for key, value in group.items():
             if key != "n_predictions" and not isinstance(value, Mapping):
@@ -78,6 +80,16 @@ def score_rows(by_split: Mapping[str, Reports]) -> Rows:
         row = {f"GMNER, {split}": _cell(values.get("gmner_f1")) for split, values in of_split.items()}
         row |= {f"{task.upper()}, {last}": _cell(of_last.get(f"{task}_f1")) for task in ("mner", "eeg")}
         rows.append({"setting": name, **row, catalogue.label("unread"): _cell(of_last["unread"])})
+    return rows
+
+
+def joint_rows(by_split: Mapping[str, Reports]) -> Rows:
+    """Per split of a joint source and setting the number of examples and the scores of its task, %."""
+    keys = ("mner_p", "mner_r", "mner_f1", *(f"grec_{key}" for key in referring.METRICS), "unread")
+    rows = []
+    for split, (name, report) in ((s, pair) for s, some in by_split.items() for pair in some.items()):
+        values, row = numbers(report), {"split": split, "setting": name, "n": report["n_examples"]}
+        rows.append(row | {catalogue.label(key): _cell(values.get(key)) for key in keys})
     return rows
 
 

@@ -1,23 +1,15 @@
 """What the paper says: `data/paper_facts.yaml`."""
 
 import json
-from functools import cache
 from typing import Any
 
-import yaml
-
 from mcr_lib.data.files import read_text
+from mcr_lib.study.runs.config import paper_facts as all_facts
 from mcr_lib.study.runs.config import repository
 
 MODELS = ("Qwen2.5-VL-7B", "MiMo-VL-7B")  # the backbones that the paper trains
 STAGES = ("SFT", "MRSI", "MCR")  # how it trains them; MCR is MRSI, then CVO
 METHODS = ("direct", "CoT", "3-shot", *STAGES)
-
-
-@cache
-def all_facts() -> dict[str, Any]:
-    """The whole file as a dict."""
-    return yaml.safe_load(read_text(repository() / "data" / "paper_facts.yaml"))
 
 
 def table(name: str) -> dict[str, dict[str, float | None]]:

@@ -14,7 +14,7 @@ from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data import files, mrsi
 from mcr_lib.schema import Example
-from mcr_lib.study.runs import artifacts
+from mcr_lib.study.runs import artifacts, prepare
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases, mistakes
 from mcr_lib.styles import STYLES, say
@@ -64,7 +64,8 @@ def of_teacher(study: Study) -> dict[str, mrsi.Built]:
     """The chains of every setting of a run that asks for the simulated teacher's, under "teacher-SETTING"."""
     settings = {n: one for n, one in study.settings.items() if (one.stage, one.chains) == ("sft", "teacher")}
     how = {n: {"seed": study.config.seed, "n_wordings": one.wordings} for n, one in settings.items()}
-    return {f"teacher-{n}": mrsi.build_chains(study.pairs(n), teacher=teacher.say, **how[n]) for n in how}
+    say = prepare.teacher_of(study.loaded)
+    return {f"teacher-{n}": mrsi.build_chains(study.pairs(n), teacher=say, **how[n]) for n in how}
 
 
 def source_rows(built: Mapping[str, mrsi.Built]) -> Rows:

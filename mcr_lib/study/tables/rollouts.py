@@ -111,16 +111,16 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
             "median alone": of["median"].between(*o.filter_median), "all three": of["verdict"] == "kept",
         }  # fmt: skip
         for rule, is_met in meets.items():
-            n, n_against = int(is_met.sum()), int(of["contradicts"][is_met].sum())
-            share = round(100 * n_against / n, 1) if n else None
-            counts = {"rows": n, "contradicting": n_against, "contradicting, %": share}
-            rows.append({"setting": name, "rule": rule, **counts})
+            known = of["contradicts"][is_met].dropna()  # not of joint sources
+            n_against, share = int(known.sum()), round(100 * known.mean(), 1) if len(known) else None
+            counts = {"rows": int(is_met.sum()), "known": len(known), "contradicting": n_against}
+            rows.append({"setting": name, "rule": rule, **counts, "contradicting, %": share})
     return rows
 
 
 def contradictions_text(rows: Rows) -> str:
     """What the filter does to the share of contradicting rows (`contradiction_rows`), a line per setting."""
-    some = "{contradicting:,} of {rows:,} ({contradicting, %} %)".format_map
+    some = "{contradicting:,} of {known:,} ({contradicting, %} %)".format_map
     line = "{}: {} rows of D2 contradict a shortcut, {} of those that are kept".format
     pairs = zip(rows[::5], rows[4::5], strict=True)
     return "\n".join(line(a["setting"], some(a), some(b)) for a, b in pairs)
