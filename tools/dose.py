@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         title = "How much contradiction does each need? Means over seeds (dots), 95 % intervals"
         how = {"title": title, "xlabel": "training tweets that contradict, %", "scale": "log"}
         values = forest.seed_values(points)
-        palette.shower(given.out, CONTROLLED)("dose", forest.curves, points, values=values, **how)
+        palette.shower(given.out, CONTROLLED)(forest.curves, points, "dose", values=values, **how)
     print(f"written to {given.out}: dose.png, dose.csv")
     return 0
 

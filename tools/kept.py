@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     mpl.use("Agg")
     with mpl.rc_context():
-        palette.shower(given.out, CONTROLLED)("kept", figure, points)
+        palette.shower(given.out, CONTROLLED)(figure, points, "kept")
     print(f"written to {given.out}: kept.png, kept.csv")
     return 0
 

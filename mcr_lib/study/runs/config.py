@@ -125,8 +125,11 @@ class Loaded:
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        left = "<style>.mcr th, .mcr td {text-align: left}</style>"
-        return f"{left}<div class='mcr'>{render.html(self.rows())}</div>"
+        rows, own = self.rows(), {}
+        for row in (row for row in rows if row["origin"] != "default"):
+            own.setdefault(row["origin"], []).append("{key} = {value}".format_map(row))
+        short = [{"from": origin, "values": " · ".join(values)} for origin, values in own.items()]
+        return f"{render.html(short)}{render.folded(f'all {len(rows)} values', render.html(rows))}"
 
 
 def repository() -> Path:

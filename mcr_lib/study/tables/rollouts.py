@@ -19,7 +19,6 @@ from mcr_lib.study.tables.audit import Rows, by_column, case_rewards
 from mcr_lib.training.options import VERDICTS
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
-NO_FILTER = "no filter of D2 ran: filter_d2 is false, or there is no setting of this stage"
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
 _ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
@@ -107,14 +106,6 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
     return rows
 
 
-def contradictions_text(rows: Rows) -> str:
-    """What the filter does to the share of contradicting rows (`contradiction_rows`), a line per setting."""
-    some = "{contradicting:,} of {rows:,} ({contradicting, %} %)".format_map
-    line = "{}: {} rows of D2 contradict a shortcut, {} of those that are kept".format
-    pairs = zip(rows[::5], rows[4::5], strict=True)
-    return "\n".join(line(a["setting"], some(a), some(b)) for a, b in pairs)
-
-
 def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
     """Setting -> least maximum, least and most median of R that the filter keeps."""
     options = {name: study.options(name)[0] for name in names}
@@ -129,17 +120,6 @@ def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Row
         head = {"setting": curve["setting"], "step": curve["step"]}
         shares = {"equal groups": 100 * curve["equal_groups"], "cut off": 100 * curve["truncated"]}
         rows.append(head | shares | {"worthless": worthless.get(tuple(head.values()))})
-    return rows
-
-
-def reason_rows(frame: pd.DataFrame) -> Rows:
-    """How many rollouts of the first and last third of updates are worthless, by setting and reason."""
-    rows = []
-    for name, part in frame.groupby("setting", sort=False):
-        first, last = (Counter(some["worthless"]) for some in _ends(part, 3))
-        for reason in first | last:
-            counts = {"first third": first[reason], "last third": last[reason]}
-            rows.append({"setting": name, "reason": reason or "may earn", **counts})
     return rows
 
 
