@@ -1,7 +1,6 @@
 """Tables of notebooks 03 and 04: training rows, options, hand-made and sampled rollouts, curves, progress."""
 
 import io
-import json
 import math
 from dataclasses import replace
 
@@ -18,11 +17,13 @@ from mcr_lib.answer import write_answer
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
+from mcr_lib.prompts import text_of
 from mcr_lib.study.figures import boxes, curves, palette
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import rollouts, training
+from mcr_lib.training import loop
 from mcr_lib.training.options import CvoOptions
 from mcr_lib.yardsticks import perfect
 
@@ -151,14 +152,13 @@ def test_a_perfect_answer_earns_what_its_reasoning_allows():
     assert [row["flaw"] for row in rows.values()] == ["", "", "missing_slot", "missing_name", "no_reasoning"]
 
 
-def test_shares_of_worthless_answers_are_per_update_and_reasons_are_counted(study, sampled):
-    rows = rollouts.health_rows(sampled, training.curve_rows(study, ["mcr"]))
+def test_shares_of_worthless_answers_are_per_update(study, sampled):
+    log = loop.read_log(study.run.setting("mcr"))
+    rows = rollouts.health_rows(sampled, [{"setting": "mcr", **row} for row in log])
     assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [
         (1, 50, 25, 0),
         (2, 50, 25, 25),
     ]
-    reasons = {row["reason"]: row["last third"] for row in rollouts.reason_rows(sampled)}
-    assert reasons == {"may earn": 3, "no_answer_tag": 1}
 
 
 def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, sampled):
@@ -223,13 +223,7 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
         "all of D2": (6, 3, 50.0), "standard deviation alone": (4, 2, 50.0),
         "maximum alone": (4, 1, 25.0), "median alone": (3, 2, 66.7), "all three": (2, 1, 50.0),
     }  # fmt: skip
-    before, after = (
-        "3 of 6 (50.0 %) rows of D2 contradict a shortcut",
-        "1 of 2 (50.0 %) of those that are kept",
-    )
-    assert rollouts.contradictions_text(table) == f"mcr: {before}, {after}"
     assert rollouts.contradiction_rows(study, [{"setting": "mcr"}]) == [], "other data"
-    assert rollouts.contradictions_text([]) == ""
     (ax,) = curves.selection(rows, thresholds={"mcr": (0.8, 0.1, 0.6)}).axes
     assert ax.get_legend().get_texts()[-1].get_text() == "contradicts a shortcut (3)"
     drawn = [len(points.get_offsets()) for points in ax.collections[: 2 * len(palette.VERDICTS)]]
@@ -253,10 +247,9 @@ def test_what_a_cut_leaves_out_is_told_for_the_sampling_of_the_setting_and_of_th
 def test_without_a_setting_there_is_nothing_to_show(study):
     empty = rollouts.read(study, [])
     assert rollouts.filter_table([]) == training.cut_rows(study, []) == []
-    assert rollouts.health_rows(empty, []) == rollouts.reason_rows(empty) == []
+    assert rollouts.health_rows(empty, []) == []
     assert rollouts.widest_groups(study, empty) == []
     assert rollouts.advantages_agree(study, empty)
-    assert training.describe([]) == training.NOTHING
     assert training.row_in_each(study, []) == {}
 
 
@@ -265,9 +258,9 @@ def test_without_a_setting_there_is_nothing_to_show(study):
 
 
 def test_settings_stand_after_those_that_they_start_from(study):
-    assert training.of_stage(study, "none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
-    assert training.of_stage(study, "sft") == ["mrsi", "sft"]
-    assert training.with_starts(study, ["mcr"]) == ["mrsi", "mcr"]
+    assert study.of_stage("none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
+    assert study.of_stage("sft") == ["mrsi", "sft"]
+    assert study.with_starts(["mcr"]) == ["mrsi", "mcr"]
 
 
 def test_the_table_lists_what_each_setting_is_trained_on(study):
@@ -282,8 +275,8 @@ def test_the_table_lists_what_each_setting_is_trained_on(study):
 def test_the_same_tweet_is_shown_in_every_setting_where_one_is_common(study):
     shown = training.row_in_each(study, ["sft", "mrsi"])
     assert shown["sft"][0] == shown["mrsi"][0]
-    assert "<think>" in training.rows_text({"mrsi": shown["mrsi"]})
-    assert "<think>" not in training.rows_text({"sft": shown["sft"]})
+    completions = {name: text_of(row["completion"]) for name, (_, row) in shown.items()}
+    assert ["<think>" in completions[name] for name in ("mrsi", "sft")] == [True, False]
 
 
 def test_options_that_settings_share_stand_in_one_column(study):
@@ -339,6 +332,14 @@ def test_progress_is_a_line_at_the_start_and_at_the_end_of_a_thing():
     assert stream.getvalue().splitlines() == ["mrsi: sft 1 of 3 loss 0.5", "mrsi: sft 3 of 3 loss 0.5"]
 
 
+def test_a_notebook_clears_progress_at_once_only_where_it_ends():
+    waits = []
+    tell = teller(io.StringIO(), every_s=0, clear=lambda wait: waits.append(wait))
+    for done in (1, 2):
+        tell("mrsi: sft", done, 2, {})
+    assert waits == [True, False]
+
+
 def test_a_setting_has_one_colour_in_every_figure():
     names = ["base", "long", "sft", "longer"]
     found = [palette.setting(name, names) for name in names]
@@ -363,12 +364,3 @@ def test_only_results_of_the_testbed_have_a_note(study):
     assert training.note(study.loaded) == training.TESTBED_NOTE
     real = config.load("twitter-gmner-data", overrides={"data_dir": "x"})
     assert training.note(real) == ""
-
-
-def test_checks_and_files_are_listed(study, sampled):
-    folder = study.run.setting("mcr")
-    (folder / "checks.json").write_text(
-        json.dumps({"longest_prompt": 9, "gold_answers": 8, "filter_kept": 3})
-    )
-    assert training.check_rows(study, ["mcr"]) == [{"setting": "mcr", "longest prompt": 9, "gold answers": 8}]
-    assert training.files_of(study, ["mcr"]) == "settings/mcr: checks.json, log.jsonl, rollouts.parquet"

@@ -25,7 +25,7 @@ def html(rows: Rows) -> str:
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
     body = "".join(line("td", (row.get(column, "") for column in columns)) for row in rows)
-    return f"<div class='wide'><table style='text-align: left'>{line('th', columns)}{body}</table></div>"
+    return f"<div class='wide'><table>{line('th', columns)}{body}</table></div>"
 
 
 def folded(summary: str, content: str) -> str:

@@ -129,7 +129,9 @@ class Loaded:
         for row in (row for row in rows if row["origin"] != "default"):
             own.setdefault(row["origin"], []).append("{key} = {value}".format_map(row))
         short = [{"from": origin, "values": " · ".join(values)} for origin, values in own.items()]
-        return f"{render.html(short)}{render.folded(f'all {len(rows)} values', render.html(rows))}"
+        left = "<style>.mcr th, .mcr td {text-align: left}</style>"
+        every = render.folded(f"all {len(rows)} values", render.html(rows))
+        return f"{left}<div class='mcr'>{render.html(short)}{every}</div>"
 
 
 def repository() -> Path:
