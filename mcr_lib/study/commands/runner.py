@@ -199,15 +199,17 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
 
 
 def page(notebook: Path, title: str) -> str:
-    """An executed notebook as HTML that needs no network: formulas as MathML; without scripts, badges and the
-    cell for Colab.
+    """An executed notebook as HTML that needs no network: formulas as MathML; without scripts, badges, the
+    cell for Colab, and the default parameters where others were given.
     """
     import nbformat
     from latex2mathml.converter import convert
     from nbconvert import HTMLExporter
 
     content = nbformat.read(notebook, as_version=4)
-    content.cells = [cell for cell in content.cells if "colab" not in cell.metadata.get("tags", ())]
+    tags = {tag for cell in content.cells for tag in cell.metadata.get("tags", ())}
+    hidden = {"colab"} | ({"parameters"} if "injected-parameters" in tags else set())
+    content.cells = [cell for cell in content.cells if not hidden & {*cell.metadata.get("tags", ())}]
     for cell in (cell for cell in content.cells if cell.cell_type == "markdown"):
         text = _BADGE.sub("", cell.source)
         text = _FORMULA.sub(lambda found: convert(found[1], display="block"), text)

@@ -127,9 +127,10 @@ class Loaded:
     def _repr_html_(self) -> str:
         rows, own = self.rows(), {}
         for row in (row for row in rows if row["origin"] != "default"):
-            own.setdefault(row["origin"], []).append("{key} = {value}".format_map(row))
+            value = row["value"] if len(row["value"]) <= 40 else f"{row['value'][:38]} …"
+            own.setdefault(row["origin"], []).append(f"{row['key']} = {value}")
         short = [{"from": origin, "values": " · ".join(values)} for origin, values in own.items()]
-        left = "<style>.mcr th, .mcr td {text-align: left}</style>"
+        left = "<style>.mcr th, .mcr td {text-align: left !important}</style>"
         every = render.folded(f"all {len(rows)} values", render.html(rows))
         return f"{left}<div class='mcr'>{render.html(short)}{every}</div>"
 

@@ -19,6 +19,8 @@ from mcr_lib.study.runs.setting import BACKBONE
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.training.options import CvoOptions
 
+warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
+
 Rows = list[dict[str, Any]]
 ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]  # setting -> a tweet and its training row
 
@@ -32,7 +34,6 @@ def open_study(loaded: config.Loaded) -> Study:
     """The settings of a run; the notebook shows progress and clears it."""
     from IPython.display import clear_output
 
-    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
     return Study(loaded, progress.teller(sys.stdout, every_s=30, clear=clear_output))
 
 
