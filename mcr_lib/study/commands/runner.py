@@ -33,7 +33,7 @@ from mcr_lib.training import cards
 Values = dict[str, Any]
 Names = Sequence[str]
 _BADGE = re.compile(r"\[!\[[^]]*\]\([^)]*\)\]\([^)]*\)")
-_FORMULA, _INLINE_FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+)\$")
+_FORMULA, _PLACE = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL), re.compile("\ue000(\\d+)\ue001")
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 HEARTBEAT_S = 30  # without a terminal, a line of progress at least this often
 
@@ -206,16 +206,21 @@ def page(notebook: Path, title: str) -> str:
     from latex2mathml.converter import convert
     from nbconvert import HTMLExporter
 
+    formulas: list[str] = []
+
+    def noted(found: re.Match) -> str:  # nbconvert would close the tags of MathML one by one
+        formulas.append(convert(found[1] or found[2], display="block" if found[1] else "inline"))
+        return f"\ue000{len(formulas) - 1}\ue001"
+
     content = nbformat.read(notebook, as_version=4)
     tags = {tag for cell in content.cells for tag in cell.metadata.get("tags", ())}
     hidden = {"colab"} | ({"parameters"} if "injected-parameters" in tags else set())
     content.cells = [cell for cell in content.cells if not hidden & {*cell.metadata.get("tags", ())}]
     for cell in (cell for cell in content.cells if cell.cell_type == "markdown"):
-        text = _BADGE.sub("", cell.source)
-        text = _FORMULA.sub(lambda found: convert(found[1], display="block"), text)
-        cell.source = _INLINE_FORMULA.sub(lambda found: convert(found[1]), text)
+        cell.source = _FORMULA.sub(noted, _BADGE.sub("", cell.source))
     resources = {"metadata": {"name": title}}
-    return _SCRIPT.sub("", HTMLExporter(embed_images=True).from_notebook_node(content, resources)[0])
+    text = _SCRIPT.sub("", HTMLExporter(embed_images=True).from_notebook_node(content, resources)[0])
+    return _PLACE.sub(lambda found: formulas[int(found[1])], text)
 
 
 def _peak_memory_mb() -> float | None:
