@@ -23,7 +23,7 @@ from mcr_lib.study.runs import config
 from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import rollouts, training
-from mcr_lib.training import loop
+from mcr_lib.training import loop, sampling
 from mcr_lib.training.options import CvoOptions
 from mcr_lib.yardsticks import perfect
 
@@ -161,13 +161,6 @@ def test_shares_of_worthless_answers_are_per_update(study, sampled):
     ]
 
 
-def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, sampled):
-    assert rollouts.advantages_agree(study, sampled)
-    assert not rollouts.advantages_agree(study, sampled.assign(advantage=sampled["advantage"] + 0.1))
-    rounded = sampled["advantage"] + 2.4e-7 / 1e-4  # a mean of 3.67 in single precision, in a group of equals
-    assert rollouts.advantages_agree(study, sampled.assign(advantage=rounded))
-
-
 def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
     assert rollouts.filter_rows(study, ["mcr"]) == [], "no filter ran yet"
     verdicts = ["kept", "kept", "too even", "too easy"]
@@ -183,9 +176,6 @@ def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
     (folder / "filter.jsonl").unlink()
     assert rows == [{"setting": "mcr", **row} for row in judged]
     counts = {"kept": 2, "too even": 1, "never right": 0, "too hard": 0, "too easy": 1}
-    (table,) = rollouts.filter_table(rows)
-    assert table == {"setting": "mcr", "rows of D2": 4, **counts, "kept, %": 50.0, "seconds": 2.0}
-    assert rollouts.thresholds(study, ["mcr"]) == {"mcr": (0, 0, 9)}, "as profile nano has them"
     (ax,) = curves.selection(rows, thresholds={"mcr": (0.75, 0.1, 0.5)}).axes
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [f"{name} ({n})" for name, n in counts.items()]
@@ -234,22 +224,21 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
 def test_what_a_cut_leaves_out_is_told_for_the_sampling_of_the_setting_and_of_the_paper(study):
     settings = {"short": {"stage": "cvo", "data": "train"}}
     given = {"settings": settings, "backbone": study.config.backbone, "cvo.max_completion_length": 6}
-    own, paper = training.cut_rows(Study(config.load("nano", study.run.path, given)), ["short"], n_rows=2)
-    assert (own["sampling"], own["start"]) == ("T 1, top-k off, top-p 1", "backbone")
-    assert (own["mass kept, %"], own["nats per answer"]) == (100, 0)
-    assert paper["sampling"] == "T 1.5, top-k 200, top-p 0.95"
+    study = Study(config.load("nano", study.run.path, given))
+    options, rows, start = study.options("short")[0], study.rows("short")[:2], study.load("backbone")
+    paper = {key: CvoOptions.model_fields[key].default for key in ("temperature", "top_k", "top_p")}
+    own, cut = (sampling.measure_cut(start, rows, options.model_copy(update=of)) for of in ({}, paper))
+    assert (own["mass"], own["nats_per_answer"]) == (1, 0)
     # chance weights spread over all of a vocabulary of which 200 tokens are kept, so every token is off, by
     # at least the logarithm of the mean mass (Jensen)
-    assert (paper["mass kept, %"] < 50, paper["tokens off by 1 % or more, %"]) == (True, 100)
-    assert paper["nats per token"] > -math.log(paper["mass kept, %"] / 100) - 1e-3
+    assert (cut["mass"] < 0.5, cut["cut"]) == (True, 1)
+    assert cut["nats_per_token"] > -math.log(cut["mass"]) - 1e-3
 
 
 def test_without_a_setting_there_is_nothing_to_show(study):
     empty = rollouts.read(study, [])
-    assert rollouts.filter_table([]) == training.cut_rows(study, []) == []
     assert rollouts.health_rows(empty, []) == []
     assert rollouts.widest_groups(study, empty) == []
-    assert rollouts.advantages_agree(study, empty)
     assert training.row_in_each(study, []) == {}
 
 

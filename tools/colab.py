@@ -233,7 +233,7 @@ def badge(notebook: str, address: str) -> str:
     if PLACEHOLDER in address:
         return ""
     place = address.removeprefix("https://github.com/")
-    file = f"{place}/blob/v{mcr_lib.__version__}/notebooks/{notebook}.ipynb"
+    file = "/".join((place, "blob", f"v{mcr_lib.__version__}", "notebooks", f"{notebook}.ipynb"))
     return f"[![Open in Colab]({_COLAB}/assets/colab-badge.svg)]({_COLAB}/github/{file})"
 
 

@@ -110,16 +110,6 @@ def bias_rows(of_split: Reports) -> Rows:
     return rows
 
 
-def type_rows(of_split: Reports) -> Rows:
-    """GMNER F1 by entity type, a row per setting; `None` for a type without gold entities."""
-    by_setting = {name: report["by_type"].get("gmner") for name, report in of_split.items()}
-    return [
-        {"setting": name} | {t: score["f1"] if score["n_gold"] else None for t, score in some.items()}
-        for name, some in by_setting.items()
-        if some is not None
-    ]
-
-
 def error_kinds(answers: Iterable[Judged]) -> Counter[str]:
     """Each gold entity under one of `GOLD_KINDS`, each prediction that fits none under `EXTRA_KINDS`: "right"
     as in GMNER by the definition, a wrong region before a wrong type, "wrong boundary" if a word is shared.

@@ -1,6 +1,5 @@
 """Tables of notebook 04: rewards and advantages of hand-made rollouts, and the rollouts of a training."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -16,11 +15,9 @@ from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
 from mcr_lib.study.tables.audit import Rows, by_column, case_rewards
-from mcr_lib.training.options import VERDICTS
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
-_ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
 REASONING = {
     "states the answer": _ANSWER_IN_WORDS.format("shown at [52, 31, 188, 240]"),
@@ -76,18 +73,6 @@ def filter_rows(study: Study, names: Sequence[str]) -> Rows:
     return [row | known.get(row["id"], {}) for row in rows]
 
 
-def filter_table(judged: Rows) -> Rows:
-    """Per setting how many rows of D2 the filter keeps, how many it drops for which reason, and its cost."""
-    rows = []
-    for name in dict.fromkeys(row["setting"] for row in judged):
-        own = [row for row in judged if row["setting"] == name]
-        counts = Counter(row["verdict"] for row in own)
-        row = {"setting": name, "rows of D2": len(own), **{verdict: counts[verdict] for verdict in VERDICTS}}
-        row["kept, %"] = round(100 * counts["kept"] / len(own), 1)
-        rows.append(row | {"seconds": round(sum(row["seconds"] for row in own), 1)})
-    return rows
-
-
 def contradiction_rows(study: Study, judged: Rows) -> Rows:
     """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept."""
     rows = []
@@ -104,12 +89,6 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
             counts = {"rows": n, "contradicting": n_against, "contradicting, %": share}
             rows.append({"setting": name, "rule": rule, **counts})
     return rows
-
-
-def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """Setting -> least maximum, least and most median of R that the filter keeps."""
-    options = {name: study.options(name)[0] for name in names}
-    return {name: (each.filter_max, *each.filter_median) for name, each in options.items()}
 
 
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
@@ -171,13 +150,3 @@ def groups_text(groups: Sequence[Group]) -> str:
         for row in one.rows if len(one.rows) <= 3 else (*one.rows[:2], one.rows[-1]):
             lines.append("R {reward:.2f}  advantage {advantage:+.2f}  {answer}".format(**row))
     return "\n".join(lines)
-
-
-def advantages_agree(study: Study, frame: pd.DataFrame) -> bool:
-    """Whether the advantages used in training are those of their groups, where options normalize by group."""
-    by_group = []
-    for name, part in frame.groupby("setting", sort=False):
-        options, _ = study.options(name)
-        if (options.scale_rewards, options.multi_objective_aggregation) == ("group", "sum_then_normalize"):
-            by_group += [one for _, one in part.groupby(["step", "group"])]
-    return all(np.allclose(advantages(g["reward"]), g["advantage"], atol=_ROUNDING) for g in by_group)

@@ -17,7 +17,6 @@ from mcr_lib.study.runs import config, progress
 from mcr_lib.study.runs.model_card import TESTBED_NOTE
 from mcr_lib.study.runs.setting import BACKBONE
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training.options import CvoOptions
 
 warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
 
@@ -84,7 +83,7 @@ class EncodedRow:
         styles = {True: "background:#d6e8f5;color:#000", False: "color:#888"}
         texts = ((styles[is_learned], html.escape(text)) for text, is_learned in self.pieces)
         spans = "".join(f"<span style='{s}'>{text}</span>" for s, text in texts).replace("\n", "⏎\n")
-        caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, on blue"
+        caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, shaded"
         return f"<pre style='white-space:pre-wrap;text-align:left'>{spans}</pre><p>{caption}</p>"
 
     def __repr__(self) -> str:
@@ -134,29 +133,6 @@ def option_rows(study: Study, names: Sequence[str]) -> Rows:
         rows.append({"option": option, **cells, "why": given[names[0]]["why"]})
     columns = [column for column in ("option", "all", *names, "why") if any(column in row for row in rows)]
     return [{column: row.get(column, "") for column in columns} for row in rows]
-
-
-def cut_rows(study: Study, names: Sequence[str], *, n_rows: int = 4) -> Rows:
-    """What sampling leaves out of the distribution that scores (`sampling`), of each setting's start model on
-    `n_rows` rows of its data, with the sampling of the setting and with the paper's.
-    """
-    from mcr_lib.training import sampling
-
-    rows = []
-    for name in names:
-        options, data, backbone = study.options(name)[0], study.rows(name), study.load(study[name].start)
-        some = [data[k * len(data) // n_rows] for k in range(n_rows)]
-        paper = {key: CvoOptions.model_fields[key].default for key in ("temperature", "top_k", "top_p")}
-        both = options, options.model_copy(update=paper)
-        for given in both[: 1 + (both[0] != both[1])]:
-            facts = sampling.measure_cut(backbone, some, given)
-            how = f"T {given.temperature:g}, top-k {given.top_k or 'off'}, top-p {given.top_p:g}"
-            row = {"setting": name, "start": study[name].start, "sampling": how, "tokens": facts["tokens"]}
-            row |= {"mass kept, %": round(100 * facts["mass"], 2)}
-            row |= {"tokens off by 1 % or more, %": round(100 * facts["cut"], 1)}
-            row |= {"nats per token": round(facts["nats_per_token"], 4)}
-            rows.append(row | {"nats per answer": round(facts["nats_per_answer"], 2)})
-    return rows
 
 
 def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
