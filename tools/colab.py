@@ -43,7 +43,8 @@ MOUNTED = Path("/", "content", "drive")
 CELL_ID = "colab"
 PLACEHOLDER = "/OWNER/"
 """In the address until the repository is published."""
-_COLAB = "https://colab.research.google.com"
+_COLAB = "https://colab.research.google.com/github"
+_PICTURE = "https://colab.research.google.com/assets/colab-badge.svg"
 _BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
 _PIN = re.compile(r"[\w.-]+==\d[\w.+!]*")
 
@@ -234,7 +235,7 @@ def badge(notebook: str, address: str) -> str:
         return ""
     place = address.removeprefix("https://github.com/")
     file = "/".join((place, "blob", f"v{mcr_lib.__version__}", "notebooks", f"{notebook}.ipynb"))
-    return f"[![Open in Colab]({_COLAB}/assets/colab-badge.svg)]({_COLAB}/github/{file})"
+    return f"[![Open in Colab]({_PICTURE})]({_COLAB}/{file})"
 
 
 def with_colab(notebook: Mapping[str, Any], name: str, address: str) -> dict[str, Any]:
