@@ -228,7 +228,7 @@ def test_what_a_cut_leaves_out_is_told_for_the_sampling_of_the_setting_and_of_th
     options, rows, start = study.options("short")[0], study.rows("short")[:2], study.load("backbone")
     paper = {key: CvoOptions.model_fields[key].default for key in ("temperature", "top_k", "top_p")}
     own, cut = (sampling.measure_cut(start, rows, options.model_copy(update=of)) for of in ({}, paper))
-    assert (own["mass"], own["nats_per_answer"]) == (1, 0)
+    assert (own["mass"], own["nats_per_answer"]) == pytest.approx((1, 0), abs=1e-5)
     # chance weights spread over all of a vocabulary of which 200 tokens are kept, so every token is off, by
     # at least the logarithm of the mean mass (Jensen)
     assert (cut["mass"] < 0.5, cut["cut"]) == (True, 1)
@@ -250,6 +250,20 @@ def test_settings_stand_after_those_that_they_start_from(study):
     assert study.of_stage("none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
     assert study.of_stage("sft") == ["mrsi", "sft"]
     assert study.with_starts(["mcr"]) == ["mrsi", "mcr"]
+
+
+@pytest.mark.nano
+def test_a_setting_stays_to_be_trained_until_a_training_has_given_its_facts(study):
+    assert list(study.todo("sft")) == ["sft"]
+    with study.recorded("sft") as job:
+        assert (job.start, job.folder) == (study.backbone, study.run.setting("sft"))
+        assert (job.rows, job.options) == (study.rows("sft"), study.options("sft")[0])
+        assert set(job.how) == {"prompt", "device", "progress", "card"}
+    assert study.record("sft")["status"] == "begun"
+    assert list(study.todo("sft")) == ["sft"]
+    with pytest.raises(ZeroDivisionError), study.recorded("sft"):
+        raise ZeroDivisionError
+    assert not study.is_done("sft")
 
 
 def test_the_table_lists_what_each_setting_is_trained_on(study):
