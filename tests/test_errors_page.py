@@ -27,6 +27,7 @@ from mcr_lib.study.compare.evidence import Evidence
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables.scoring import score_file
 from mcr_lib.testbed import teacher
 from mcr_lib.training import cards, launch, options
@@ -266,6 +267,8 @@ LIGHT = {
     "no prediction": lambda at: rows(at, {"id": "300401", "output": "nobody"}),
     "another format": lambda at: rows(at, {"response": "nobody", "images": []}),
     "rows without ids": lambda at: rows(at, {"response_answer_orig": "None"}),
+    "no setting of a stage": lambda at: Study(config.load("nano", at.tmp, {"settings": {}})).of_stage("sft"),
+    "repository, address": lambda at: colab.publish(at.tmp, "https://example.org/x"),
     "Colab's pip": failing_pip,
     "Colab, loaded before": replaced_package,
     "ms-swift, placeholder": placeholder,
