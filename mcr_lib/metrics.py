@@ -139,6 +139,20 @@ def ratios(counts: np.ndarray) -> dict[str, Ratio]:
     return {"p": Ratio(tp, tp + fp), "r": Ratio(tp, tp + fn), "f1": Ratio(2 * tp, 2 * tp + fp + fn)}
 
 
+def score(judged: Sequence[Judged], scorer: str = "definition") -> dict[str, dict[str, Ratio]]:
+    """Task -> P, R and F1 as ratios over tweets, for every task that the source's constraints allow.
+
+    Example:
+        >>> rome = Entity("Rome", 0, 1, "LOC", ())
+        >>> tweet = Example("1", "demo", "test", ("Rome",), (rome,), ("LOC", "ORG"))
+        >>> answers = [judge(tweet, [PredictedEntity("Rome", "ORG")])]
+        >>> {task: ratios["f1"].percent for task, ratios in score(answers).items()}
+        {'gmner': 0.0, 'mner': 0.0, 'eeg': 100.0}
+    """
+    tasks = scored_tasks(judged[0].example.constraints)
+    return {task: ratios(totals([outcome(j, task, scorer) for j in judged])) for task in tasks}
+
+
 def by_type(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """P, R, F1 in percent and the number of gold entities, per type."""
     total = sum(outcomes, Outcome())

@@ -95,8 +95,10 @@ def sign(test: PairedTest) -> int:
     return int(is_told) * (1 if test.difference > 0 else -1)
 
 
-def verdict(test: PairedTest, *, first: str = "first", second: str = "second", metric: str = "F1") -> str:
-    """A paired test in one sentence.
+def verdict(
+    test: PairedTest, *, first: str = "first", second: str = "second", metric: str = "F1", better: int = 1
+) -> str:
+    """A paired test in one sentence; `better`: 1 if more of the metric is better, -1 if less is.
 
     Example:
         >>> verdict(PairedTest(1.234, (0.5, 2.0), 0.004, 1500), first="a", second="b")
@@ -108,9 +110,9 @@ def verdict(test: PairedTest, *, first: str = "first", second: str = "second", m
     p = "p < 0.001" if test.p_value < 0.001 else f"p = {test.p_value:.3f}"
     numbers = f"95 % interval {low:.2f} to {high:.2f}, {p}, n = {test.n:,}"
     if side := sign(test):
-        better = "better" if side > 0 else "worse"
+        word = "better" if side * better > 0 else "worse"
         points = f"{abs(test.difference):.2f} points of {metric}"
-        return f"{first} is {better} than {second} by {points} ({numbers})."
+        return f"{first} is {word} than {second} by {points} ({numbers})."
     points = f"difference {test.difference:.2f} points"
     return f"{first} and {second} cannot be told apart in {metric}: {points} ({numbers})."
 

@@ -278,6 +278,8 @@ LIGHT = {
     "no prediction": lambda at: rows(at, {"id": "300401", "output": "nobody"}),
     "another format": lambda at: rows(at, {"response": "nobody", "images": []}),
     "rows without ids": lambda at: rows(at, {"response_answer_orig": "None"}),
+    "no setting of a stage": lambda at: Study(config.load("nano", at.tmp, {"settings": {}})).of_stage("sft"),
+    "repository, address": lambda at: colab.publish(at.tmp, "https://example.org/x"),
     "Colab's pip": failing_pip,
     "Colab, loaded before": replaced_package,
     "ms-swift, placeholder": placeholder,

@@ -195,10 +195,10 @@ def test_show_draws_saves_and_notes_a_figure_unless_there_is_nothing_to_show(tmp
     with mpl.rc_context():
         show = palette.shower(tmp_path, "a note")
         assert mpl.rcParams["axes.spines.top"] is False
-        show("empty", draw, [], title="t")
+        show(draw, [], "empty", title="t")
         assert not drawn
-        show("full", draw, [{"a": 1}], title="t")
-        show("other", draw, [1], title="t", values=[{"b": 2}], note="")
+        show(draw, [{"a": 1}], "full", title="t")
+        show(draw, [1], "other", title="t", values=[{"b": 2}], note="")
     assert [figure.get_supxlabel() for figure in drawn] == ["a note", ""]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "full.csv",

@@ -15,13 +15,14 @@ import pytest
 import mcr_lib
 from mcr_lib.study.runs import code
 from tests.conftest import REPOSITORY
-from tools import readme, tour
+from tools import colab, readme, tour
 
 pytestmark = pytest.mark.lint
 
 PACKAGE = REPOSITORY / "mcr_lib"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+COLAB = 'if "google.colab" in sys.modules:'
 ABSOLUTE = r"(?<![\w.:/!-])/(?!dev/)[A-Za-z]+/[a-z]"
 """A path from the root of a machine, of whatever name; the first line of a shell script names none."""
 LARGE = {"data/tiny-base/model.safetensors": 12_000_000, "docs/tour/report.html": 4_200_000}
@@ -138,8 +139,8 @@ def test_the_library_stays_small_and_no_room_of_the_harness_outgrows_the_others(
     for path in MODULES:
         lines[ROOMS[room(module_name(path))]] += len(path.read_text().splitlines())
     total = sum(lines.values())
-    assert total <= 17_300, lines
-    assert sum(lines[name] for name in ROOMS[:3]) <= 9_100, lines  # paper floor, data, training
+    assert total <= 18_300, lines
+    assert sum(lines[name] for name in ROOMS[:3]) <= 9_150, lines  # paper floor, data, training
     assert max(lines[name] for name in ROOMS[1:]) <= 0.2 * total, lines
 
 
@@ -173,7 +174,9 @@ def test_notebooks_are_thin_clean_and_made_alike(path):
         source = "".join(cell["source"])
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
-        assert not re.search(r"^\s*(def|class|for|while) |^!|^%|lambda", source, re.MULTILINE), source
+        assert not re.search(r"^\s*(def|class|while|if) |^!|^%|lambda", source.replace(COLAB, ""), re.M), (
+            source
+        )
         assert not re.search(ABSOLUTE, source), source
     parameters = "".join(code[0]["source"])
     assert [line.split(" #")[0].rstrip() for line in parameters.split("\n")] == [
@@ -184,6 +187,56 @@ def test_notebooks_are_thin_clean_and_made_alike(path):
     first = "".join(cells[0]["source"])
     assert first.startswith("# " + path.stem[:2])
     assert all(word in first for word in ("| reads |", "| writes |", "| paper |", "| time |"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_cells_are_short_and_a_figure_stands_between_what_to_look_for_and_what_it_shows(path):
+    _, *cells = json.loads(path.read_text())["cells"]
+    texts, figures = ["".join(cell["source"]) for cell in cells], 0
+    for k, (cell, text) in enumerate(zip(cells, texts, strict=True)):
+        if cell["cell_type"] == "markdown":
+            assert n_words(text) <= 95, text
+            assert "did not help" not in text
+            continue
+        if cell["id"] != colab.CELL_ID:
+            lines = [line for line in text.split("\n") if line]
+            assert len(lines) <= 12, text
+            assert max(map(len, lines)) <= 88, text
+        if re.search(r"^show\(", text, re.MULTILINE):
+            figures += 1
+            above = next(
+                t for c, t in zip(cells[k::-1], texts[k::-1], strict=True) if c["cell_type"] != "code"
+            )
+            assert 3 <= n_words(above.split("\n\n")[-1]) <= 40, above
+            assert "print(" in texts[k + 1], text
+    assert figures
+
+
+def n_words(text):
+    """The words of a text cell, without headings and formulas."""
+    text = re.sub(r"\$\$.*?\$\$|\$.*?\$|^#.*$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return len(re.findall(r"\w[\w.\-]*", text))
+
+
+@pytest.mark.parametrize(
+    ("stem", "calls"),
+    [
+        ("01_data_preparation", ["load_split("]),
+        ("02_schema_injection", ["chains.build(", "verify.verify(", "chains.render(", "parse_answer(",
+                                 "rewards.rewards(", "constraints.of_task("]),
+        ("03_sft", ["SftOptions(", "sft.train(", "metrics.score("]),
+        ("04_cvo", ["CvoOptions(", "d2_filter.", "cvo.train(", "rewards.rewards(", "parse_answer("]),
+        ("05_evaluation", ["metrics.judge(", "metrics.score(", "bias.textual_bias("]),
+        ("06_bias_analysis", ["bias.textual_bias(", "bias.visual_bias(", "bias.wrong_boxes(", "bias.fault(",
+                              "bias.foreign_names(", "bias.type_errors(", "bias.old_signs(",
+                              "chains.faithfulness("]),
+    ],
+)  # fmt: skip
+def test_notebooks_call_the_method_by_name(stem, calls):
+    source = "".join(
+        "".join(c["source"]) for c in json.loads((NOTEBOOKS[0].parent / f"{stem}.ipynb").read_text())["cells"]
+    )
+    assert [call for call in calls if call not in source] == []
 
 
 def test_nothing_tracked_names_a_machine_or_is_large():

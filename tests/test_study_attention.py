@@ -159,17 +159,9 @@ def test_answered_settings_are_looked_at_and_the_others_are_listed(tmp_path):
     }
     study = Study(config.load("tiny", tmp_path, given))
     assert (attention.looks(study), attention.image_shares(study)) == ({}, {})
-    assert "base: left out, its answers to test or its model are not there" in attention.describe(study, {})
     study.answer("base")
     looks = attention.looks(study)
     assert set(looks) == {"base"}
     assert {look.example.id for look in looks["base"]} <= {example.id for example in attention.chosen(study)}
-    text = attention.describe(study, looks)
-    assert f"base: {len(looks['base'])} boxes in the answer" in text
-    assert "sft: left out" in text
-    assert "half" not in text
     none = Study(config.load("tiny", tmp_path, {**given, "attention_examples": 0}))
-    assert (attention.looks(none), attention.describe(none, {})) == (
-        {},
-        "attention_examples is 0: nothing is looked at",
-    )
+    assert attention.looks(none) == {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcr_lib import bias, yardsticks
+from mcr_lib import bias, metrics, yardsticks
 from mcr_lib.answer import write_answer
 from mcr_lib.boxes import largest
 from mcr_lib.data import probes
@@ -18,7 +18,7 @@ from mcr_lib.study.runs import config
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import bias as bias_tables
-from mcr_lib.study.tables import bias_cases, comparison, scoring
+from mcr_lib.study.tables import cases, comparison, scoring
 
 N = 6
 PROFILE = """
@@ -369,7 +369,6 @@ def test_figures_show_both_counts_and_every_name(found):
     (ax,) = bars.wrong_boxes(tables["sharing"], n=30).axes
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["0", "0"]
     assert len(boxes.probed(bias_tables.one_tweet(found)).axes) >= 1 + len(found.probes)
-    assert len(boxes.side_by_side(bias_cases.judged()).axes) == 4
 
 
 def test_files_that_are_missing_or_of_other_data_are_listed_and_the_rest_is_read(study, found, made):
@@ -459,22 +458,14 @@ def test_an_unknown_probe_is_refused_by_the_configuration(study):
 
 
 def test_hand_made_shortcuts_are_noticed_by_their_own_measure():
-    rows = {row["answer"]: row for row in bias_cases.rows()}
-    # textual: one of one absent entity is boxed; visual: one of three names is not in the text, F1 2·2 / 5
-    right, textual, visual = (rows[name] for name in bias_cases.SHORTCUTS)
-    assert set(right.values()) == {"perfect", "100", "0", "–", 0, "yes"}
-    assert (textual["false grounding"], textual["N-Rec"], textual["N-Count"], textual["wrong box shows"]) == (
-        "100",
-        "0",
-        0,
-        "another entity",
-    )
-    assert (visual["false grounding"], visual["N-Count"], visual["GMNER F1"]) == ("0", 1, "80")
+    names = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)")
+    right, textual, visual = ([metrics.judge(cases.TWEET, cases.ANSWERS[name])] for name in names)
+    blind = [metrics.judge(cases.TWEET, yardsticks.never_a_box(cases.TWEET))]
+    # textual: one of one absent entity is boxed; visual: one of three names is not in the text;
     # never a box: "absent" said of both, right of one: N-Pre 1/2, N-Rec 1/1
-    blind = rows["rule: never a box"]
-    assert (blind["N-Pre"], blind["N-Rec"], blind["N-F1"], blind["missed grounding"]) == (
-        "50",
-        "100",
-        "67",
-        "100",
-    )
+    expected = [(100, 100, 100, 0, 0), (0, 0, 0, 100, 0), (100, 100, 100, 0, 0), (50, 100, 67, 0, 100)]
+    for one, values in zip((right, textual, visual, blind), expected, strict=True):
+        assert tuple(round(ratio.percent or 0) for ratio in bias.textual_bias(one).values()) == values
+    counts = [bias.visual_bias(one)["n_rate"].numerator.sum() for one in (right, textual, visual, blind)]
+    assert counts == [0, 0, 1, 0]
+    assert bias.wrong_boxes(textual)["another entity"] == 1

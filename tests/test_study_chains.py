@@ -13,7 +13,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from mcr_lib import data, statements
+from mcr_lib import constraints, data, statements
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.schema import Entity, PredictedEntity
@@ -93,9 +93,9 @@ def test_a_repair_that_takes_anothers_words_is_marked():
 
 
 def test_claims_are_listed_per_constraint():
-    rows = injection.claim_rows()
-    assert [row["symbol"] for row in rows] == ["C_s", "C_t", "C_e", "C_u"]
-    assert [row["Oracle Arena"] for row in rows] == ["Oracle Arena", "LOC", False, None]
+    task = constraints.of_task(cases.TWEET.constraints)
+    assert [one.symbol for one in task] == ["C_s", "C_t", "C_e", "C_u"]
+    assert [one.claim(cases.TWEET.entities[1]) for one in task] == ["Oracle Arena", "LOC", False, None]
 
 
 def test_rewrites_are_kept_or_named():

@@ -19,6 +19,7 @@ from mcr_lib.errors import UserError
 from tests.conftest import REPOSITORY
 from tools import colab
 
+ADDRESS = "https://github.com/someone/mcr"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"profile": "tiny", "run": "outputs/tiny", "overrides": {}}
 GIB = 1024  # MiB, as the driver counts
@@ -55,7 +56,7 @@ def ran(monkeypatch, tmp_path):
 
 def run_cell(**changes):
     names = {**PARAMETERS, "overrides": {}, **changes}
-    exec(colab.cell(), names)
+    exec(colab.cell(ADDRESS), names)
     return names
 
 
@@ -71,7 +72,7 @@ def test_on_colab_the_cell_fetches_a_fixed_version_and_installs_beside_what_is_t
     names = run_cell()
     clone, pip = ran.commands
     assert clone[:2] == ["git", "clone"]
-    assert "--branch=v0.1.0" in clone
+    assert clone[-3:-1] == ["--branch=v0.1.0", ADDRESS]
     assert pip[1:5] == ["-m", "pip", "install", "-q"]
     assert pip[-2:] == ["-e", f"{REPOSITORY}[train]"]
     assert ran.folders == [Path(clone[-1])]
@@ -184,19 +185,55 @@ def test_pip_that_finds_no_way_and_a_package_already_loaded_are_one_sentence(ran
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_every_notebook_has_the_badge_and_the_same_cell_after_its_parameters(path):
-    notebook = json.loads(path.read_text())
-    assert colab.with_colab(notebook, path.stem) == notebook, "run python -m tools.colab"
-    assert colab.badge(path.stem) in "".join(notebook["cells"][0]["source"])
+def test_every_notebook_has_the_same_hidden_cell_after_its_parameters_and_no_badge_without_an_address(path):
+    notebook, readme = json.loads(path.read_text()), (REPOSITORY / "README.md").read_text()
+    assert colab.with_colab(notebook, path.stem, colab.url()) == notebook, "run python -m tools.colab"
+    cell = notebook["cells"][2]
+    assert (cell["id"], cell["source"][0][:8]) == ("colab", "# @title")
+    assert cell["metadata"] == {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["colab"]}
+    badge = colab.badge(path.stem, colab.url())
+    assert (badge == "") == ("/OWNER/" in colab.url())
+    for text in ("".join(notebook["cells"][0]["source"]), readme):
+        assert badge in text
+        assert ("colab-badge" in text) == bool(badge)
+
+
+def test_one_command_writes_the_address_and_puts_the_badges_in_everywhere(tmp_path, monkeypatch, capsys):
+    for name in ("pyproject.toml", "README.md", *(f"notebooks/{path.name}" for path in NOTEBOOKS)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((REPOSITORY / name).read_text())
+    before = {path: path.read_text() for path in tmp_path.rglob("*.*")}
+    monkeypatch.setattr(colab, "_root", lambda: tmp_path)
+    for address in ("someone/mcr", ADDRESS, f"{ADDRESS}.git", f"{ADDRESS}/"):
+        monkeypatch.setattr(sys, "argv", ["colab", "--address", address])
+        colab.main()
+        assert colab.url() == ADDRESS
+    readme = (tmp_path / "README.md").read_text()
+    assert not [path for path in before if "OWNER" in path.read_text()]
+    for path in NOTEBOOKS:
+        badge, text = colab.badge(path.stem, ADDRESS), (tmp_path / "notebooks" / path.name).read_text()
+        assert badge.endswith(f"/someone/mcr/blob/v0.1.0/notebooks/{path.name})")
+        assert readme.count(f"`{path.stem}` {badge} |") == 1
+        assert text.count("colab-badge") == 1
+        assert badge in "".join(json.loads(text)["cells"][0]["source"]).split("\n")
+    monkeypatch.setattr(sys, "argv", ["colab", "--address", "https://example.org/x"])
+    with pytest.raises(SystemExit):
+        colab.main()
+    assert "is no repository on GitHub; expected owner/name" in capsys.readouterr().err
+    colab.publish(tmp_path, "OWNER/mcr-lib")
+    if "/OWNER/" in (REPOSITORY / "pyproject.toml").read_text():
+        assert {path: path.read_text() for path in before} == before
 
 
 def test_a_notebook_gains_badge_and_cell_once():
     title = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# 01 · T\n", "\n", "Q?"]}
     given = {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"]}, "source": ["run = 1"]}
-    once = colab.with_colab({"cells": [title, given, {**given, "id": "c", "metadata": {}}]}, "01_t")
+    cells = [title, given, {**given, "id": "c", "metadata": {}}]
+    once = colab.with_colab({"cells": cells}, "01_t", ADDRESS)
+    badge = colab.badge("01_t", ADDRESS)
     assert [cell["id"] for cell in once["cells"]] == ["a", "b", "colab", "c"]
-    assert "".join(once["cells"][0]["source"]).split("\n")[::2] == ["# 01 · T", colab.badge("01_t"), "Q?"]
-    assert colab.with_colab(once, "01_t") == once
+    assert "".join(once["cells"][0]["source"]).split("\n")[::2] == ["# 01 · T", badge, "Q?"]
+    assert colab.with_colab(once, "01_t", ADDRESS) == once
 
 
 # --- what is installed beside what Colab brings: its own list of versions, and what pip resolved against it

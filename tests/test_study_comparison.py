@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from mcr_lib import data, metrics, yardsticks
+from mcr_lib import bias, data, metrics, yardsticks
 from mcr_lib.data.predictions import finished_row, write_predictions
 from mcr_lib.schema import CONSTRAINTS, PredictedEntity
 from mcr_lib.study import catalogue
@@ -163,12 +163,23 @@ def test_tweets_are_shown_on_which_settings_differ_most(tweets):
     assert len(comparison.drawn_rows(drawn)) == 8
 
 
-def test_scores_and_errors_that_differ_are_noticed(reports, tweets):
-    rows = comparison.error_rows({"perfect": judged(tweets, yardsticks.perfect)})
-    assert comparison.is_consistent(reports, rows, len(tweets))
-    assert not comparison.is_consistent(reports, rows, len(tweets) + 1)
-    wrong = [{**rows[0], "right": rows[0]["right"] - 1, "left out": 1}]
-    assert not comparison.is_consistent(reports, wrong, len(tweets))
+def test_a_verdict_is_of_mcr_against_plain_fine_tuning_and_knows_which_side_is_better(tweets):
+    stages = {"sft": {"stage": "sft", "rows": "answers"}, "mcr": {"stage": "cvo"}}
+    given = config.Config(settings={"base": {}, **stages}, n_resamples=200)
+    boxed, perfect = judged(tweets, yardsticks.box_iff_per), judged(tweets, yardsticks.perfect)
+    answers = {"base": perfect, "sft": boxed, "mcr": perfect}
+    f1 = {name: metrics.score(of)["gmner"]["f1"] for name, of in answers.items()}
+    text = comparison.verdict(f1, "gmner_f1", given)
+    assert text.startswith("GMNER F1, %: base 100.0, sft ")
+    assert " mcr is better than sft by " in text
+    answers = {"sft": perfect * 4, "mcr": boxed * 4}
+    false = {name: bias.textual_bias(of)["false_grounding"] for name, of in answers.items()}
+    assert " mcr is worse than sft by " in comparison.verdict(false, "false_grounding", given)
+    assert " mcr is better than sft by " in comparison.verdict(false, "a share", given)
+    assert " mcr is worse than sft by " in comparison.verdict(false, "a share", given, better=-1)
+    assert comparison.verdict({}, "gmner_f1", given) == ""
+    alone = comparison.verdict({"predictions": f1["mcr"]}, "gmner_f1", given)
+    assert alone == "GMNER F1, %: predictions 100.0 (95 % interval 100.0 to 100.0)."
 
 
 def test_dev_is_beside_the_scored_split_if_the_run_has_it():

@@ -18,11 +18,13 @@ from mcr_lib.answer import write_answer
 from mcr_lib.data import mrsi
 from mcr_lib.data.files import write_jsonl
 from mcr_lib.errors import UserError
+from mcr_lib.prompts import text_of
 from mcr_lib.study.figures import boxes, curves, palette
 from mcr_lib.study.runs import config
 from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import rollouts, training
+from mcr_lib.training import loop, sampling
 from mcr_lib.training.options import CvoOptions
 from mcr_lib.yardsticks import perfect
 
@@ -167,21 +169,13 @@ def test_a_perfect_answer_earns_what_its_reasoning_allows():
     assert [row["flaw"] for row in rows.values()] == ["", "", "missing_slot", "missing_name", "no_reasoning"]
 
 
-def test_shares_of_worthless_answers_are_per_update_and_reasons_are_counted(study, sampled):
-    rows = rollouts.health_rows(sampled, training.curve_rows(study, ["mcr"]))
+def test_shares_of_worthless_answers_are_per_update(study, sampled):
+    log = loop.read_log(study.run.setting("mcr"))
+    rows = rollouts.health_rows(sampled, [{"setting": "mcr", **row} for row in log])
     assert [(row["step"], row["equal groups"], row["cut off"], row["worthless"]) for row in rows] == [
         (1, 50, 25, 0),
         (2, 50, 25, 25),
     ]
-    reasons = {row["reason"]: row["last third"] for row in rollouts.reason_rows(sampled)}
-    assert reasons == {"may earn": 3, "no_answer_tag": 1}
-
-
-def test_advantages_that_are_not_those_of_their_groups_are_noticed(study, sampled):
-    assert rollouts.advantages_agree(study, sampled)
-    assert not rollouts.advantages_agree(study, sampled.assign(advantage=sampled["advantage"] + 0.1))
-    rounded = sampled["advantage"] + 2.4e-7 / 1e-4  # a mean of 3.67 in single precision, in a group of equals
-    assert rollouts.advantages_agree(study, sampled.assign(advantage=rounded))
 
 
 def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
@@ -199,9 +193,6 @@ def test_the_filter_of_d2_is_counted_and_drawn_per_setting_and_reason(study):
     (folder / "filter.jsonl").unlink()
     assert rows == [{"setting": "mcr", **row} for row in judged]
     counts = {"kept": 2, "too even": 1, "never right": 0, "too hard": 0, "too easy": 1}
-    (table,) = rollouts.filter_table(rows)
-    assert table == {"setting": "mcr", "rows of D2": 4, **counts, "kept, %": 50.0, "seconds": 2.0}
-    assert rollouts.thresholds(study, ["mcr"]) == {"mcr": (0, 0, 9)}, "as profile nano has them"
     (ax,) = curves.selection(rows, thresholds={"mcr": (0.75, 0.1, 0.5)}).axes
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [f"{name} ({n})" for name, n in counts.items()]
@@ -239,17 +230,11 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
         "all of D2": (6, 3, 50.0), "standard deviation alone": (4, 2, 50.0),
         "maximum alone": (4, 1, 25.0), "median alone": (3, 2, 66.7), "all three": (2, 1, 50.0),
     }  # fmt: skip
-    before, after = (
-        "3 of 6 (50.0 %) rows of D2 contradict a shortcut",
-        "1 of 2 (50.0 %) of those that are kept",
-    )
-    assert rollouts.contradictions_text(table) == f"mcr: {before}, {after}"
     other = {**rows[0], "id": "of another source"}
     del other["contradicts"]
     (first, *_) = rollouts.contradiction_rows(study, [*rows, other])
     assert (first["rows"], first["known"], first["contradicting, %"]) == (7, 6, 50.0)
     assert rollouts.contradiction_rows(study, [{"setting": "mcr"}]) == [], "other data"
-    assert rollouts.contradictions_text([]) == ""
     (ax,) = curves.selection(rows, thresholds={"mcr": (0.8, 0.1, 0.6)}).axes
     assert ax.get_legend().get_texts()[-1].get_text() == "contradicts a shortcut (3)"
     drawn = [len(points.get_offsets()) for points in ax.collections[: 2 * len(palette.VERDICTS)]]
@@ -260,23 +245,21 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
 def test_what_a_cut_leaves_out_is_told_for_the_sampling_of_the_setting_and_of_the_paper(study):
     settings = {"short": {"stage": "cvo", "data": "train"}}
     given = {"settings": settings, "backbone": study.config.backbone, "cvo.max_completion_length": 6}
-    own, paper = training.cut_rows(Study(config.load("nano", study.run.path, given)), ["short"], n_rows=2)
-    assert (own["sampling"], own["start"]) == ("T 1, top-k off, top-p 1", "backbone")
-    assert (own["mass kept, %"], own["nats per answer"]) == (100, 0)
-    assert paper["sampling"] == "T 1.5, top-k 200, top-p 0.95"
+    study = Study(config.load("nano", study.run.path, given))
+    options, rows, start = study.options("short")[0], study.rows("short")[:2], study.load("backbone")
+    paper = {key: CvoOptions.model_fields[key].default for key in ("temperature", "top_k", "top_p")}
+    own, cut = (sampling.measure_cut(start, rows, options.model_copy(update=of)) for of in ({}, paper))
+    assert (own["mass"], own["nats_per_answer"]) == pytest.approx((1, 0), abs=1e-5)
     # chance weights spread over all of a vocabulary of which 200 tokens are kept, so every token is off, by
     # at least the logarithm of the mean mass (Jensen)
-    assert (paper["mass kept, %"] < 50, paper["tokens off by 1 % or more, %"]) == (True, 100)
-    assert paper["nats per token"] > -math.log(paper["mass kept, %"] / 100) - 1e-3
+    assert (cut["mass"] < 0.5, cut["cut"]) == (True, 1)
+    assert cut["nats_per_token"] > -math.log(cut["mass"]) - 1e-3
 
 
 def test_without_a_setting_there_is_nothing_to_show(study):
     empty = rollouts.read(study, [])
-    assert rollouts.filter_table([]) == training.cut_rows(study, []) == []
-    assert rollouts.health_rows(empty, []) == rollouts.reason_rows(empty) == []
+    assert rollouts.health_rows(empty, []) == []
     assert rollouts.widest_groups(study, empty) == []
-    assert rollouts.advantages_agree(study, empty)
-    assert training.describe([]) == training.NOTHING
     assert training.row_in_each(study, []) == {}
 
 
@@ -285,9 +268,23 @@ def test_without_a_setting_there_is_nothing_to_show(study):
 
 
 def test_settings_stand_after_those_that_they_start_from(study):
-    assert training.of_stage(study, "none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
-    assert training.of_stage(study, "sft") == ["mrsi", "sft"]
-    assert training.with_starts(study, ["mcr"]) == ["mrsi", "mcr"]
+    assert study.of_stage("none", "sft", "cvo") == ["mrsi", "mcr", "base", "sft"]
+    assert study.of_stage("sft") == ["mrsi", "sft"]
+    assert study.with_starts(["mcr"]) == ["mrsi", "mcr"]
+
+
+@pytest.mark.nano
+def test_a_setting_stays_to_be_trained_until_a_training_has_given_its_facts(study):
+    assert list(study.todo("sft")) == ["sft"]
+    with study.recorded("sft") as job:
+        assert (job.start, job.folder) == (study.backbone, study.run.setting("sft"))
+        assert (job.rows, job.options) == (study.rows("sft"), study.options("sft")[0])
+        assert set(job.how) == {"prompt", "device", "progress", "card"}
+    assert study.record("sft")["status"] == "begun"
+    assert list(study.todo("sft")) == ["sft"]
+    with pytest.raises(ZeroDivisionError), study.recorded("sft"):
+        raise ZeroDivisionError
+    assert not study.is_done("sft")
 
 
 def test_the_table_lists_what_each_setting_is_trained_on(study):
@@ -302,8 +299,8 @@ def test_the_table_lists_what_each_setting_is_trained_on(study):
 def test_the_same_tweet_is_shown_in_every_setting_where_one_is_common(study):
     shown = training.row_in_each(study, ["sft", "mrsi"])
     assert shown["sft"][0] == shown["mrsi"][0]
-    assert "<think>" in training.rows_text({"mrsi": shown["mrsi"]})
-    assert "<think>" not in training.rows_text({"sft": shown["sft"]})
+    completions = {name: text_of(row["completion"]) for name, (_, row) in shown.items()}
+    assert ["<think>" in completions[name] for name in ("mrsi", "sft")] == [True, False]
 
 
 def test_options_that_settings_share_stand_in_one_column(study):
@@ -359,6 +356,14 @@ def test_progress_is_a_line_at_the_start_and_at_the_end_of_a_thing():
     assert stream.getvalue().splitlines() == ["mrsi: sft 1 of 3 loss 0.5", "mrsi: sft 3 of 3 loss 0.5"]
 
 
+def test_a_notebook_clears_progress_at_once_only_where_it_ends():
+    waits = []
+    tell = teller(io.StringIO(), every_s=0, clear=lambda wait: waits.append(wait))
+    for done in (1, 2):
+        tell("mrsi: sft", done, 2, {})
+    assert waits == [True, False]
+
+
 def test_a_setting_has_one_colour_in_every_figure():
     names = ["base", "long", "sft", "longer"]
     found = [palette.setting(name, names) for name in names]
@@ -399,12 +404,3 @@ def test_only_results_of_the_testbed_have_a_note(study):
     assert training.note(study.loaded) == training.TESTBED_NOTE
     real = config.load("twitter-gmner-data", overrides={"data_dir": "x"})
     assert training.note(real) == ""
-
-
-def test_checks_and_files_are_listed(study, sampled):
-    folder = study.run.setting("mcr")
-    (folder / "checks.json").write_text(
-        json.dumps({"longest_prompt": 9, "gold_answers": 8, "filter_kept": 3})
-    )
-    assert training.check_rows(study, ["mcr"]) == [{"setting": "mcr", "longest prompt": 9, "gold answers": 8}]
-    assert training.files_of(study, ["mcr"]) == "settings/mcr: checks.json, log.jsonl, rollouts.parquet"

@@ -8,10 +8,12 @@ Made for Colab's runtime of August 2026 (Python 3.13, torch 2.11). Colab's packa
 `data/colab-constraints.txt` holds Colab's pins, so that a test can compare them with the ranges of
 `pyproject.toml`.
 
-`[project.urls]` of `pyproject.toml` says where the repository is published; `python -m tools.colab` writes it
-into cells and badges.
+`[project.urls]` of `pyproject.toml` says where the repository is published. While that is a placeholder, no
+badge is shown; `python -m tools.colab --address owner/name` writes the address there and into the cells, and
+puts the badges in everywhere.
 """
 
+import argparse
 import importlib.metadata
 import json
 import re
@@ -39,6 +41,11 @@ DATA = "twitter-gmner"
 MOUNTED = Path("/", "content", "drive")
 """Where Drive is mounted; our files are in its folder `mcr`."""
 CELL_ID = "colab"
+PLACEHOLDER = "/OWNER/"
+"""In the address until the repository is published."""
+_COLAB = "https://colab.research.google.com/github"
+_PICTURE = "https://colab.research.google.com/assets/colab-badge.svg"
+_BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
 _PIN = re.compile(r"[\w.-]+==\d[\w.+!]*")
 
 
@@ -195,23 +202,20 @@ def url() -> str:
     return tomllib.loads(read_text(_root() / "pyproject.toml"))["project"]["urls"]["Repository"]
 
 
-def cell() -> str:
-    """The source of the cell, the same in every notebook."""
-    return f"""# Google Colab only: clones this repository at a fixed version and installs what Colab lacks.
-# Does nothing elsewhere. Made for {RUNTIME}.
+def cell(address: str) -> str:
+    """The source of the cell, the same in every notebook, for the repository at this address."""
+    return f"""# @title Google Colab: fetch this repository and install what Colab lacks
+# For {RUNTIME}. Does nothing elsewhere.
+import os
+import subprocess
 import sys
+from pathlib import Path
 
-on_drive = False  # Colab: keep the run folder on Google Drive, and look for the data there
-
+on_drive = False  # @param {{type: "boolean"}}
 if "google.colab" in sys.modules:
-    import os
-    import subprocess
-    from pathlib import Path
-
     clone = Path("/", "content", "mcr")
-    if not clone.is_dir():
-        branch = "--branch=v{mcr_lib.__version__}"
-        subprocess.run(["git", "clone", "-q", "--depth=1", branch, "{url()}", clone], check=True)
+    command = "git clone -q --depth=1 --branch=v{mcr_lib.__version__} {address}"
+    clone.is_dir() or subprocess.run([*command.split(), str(clone)], check=True)
     os.chdir(clone)
     sys.path.insert(0, str(clone))
     from tools import colab
@@ -220,57 +224,70 @@ if "google.colab" in sys.modules:
     print(choice)"""
 
 
-def badge(notebook: str) -> str:
-    """The line of Markdown that opens a notebook on Colab.
+def badge(notebook: str, address: str) -> str:
+    """The line of Markdown that opens a notebook on Colab; empty while the address is the placeholder.
 
     Args:
         notebook: its file name without suffix.
+        address: of the repository, https://github.com/owner/name.
     """
-    place = url().removeprefix("https://github.com/")
-    parts = (
-        "https://colab.research.google.com/github",
-        place,
-        "blob",
-        f"v{mcr_lib.__version__}",
-        "notebooks",
-        f"{notebook}.ipynb",
-    )
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({'/'.join(parts)})"
+    if PLACEHOLDER in address:
+        return ""
+    place = address.removeprefix("https://github.com/")
+    file = "/".join((place, "blob", f"v{mcr_lib.__version__}", "notebooks", f"{notebook}.ipynb"))
+    return f"[![Open in Colab]({_PICTURE})]({_COLAB}/{file})"
 
 
-def with_colab(notebook: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A notebook with the badge under its title and the cell after its parameters; one that has both comes
-    back equal.
+def with_colab(notebook: Mapping[str, Any], name: str, address: str) -> dict[str, Any]:
+    """A notebook with the badge under its title, if there is an address, and after its parameters the cell,
+    which is hidden; one that has both comes back equal.
     """
     title, *cells = (dict(cell) for cell in notebook["cells"] if cell["id"] != CELL_ID)
-    lines = [
-        line for line in "".join(title["source"]).split("\n") if not line.startswith("[![Open in Colab]")
-    ]
+    lines = [line for line in "".join(title["source"]).split("\n") if not _BADGE.match(line)]
     body = "\n".join(lines[1:]).lstrip("\n")
-    title["source"] = _lines(f"{lines[0]}\n\n{badge(name)}\n\n{body}")
+    title["source"] = _lines("\n\n".join(filter(None, (lines[0], badge(name, address), body))))
     at = 1 + next(k for k, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", ()))
-    here = {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": CELL_ID,
-        "metadata": {},
-        "outputs": [],
-        "source": _lines(cell()),
-    }
-    return {**notebook, "cells": [title, *cells[:at], here, *cells[at:]]}
+    hidden = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["colab"]}
+    here = {"cell_type": "code", "execution_count": None, "id": CELL_ID, "metadata": hidden, "outputs": []}
+    return {**notebook, "cells": [title, *cells[:at], here | {"source": _lines(cell(address))}, *cells[at:]]}
+
+
+def with_badges(readme: str, address: str) -> str:
+    """The README with a badge behind the name of each notebook in its table, or without any."""
+    rows = re.sub(rf" ?{_BADGE.pattern}", "", readme)
+    return re.sub(
+        r"(?<=^\| )`(\d\d_\w+)`", lambda m: f"{m[0]} {badge(m[1], address)}".rstrip(), rows, flags=re.M
+    )
+
+
+def publish(root: Path, address: str) -> None:
+    """Write the address into pyproject.toml, and cell and badges into notebooks and README.
+
+    Raises:
+        UserError: not the address of a repository on GitHub.
+    """
+    address = address.removesuffix("/").removesuffix(".git")
+    address = address if address.startswith("https://") else f"https://github.com/{address}"
+    if not re.fullmatch(r"https://github\.com/[\w-]+/[\w.-]+", address):
+        raise UserError(f"{address} is no repository on GitHub; expected owner/name")
+    project = root / "pyproject.toml"
+    old = tomllib.loads(read_text(project))["project"]["urls"]["Repository"]
+    texts = [(project, read_text(project).replace(old, address))]
+    texts += [(root / "README.md", with_badges(read_text(root / "README.md"), address).replace(old, address))]
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        notebook = with_colab(json.loads(read_text(path)), path.stem, address)
+        texts.append((path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"))
+    _write(texts)
 
 
 def main() -> None:
-    """Rewrite badge and cell of every notebook, and the badges of the README."""
-    for path in sorted((_root() / "notebooks").glob("*.ipynb")):
-        text = (
-            json.dumps(with_colab(json.loads(read_text(path)), path.stem), indent=1, ensure_ascii=False)
-            + "\n"
-        )
-        _write([(path, text)])
-    readme = _root() / "README.md"
-    pattern = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*/notebooks/([^)/]*)\.ipynb\)")
-    _write([(readme, pattern.sub(lambda match: badge(match[1]), read_text(readme)))])
+    """`python -m tools.colab [--address owner/name]`: also after a change of the version."""
+    parser = argparse.ArgumentParser(description="address and Colab badges, everywhere")
+    parser.add_argument("--address", default=url(), metavar="OWNER/NAME", help="of the repository on GitHub")
+    try:
+        publish(_root(), parser.parse_args().address)
+    except UserError as error:
+        parser.error(str(error))
 
 
 def _write(texts: Iterable[tuple[Path, str]]) -> None:

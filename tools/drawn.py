@@ -140,11 +140,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with mpl.rc_context():
         show = palette.shower(given.out, CONTROLLED)
         if is_kept:
-            show("kept", kept_figure, points)
+            show(kept_figure, points, "kept")
         else:
             title = "How much contradiction does each need? Means over seeds (dots), 95 % intervals"
             how = {"title": title, "xlabel": "training tweets that contradict, %", "scale": "log"}
-            show("dose", forest.curves, points, values=forest.seed_values(points), **how)
+            show(forest.curves, points, "dose", values=forest.seed_values(points), **how)
     print(f"written to {given.out}: {given.which}.png, {given.which}.csv")
     return 0
 

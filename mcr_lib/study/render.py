@@ -28,6 +28,11 @@ def html(rows: Rows) -> str:
     return f"<div class='wide'><table>{line('th', columns)}{body}</table></div>"
 
 
+def folded(summary: str, content: str) -> str:
+    """HTML that is shown when one clicks on its summary."""
+    return f"<details><summary>{_html.escape(summary)}</summary>{content}</details>"
+
+
 def terminal(title: str, columns: Sequence[str], lines: Iterable[Any], *, is_text: bool = False) -> Table:
     """A table of the terminal, cells with markup; `is_text`: to the left, long cells in several lines."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -39,14 +44,17 @@ def terminal(title: str, columns: Sequence[str], lines: Iterable[Any], *, is_tex
     return table
 
 
-def notebook(rows: Rows, index: str | None = None) -> Any:
-    """A table of pandas, rows named by `index` or their first key; `None` without rows and `index`."""
+def notebook(rows: Rows, fold: str = "") -> Any:
+    """A table of a notebook, rows named by their first key, under the summary `fold`; `None` if empty."""
     import pandas as pd
+    from IPython.display import HTML
 
-    if not rows and index is None:
+    if not rows:
         return None
-    columns = list(rows[0]) if rows else [index]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     short = [{k: f"{v:g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     left = {"selector": "th, td", "props": "text-align: left; white-space: pre-wrap; vertical-align: top"}
-    table = pd.DataFrame(short, columns=columns).set_index(index or columns[0])
-    return table.style.format(escape="html").set_table_styles([left])
+    table = pd.DataFrame(short, columns=columns).fillna("").rename_axis(columns=columns[0])
+    text = table.set_index(columns[0]).rename_axis(None).style.format(escape="html")
+    text = text.set_table_styles([left]).to_html()
+    return HTML(folded(fold, text) if fold else text)

@@ -34,8 +34,8 @@ def command(given: Namespace) -> int:
     mpl.use("Agg")
     with mpl.rc_context():
         show = palette.shower(out, tables.CONTROLLED if scores["source"] == "testbed" else "")
-        show("claims", forest.claims, rows, values=forest.seed_values(rows))
-        show("sweeps", forest.curves, sweeps, values=forest.seed_values(sweeps), xlabel="value",
+        show(forest.claims, rows, "claims", values=forest.seed_values(rows))
+        show(forest.curves, sweeps, "sweeps", values=forest.seed_values(sweeps), xlabel="value",
              title="Sweeps: each value over seeds, 95 %; ring: the default")  # fmt: skip
     if given.json:
         print(json.dumps({**scores, "claims": rows}, indent=2))

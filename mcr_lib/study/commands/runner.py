@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
@@ -31,6 +32,9 @@ from mcr_lib.training import cards
 
 Values = dict[str, Any]
 Names = Sequence[str]
+_BADGE = re.compile(r"\[!\[[^]]*\]\([^)]*\)\]\([^)]*\)")
+_FORMULA, _PLACE = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL), re.compile("\ue000(\\d+)\ue001")
+_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 HEARTBEAT_S = 30  # without a terminal, a line of progress at least this often
 
 
@@ -149,7 +153,6 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
     """Run one notebook (a failed one is <name>.failed.ipynb); the exit code and its entry in the manifest."""
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
@@ -183,7 +186,7 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
         code, lines = 1, [f"{name}: the kernel died", "  most often out of memory; take a smaller profile"]
     else:
         with warnings.catch_warnings(action="ignore"), written_whole(done.with_suffix(".html")) as file:
-            file.write(HTMLExporter(embed_images=True).from_file(part, {"metadata": {"name": name}})[0])
+            file.write(page(part, name))
         part.replace(done)
         seconds, peak_mb = round(time.monotonic() - began, 1), _peak_memory_mb()
         console.print(f"{name}: done in {seconds:.0f} s", highlight=False)
@@ -193,6 +196,31 @@ def _execute(notebook: Path, loaded: Loaded, overrides: Values, console: Console
     for line in lines:
         console.out(line, highlight=False)
     return code, {"status": "failed", "error": lines[1:]}
+
+
+def page(notebook: Path, title: str) -> str:
+    """An executed notebook as HTML that needs no network: formulas as MathML; without scripts, badges, the
+    cell for Colab, and the default parameters where others were given.
+    """
+    import nbformat
+    from latex2mathml.converter import convert
+    from nbconvert import HTMLExporter
+
+    formulas: list[str] = []
+
+    def noted(found: re.Match) -> str:  # nbconvert would close the tags of MathML one by one
+        formulas.append(convert(found[1] or found[2], display="block" if found[1] else "inline"))
+        return f"\ue000{len(formulas) - 1}\ue001"
+
+    content = nbformat.read(notebook, as_version=4)
+    tags = {tag for cell in content.cells for tag in cell.metadata.get("tags", ())}
+    hidden = {"colab"} | ({"parameters"} if "injected-parameters" in tags else set())
+    content.cells = [cell for cell in content.cells if not hidden & {*cell.metadata.get("tags", ())}]
+    for cell in (cell for cell in content.cells if cell.cell_type == "markdown"):
+        cell.source = _FORMULA.sub(noted, _BADGE.sub("", cell.source))
+    resources = {"metadata": {"name": title}}
+    text = _SCRIPT.sub("", HTMLExporter(embed_images=True).from_notebook_node(content, resources)[0])
+    return _PLACE.sub(lambda found: formulas[int(found[1])], text)
 
 
 def _peak_memory_mb() -> float | None:

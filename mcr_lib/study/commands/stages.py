@@ -50,12 +50,7 @@ def _settings(given: Namespace, study: Study) -> list[str]:
     if given.setting is not None:
         return [given.setting]
     stage = getattr(given, "stage", None)
-    names = [name for name in study.settings if stage in (None, study[name].stage)]
-    if not names:
-        of_stage = f" of stage {stage}" if stage else ""
-        known = ", ".join(study.settings) or "none at all"
-        raise UserError(f"profile {given.profile} has no setting{of_stage}; it has {known}")
-    return names
+    return study.of_stage(*((stage,) if stage else ("none", "sft", "cvo")))
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def shower(folder: str | Path, note: str = "") -> Callable[..., None]:
     """Apply the style; return `show`: draw data, if any, with a note; save with `values` (or data) as CSV."""
     use_style()
 
-    def show(name: str, draw: Callable[..., Figure], data: Any, *, values=None, note=note, **options) -> None:
+    def show(draw: Callable[..., Figure], data: Any, name: str, *, values=None, note=note, **options) -> None:
         if data:
             figure = draw(data, **options)
             if note:

@@ -134,8 +134,14 @@ class Loaded:
         return "\n".join([f"run folder {self.folder.name}", *lines])
 
     def _repr_html_(self) -> str:
-        left = "<style>.mcr th, .mcr td {text-align: left}</style>"
-        return f"{left}<div class='mcr'>{render.html(self.rows())}</div>"
+        rows, own = self.rows(), {}
+        for row in (row for row in rows if row["origin"] != "default"):
+            value = row["value"] if len(row["value"]) <= 40 else f"{row['value'][:38]} …"
+            own.setdefault(row["origin"], []).append(f"{row['key']} = {value}")
+        short = [{"from": origin, "values": " · ".join(values)} for origin, values in own.items()]
+        left = "<style>.mcr th, .mcr td {text-align: left !important}</style>"
+        every = render.folded(f"all {len(rows)} values", render.html(rows))
+        return f"{left}<div class='mcr'>{render.html(short)}{every}</div>"
 
 
 def repository() -> Path:

@@ -9,8 +9,9 @@ interrupted resumes if its fingerprint is still the same.
 import os
 import shutil
 import time
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from itertools import chain
@@ -31,7 +32,19 @@ from mcr_lib.study.runs.prepare import Tweets
 from mcr_lib.study.runs.progress import Progress
 from mcr_lib.study.runs.setting import BACKBONE, Setting
 from mcr_lib.training import cards, launch
-from mcr_lib.training.options import WITHOUT_EFFECT
+from mcr_lib.training.options import WITHOUT_EFFECT, Options
+
+
+@dataclass
+class Job:
+    """What a training function is called with, and what it returned."""
+
+    start: str  # name or folder of the model
+    rows: list[dict[str, Any]]
+    folder: Path
+    options: Options
+    how: dict[str, Any]  # prompt, device, progress, card
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Study:
@@ -48,6 +61,19 @@ class Study:
     def __getitem__(self, name: str) -> Setting:
         setting.lineage(self.settings, name, "this run")
         return self.settings[name]
+
+    def with_starts(self, names: Iterable[str]) -> list[str]:
+        """The given settings, each after those that it starts from."""
+        return list(dict.fromkeys(one for name in names for one in setting.lineage(self.settings, name)))
+
+    def of_stage(self, *stages: str) -> list[str]:
+        """The settings of the given stages, each after those that it starts from; `UserError` if none is."""
+        if not (names := [n for n in self.with_starts(self.settings) if self[n].stage in stages]):
+            of_stage, known = " or ".join(stages), ", ".join(self.settings) or "none at all"
+            raise UserError(
+                f"profile {self.loaded.profile} has no setting of stage {of_stage}; it has {known}"
+            )
+        return names
 
     def examples(self, split: str) -> list[Example]:
         """The tweets of a split; of train only those with a usable image (`bad_images`).
@@ -178,34 +204,46 @@ class Study:
 
     def train(self, name: str) -> dict[str, Any]:
         """Train a setting's model, after those it starts from, unless it is done; returns its `record`."""
-        one, folder = self[name], self.run.setting(name)
-        if one.stage != "none" and not launch.is_member():
-            if self.is_done(name):
-                return self.record(name)
-            command = f"{one.stage} --setting {name} {self.loaded.command_options()}"
-            launch.require_launcher(self.config.n_processes, command)
-        for other in (one.start, one.kept_by):
-            if other not in (BACKBONE, None):
-                self.train(other)
-        if one.stage == "none":
-            return {}
-        state = launch.together(self._device)
-        with state.main_process_first():  # it makes data and backbone where they are missing
-            expected = self.fingerprint(name)
-        folders = (folder, *map(self.run.setting, self.settings))
-        done = next((other for other in folders if cache.is_done(other, expected)), None)
-        state.wait_for_everyone()
-        if done is None:
-            self._train(name, expected)
-        elif done != folder:
-            if state.is_main_process:
-                cache.link(done, folder)
-            state.wait_for_everyone()
-        return self.record(name)
+        for one in self.todo(name):
+            with self.recorded(one) as job:
+                train = import_module(f"mcr_lib.training.{self[one].stage}").train
+                job.facts = train(job.start, job.rows, job.folder, job.options, **job.how)
+        return {} if self[name].stage == "none" else self.record(name)
 
-    def _train(self, name: str, expected: str) -> None:
+    def todo(self, *names: str) -> Iterator[str]:
+        """The settings that must be trained now, one at a time: what each starts from is trained before, and
+        a model that another setting has made from the same is taken from there.
+        """
+        for name in names:
+            one, folder = self[name], self.run.setting(name)
+            if one.stage != "none" and not launch.is_member():
+                if self.is_done(name):
+                    continue
+                command = f"{one.stage} --setting {name} {self.loaded.command_options()}"
+                launch.require_launcher(self.config.n_processes, command)
+            for other in (one.start, one.kept_by):
+                if other not in (BACKBONE, None):
+                    self.train(other)
+            if one.stage == "none":
+                continue
+            state = launch.together(self._device)
+            with state.main_process_first():  # it makes data and backbone where they are missing
+                expected = self.fingerprint(name)
+            folders = (folder, *map(self.run.setting, self.settings))
+            done = next((other for other in folders if cache.is_done(other, expected)), None)
+            state.wait_for_everyone()
+            if done is None:
+                yield name
+            elif done != folder:
+                if state.is_main_process:
+                    cache.link(done, folder)
+                state.wait_for_everyone()
+
+    @contextmanager
+    def recorded(self, name: str) -> Iterator[Job]:
+        """What a training of `todo` gets; once its `facts` are set, they complete the setting's record."""
         c, one, folder, began = self.config, self[name], self.run.setting(name), time.monotonic()
-        state, train = launch.together(self._device), import_module(f"mcr_lib.training.{one.stage}").train
+        state, expected = launch.together(self._device), self.fingerprint(name)
         (options, origins), data = self.options(name), self.rows(name)
         record = {
             "format_version": FORMAT_VERSION, "fingerprint": expected,
@@ -229,9 +267,9 @@ class Study:
                 self.progress(f"{name}: {row.get('task', one.stage)}", done, of, dict(row))
 
         how = {"prompt": one.prompt, "device": self._device, "progress": report, "card": card}
-        facts = train(self._model(one.start), data, folder, options, **how)
-        if state.is_main_process:
-            facts |= {"seconds": round(time.monotonic() - began, 1), "made_with": environment()}
+        yield (job := Job(self._model(one.start), data, folder, options, how))
+        if state.is_main_process and job.facts:
+            facts = job.facts | {"seconds": round(time.monotonic() - began, 1), "made_with": environment()}
             record |= {"status": "done", **facts}
             trained_on = " + ".join([c.source, *(c.joint if one.joint else ())])
             model_card.write(self.run, name, record, backbone=self.backbone, source=trained_on)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Looks = Mapping[str, Sequence["Look"]]  # setting -> its looks
 ROWS_OF_T5 = {"normal": "SFT, right", "textual bias": "SFT, textual bias", "MCR": "MCR"}  # by group
-NO_SHARES = "no attention to divide: no plain fine-tuning that has answered, or nothing is to be looked at"
 PARTS = ("answer", "reasoning")
 METRICS = {key: f"attention_{key}" for key in ("gold", "rest", "words")}  # key of a row -> its metric
 METRICS |= {key: key for key in ("cut_image", "cut_gold", "cut_elsewhere")}
@@ -121,21 +120,6 @@ def _mean(ids: Sequence[str], values: Sequence[float], study: Study, key: str, *
     sums = np.bincount(at, values[~np.isnan(values)], len(tweets))
     ratio = Ratio(sums, np.bincount(at, minlength=len(tweets)))
     return estimate(ratio, study.config, key, ends=key, **{"digits": 1, **how})
-
-
-def describe(study: Study, looks: Looks) -> str:
-    """How many tweets are looked at, the number of boxes per setting, and the settings left out."""
-    split = study.config.eval_split
-    if not study.config.attention_examples:
-        return "attention_examples is 0: nothing is looked at"
-    lines = [f"{len(chosen(study))} tweets of {split} that show something they name"]
-    for name in study.settings:
-        if name in looks:
-            n_in = [sum(look.part == part for look in looks[name]) for part in PARTS]
-            lines.append("{}: {} boxes in the answer, {} in the reasoning".format(name, *n_in))
-        elif study[name].modality == "full":
-            lines.append(f"{name}: left out, its answers to {split} or its model are not there")
-    return "\n".join(lines)
 
 
 def rows(study: Study, looks: Looks) -> Rows:

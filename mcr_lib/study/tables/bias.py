@@ -176,17 +176,6 @@ def grounding_rows(results: BiasResults) -> Rows:
     return rows
 
 
-def naming_rows(results: BiasResults) -> Rows:
-    """N-Count, predictions, N-Rate with its 95 % interval, and its parts, per setting and blind rule."""
-    rows = []
-    for head, report in results.reports_by_kind if results.reports else ():
-        visual = report["visual_bias"]
-        counts, parts = {key: visual[key] for key in ("n_count", "n_predictions")}, bias.ABSENT
-        row = {**head, **counts, **_with_ci95(visual, "n_rate")}
-        rows.append(row | {kind: visual[f"{kind}_count"] for kind in parts})
-    return rows
-
-
 def foreign_rows(results: BiasResults) -> Rows:
     """Foreign names, predictions and origins of the former (`bias.foreign_names`), per split and name."""
     rows = []

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mcr_lib import metrics
 from mcr_lib.answer import parse_answer
 from mcr_lib.boxes import Box
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.study.tables import scoring
 from mcr_lib.study.tables.defects import DEFECTS, PERFECT, PERFECT_PAPER
 
 Answer = tuple[PredictedEntity, ...]
@@ -57,22 +55,6 @@ SCORER_CASES: dict[str, list[tuple[Example, Answer]]] = {  # where the scorers d
     "IoU of exactly 0.5": [(_ada("a", _BOX), _HALF)], "the same entity twice": [(_ada("a", _BOX), _HIT * 2)],
     "two boxes, only the second hits": [(_ada("a", _BOX), (_predicted("Ada", "PER", _FAR, _BOX),))],
 }  # fmt: skip
-
-
-def answer_rows() -> Rows:
-    """F1 in percent of each task for each of `ANSWERS`, by the definition."""
-    judged = {name: [metrics.judge(TWEET, answer)] for name, answer in ANSWERS.items()}
-    return [{"answer": name} | {t.upper(): _f1(j, t) for t in metrics.TASKS} for name, j in judged.items()]
-
-
-def scorer_rows() -> Rows:
-    """GMNER F1 in percent of each of `SCORER_CASES` under each scorer."""
-    judged = {name: [metrics.judge(*pair) for pair in pairs] for name, pairs in SCORER_CASES.items()}
-    return [{"case": name} | {s: _f1(j, "gmner", s) for s in metrics.SCORERS} for name, j in judged.items()]
-
-
-def _f1(judged: Sequence[metrics.Judged], task: str, scorer: str = "definition") -> float:
-    return round(scoring.f1_ratios(judged, scorer)[task].percent or 0.0, 2)
 
 
 def defect_rows(labels: Sequence[str]) -> Rows:

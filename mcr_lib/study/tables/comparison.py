@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
-from mcr_lib import bias, metrics, referring, yardsticks
+import numpy as np
+
+from mcr_lib import bias, metrics, referring, statistics, yardsticks
 from mcr_lib.data.files import read_text, write_json, written_whole
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import FORMAT_VERSION, Entity, Example, PredictedEntity
+from mcr_lib.statistics import Ratio
 from mcr_lib.study import catalogue
 from mcr_lib.study.runs import model_card
 from mcr_lib.study.runs.artifacts import RunFolder
@@ -119,16 +122,6 @@ def bias_rows(of_split: Reports) -> Rows:
     return rows
 
 
-def type_rows(of_split: Reports) -> Rows:
-    """GMNER F1 by entity type, a row per setting; `None` for a type without gold entities."""
-    by_setting = {name: report["by_type"].get("gmner") for name, report in of_split.items()}
-    return [
-        {"setting": name} | {t: score["f1"] if score["n_gold"] else None for t, score in some.items()}
-        for name, some in by_setting.items()
-        if some is not None
-    ]
-
-
 def kinds(j: Judged) -> tuple[list[str], dict[int, str]]:
     """Of each gold entity one of `GOLD_KINDS`, and of each effective prediction that fits none, by its index,
     one of `EXTRA_KINDS`: "right" as in GMNER by the definition, a wrong region before a wrong type, "wrong
@@ -162,22 +155,6 @@ def _kind(pred: PredictedEntity, gold: Entity, example: Example) -> str:
     return "wrong type" if "type" in known and pred.type != gold.type else "right"
 
 
-def error_rows(by_setting: Answers) -> Rows:
-    """`error_kinds` of each setting, a row each."""
-    return [{"setting": name, **error_kinds(answers)} for name, answers in by_setting.items()]
-
-
-def is_consistent(of_split: Reports, rows: Sequence[Mapping[str, Any]], n: int) -> bool:
-    """Whether error kinds and scores agree in the number of tweets and in GMNER recall by the definition."""
-    for row in rows:
-        report = of_split[row["setting"]]
-        recall = 100 * row["right"] / max(sum(row[kind] for kind in GOLD_KINDS), 1)
-        is_recall = report["scorer"] != "definition" or abs(report["gmner"]["r"] - recall) < 0.01
-        if report["n_examples"] != n or not is_recall:
-            return False
-    return True
-
-
 def pair_rows(by_setting: Answers, config: Config) -> Rows:
     """A paired test of GMNER F1 for every two settings, the later one of the profile minus the earlier."""
     f1 = {name: scoring.f1_ratios(answers, config.scorer)["gmner"] for name, answers in by_setting.items()}
@@ -188,6 +165,28 @@ def pair_rows(by_setting: Answers, config: Config) -> Rows:
         row = {"pair": f"{b} − {a}", "difference": test["difference"], "ci_low": low, "ci_high": high}
         rows.append(row | {"p": test["p_value"], "verdict": test["verdict"]})
     return rows
+
+
+def verdict(ratios: Mapping[str, Ratio], key: str, config: Config, *, better: int = 0) -> str:
+    """The values of a metric in percent, and whether the last setting of CVO, or else the last name, beats
+    plain fine-tuning, or else the first; `better`: as in `statistics.verdict`, for a metric of no catalogue.
+    """
+    if not ratios:
+        return ""
+    kinds, names = {n: (s.stage, s.rows) for n, s in config.settings.items() if n in ratios}, list(ratios)
+    first = next((n for n in reversed(names) if kinds.get(n, "")[:1] == ("cvo",)), names[-1])
+    second = next((n for n in names if kinds.get(n) == ("sft", "answers")), names[0])
+    label, rng = catalogue.label(key), np.random.default_rng(config.seed)
+    percents = {name: ratio.percent for name, ratio in ratios.items()}
+    values = ", ".join(f"{name} {'–' if p is None else f'{p:.1f}'}" for name, p in percents.items())
+    if first == second:
+        weights = statistics.resamples(len(ratios[first].numerator), config.n_resamples, rng)
+        low, high = statistics.interval95(ratios[first], weights) or (float("nan"), float("nan"))
+        return f"{label}, %: {values} (95 % interval {low:.1f} to {high:.1f})."
+    test = statistics.paired_test(ratios[first], ratios[second], n_resamples=config.n_resamples, rng=rng)
+    better = better or (catalogue.CATALOGUE[key].better if key in catalogue.CATALOGUE else 1)
+    how = {"first": first, "second": second, "metric": label, "better": better}
+    return f"{label}, %: {values}. {statistics.verdict(test, **how)}"
 
 
 def most_different(by_setting: Answers, n: int) -> dict[str, list[Judged]]:

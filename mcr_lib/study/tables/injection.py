@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcr_lib import chains, constraints, rewards, statements, testbed
+from mcr_lib import chains, rewards, statements, testbed
 from mcr_lib.answer import parse_answer, write_answer
 from mcr_lib.boxes import box_format
 from mcr_lib.data import files, mrsi
@@ -28,27 +28,10 @@ TEMPLATE = "nothing (template)"
 SOURCES = {"template": "template", "llm": "language model", "mllm": "simulated teacher"}
 
 
-def claim_rows() -> Rows:
-    """Per constraint its symbol, its question, and what it claims of each entity of `cases.TWEET`."""
-    return [
-        {"constraint": one.name, "symbol": one.symbol, "question": one.question}
-        | {entity.text: one.claim(entity) for entity in cases.TWEET.entities}
-        for one in constraints.of_task(cases.TWEET.constraints)
-    ]
-
-
 def chains_text(built: Iterable[chains.Chain]) -> str:
     """Chains as text to read, each under its style, its source and the form of that style."""
     parts = ((c.style, SOURCES[c.source], STYLES[c.style].form, c.text) for c in built)
     return "\n\n".join("── {}, {}: {}\n{}".format(*part) for part in parts)
-
-
-def chain_per_style() -> list[chains.Chain]:
-    """The chain of `cases.TWEET` in every style, first wording."""
-    tweet, claims = cases.TWEET, tuple(statements.of_example(cases.TWEET))
-    texts = {name: say(style, 0, claims, tweet.constraints) for name, style in STYLES.items()}
-    rest = (claims, statements.gold_boxes(tweet), tweet.image_size_px, tweet.constraints)
-    return [chains.Chain(tweet.id, name, "template", text, *rest) for name, text in texts.items()]
 
 
 def with_teacher() -> tuple[testbed.Generated, list[chains.Chain]]:
@@ -77,7 +60,7 @@ def source_rows(built: Mapping[str, mrsi.Built]) -> Rows:
 
 def rewrite_rows() -> Rows:
     """What `chains.rewrite` does with a rewriter's answers: it keeps a good one, otherwise the template."""
-    template = next(chain for chain in chain_per_style() if chain.style == "distill")
+    template = chains.build(cases.TWEET, "distill", np.random.default_rng(0), n_wordings=1)
     text = template.text
     reworded = text.replace("First I read the text.", "Reading along.").replace("Then I look", "Now look")
     shown = text.replace("not visible", "visible").replace("so there is no box for it", "at [[box 2]]")
@@ -114,14 +97,6 @@ def mutation_rows(examples: Sequence[Example], *, seed: int) -> Rows:
         row = {"planted": kind, "chains": (n := count.total()), "passing": count["passed"]}
         rows.append(row | {flaw: 100 * count[flaw] / n if n else None for flaw in columns})
     return rows
-
-
-def style_rows() -> Rows:
-    """Per style its type of prompt, and the orders of triples and of their fields in an answer."""
-    return [
-        {"style": name, "prompt": style.kind, "triples": style.triples, "fields": ", ".join(style.fields)}
-        for name, style in STYLES.items()
-    ]
 
 
 def length_rows(built: Iterable[chains.Chain]) -> Rows:

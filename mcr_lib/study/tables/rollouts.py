@@ -1,7 +1,6 @@
 """Tables of notebook 04: rewards and advantages of hand-made rollouts, and the rollouts of a training."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -17,12 +16,9 @@ from mcr_lib.data.predictions import Prediction, parse_prediction
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import cases
 from mcr_lib.study.tables.audit import Rows, by_column, case_rewards
-from mcr_lib.training.options import VERDICTS
 
 HAND_MADE = ("perfect", "box not wanted (textual bias)", "name not in the text (visual bias)", "malformed")
-NO_FILTER = "no filter of D2 ran: filter_d2 is false, or there is no setting of this stage"
 EPSILON = 1e-4  # added to the standard deviation of a group, as in TRL
-_ROUNDING = 1e-2  # a mean in single precision is off by up to 5e-7; a group of equals divides it by EPSILON
 _ANSWER_IN_WORDS = '"Kevin Durant" : PER , {} ; "Oracle Arena" : LOC , not shown , no box ;'
 REASONING = {
     "states the answer": _ANSWER_IN_WORDS.format("shown at [52, 31, 188, 240]"),
@@ -88,18 +84,6 @@ def filter_rows(study: Study, names: Sequence[str]) -> Rows:
     return [row | known.get(row["id"], {}) for row in rows]
 
 
-def filter_table(judged: Rows) -> Rows:
-    """Per setting how many rows of D2 the filter keeps, how many it drops for which reason, and its cost."""
-    rows = []
-    for name in dict.fromkeys(row["setting"] for row in judged):
-        own = [row for row in judged if row["setting"] == name]
-        counts = Counter(row["verdict"] for row in own)
-        row = {"setting": name, "rows of D2": len(own), **{verdict: counts[verdict] for verdict in VERDICTS}}
-        row["kept, %"] = round(100 * counts["kept"] / len(own), 1)
-        rows.append(row | {"seconds": round(sum(row["seconds"] for row in own), 1)})
-    return rows
-
-
 def contradiction_rows(study: Study, judged: Rows) -> Rows:
     """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept."""
     rows = []
@@ -118,20 +102,6 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
     return rows
 
 
-def contradictions_text(rows: Rows) -> str:
-    """What the filter does to the share of contradicting rows (`contradiction_rows`), a line per setting."""
-    some = "{contradicting:,} of {known:,} ({contradicting, %} %)".format_map
-    line = "{}: {} rows of D2 contradict a shortcut, {} of those that are kept".format
-    pairs = zip(rows[::5], rows[4::5], strict=True)
-    return "\n".join(line(a["setting"], some(a), some(b)) for a, b in pairs)
-
-
-def thresholds(study: Study, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """Setting -> least maximum, least and most median of R that the filter keeps."""
-    options = {name: study.options(name)[0] for name in names}
-    return {name: (each.filter_max, *each.filter_median) for name, each in options.items()}
-
-
 def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Rows:
     """Per setting and update, in percent: groups with equal rewards, answers cut off, worthless answers."""
     flags = (frame["worthless"] != "").groupby([frame["setting"], frame["step"]])
@@ -140,17 +110,6 @@ def health_rows(frame: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> Row
         head = {"setting": curve["setting"], "step": curve["step"]}
         shares = {"equal groups": 100 * curve["equal_groups"], "cut off": 100 * curve["truncated"]}
         rows.append(head | shares | {"worthless": worthless.get(tuple(head.values()))})
-    return rows
-
-
-def reason_rows(frame: pd.DataFrame) -> Rows:
-    """How many rollouts of the first and last third of updates are worthless, by setting and reason."""
-    rows = []
-    for name, part in frame.groupby("setting", sort=False):
-        first, last = (Counter(some["worthless"]) for some in _ends(part, 3))
-        for reason in first | last:
-            counts = {"first third": first[reason], "last third": last[reason]}
-            rows.append({"setting": name, "reason": reason or "may earn", **counts})
     return rows
 
 
@@ -225,13 +184,3 @@ def groups_text(groups: Sequence[Group]) -> str:
         for row in one.rows if len(one.rows) <= 3 else (*one.rows[:2], one.rows[-1]):
             lines.append("R {reward:.2f}  advantage {advantage:+.2f}  {answer}".format(**row))
     return "\n".join(lines)
-
-
-def advantages_agree(study: Study, frame: pd.DataFrame) -> bool:
-    """Whether the advantages used in training are those of their groups, where options normalize by group."""
-    by_group = []
-    for name, part in frame.groupby("setting", sort=False):
-        options, _ = study.options(name)
-        if (options.scale_rewards, options.multi_objective_aggregation) == ("group", "sum_then_normalize"):
-            by_group += [one for _, one in part.groupby(["step", "group"])]
-    return all(np.allclose(advantages(g["reward"]), g["advantage"], atol=_ROUNDING) for g in by_group)

@@ -99,16 +99,9 @@ def read_answers(
     return replace(answers, format=format)
 
 
-def task_ratios(judged: Answers, scorer: str) -> dict[str, dict[str, Ratio]]:
-    """Task -> P, R, F1 as ratios over tweets, for every task that the source's constraints allow."""
-    tasks = metrics.scored_tasks(judged[0].example.constraints)
-    outcomes = {task: [metrics.outcome(j, task, scorer) for j in judged] for task in tasks}
-    return {task: metrics.ratios(metrics.totals(of_task)) for task, of_task in outcomes.items()}
-
-
 def f1_ratios(judged: Answers, scorer: str) -> dict[str, Ratio]:
     """Task -> F1 as a ratio over tweets; where the names are given, "grec" -> the F1-score of GREC."""
-    every = task_ratios(judged, scorer) | {"grec": referring.ratios(judged)}
+    every = metrics.score(judged, scorer) | {"grec": referring.ratios(judged)}
     return {task: ratios["f1"] for task, ratios in every.items() if ratios}
 
 
@@ -116,7 +109,7 @@ def report(judged: Answers, *, scorer: str, n_resamples: int, seed: int) -> Repo
     """Scores and bias in percent, with 95 % bootstrap intervals over tweets; one draw serves every number."""
     weights = statistics.resamples(len(judged), n_resamples, np.random.default_rng(seed))
     example, result = judged[0].example, {"n_examples": len(judged), "scorer": scorer}
-    for task, ratios in task_ratios(judged, scorer).items():
+    for task, ratios in metrics.score(judged, scorer).items():
         values = statistics.summary(ratios, weights)
         intervals = values.pop("ci95")
         result[task] = values | {"ci95": intervals["f1"], "ci95_p": intervals["p"], "ci95_r": intervals["r"]}

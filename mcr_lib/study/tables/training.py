@@ -2,7 +2,6 @@
 
 import copy
 import html
-import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,21 +9,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mcr_lib.data.files import read_jsonl, read_text
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.prompts import text_of
 from mcr_lib.schema import Example
 from mcr_lib.study.runs import config, progress
 from mcr_lib.study.runs.model_card import TESTBED_NOTE
-from mcr_lib.study.runs.setting import BACKBONE, lineage
+from mcr_lib.study.runs.setting import BACKBONE
 from mcr_lib.study.runs.settings import Study
-from mcr_lib.training.options import CvoOptions
+
+warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
 
 Rows = list[dict[str, Any]]
 ExampleRows = Mapping[str, tuple[Example, Mapping[str, Any]]]  # setting -> a tweet and its training row
-NO_SETTING = "no setting to score: the profile has none"
-NOTHING = "nothing to train: the profile has no setting of this stage"
 
 
 def note(loaded: config.Loaded) -> str:
@@ -33,24 +30,10 @@ def note(loaded: config.Loaded) -> str:
 
 
 def open_study(loaded: config.Loaded) -> Study:
-    """The settings of a run, with progress as lines of the notebook."""
-    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for widgets, which it does not need
-    return Study(loaded, progress.teller(sys.stdout, every_s=30))
+    """The settings of a run; the notebook shows progress and clears it."""
+    from IPython.display import clear_output
 
-
-def of_stage(study: Study, *stages: str) -> list[str]:
-    """The settings of the given stages, in the order of the profile, each after those that it starts from."""
-    return [name for name in with_starts(study, [*study.settings]) if study[name].stage in stages]
-
-
-def with_starts(study: Study, names: Sequence[str]) -> list[str]:
-    """The given settings, each after those that it starts from."""
-    return list(dict.fromkeys(one for name in names for one in lineage(study.settings, name)))
-
-
-def describe(names: Sequence[str]) -> str:
-    """The names of the settings, or that there is none."""
-    return f"settings: {', '.join(names)}" if names else NOTHING
+    return Study(loaded, progress.teller(sys.stdout, every_s=30, clear=clear_output))
 
 
 def row_table(study: Study, names: Sequence[str]) -> Rows:
@@ -80,13 +63,6 @@ def row_in_each(study: Study, names: Sequence[str]) -> dict[str, tuple[Example, 
     return {name: (e, next(r for r in study.rows(name) if r["id"] == e.id)) for name, e in chosen.items()}
 
 
-def rows_text(chosen: ExampleRows) -> str:
-    """The prompt and the completion of the row of each setting, to read."""
-    text = "── {} (tweet {})\nprompt:     {}\ncompletion: {}\n"
-    parts = ((name, e.id, *map(text_of, (r["prompt"], r["completion"]))) for name, (e, r) in chosen.items())
-    return "\n".join(text.format(*part) for part in parts)
-
-
 @dataclass(frozen=True)
 class EncodedRow:
     """A training row as it reaches the model."""
@@ -107,7 +83,7 @@ class EncodedRow:
         styles = {True: "background:#d6e8f5;color:#000", False: "color:#888"}
         texts = ((styles[is_learned], html.escape(text)) for text, is_learned in self.pieces)
         spans = "".join(f"<span style='{s}'>{text}</span>" for s, text in texts).replace("\n", "⏎\n")
-        caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, on blue"
+        caption = f"{self.n_tokens} tokens; the loss counts {self.n_learned}, shaded"
         return f"<pre style='white-space:pre-wrap;text-align:left'>{spans}</pre><p>{caption}</p>"
 
     def __repr__(self) -> str:
@@ -159,55 +135,6 @@ def option_rows(study: Study, names: Sequence[str]) -> Rows:
     return [{column: row.get(column, "") for column in columns} for row in rows]
 
 
-def train(study: Study, names: Sequence[str]) -> Rows:
-    """Train settings, unless they are trained already; a row each with the cost."""
-    columns = {"n_rows": "rows", "n_steps": "updates", "seconds": "seconds"}
-    columns |= {"peak_memory_mb": "peak memory, MB", "fingerprint": "fingerprint"}
-    rows = []
-    for name in names:
-        was_done, record = study.is_done(name), study.train(name)
-        costs = {column: record[key] for key, column in columns.items()}
-        rows.append({"setting": name, **costs, "trained now": not was_done})
-    return rows
-
-
-def check_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The checks before each training (`checks.json`): longest rows, gold answers, groups."""
-    checks = {name: json.loads(read_text(study.run.setting(name) / "checks.json")) for name in names}
-    keys = [key for values in checks.values() for key in values if not key.startswith("filter_")]
-    keys = {key: key.replace("_", " ") for key in keys}
-    return [{"setting": n} | {to: of.get(key, "") for key, to in keys.items()} for n, of in checks.items()]
-
-
-def cut_rows(study: Study, names: Sequence[str], *, n_rows: int = 4) -> Rows:
-    """What sampling leaves out of the distribution that scores (`sampling`), of each setting's start model on
-    `n_rows` rows of its data, with the sampling of the setting and with the paper's.
-    """
-    from mcr_lib.training import sampling
-
-    rows = []
-    for name in names:
-        options, data, backbone = study.options(name)[0], study.rows(name), study.load(study[name].start)
-        some = [data[k * len(data) // n_rows] for k in range(n_rows)]
-        paper = {key: CvoOptions.model_fields[key].default for key in ("temperature", "top_k", "top_p")}
-        both = options, options.model_copy(update=paper)
-        for given in both[: 1 + (both[0] != both[1])]:
-            facts = sampling.measure_cut(backbone, some, given)
-            how = f"T {given.temperature:g}, top-k {given.top_k or 'off'}, top-p {given.top_p:g}"
-            row = {"setting": name, "start": study[name].start, "sampling": how, "tokens": facts["tokens"]}
-            row |= {"mass kept, %": round(100 * facts["mass"], 2)}
-            row |= {"tokens off by 1 % or more, %": round(100 * facts["cut"], 1)}
-            row |= {"nats per token": round(facts["nats_per_token"], 4)}
-            rows.append(row | {"nats per answer": round(facts["nats_per_answer"], 2)})
-    return rows
-
-
-def curve_rows(study: Study, names: Sequence[str]) -> Rows:
-    """The rows of the logs of several settings, each with its setting."""
-    logs = {name: read_jsonl(study.run.setting(name) / "log.jsonl", kind="log")[1] for name in names}
-    return [{"setting": name, **row} for name, log in logs.items() for _, row in log]
-
-
 def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
     """The answer of each setting to one tweet, to read."""
     if (example := next((e for e in study.examples(split) if e.id == id), None)) is None:
@@ -218,10 +145,3 @@ def raw_answers(study: Study, names: Sequence[str], split: str, id: str) -> str:
         answer = next(row.answer for row in predictions if row.id == id).strip()
         texts.append(f"── {name}\n{answer or '(nothing)'}")
     return "\n\n".join(texts)
-
-
-def files_of(study: Study, names: Sequence[str]) -> str:
-    """The files of each setting in the run folder, a line each."""
-    paths = {name: sorted(path.name for path in study.run.setting(name).iterdir()) for name in names}
-    files = {name: ", ".join(file for file in of if file != "checkpoints") for name, of in paths.items()}
-    return "\n".join(f"settings/{name}: {of}" for name, of in files.items()) or NOTHING
