@@ -175,9 +175,7 @@ def test_every_count_is_that_of_the_scores_and_leads_to_tweets_that_hold_so_many
         for row in csv.DictReader(RunFolder(loaded.folder).results.read_text().splitlines())
     }
     for one in (one for one in answers.collect(loaded)[0] if not one.probe):
-        kinds = {
-            row["setting"]: row for row in comparison.error_rows({n: f.judged for n, f in one.files.items()})
-        }
+        kinds = {name: comparison.error_kinds(of.judged) for name, of in one.files.items()}
         (tweets,) = (s["tweets"] for s in data["sets"] if (s["split"], s["probe"]) == (one.split, ""))
         for row in answers.count_rows(one):
             name, of_csv = row["setting"], results[row["setting"], one.split, "gmner_f1"]
@@ -250,8 +248,8 @@ def test_figures_are_at_most_twelve_in_few_colours_with_what_to_look_for_and_a_v
 def test_every_figure_is_one_that_a_notebook_writes_and_every_word_is_there():
     written = set()
     for path in sorted((REPOSITORY / "notebooks").glob("0[3456]_*.ipynb")):
-        source = "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
-        written |= set(re.findall(r'show\(\s*"(0\d_\w+)"', source))
+        source = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+        written |= set(re.findall(r'^show\(.*"(0\d_\w+)"', source, re.MULTILINE))
     assert set(report.FIGURES) <= written
     assert all(one["look"].startswith("Look for ") for one in report.FIGURES.values())
     assert tuple(report.WORDS["outcomes"]) == answers.KINDS

@@ -82,8 +82,8 @@ def test_the_manifest_holds_checksums_of_tweets_answers_and_weights(repository):
         "settings: {base: {}, sft: {stage: sft}}\n"
     )
     write = "import json\nfrom pathlib import Path\nfrom mcr_lib.data.files import write_json, write_jsonl\n"
-    write += "write_jsonl(Path(run, 'data', 'test.jsonl'), [{'id': '1'}], kind='examples', checksum='abc')\n"
-    write += "write_jsonl(Path(run, 'predictions', 'sft.test.jsonl'), [], kind='predictions', seal=True)\n"
+    write += "write_jsonl(Path(run, 'data', 'test.jsonl'), [], kind='examples', checksum='abc')\n"
+    write += "write_jsonl(Path(run, 'predictions', 'sft.elsewhere.jsonl'), [], kind='predictions', seal=True)\n"
     write += "card = {'sha256': {'a.safetensors': '12', 'config.json': '34'}}\n"
     write += "write_json(Path(run, 'settings', 'sft', 'model', 'backbone.json'), card)"
     notebook(repository, "01_first", write)
@@ -93,7 +93,7 @@ def test_the_manifest_holds_checksums_of_tweets_answers_and_weights(repository):
         "model.safetensors"
     ]
     assert found["data"] == {"test": "abc"}
-    assert len(found["predictions"]["sft.test"]) == 64
+    assert len(found["predictions"]["sft.elsewhere"]) == 64
     assert found["weights"] == {"backbone": {"model.safetensors": base}, "sft": {"a.safetensors": "12"}}
 
 
