@@ -83,7 +83,8 @@ def test_the_manifest_holds_checksums_of_tweets_answers_and_weights(repository):
     )
     write = "import json\nfrom pathlib import Path\nfrom mcr_lib.data.files import write_json, write_jsonl\n"
     write += "write_jsonl(Path(run, 'data', 'test.jsonl'), [], kind='examples', checksum='abc')\n"
-    write += "write_jsonl(Path(run, 'predictions', 'sft.elsewhere.jsonl'), [], kind='predictions', seal=True)\n"
+    predictions = "Path(run, 'predictions', 'sft.elsewhere.jsonl')"
+    write += f"write_jsonl({predictions}, [], kind='predictions', seal=True)\n"
     write += "card = {'sha256': {'a.safetensors': '12', 'config.json': '34'}}\n"
     write += "write_json(Path(run, 'settings', 'sft', 'model', 'backbone.json'), card)"
     notebook(repository, "01_first", write)
