@@ -95,8 +95,8 @@ def page(folder: RunFolder, loaded: Loaded, *, pictures: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """A number with one decimal, a true minus and no negative zero."""
-    return f"{round(value, 1) or 0.0:.1f}".replace("-", "−")
+    """One decimal, rounded from two as in `results.csv` so that pages agree; a true minus, no negative zero."""
+    return f"{round(round(value, 2), 1) or 0.0:.1f}".replace("-", "−")
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:

@@ -178,7 +178,7 @@ def verdict(ratios: Mapping[str, Ratio], key: str, config: Config, *, better: in
     second = next((n for n in names if kinds.get(n) == ("sft", "answers")), names[0])
     label, rng = catalogue.label(key), np.random.default_rng(config.seed)
     percents = {name: ratio.percent for name, ratio in ratios.items()}
-    values = ", ".join(f"{name} {'–' if p is None else f'{p:.1f}'}" for name, p in percents.items())
+    values = ", ".join(f"{name} {'–' if p is None else f'{round(p, 2):.1f}'}" for name, p in percents.items())
     if first == second:
         weights = statistics.resamples(len(ratios[first].numerator), config.n_resamples, rng)
         low, high = statistics.interval95(ratios[first], weights) or (float("nan"), float("nan"))
