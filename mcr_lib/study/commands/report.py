@@ -95,7 +95,7 @@ def page(folder: RunFolder, loaded: Loaded, *, pictures: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """One decimal, rounded from two as in `results.csv` so that pages agree; a true minus, no negative zero."""
+    """One decimal, rounded from the two of `results.csv`; a true minus and no negative zero."""
     return f"{round(round(value, 2), 1) or 0.0:.1f}".replace("-", "−")
 
 
