@@ -108,7 +108,7 @@ def test_tables_of_the_report_show_the_scores_of_the_evidence():
 def test_what_is_published_is_small_and_names_no_machine():
     notebooks = [PUBLISHED / f"{name}.ipynb" for name in NAMES]
     assert sum(path.stat().st_size for path in notebooks) <= tour.MAX_BYTES
-    assert (PUBLISHED / "report.html").stat().st_size <= 4_200_000
+    assert (PUBLISHED / "report.html").stat().st_size <= 4_000_000
     for path in (*notebooks, PUBLISHED / "report.html"):
         assert not tour.MACHINE.search(tour.words(path.read_text())), path.name
     for image in re.findall(r'"image/png": "([^"\\]+)', "".join(path.read_text() for path in notebooks)):

@@ -274,7 +274,7 @@ def publish(root: Path, address: str) -> None:
     old = tomllib.loads(read_text(project))["project"]["urls"]["Repository"]
     texts = [(project, read_text(project).replace(old, address))]
     texts += [(root / "README.md", with_badges(read_text(root / "README.md"), address).replace(old, address))]
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
+    for path in sorted([*root.glob("notebooks/*.ipynb"), *root.glob("docs/tour/*.ipynb")]):
         notebook = with_colab(json.loads(read_text(path)), path.stem, address)
         texts.append((path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"))
     _write(texts)

@@ -136,7 +136,7 @@ def _packed(loaded: Loaded, every: Sequence[Answered], pairs: Pairs, *, has_pict
         "start": {"s": every[0].split, "p": "", "a": a, "b": b, "show": "differ" if b else "all"},
         "colours": colours(names),
     }  # fmt: skip
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(errors="replace"), 6, mtime=0)).decode()
 
 

@@ -73,7 +73,7 @@ def faithful(rows: Rows) -> Figure:
 
 
 def errors(rows: Rows, *, n: int) -> Figure:
-    """What became of gold entities, and what else was predicted, by setting (`comparison.error_rows`)."""
+    """What became of gold entities, and what else was predicted, by setting (`comparison.error_kinds`)."""
     title = f"What became of gold entities, and what else was predicted (n = {n:,} tweets, single run)"
     size = (5.2, 0.5 * len(rows) + 1)
     figure, axes = panels(2, size, title, width_ratios=(3, 1), sharey=True)

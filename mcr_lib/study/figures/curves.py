@@ -16,7 +16,7 @@ from mcr_lib.study.figures.palette import Rows, unique
 
 
 def training(rows: Rows, *, panels: Mapping[str, str], title: str) -> Figure:
-    """Measured ones of `panels` (key -> label with unit) over updates, by setting (`training.curve_rows`)."""
+    """Measured ones of `panels` (key -> label with unit) over updates, by setting (`loop.read_log`)."""
     frame, names = pd.DataFrame(rows), unique(rows, "setting")
     measured = {key: label for key, label in panels.items() if key in frame and frame[key].notna().any()}
     flat = [label for key, label in measured.items() if not frame[key].any()]

@@ -220,7 +220,8 @@ def joint(context: Context) -> Iterator[Line]:
         tests = prepare.load_joint(loaded, name, split)
         yield _images_of(f"{key}, answered", tests, config.bad_images)
     if config.data_dir is None:
-        counts = ", ".join(f"{name} {one.testbed_sizes['train']:,}" for name, one in config.joint.items())
+        sizes = {name: one.testbed_sizes.get("train", 1) for name, one in config.joint.items()}
+        counts = ", ".join(f"{name} {n:,}" for name, n in sizes.items())
         yield Line("✓", "joint", f"variants on the testbed, made when they are needed: {counts} to train on")
         return
     asked = {e.text for split, tweets in context.splits.items() if split != "train" for e in tweets}

@@ -236,7 +236,7 @@ def rollouts(loaded: Loaded, name: str) -> Iterator[tuple[Example, Row]]:
             parsed, entities = parse_prediction(row, example, "strict")
             judged = replace(metrics.judge(example, entities), is_read=parsed.reason is None)
             value = answer(judged, row, comparison.kinds(judged), parsed.think)
-            rewards = [[reward, round(one[reward], 3)] for reward in NAMES if one[reward] is not None]
+            rewards = [[reward, round(one[reward], 3)] for reward in NAMES if pd.notna(one[reward])]
             totals = {key: round(one[key], 3) for key in ("reward", "advantage")}
             shown.append(value | totals | {"rewards": rewards, "worthless": one["worthless"]})
         head = {"step": int(step), "id": f"{example.id}.{step}.{number}"}

@@ -68,7 +68,9 @@ def with_quartiles(log: Rows, frame: pd.DataFrame) -> Rows:
     """Rows of logs, each with the quartiles of each reward of the answers to its update, <reward>_q25 and
     <reward>_q75 (`frame`: of `read`).
     """
-    by_update = frame.groupby(["setting", "step"])[[*rewards.NAMES, "reward"]]
+    of_rewards = [*rewards.NAMES, "reward"]
+    typed = frame.astype(dict.fromkeys(of_rewards, float))  # one that is never annotated has no type
+    by_update = typed.groupby(["setting", "step"])[of_rewards]
     both = [by_update.quantile(q / 100).add_suffix(f"_q{q}") for q in (25, 75)]
     quartiles = pd.concat(both, axis=1).to_dict("index")
     return [row | quartiles.get((row["setting"], row["step"]), {}) for row in log]
