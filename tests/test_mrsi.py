@@ -57,6 +57,14 @@ def test_every_tweet_has_as_many_styles_as_asked_drawn_about_evenly_and_by_its_i
     assert len(mrsi.pairs(MANY, n_styles=9, seed=0)) == 10_000, "and never more than there are"
 
 
+def test_a_share_thins_what_is_drawn_as_it_thins_the_rest():
+    drawn = mrsi.draw(MANY, n=400, seed=0)
+    assert len(drawn) == 400
+    assert drawn == [example for example in MANY if example in drawn]
+    left = mrsi.some(drawn, share=0.3, seed=0)
+    assert 0.2 < len(left) / 400 < 0.4  # 4 standard deviations: 4·sqrt(0.3·0.7/400) = 0.092
+
+
 def test_d1_and_d2_share_out_the_pairs_and_a_tweet_may_stand_in_both_with_other_styles():
     drawn = mrsi.pairs(MANY, seed=0)
     d1, d2 = mrsi.split(drawn, d1_share=0.3, seed=0)

@@ -34,8 +34,8 @@ class JointSource(BaseModel):
     images_dir: str | None = None  # at any depth; None = below data_dir
     train: str = "train"  # the split that is trained on
     splits: tuple[str, ...] | None = None  # answered and scored; None = its tests
-    n_train: Count | None = None  # examples of `train`, drawn by seed; None = all of the share
-    share: float = Field(1.0, gt=0, le=1)  # of `train`, by seed
+    n_train: Count | None = None  # most examples of `train`, drawn by seed
+    share: float = Field(1.0, gt=0, le=1)  # most of `train`, likewise
     testbed_sizes: dict[str, Count] = {"train": 24, "test": 6}  # of `train`, and of any other split
 
 
@@ -75,8 +75,8 @@ def load(
         variants.write_missing(root, name, sizes, version=version, seed=testbed[1])
     examples, _ = read_split(name, root, split=split, version=one.version, images_dir=images_dir or root)
     if split == one.train:
-        examples = mrsi.some(examples, share=one.share, seed=seed)
-        examples = examples if one.n_train is None else mrsi.draw(examples, n=one.n_train, seed=seed)
+        n = round(one.share * len(examples))
+        examples = mrsi.draw(examples, n=n if one.n_train is None else min(n, one.n_train), seed=seed)
     return located(name, examples, images_dir or root)
 
 
