@@ -8,7 +8,6 @@ import re
 import shutil
 from dataclasses import replace
 from html import unescape
-from itertools import combinations
 from urllib.parse import parse_qs, urlencode
 
 import numpy as np
@@ -22,10 +21,12 @@ from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import CONSTRAINTS, FORMAT_VERSION, PredictedEntity, checksum
 from mcr_lib.study.commands import report
+from mcr_lib.study.figures import palette
 from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import answers, comparison, scoring, training
 from mcr_lib.verify import FLAWS
+from tests.colours import VIEWS, closest, contrast
 from tests.conftest import REPOSITORY
 
 PROFILE = """
@@ -337,73 +338,59 @@ def test_answers_to_other_tweets_are_refused_in_a_sentence(loaded, tmp_path):
     assert "<h3>dev" not in page
 
 
-def colours(css):
+def colours():
     """Scheme -> name of a variable -> colour."""
-    light, dark = re.findall(r":root \{(.*?)\}", css, re.S)
-    return {
-        s: dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for s, block in (("light", light), ("dark", dark))
-    }
+    style, found = report.style(), {"light": {}, "dark": {}}
+    for media, block in re.findall(r"(dark\) \{\s*)?:root[^{]*\{(.*?)\}", style, re.S):
+        found["dark" if media else "light"] |= re.findall(r"--([\w-]+): (#\w{6})", block)
+    return found
 
 
-def luminance(colour):
-    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+OTHERS = [f"other-{k}" for k in range(len(palette.OTHER_SETTINGS))]
+OF_REPORT = {
+    "settings": [*palette.SETTINGS, *OTHERS],
+    "kinds": [*report.OUTCOMES],
+    "kinds as text": [f"{name}-ink" for name in report.OUTCOMES],
+}
 
 
-def test_text_and_graphics_stand_out_in_both_schemes():
-    texts = ("ink", "soft", "link", "right", "wrong", "invented", "lost")
-    graphics = ("base", "sft", "mrsi", "mcr", "other-0", "other-1", "other-2")
-    for scheme, of in colours((REPOSITORY / "mcr_lib/study/commands/report.css").read_text()).items():
-        for name, least in {**dict.fromkeys(texts, 4.5), **dict.fromkeys(graphics, 3)}.items():
-            for ground in ("page", "card"):
-                lighter, darker = sorted((luminance(of[name]), luminance(of[ground])), reverse=True)
-                assert (lighter + 0.05) / (darker + 0.05) >= least, (scheme, name, ground)
-        lighter, darker = sorted((luminance(of["ink"]), luminance(of["note"])), reverse=True)
-        assert (lighter + 0.05) / (darker + 0.05) >= 4.5
-    assert report.colours(["sft", "a", "b", "c", "d"]) == {
-        "sft": "sft", "a": "other-0", "b": "other-1", "c": "other-2", "d": "other-0"
+def test_the_colours_are_those_of_the_figures():
+    light = colours()["light"]
+    assert [light[name] for name in OF_REPORT["settings"]] == [
+        *palette.SETTINGS.values(),
+        *palette.OTHER_SETTINGS,
+    ]
+    assert [light[name] for name in report.OUTCOMES] == [*palette.KINDS.values()]
+    fills = palette.GOLD_ERRORS | palette.EXTRA_ERRORS
+    of_kind = {kind: light[outcome] for kind, outcome in report.WORDS["outcomes"].items()}
+    assert of_kind == {kind: colour for kind, (colour, _) in fills.items()}
+    rest = re.sub(r":root[^{]*\{.*?\}", "", report.style(), flags=re.S)
+    assert set(re.findall(r"#\w{6}", rest)) <= {"#000000", "#ffffff"}, "a colour that is no variable"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_graphics_stand_out_in_both_schemes(scheme):
+    of = colours()[scheme]
+    graphics = [*OF_REPORT["settings"], *OF_REPORT["kinds"]]
+    for name in ("ink", "soft", "link", *OF_REPORT["kinds as text"], *graphics):
+        for ground in ("page", "card"):
+            least = 3 if name in graphics else 4.5
+            assert contrast(of[name], of[ground]) >= least, (name, ground)
+    assert contrast(of["ink"], of["note"]) >= 4.5
+
+
+def test_settings_without_a_colour_of_their_own_take_turns():
+    assert report.colours(["sft", "a", "b", "c", "d", "e"]) == {
+        "sft": "sft", "a": "other-0", "b": "other-1", "c": "other-2", "d": "other-3", "e": "other-0"
     }  # fmt: skip
 
 
-# linear RGB as it is seen without green or red cones, severity 1 (Machado, Oliveira and Fernandes 2009)
-SEEN = {
-    "all cones": np.eye(3),
-    "deuteranopia": [
-        (0.367322, 0.860646, -0.227968),
-        (0.280085, 0.672501, 0.047413),
-        (-0.01182, 0.04294, 0.968881),
-    ],
-    "protanopia": [
-        (0.152286, 1.052583, -0.204868),
-        (0.114503, 0.786281, 0.099216),
-        (-0.003882, -0.048116, 1.051998),
-    ],
-}
-XYZ = [
-    (0.4124564, 0.3575761, 0.1804375),
-    (0.2126729, 0.7151522, 0.072175),
-    (0.0193339, 0.119192, 0.9503041),
-]
-
-
-def lab(colour, seen):
-    """CIELAB of a colour for an eye, white D65."""
-    channels = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    x, y, z = np.cbrt(
-        np.maximum(np.asarray(XYZ) @ np.clip(np.asarray(seen) @ linear, 0, 1) / (0.95047, 1, 1.08883), 0.0089)
-    )
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-@pytest.mark.parametrize("eye", SEEN)
-def test_no_two_colours_of_a_palette_look_alike_to_any_eye(eye):
-    palettes = ("right wrong invented lost", "base sft mrsi mcr other-0 other-1 other-2")
-    for scheme, of in colours((REPOSITORY / "mcr_lib/study/commands/report.css").read_text()).items():
-        for a, b in (pair for names in palettes for pair in combinations(names.split(), 2)):
-            distance = np.linalg.norm(lab(of[a], SEEN[eye]) - lab(of[b], SEEN[eye]))
-            assert distance >= 20, (scheme, a, b)
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", OF_REPORT)
+def test_no_two_colours_of_a_palette_look_alike_to_any_eye(name, view):
+    for scheme, of in colours().items():
+        distance, pair = closest([of[one] for one in OF_REPORT[name]], view)
+        assert distance >= 20, (scheme, pair)
 
 
 @pytest.fixture(scope="module")

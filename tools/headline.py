@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.study.catalogue import label
 from mcr_lib.study.compare.tables import COMMITTED, CONTROLLED
+from mcr_lib.study.figures import palette
 from mcr_lib.study.runs.config import repository
 
 Row = dict[str, Any]
@@ -109,16 +110,16 @@ def draw(shown: Sequence[Row]) -> Figure:
     """The differences, a line each, 800 px wide where it is shown, every text at 11 px or more."""
     figure = Figure((8, 0.9 + 0.36 * len(shown)), dpi=200, facecolor="white")
     ax = figure.add_axes((0.27, 0.56 / figure.get_figheight(), 0.38, 1 - 0.96 / figure.get_figheight()))
-    ax.axvline(0, color="#444444", linewidth=0.8)
+    ax.axvline(0, color=palette.DARK, linewidth=0.8)
     for y, row in enumerate(shown):
-        ax.plot([row["ci_low"], row["ci_high"]], [y, y], color="#222222", linewidth=1.6)
+        ax.plot([row["ci_low"], row["ci_high"]], [y, y], color=palette.DARK, linewidth=1.6)
         style = {
-            "markerfacecolor": "white" if row["ci_low"] <= 0 <= row["ci_high"] else "#222222",
-            "color": "#222222",
+            "markerfacecolor": "white" if row["ci_low"] <= 0 <= row["ci_high"] else palette.DARK,
+            "color": palette.DARK,
         }
         ax.plot(row["mean"], y, marker="o", markersize=7, **style)
         seeds = list(row["per_seed"].values())
-        ax.scatter(seeds, [y + 0.28] * len(seeds), s=10, color="#6B6B6B", linewidths=0)
+        ax.scatter(seeds, [y + 0.28] * len(seeds), s=10, color=palette.MEDIUM, linewidths=0)
         side, n = (
             ("below", sum(v < 0 for v in seeds)) if row["mean"] < 0 else ("above", sum(v > 0 for v in seeds))
         )
@@ -132,7 +133,7 @@ def draw(shown: Sequence[Row]) -> Figure:
     ax.set_yticklabels([row["name"] for row in shown], fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.xaxis.label.set_size(8.5)
-    ax.grid(axis="x", color="#E4E4E4", linewidth=0.8)
+    ax.grid(axis="x", color=palette.LIGHT, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -142,7 +143,7 @@ def draw(shown: Sequence[Row]) -> Figure:
         0.02,
         f"{CONTROLLED} On test unless noted; ring: the interval holds 0.",
         fontsize=8,
-        color="#444444",
+        color=palette.DARK,
     )
     return figure
 

@@ -21,6 +21,7 @@ from mcr_lib.data.images import open_image
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import Judged
 from mcr_lib.schema import Example, PredictedEntity
+from mcr_lib.study.figures import palette
 from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.tables import scoring
@@ -29,8 +30,6 @@ from mcr_lib.verify import BOX
 from tools import readme
 
 SETTINGS = {"base": "Base model: takes the textual shortcut", "mcr": "After MCR: the answer is right"}
-WRONG, RIGHT, CLAIMED = "#FF4000", "#63997E", "#666666"  # kinds of answer, as in all figures
-INK = "#222222"
 _SHORTCUT = [
     ("The shortcut: what the text names gets a box,", {}),
     ("whether the picture shows it or not.", {}),
@@ -125,7 +124,9 @@ def draw(tweet: Tweet, note: str) -> Figure:
     total = figure.get_figheight()
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
-        figure.text(x / _INCHES, 1 - y / total, text, va="top", **{"fontsize": 9, "color": INK, **style})
+        figure.text(
+            x / _INCHES, 1 - y / total, text, va="top", **{"fontsize": 9, "color": palette.DARK, **style}
+        )
 
     write(0.15, 0.1, f"“{_plain(tweet.example.text)}”", fontsize=10.5, fontweight="bold")
     for k, (name, title) in enumerate(SETTINGS.items()):
@@ -140,7 +141,7 @@ def draw(tweet: Tweet, note: str) -> Figure:
         for text, style in reasoning if name == "mcr" else _SHORTCUT:
             write(x, y + 0.06, text, **style)
             y += 0.2
-    write(0.15, total - 0.24, note, color="#444444", fontsize=8)
+    write(0.15, total - 0.24, note, color=palette.DARK, fontsize=8)
     return figure
 
 
@@ -148,14 +149,21 @@ def _panel(ax: Axes, tweet: Tweet, name: str) -> None:
     width, height = tweet.example.image_size_px
     ax.imshow(open_image(tweet.example.images[0]), extent=(0, width, height, 0), interpolation="nearest")
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    ax.spines[:].set(color="#B8B8B8", linewidth=0.8)
+    ax.spines[:].set(color=palette.LIGHT, linewidth=0.8)
     judged, placed = tweet.by_setting[name], []
     for box in tweet.claimed if name == "mcr" else ():
-        _box(ax, box, CLAIMED, ":", "in the reasoning only", placed)
+        _box(ax, box, palette.MEDIUM, ":", "in the reasoning only", placed)
     for prediction in judged.predictions:
         if prediction.box_xyxy:
             is_right = _verdict(judged, prediction)[1]
-            _box(ax, prediction.box_xyxy, RIGHT if is_right else WRONG, "--", prediction.text, placed)
+            _box(
+                ax,
+                prediction.box_xyxy,
+                palette.RIGHT if is_right else palette.REGION,
+                "--",
+                prediction.text,
+                placed,
+            )
 
 
 def _box(ax: Axes, box: Box, colour: str, style: str, label: str, placed: list[float]) -> None:
@@ -171,7 +179,7 @@ def _box(ax: Axes, box: Box, colour: str, style: str, label: str, placed: list[f
     width = ax.get_xlim()[1]
     x = max(0.01 * width, min(x1, width * (0.97 - 0.03 * len(label))))
     frame = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.4, "pad": 1.8}
-    ax.text(x, y + room / 2, _plain(label), color=INK, fontsize=8, va="center", bbox=frame)
+    ax.text(x, y + room / 2, _plain(label), color=palette.DARK, fontsize=8, va="center", bbox=frame)
 
 
 def _verdict(judged: Judged, prediction: PredictedEntity) -> tuple[str, bool]:

@@ -19,6 +19,7 @@ from mcr_lib.data.files import read_text, written_whole
 from mcr_lib.schema import Example
 from mcr_lib.study import catalogue, render
 from mcr_lib.study.commands import arguments
+from mcr_lib.study.figures import palette
 from mcr_lib.study.runs import artifacts, cache
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Loaded
@@ -34,7 +35,7 @@ FIGURES: dict[str, Row] = {name: one for fold in WORDS["folds"].values() for nam
 MAX_FIGURES, COLOURS = 12, 64  # figures of a page, and colours of each
 NO_FLAW = "reasoning does not state the answer"  # also in report.js
 VERDICTS = {1: "better", 0: "cannot be told", -1: "worse"}
-_NAMED = ("base", "sft", "mrsi", "mcr")  # settings with a colour of their own in report.css
+OUTCOMES = ("right", "wrong", "invented", "lost")  # `palette.KINDS` as report.css calls them
 _MACHINE = ("python", "platform", "n_cpus", "memory_gb", "gpu", "threads", "commit", "uncommitted_changes")
 
 
@@ -84,7 +85,7 @@ def page(folder: RunFolder, loaded: Loaded, *, pictures: bool = False) -> str:
         "manifest": artifacts.read_manifest(folder), "machine": _MACHINE, "configuration": loaded.rows(),
         "records": {n: json.loads(read_text(path)) for n, path in records.items() if path.is_file()},
         "results": [*csv.DictReader(results.splitlines())],
-        "css": Markup(read_text(_HERE / "report.css")), "js": Markup(read_text(_HERE / "report.js")),
+        "css": Markup(style()), "js": Markup(read_text(_HERE / "report.js")),
         "table": lambda rows: Markup(render.html(rows)), "to": lambda **where: "#" + urlencode(where),
     }  # fmt: skip
     how = {"trim_blocks": True, "lstrip_blocks": True, "autoescape": True}
@@ -100,9 +101,22 @@ def number(value: float) -> str:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """Setting -> the name of its colour in report.css."""
-    others = [name for name in names if name not in _NAMED]
-    return {name: name if name in _NAMED else f"other-{others.index(name) % 3}" for name in names}
+    """Setting -> the name of its colour in `style`."""
+    others, n = [name for name in names if name not in palette.SETTINGS], len(palette.OTHER_SETTINGS)
+    return {name: f"other-{others.index(name) % n}" if name in others else name for name in names}
+
+
+def style() -> str:
+    """report.css after the colours of the figures as its variables, in the light scheme and in the dark."""
+    others, inks = (f"other-{k}" for k in range(len(palette.OTHER_SETTINGS))), (f"{o}-ink" for o in OUTCOMES)
+    names = (*palette.SETTINGS, *others, *OUTCOMES, *inks, "claimed", "light")
+    settings, greys = (*palette.SETTINGS.values(), *palette.OTHER_SETTINGS), (palette.MEDIUM, palette.LIGHT)
+    light = (*settings, *palette.KINDS.values(), *palette.KINDS_INK, *greys)
+    dark = (*palette.DARK_SETTINGS, *palette.DARK_KINDS, *palette.DARK_KINDS, *greys)
+    schemes = (zip(names, of, strict=True) for of in (light, dark))
+    day, night = (" ".join(f"--{name}: {colour};" for name, colour in of) for of in schemes)
+    css = f":root, .card svg {{ {day} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {night} }} }}\n"
+    return css + read_text(_HERE / "report.css")
 
 
 def _pairs(splits: Sequence[Answered]) -> Pairs:

@@ -32,6 +32,9 @@ SETTINGS = {"base": "#0F6666", "sft": "#4798B2", "mrsi": "#0F0F66", "mcr": "#262
 OTHER_SETTINGS = ("#997300", "#000000", "#4C3C0B", "#63997E")
 KINDS = {"right": "#63997E", "wrong region": "#FF4000", "invented": "#802000", "lost": "#33141C"}
 RIGHT, REGION, INVENTED, LOST = KINDS.values()
+KINDS_INK = ("#417B6B", "#C3470E", "#621701", "#290B17")  # of `KINDS`, for text on white
+DARK_SETTINGS = ("#476D71", "#D5F6FE", "#753DF1", "#93ACFC", "#C5AC04", "#9CA298", "#FCF9C7", "#0D7831")
+DARK_KINDS = ("#31A380", "#F94207", "#FFE9D3", "#F7A4DA")  # on a dark ground, in the order of the light ones
 TASKS = dict(zip(("GMNER", "MNER", "EEG"), TONES, strict=True))
 GROUNDABLE = {"groundable": (DARK, ""), "not groundable": (GREY, "")}
 REWARDS = ("R_c", "R_s", "R_t", "R_u", "R_e")
