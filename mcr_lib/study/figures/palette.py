@@ -1,7 +1,7 @@
 """What all figures share: colours of settings and of kinds of answer, greys for all else, and the style.
 
 No other palette has a colour: types are letters, tasks and splits are panels or line styles. All colours have
-a contrast of 3 or more on white and are 20 or more apart by CIEDE2000, also under deuteranopia and protanopia
+a contrast of 3 or more on their ground and are 20 or more apart by CIEDE2000, also without red or green cones
 (Machado 2009; a test computes it). Kinds of one colour differ in hatching and are named in text.
 """
 
