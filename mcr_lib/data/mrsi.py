@@ -90,9 +90,7 @@ def some(examples: Sequence[Example], *, share: float, seed: int) -> list[Exampl
 
 
 def draw(examples: Sequence[Example], *, n: int, seed: int) -> list[Example]:
-    """Up to n examples, in their order, by a hash of (seed, id) of their own, so that `some` thins them alike
-    (how GREC's are drawn: paper silent; ours).
-    """
+    """Up to n examples, in their order, by another hash than that of `some` (GREC's: paper silent; ours)."""
     ids = {e.id for e in sorted(examples, key=lambda e: _number(seed, e.id, "draw"))[:n]}
     return [example for example in examples if example.id in ids]
 
