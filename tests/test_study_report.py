@@ -164,7 +164,8 @@ def test_the_first_screen_states_each_difference_with_its_interval_and_verdict(p
         assert f"{expected} On {one.split}, mcr" in first
     assert first.count(training.TESTBED_NOTE) == page.count(training.TESTBED_NOTE) == 1
     assert re.search(
-        r"Does the reasoning state its own answer\? mrsi : [\d.]+ % on test, [\d.]+ % on test_adversarial", first
+        r"Does the reasoning state its own answer\? mrsi : [\d.]+ % on test, [\d.]+ % on test_adversarial",
+        first,
     )
     assert "mcr mrsi, trained on by GRPO with rewards" in first
 
