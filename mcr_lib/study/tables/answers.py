@@ -66,10 +66,10 @@ class Answered:
             return None
         judged = self.files[name].judged
         if metric == "consistency":
-            every = {p.probe: p.files[name].faults for p in probed if name in p.files}
-            after = bias_tables.first_faults(
-                {p: of for p, of in every.items() if p not in bias_tables.CONTROLS}
-            )
+            counted = [p for p in probed if p.probe not in bias_tables.CONTROLS]
+            if not all(name in p.files for p in counted):  # fewer probes are easier to pass
+                return None
+            after = bias_tables.first_faults({p.probe: p.files[name].faults for p in counted})
             return bias.consistency([self.files[name].faults[id] for id in after], [*after.values()])
         if metric == f"{self.task}_f1":
             outcomes = (metrics.outcome(j, self.task, self.config.scorer) for j in judged)
