@@ -72,6 +72,7 @@ NOT_CARRIED = {
     "entropy_coef": "it adds no entropy term",
     "disable_dropout": "it keeps dropout",
     "cast_lm_head_to_fp32": "it keeps the dtype of the weights",
+    "filter_keeps": "the filter script keeps pairs",
     "shared_prefix": "it trains on rows one by one",
     "check_groups": "it samples nothing before training",
     "filter_batch_size": "swift sample has its own",

@@ -183,6 +183,19 @@ def test_a_tweet_in_two_styles_is_two_rows(backbone, rows, scripted, tmp_path):
     assert ([row["style"] for row in kept], facts["filter_rows"]) == (["formal", "distill"], 2)
 
 
+@pytest.mark.parametrize(("keeps", "styles"), [("pairs", ["terse"]), ("tweets", ["terse", "distill"])])
+def test_a_pair_that_passes_is_kept_alone_or_with_its_tweet_in_every_style(
+    keeps, styles, backbone, rows, scripted, tmp_path, monkeypatch
+):
+    styled = [{**row, "style": style} for row in rows[:2] for style in ("terse", "distill")]
+    groups = iter((GROUPS[0], GROUPS[1], GROUPS[2], GROUPS[4]))  # of the four rows the first one passes
+    sampled = lambda *_: [[str(value) for value in next(groups)] for _ in range(2)]  # noqa: E731
+    monkeypatch.setattr(d2_filter, "sample_answers", sampled)
+    kept, facts = filtered(backbone, styled, tmp_path, OPTIONS.model_copy(update={"filter_keeps": keeps}))
+    assert [(row["id"], row["style"]) for row in kept] == [(rows[0]["id"], style) for style in styles]
+    assert facts["filter_kept"] == 1
+
+
 def test_nothing_kept_is_one_sentence_with_the_reasons_and_the_file_stays(backbone, rows, scripted, tmp_path):
     groups = (GROUPS[1], GROUPS[3], GROUPS[3], GROUPS[2])
     scripted.by_id |= dict(zip([row["id"] for row in rows], groups, strict=False))

@@ -37,7 +37,7 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.nano
 
-STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2, 2, 2), strict=True)
+STEPS = zip(pretrain.RECIPE.phases, (2, 7, 2, 2, 2, 2), strict=True)
 SMALL = replace(pretrain.RECIPE, phases=tuple(replace(p, steps=n, batch=4) for p, n in STEPS))
 BASE = REPOSITORY / "data" / "tiny-base"
 
@@ -309,6 +309,30 @@ def test_a_chain_is_of_a_caption_in_which_everything_agrees(some_rows):
     assert styles == {True, False}, "the teacher's and the terse one"
 
 
+def test_a_conclusion_says_what_its_chain_says_and_copies_the_boxes(batcher, some_rows):
+    tokenizer, n_copied, answers = batcher.processor.tokenizer, 0, set()
+    for row in some_rows["conclude"]:
+        parsed = parse_answer(row.answer, labels=LABELS)
+        assert parsed.reason is None
+        for entity in parsed.entities:
+            box = ", ".join(map(str, entity.box_xyxy or ()))
+            end = re.escape(f"shown at [{box}] ;" if box else "missing , not shown , no box ;")
+            assert re.search(f'"{re.escape(entity.text)}"[^:]* : {entity.type} , [^;]*{end}', parsed.think)
+            answers.add(bool(box))
+        batch = batcher([row])
+        ids, begin = batch.inputs["input_ids"][0].tolist(), row.answer.index("<answer>")
+        n_answer = len(tokenizer(row.answer[begin:] + "<|im_end|>")["input_ids"])
+        for (_, place), targets in zip(batch.queries.tolist(), batch.targets, strict=True):
+            (*others, last) = targets.nonzero().flatten().tolist()
+            next_one = tokenizer.decode([ids[place + 1]])
+            if place > len(ids) - n_answer and next_one.strip(", ").isdigit() and not others:
+                assert tokenizer.decode([ids[last]]).strip(", ") == next_one.strip(", ")
+                assert last < len(ids) - n_answer, "from the chain"
+                n_copied += 1
+    assert answers == {True, False}
+    assert n_copied > 40
+
+
 def test_the_guide_measures_the_attention_that_the_model_pays(fresh, batcher, some_rows):
     batch = batcher([some_rows["where"][0], some_rows["caption"][1], some_rows["names"][0]])
     guide = Guide(fresh.model, layers=(1,), n_box_heads=2)
@@ -382,13 +406,13 @@ def test_the_last_phase_can_begin_from_a_base_with_fewer_words(tmp_path, in_32_b
     facts = json.loads((folder / pretrain.EARLIER).read_text())
     sums = json.loads((base / "backbone.json").read_text())["sha256"]
     assert facts == {
-        "phases": ["sight", "lookup", "joint", "chains"], "n_words": len(before),
+        "phases": ["sight", "lookup", "joint", "chains", "judge"], "n_words": len(before),
         "weights": sums["model.safetensors"],
     }  # fmt: skip
     measured = {"dev": measure.measure(new, split="dev", n=1)}
     record = {"command": "make", "recipe": whole.to_json(), "seconds": 60, "measured": measured}
     card.write_readme(base, {**record, "made_with": {"n_cpus": 2}, "earlier": facts}, n_parameters=1)
-    told = f"Phases sight, lookup, joint, chains come from an earlier base of {len(before):,} tokens"
+    told = f"Phases sight, lookup, joint, chains, judge come from an earlier base of {len(before):,} tokens"
     assert told in (base / "README.md").read_text()
     with pytest.raises(UserError, match="not made by the phases before the last of this recipe"):
         pretrain.pretrain(replace(whole, seed=1), tmp_path / "other", device="cpu", earlier=base)

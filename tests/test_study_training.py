@@ -230,6 +230,9 @@ def test_the_share_of_contradicting_rows_is_counted_before_and_after_the_filter(
         "all of D2": (6, 3, 50.0), "standard deviation alone": (4, 2, 50.0),
         "maximum alone": (4, 1, 25.0), "median alone": (3, 2, 66.7), "all three": (2, 1, 50.0),
     }  # fmt: skip
+    styled = [{**row, "style": style} for row, style in zip(rows, ("terse", "distill") * 3, strict=True)]
+    by_style = {r["rule"]: r["contradicting, %"] for r in rollouts.contradiction_rows(study, styled)}
+    assert (by_style["all three, terse"], by_style["all three, distill"]) == (100.0, 0.0)
     other = {**rows[0], "id": "of another source"}
     del other["contradicts"]
     (first, *_) = rollouts.contradiction_rows(study, [*rows, other])

@@ -13,6 +13,10 @@ allow, so the curves are on another scale or of other samples (our reading).
 
     filter.jsonl    id, style, answers, R of each, std, max, median, verdict, seconds; a row per row of D2
 
+A pair that passes is kept alone (paper: D2 is of pairs) or, with `filter_keeps: tweets` (ours), with its tweet
+in every style that D2 has: else the style may tell the verdict, where what passes in one style contradicts a
+shortcut and what passes in another agrees with it (LOG.md). With `split_by: tweets` D2 has all of its styles.
+
 It is made as predictions are (`Parts`): a killed run continues, several processes share the work. A setting
 that differs in rewards or thresholds alone judges the answers of another one anew. Answers are sampled by
 transformers, also where a vLLM server samples those of training.
@@ -84,7 +88,7 @@ def kept(
         listed = ", ".join(f"{counts[name]} {name}" for name in REMEDIES if counts[name])
         problem = f"the filter of D2 keeps none of {len(judged)} rows ({listed})"
         raise UserError(f"{problem}; {REMEDIES[reason]}, or take filter_d2=false; see {file.path}")
-    chosen = {_key(row) for row in judged if row["verdict"] == "kept"}
+    chosen = options.chosen(judged)
     facts = {"filter_rows": len(judged)}
     facts |= {f"filter_{name.replace(' ', '_')}": counts[name] for name in VERDICTS}
     facts["filter_seconds"] = round(sum(row["seconds"] for row in judged), 1)  # of all processes

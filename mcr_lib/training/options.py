@@ -5,7 +5,7 @@ the paper was trained. Origins: "paper" (`data/paper_facts.yaml`), "ms-swift" (i
 (its default in 1.16) or "ours".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median, pstdev
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,7 @@ Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
 GrpoLoss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 Scale = Literal["sum", "share"]
+Unit = Literal["pairs", "tweets"]
 Spread = Literal["group", "batch", "none"]
 Weights = tuple[float, float, float, float, float]
 VERDICTS = ("kept", "too even", "never right", "too hard", "too easy")  # of the filter of D2 on a row
@@ -162,6 +163,7 @@ class CvoOptions(Options):
     filter_max: float = _of("paper", 0.8, "least R of its best answer", ge=0)
     filter_median: tuple[float, float] = _of("paper", (0.08, 0.6), "least and most median of R")
     filter_scale: Scale = _of("ours", "sum", "R of these, paper silent: sum, or share of the weights' sum")
+    filter_keeps: Unit = _of("ours", "pairs", "with a pair that passes: itself, or its tweet in every style")
     filter_batch_size: Positive = _of("ours", 16, "answers sampled at a time, per process; memory")
 
     @pydantic.model_validator(mode="before")
@@ -232,6 +234,19 @@ class CvoOptions(Options):
         reasons = (reason for reason, is_so in zip(VERDICTS[1:], applies, strict=True) if is_so)
         return {"std": std, "max": most, "median": middle, "verdict": next(reasons, "kept")}
 
+    def chosen(self, judged: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+        """(id, style) of the rows that CVO trains on, of judged ones.
+
+        Example:
+            >>> rows = [{"id": "a", "style": style, "verdict": "kept"} for style in ("terse", "distill")]
+            >>> rows[0]["verdict"] = "too easy"
+            >>> sorted(CvoOptions().chosen(rows)), len(CvoOptions(filter_keeps="tweets").chosen(rows))
+            ([('a', 'distill')], 2)
+        """
+        keys = [((row["id"], row["style"]), row["verdict"] == "kept") for row in judged]
+        ids = {id for (id, _), passes in keys if passes and self.filter_keeps == "tweets"}
+        return {key for key, passes in keys if passes or key[0] in ids}
+
     @property
     def vllm_url(self) -> str:
         """Address of the vLLM server."""
@@ -243,7 +258,8 @@ OURS = (  # options that TRL does not have by that name
     "batch_size", "per_device_batch_size", "lora_rank", "lora_alpha", "lora_dropout", "train_vision",
     "weights", "quantization", "min_pixels", "max_pixels", "save", "average_over_tokens", "rewards",
     "sigma", "reasoning", "check_groups", "gradient_checkpointing", "shared_prefix",
-    "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "filter_batch_size",
+    "filter_d2", "filter_std", "filter_max", "filter_median", "filter_scale", "filter_keeps",
+    "filter_batch_size",
 )  # fmt: skip
 WITHOUT_EFFECT = (  # on results, but by rounding and draws: not in a setting's fingerprint
     "per_device_batch_size", "gradient_checkpointing", "shared_prefix", "save_steps", "filter_batch_size",

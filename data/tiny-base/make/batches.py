@@ -70,6 +70,7 @@ class Batcher:
             set(self.tokenizer.convert_tokens_to_ids(list(tokens))) for tokens in (_STARTS, _ENDS, _BOXES)
         )
         self._newline = self.tokenizer.encode("\n")[0]
+        self._box_start = self.tokenizer.convert_tokens_to_ids(_BOXES[0])
         self._word = lru_cache(maxsize=None)(lambda id_: self.tokenizer.decode([id_]).strip())
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
@@ -126,9 +127,14 @@ class Batcher:
             if evidence == ABSENT:
                 targets.append((k - 1, [0]))
             elif isinstance(evidence, str):
-                end = text.index(evidence) + len(evidence)
-                first = next(j for j, (start, _) in enumerate(question["offset_mapping"]) if start >= end)
-                targets += [(k - 1, [first])] + [(k + d, [first + d]) for d in range(4)]
+                in_prompt = evidence in text
+                whole, spans = (text, question) if in_prompt else (row.answer, said)
+                end = whole.index(evidence) + len(evidence)
+                first = next(j for j, (start, _) in enumerate(spans["offset_mapping"]) if start >= end)
+                first += 0 if in_prompt else len(prompt)
+                targets.append((k - 1, [first]))
+                if ids[k] == self._box_start:
+                    targets += [(k + d, [first + d]) for d in range(4)]
             else:
                 targets += [(k + d, cells(evidence)) for d in range(-1, 4)]
         if row.task == "detect":  # names are read off the picture too
@@ -141,7 +147,7 @@ class Batcher:
             inside = (k for k, (a, b) in enumerate(said["offset_mapping"]) if a < end and b > begin)
             targets += [(len(prompt) + k - 1, cells([box])) for k in inside]
         targets += self._match_targets(row, text, question["offset_mapping"], said["offset_mapping"])
-        is_of_text = row.task not in ("detect", "describe", "compare", "judge")
+        is_of_text = row.task not in ("detect", "describe", "compare", "judge", "conclude")
         words = self._word_targets(ids, len(prompt), names) if is_of_text else []
         return _Encoded(ids, len(prompt), targets, words)
 

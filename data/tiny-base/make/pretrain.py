@@ -115,6 +115,9 @@ RECIPE = Recipe(
         Phase("judge", steps=240, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
               mix={"names": 0.02, "detect": 0.03, "where": 0.1, "caption": 0.2, "describe": 0.1,
                    "compare": 0.05, "judge": 0.4, "chain": 0.1}),
+        Phase("conclude", steps=240, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
+              mix={"names": 0.02, "detect": 0.03, "where": 0.1, "caption": 0.2, "describe": 0.05,
+                   "compare": 0.05, "judge": 0.05, "chain": 0.05, "conclude": 0.45}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""
@@ -369,7 +372,7 @@ class _Run:
         self.report(line)
 
 
-_OFFSET = {"lookup": 0, "joint": 10**6, "chains": 2 * 10**6, "judge": 3 * 10**6}
+_OFFSET = {"lookup": 0, "joint": 10**6, "chains": 2 * 10**6, "judge": 3 * 10**6, "conclude": 4 * 10**6}
 """First row of a phase, so that no two phases share one."""
 
 

@@ -16,6 +16,8 @@
               tweet, which names nothing that is not shown: that shortcut stays as it is
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
               training then changes what is said (everything named is shown here too, and nothing compared)
+    conclude  a chain, of a caption or of names that are judged, and then the answer that it states: its boxes,
+              and none for what it calls missing
 
 A row also has the evidence of each box, and of what is said of a picture, where attention is guided.
 """
@@ -65,7 +67,7 @@ class Row:
         answer: the completion.
         image: the picture, or `None`.
         evidence: per entity of the answer the source of its box: boxes in model pixels (of the picture),
-            `ABSENT`, or the text before it in the listing; `()` for tasks without boxes.
+            `ABSENT`, or the text before it, in the prompt or in the chain; `()` for tasks without boxes.
         seen: what the answer says of the picture, in this order: words, and their box in model pixels.
         matches: looks that the answer compares, in this order, and the words of a description, in the prompt
             or before in the answer, that each agrees with; or `ABSENT`.
@@ -243,6 +245,27 @@ def _chain(rng: Random, seed: int, index: int) -> Row:
     return Row("chain", chat, answer, image, evidence, at)
 
 
+def _conclude(rng: Random, seed: int, index: int) -> Row:
+    if rng.random() < 0.3:
+        row = _chain(rng, seed, index)
+        stated = tuple(re.findall(r'"[^"]+"(?: \(mention \d\))? : [A-Z]+ , shown at \[', row.answer))
+        return replace(row, task="conclude", evidence=stated)
+    item = testbed.make("gmner", "train", index, seed=seed + 8, knobs=_BESIDE)
+    image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
+    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
+    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
+    think, entities, stated = f"picture : {teacher.describe(item.example)}", [], []
+    for name in wanted:
+        box = tuple(written(item.example, box) for box in item.scene.boxes_of(name)[:1])
+        verdict = _verdict(teacher.look(name), by_look.get(teacher.look(name)), name).removesuffix(" ;")
+        stated.append(f"{verdict} , {'shown at [' if box else 'not shown , '}")
+        think += f" {stated[-1]}{', '.join(map(str, box[0])) + ']' if box else 'no box'} ;"
+        entities.append(PredictedEntity(name, BY_NAME[name].type, box))
+    matches = tuple((look, by_look.get(look, ABSENT)) for look in map(teacher.look, wanted))
+    chat = user(f"{WHICH}\n{' ; '.join(wanted)}\n{item.example.text}", image)
+    return Row("conclude", chat, write_answer(entities, think=think), image, tuple(stated), at, matches)
+
+
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
 BUSY = replace(
     testbed.find("gmner"), counts=(0.1, 0.3, 0.3, 0.2, 0.1), bait=(0.1, 0.4, 0.3, 0.2),
@@ -254,7 +277,7 @@ _BESIDE = replace(BUSY, groundable=tuple((label, 1.0) for label in LABELS))
 TASKS: dict[str, Callable[[Random, int, int], Row]] = {
     "lookup": _lookup, "names": _names, "detect": _detect, "where": _where, "caption": _caption,
     "textonly": _textonly, "describe": _describe, "emblem": _emblem, "compare": _compare, "judge": _judge,
-    "chain": _chain,
+    "chain": _chain, "conclude": _conclude,
 }  # fmt: skip
 
 

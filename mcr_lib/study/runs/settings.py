@@ -133,7 +133,7 @@ class Study:
         if (by := self[name].kept_by) is None or not self.is_done(by):
             return self.pairs(name)
         judged = read_jsonl(self.run.setting(by) / "filter.jsonl", kind="filter")[1]
-        kept = {(row["id"], row["style"]) for _, row in judged if row["verdict"] == "kept"}
+        kept = self.options(by)[0].chosen(row for _, row in judged)
         return [(example, style) for example, style in self.pairs(name) if (example.id, style) in kept]
 
     def rows(self, name: str) -> list[dict[str, Any]]:

@@ -87,7 +87,9 @@ def filter_rows(study: Study, names: Sequence[str]) -> Rows:
 
 
 def contradiction_rows(study: Study, judged: Rows) -> Rows:
-    """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept."""
+    """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept, and of
+    these by style.
+    """
     rows = []
     for name in dict.fromkeys(row["setting"] for row in judged if "contradicts" in row):
         o, of = study.options(name)[0], pd.DataFrame(row for row in judged if row["setting"] == name)
@@ -96,6 +98,8 @@ def contradiction_rows(study: Study, judged: Rows) -> Rows:
             "maximum alone": of["max"] >= o.filter_max,
             "median alone": of["median"].between(*o.filter_median), "all three": of["verdict"] == "kept",
         }  # fmt: skip
+        if len(styles := of["style"].unique()) > 1:  # where they differ, the style tells the verdict
+            meets |= {f"all three, {one}": meets["all three"] & (of["style"] == one) for one in styles}
         for rule, is_met in meets.items():
             known = of["contradicts"][is_met].dropna()  # not of joint sources
             n_against, share = int(known.sum()), round(100 * known.mean(), 1) if len(known) else None
