@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 import bars
 from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.study.figures import palette
 from mcr_lib.study.runs import artifacts
 from pretrain import Recipe
 
@@ -32,13 +33,13 @@ def read_log(folder: str | Path) -> pd.DataFrame:
 def curves(log: pd.DataFrame) -> Figure:
     """Plot the losses by step, one panel per phase."""
     phases = list(dict.fromkeys(log["phase"]))
-    figure = Figure(figsize=(4 * len(phases), 3), layout="constrained")
-    axes = figure.subplots(1, len(phases), squeeze=False)[0]
+    figure, axes = palette.panels(len(phases), (3.4, 2.6), n_columns=3)
     for ax, phase in zip(axes, phases, strict=True):
         part = log[(log["phase"] == phase) & (log["step"] >= 20)]
-        for name, label in CURVES.items():
-            if name in part and part[name].notna().any():
-                ax.plot(part["step"], part[name].rolling(3, min_periods=1).mean(), label=label)
+        drawn = [name for name in CURVES if name in part and part[name].notna().any()]
+        for name, colour in zip(drawn, palette.SETTINGS.values(), strict=False):
+            smooth = part[name].rolling(3, min_periods=1).mean()
+            ax.plot(part["step"], smooth, color=colour, label=CURVES[name])
         ax.set(title=f"phase {phase}, single run", xlabel="optimiser step", ylabel="loss (nats)")
         ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
         ax.legend(frameon=False, fontsize=8)
