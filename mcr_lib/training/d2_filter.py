@@ -13,9 +13,10 @@ allow, so the curves are on another scale or of other samples (our reading).
 
     filter.jsonl    id, style, answers, R of each, std, max, median, verdict, seconds; a row per row of D2
 
-A pair that passes is kept alone (paper: D2 is of pairs) or, with `filter_keeps: tweets` (ours), with its tweet
-in every style that D2 has: else the style may tell the verdict, where what passes in one style contradicts a
-shortcut and what passes in another agrees with it (LOG.md). With `split_by: tweets` D2 has all of its styles.
+A pair that passes is kept alone (paper: D2 is of pairs) or, with `filter_keeps: tweets` (ours), with its
+tweet in every style that D2 has: else the style may tell the verdict, where what passes in one style
+contradicts a shortcut and what passes in another agrees with it (LOG.md). With `split_by: tweets` D2 has all
+styles of a tweet.
 
 It is made as predictions are (`Parts`): a killed run continues, several processes share the work. A setting
 that differs in rewards or thresholds alone judges the answers of another one anew. Answers are sampled by

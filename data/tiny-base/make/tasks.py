@@ -16,8 +16,8 @@
               tweet, which names nothing that is not shown: that shortcut stays as it is
     chain     a caption, undamaged, with a chain before the answer: its language, of which the settings'
               training then changes what is said (everything named is shown here too, and nothing compared)
-    conclude  a chain, of a caption or of names that are judged, and then the answer that it states: its boxes,
-              and none for what it calls missing
+    conclude  a chain, of a caption or of names that are judged, and then the answer that it states: its
+              boxes, and none for what it calls missing
 
 A row also has the evidence of each box, and of what is said of a picture, where attention is guided.
 """
@@ -39,11 +39,14 @@ from mcr_lib.data.chance import pick, shuffled
 from mcr_lib.data.mrsi import Target
 from mcr_lib.data.twitter_gmner import LABELS
 from mcr_lib.schema import Entity, Example, PredictedEntity
-from mcr_lib.testbed import drawing, teacher, tweets
+from mcr_lib.testbed import Generated, drawing, teacher, tweets
 from mcr_lib.testbed.drawing import Scene
+from mcr_lib.testbed.knobs import Knobs
 from mcr_lib.testbed.tweets import Mention
 from mcr_lib.testbed.world import BEINGS, BY_NAME, Being
 
+Seen = tuple[tuple[str, Box], ...]  # words of a picture, and their box in model pixels
+Listed = dict[str, str | None]  # name -> place and look in a description
 ABSENT, DESCRIBE, WHICH = "absent", "Describe the picture.", "Which are there?"
 
 TARGET = Target("qwen2.5-vl", MIN_PIXELS, MAX_PIXELS, "brief")
@@ -78,7 +81,7 @@ class Row:
     answer: str
     image: Image | None = None
     evidence: tuple[tuple[Box, ...] | str, ...] = ()
-    seen: tuple[tuple[str, Box], ...] = ()
+    seen: Seen = ()
     matches: tuple[tuple[str, str], ...] = ()
 
 
@@ -216,18 +219,12 @@ def _compare(rng: Random, seed: int, index: int) -> Row:
 
 def _judge(rng: Random, seed: int, index: int) -> Row:
     beside_a_tweet = rng.random() < 0.7  # which names what is shown, as captions do
-    knobs = _BESIDE if beside_a_tweet else BUSY
-    item = testbed.make("gmner", "train", index, seed=seed + 7, knobs=knobs)
-    image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
-    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
-    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
-    looks = {name: teacher.look(name) for name in wanted}
-    verdicts = (_verdict(look, by_look.get(look), name) for name, look in looks.items())
+    item, image, at, listed = _asked(rng, seed + 7, index, _BESIDE if beside_a_tweet else BUSY)
+    verdicts = (_verdict(teacher.look(name), seen, name) for name, seen in listed.items())
     tweet, opening = (f"\n{item.example.text}", "<think>") if beside_a_tweet else ("", "")
     answer = " ".join([f"{opening} picture : {teacher.describe(item.example)}", *verdicts])
-    matches = tuple((look, by_look.get(look, ABSENT)) for look in looks.values())
-    chat = user(f"{WHICH}\n{' ; '.join(wanted)}{tweet}", image)
-    return Row("judge", chat, answer, image, seen=at, matches=matches)
+    chat = user(f"{WHICH}\n{' ; '.join(listed)}{tweet}", image)
+    return Row("judge", chat, answer, image, seen=at, matches=_matches(listed))
 
 
 def _chain(rng: Random, seed: int, index: int) -> Row:
@@ -250,20 +247,17 @@ def _conclude(rng: Random, seed: int, index: int) -> Row:
         row = _chain(rng, seed, index)
         stated = tuple(re.findall(r'"[^"]+"(?: \(mention \d\))? : [A-Z]+ , shown at \[', row.answer))
         return replace(row, task="conclude", evidence=stated)
-    item = testbed.make("gmner", "train", index, seed=seed + 8, knobs=_BESIDE)
-    image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
-    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
-    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
+    item, image, at, listed = _asked(rng, seed + 8, index, _BESIDE)
     think, entities, stated = f"picture : {teacher.describe(item.example)}", [], []
-    for name in wanted:
+    for name, seen in listed.items():
         box = tuple(written(item.example, box) for box in item.scene.boxes_of(name)[:1])
-        verdict = _verdict(teacher.look(name), by_look.get(teacher.look(name)), name).removesuffix(" ;")
+        verdict = _verdict(teacher.look(name), seen, name).removesuffix(" ;")
         stated.append(f"{verdict} , {'shown at [' if box else 'not shown , '}")
         think += f" {stated[-1]}{', '.join(map(str, box[0])) + ']' if box else 'no box'} ;"
         entities.append(PredictedEntity(name, BY_NAME[name].type, box))
-    matches = tuple((look, by_look.get(look, ABSENT)) for look in map(teacher.look, wanted))
-    chat = user(f"{WHICH}\n{' ; '.join(wanted)}\n{item.example.text}", image)
-    return Row("conclude", chat, write_answer(entities, think=think), image, tuple(stated), at, matches)
+    chat = user(f"{WHICH}\n{' ; '.join(listed)}\n{item.example.text}", image)
+    answer = write_answer(entities, think=think)
+    return Row("conclude", chat, answer, image, tuple(stated), at, _matches(listed))
 
 
 _UNDAMAGED = replace(testbed.find("caption"), damaged=0.0, counts=(0.05, 0.4, 0.35, 0.15, 0.05))
@@ -286,6 +280,21 @@ def _verdict(look: str, listed: str | None, name: str = "") -> str:
     whose = f'"{name}" : {BY_NAME[name].type} , ' if name else ""
     found = f"found {' '.join(listed.split()[:2])}" if listed else "missing"
     return f"{whose}{look} {found} ;"
+
+
+def _asked(rng: Random, seed: int, index: int, knobs: Knobs) -> tuple[Generated, Image, Seen, Listed]:
+    """Return a tweet with its picture, what is said of it, and for names that are asked for their place and
+    look in it; `None`: it does not show them.
+    """
+    item = testbed.make("gmner", "train", index, seed=seed, knobs=knobs)
+    image, wanted = drawing.draw(item.scene), _shown_and_others(rng, item.scene)
+    at = tuple((text, written(item.example, box)) for text, box in teacher.seen(item.example))
+    by_look = {text.split(" ", 2)[2]: text for text, _ in at[::-1]}
+    return item, image, at, {name: by_look.get(teacher.look(name)) for name in wanted}
+
+
+def _matches(listed: Listed) -> tuple[tuple[str, str], ...]:
+    return tuple((teacher.look(name), seen or ABSENT) for name, seen in listed.items())
 
 
 def _shown_and_others(rng: Random, scene: Scene) -> list[str]:

@@ -87,8 +87,8 @@ def filter_rows(study: Study, names: Sequence[str]) -> Rows:
 
 
 def contradiction_rows(study: Study, judged: Rows) -> Rows:
-    """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those kept, and of
-    these by style.
+    """Contradicting `filter_rows`, if known, by setting: of all, by each criterion alone, of those that pass
+    all, and of these by style.
     """
     rows = []
     for name in dict.fromkeys(row["setting"] for row in judged if "contradicts" in row):
