@@ -23,7 +23,6 @@ from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
 
 SPLITS = ("train", "val", "testA", "testB")
-N_TRAIN = 14_000  # of the training expressions that are left, drawn by seed (paper, App. E.1, T7)
 REFS, INSTANCES = "grefs(unc).json", "instances.json"
 SEVERAL = "expression with several targets (left out, as in the paper)"  # kinds of quirks
 CUT = "box that leaves the image (cut there)"
