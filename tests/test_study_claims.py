@@ -274,7 +274,7 @@ def test_the_dose_figure_has_a_point_per_share_setting_and_panel(tmp_path, capsy
 def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, tmp_path, capsys):  # noqa: F811
     with pytest.raises(UserError, match=r"is no run folder: profile.yaml is not there"):
         drawn.kept([tmp_path])
-    run = RunFolder(make_run(tmp_path / "1", 1, tweets, sample_dir))
+    run = RunFolder(make_run(tmp_path / "1", 1, tweets, sample_dir, cvo={"filter_std": 0.03}))
     train = [*tweets["test"], *tweets["dev"]]
     against = [any(e.is_groundable is False for e in tweet.entities) for tweet in train]
     keeps = [k % 3 > 0 for k in range(len(train))]
