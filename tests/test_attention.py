@@ -233,18 +233,15 @@ def test_shares_of_image_and_sentence_are_those_of_whole_maps(base, nano_tweets,
             assert share.image == pytest.approx(image / (image + text), rel=1e-3)
 
 
-def test_a_base_that_reads_boxes_off_the_image_needs_the_gold_region_and_no_other(looks):
-    answers = [look for look in looks if look.part == "answer"]
-    assert all(look.cuts["gold"] < -2 for look in answers)
-    assert (
-        np.mean([look.cuts["elsewhere"] for look in answers])
-        > np.mean([look.cuts["gold"] for look in answers]) + 2
-    )
-    assert (
-        np.mean([look.mass["gold"].mean() for look in answers])
-        > 1
-        > np.mean([look.mass["rest"].mean() for look in answers])
-    )
+def test_boxes_of_the_reasoning_are_read_off_the_image_and_those_of_the_answer_off_the_reasoning(looks):
+    parts = {part: [look for look in looks if look.part == part] for part in ("reasoning", "answer")}
+    cut = {part: np.mean([look.cuts["gold"] for look in some]) for part, some in parts.items()}
+    assert all(look.cuts["gold"] < -2 for look in parts["reasoning"])
+    assert cut["reasoning"] + 10 < cut["answer"] < -1, "what is copied needs its region less"
+    for part, some in parts.items():
+        assert np.mean([look.cuts["elsewhere"] for look in some]) > cut[part] + 2
+        on_gold, on_rest = (np.mean([look.mass[key].mean() for look in some]) for key in ("gold", "rest"))
+        assert on_gold > 1 > on_rest
 
 
 def test_numbers_do_not_depend_on_the_implementation_of_attention_nor_on_the_batch_and_it_stays_as_it_was(
