@@ -1,8 +1,9 @@
 """Rows as tensors: ids, labels, pictures, and the targets of guided attention.
 
 An `AttentionTarget` is one place of the answer (the query) and the earlier places from which the next token
-can be read (its targets). There are two kinds: *boxes* (cells of the picture, numbers of a listing or
-of a chain; for an absent entity the first token, so that "nothing fits" has a place) and *words* (the same word in the prompt).
+can be read (its targets). There are two kinds: *boxes* (cells of the picture, numbers of a listing or of a
+chain; for an absent entity the first token, so that "nothing fits" has a place) and *words* (the same word in
+the prompt).
 """
 
 from collections.abc import Iterator, Sequence
