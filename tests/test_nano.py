@@ -294,6 +294,20 @@ def test_a_setting_takes_what_the_filter_of_another_one_kept(unbroken, tmp_path)
     assert facts["n_rows"] == len(kept)
 
 
+def test_a_setting_is_asked_for_a_style_of_its_own_at_test(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.run.path, folder)
+    dumped = {name: setting.model_dump(mode="json") for name, setting in unbroken.settings.items()}
+    formal = {"start": "mcr", "prompt": "mcr", "test_style": "formal"}
+    other = study(folder, settings={**dumped, "usual": {**formal, "test_style": None}, "formal": formal})
+    usual, asked = (read_predictions(other.answer(name))[0] for name in ("usual", "formal"))
+    assert (usual["style"], asked["style"]) == ("terse", "formal")
+    assert (usual["model"], usual["prompt_version"]) == (asked["model"], asked["prompt_version"])
+    styled = study(folder, settings=dumped | {"mcr": {**dumped["mcr"], "test_style": "formal"}})
+    assert styled.is_done("mcr")  # the model is the same
+    assert not styled.is_answered("mcr")
+
+
 def test_what_a_setting_was_made_from_and_with_is_told(unbroken):
     facts = unbroken.record("mcr")
     options = {row["option"]: row for row in facts["options"]}
@@ -400,6 +414,7 @@ def test_worked_examples_bring_their_images_before_the_tweets_own(unbroken):
             {"settings": {"a": {"stage": "sft"}, "b": {"stage": "sft", "kept_by": "a"}}},
             "setting b: kept_by is 'a', and should be a setting of cvo, whose filter chooses; choose none",
         ),
+        ({"settings": {"a": {"test_style": "sonnet"}}}, "unknown style 'sonnet'"),
         ({"cvo": {"num_generations": 1}}, "num_generations of cvo is 1"),
         ({"sft": {"learning_rate": "fast"}}, "learning_rate of sft is 'fast'"),
     ],

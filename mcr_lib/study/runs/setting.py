@@ -42,6 +42,7 @@ class Setting(BaseModel):
     joint: bool = True  # trained on the joint sources of the profile too; else on its own source alone
     share: float = Field(1.0, gt=0, le=1)  # of the tweets, by a hash of (seed, id)
     prompt: prompts.Kind = "direct"
+    test_style: str | None = None  # whose instruction the prompt mcr gives at test; None = the profile's
     modality: Modality = "full"  # or text (with a grey picture) or image (without the text)
     options: dict[str, Any] = {}  # of its stage, over those of the profile
 
@@ -76,7 +77,7 @@ def check(
             raise UserError(f"{label}: kept_by is {one.kept_by!r}, and should be {known}")
         if one.stage != "none" and one.prompt == "cot-3shot":
             raise UserError(f"{label} is trained with cot-3shot, which is a prompt for models as they are")
-        known_styles(one.styles)
+        known_styles((*one.styles, *filter(None, [one.test_style])))
         lineage(settings, name, where)
     return options
 

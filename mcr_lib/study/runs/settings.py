@@ -179,7 +179,11 @@ class Study:
         device = str(launch.together(self._device).device) if launch.is_member() else self._device
         how = {"dtype": getattr(torch, self.config.dtype), "quantization": self.config.quantization}
         backbone = backbones.load(self._model(name), device=device, pixels=self.pixels, **how)
-        return replace(backbone, name=name, form=self.config.answer_form, style=self.config.test_style)
+        return replace(backbone, name=name, form=self.config.answer_form, style=self.test_style(name))
+
+    def test_style(self, name: str) -> str:
+        """The style that the prompt `mcr` asks a setting for at test."""
+        return self[name].test_style or self.config.test_style
 
     def fingerprint(self, name: str) -> str:
         """What a setting's model is made from: setting and options, start, tweets, images, chains, code."""
@@ -189,7 +193,7 @@ class Study:
         if one.stage == "none":
             return self.fingerprint(one.start)
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
-        own = one.model_dump(mode="json", exclude={"start", "options", "joint"}), options
+        own = one.model_dump(mode="json", exclude={"start", "options", "joint", "test_style"}), options
         data = prepare.sources(one, self.pairs(name), self.loaded)
         data += [self.fingerprint(one.kept_by)] if one.kept_by else []
         return fingerprint(own, self.fingerprint(one.start), data, code.code_fingerprint(one.stage))
@@ -260,7 +264,7 @@ class Study:
         gold = {"source": judged[0].source, "checksum": checksum(judged), "split": judged[0].split}
         signature = metrics.signature(scorer=c.scorer, parse=c.parse, **gold)
         card = {"setting": name, "made_from": expected, "score_signature": signature}
-        card |= {"answer_form": c.answer_form, "style": c.test_style}
+        card |= {"answer_form": c.answer_form, "style": self.test_style(name)}
 
         def report(done: int, of: int, row: dict[str, Any]) -> None:
             if self.progress:
@@ -317,7 +321,7 @@ class Study:
         given = self.examples(split) if examples is None else self._whole(examples)
         tweets, model = prepare.as_shown(one, given, self.loaded), self.fingerprint(name)
         how = {"prompt": one.prompt, "max_new_tokens": c.max_new_tokens, "temperature": c.answer_temperature}
-        asked = prompts.PROMPT_VERSION, c.answer_form, c.test_style
+        asked = prompts.PROMPT_VERSION, c.answer_form, self.test_style(name)
         data = cache.of_images(tweets), checksum(tweets)
         expected = fingerprint(model, how, c.seed, *asked, *data, code.code_fingerprint("generate"))
         source = f"{given[0].source}:{checksum(given)}" if given else None
