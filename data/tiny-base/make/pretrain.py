@@ -1,4 +1,4 @@
-"""Pretraining of the tiny base: a short curriculum of five phases in a plain loop (TRL has no such losses).
+"""Pretraining of the tiny base: a short curriculum of phases in a plain loop (TRL has no such losses).
 
     sight    the vision tower alone: name and box of the emblem in each cell            (`sight`)
     lookup   language, with fixed vision tower and guided attention                     (`tasks`, `guide`)
@@ -6,6 +6,7 @@
     chains   the language of chains: descriptions of pictures, comparisons of text with text, and captions
              with a chain before the answer, which compares nothing
     judge    a description of a picture is compared with names
+    conclude a chain, and then the answer that it states
 
 Row k of a task is a function of (seed, k), and a step takes the same rows whatever happened before, so a run
 that resumes from a checkpoint equals an uninterrupted one. Training uses bfloat16 autocast where the
