@@ -408,7 +408,8 @@ def test_evidence_that_was_counted_otherwise_is_refused_in_a_sentence(evidence, 
 
 def test_the_figure_of_claims_shows_each_seed_the_mean_its_interval_and_the_verdict_in_words(evidence):
     rows = pair(evidence)
-    ax, beside = forest.claims([*rows, {**rows[0], "n_seeds": 0, "number": "9"}]).axes
+    no_run, alone = {**rows[0], "n_seeds": 0}, {**rows[0], "kind": "description", "second": None}
+    ax, beside = forest.claims([*rows, {**no_run, "number": "9"}, {**alone, "number": "8"}]).axes
     assert [label.get_text() for label in ax.get_yticklabels()][:2] == [
         "mcr is better than base (ours)",
         "mcr − base: GMNER F1, test ↑",
@@ -419,7 +420,7 @@ def test_the_figure_of_claims_shows_each_seed_the_mean_its_interval_and_the_verd
     assert [rows[0]["ci_low"], rows[0]["ci_high"]] in drawn
     texts = [text for label in beside.get_yticklabels() if (text := label.get_text())]
     assert texts[0].endswith("3 seeds  shown")
-    assert len(texts) == len(rows), "a row without a run has no line"
+    assert len(texts) == len(rows), "a row without a run, and one of one setting, have no line"
     filled = {line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
     assert filled >= {palette.RIGHT, "white"}  # something is shown, something is not
     assert forest.seed_values(rows)[0]["seed 1"] == rows[0]["per_seed"]["1"]

@@ -114,10 +114,11 @@ def _over_seeds(ax: Axes, y: float, row: Row, **style: Any) -> None:
 
 
 def claims(rows: Rows) -> Figure:
-    """A line per row of `Plan.evaluate` that has a run, under its claim; the tables have the others.
-    Descriptions of one setting are in words alone.
+    """A line per row of `Plan.evaluate` that has a run and something to draw, under its claim; the tables
+    have the others, such as descriptions of one setting.
     """
-    lines, run = [], [row for row in rows if row["n_seeds"]]  # label and row; `None` = heading of a claim
+    lines, told = [], [row for row in rows if row["second"] or row["kind"] == "level"]
+    run = [row for row in told if row["n_seeds"]]  # `lines`: label and row; `None` = heading of a claim
     for number in unique(run, "number"):
         of_claim = [row for row in run if row["number"] == number]
         heading = "{number}  {claim} ({paper})".format(**of_claim[0]).strip()
@@ -125,8 +126,8 @@ def claims(rows: Rows) -> Figure:
         lines += [(": ".join(cells(row)[:2]), row) for row in of_claim]
     title = "Claims over seeds. Full dot: shown, cross: the opposite is shown, ring: neither; ↑ ↓: expected; "
     title += "bar: none or little; small dots: seeds; line: 95 %"
-    if n_missing := len(rows) - len(run):
-        title += f"\n{n_missing} of {len(rows)} contrasts have no run yet, and no line here"
+    if n_missing := len(told) - len(run):
+        title += f"\n{n_missing} of {len(told)} contrasts have no run yet, and no line here"
     figure, (ax,) = panels(1, (palette.WIDTH_IN, 1.4 + 0.24 * len(lines)), title)
     palette.name_lines(ax, [text for text, _ in lines])
     ax.axvline(0, color=palette.DARK, linewidth=0.8)
@@ -141,15 +142,14 @@ def claims(rows: Rows) -> Figure:
         if row["kind"] in ("equal", "little", "level"):
             ends = [0 if row["kind"] == "level" else -row["margin"], row["margin"]]
             ax.plot(ends, [y, y], color=palette.LIGHT, linewidth=9, solid_capstyle="butt", zorder=0)
-        if row["second"] or row["kind"] == "level":
-            _over_seeds(ax, y, row, **styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}))
+        _over_seeds(ax, y, row, **styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}))
     beside = ax.twinx()
     words = ["{}  {} seeds  {}".format(*cells(row)[2:]) if row else "" for _, row in lines]
     beside.set_yticks(range(len(lines)), words, fontsize=8)
     beside.set_ylim(ax.get_ylim())
     beside.tick_params(length=0)
     beside.grid(visible=False)
-    ax.set(xlabel="first − second, points (N-Rate and the like without a second: %)")
+    ax.set(xlabel="first − second, points (without a second: %)")
     return figure
 
 
