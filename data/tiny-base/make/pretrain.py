@@ -7,6 +7,7 @@
              with a chain before the answer, which compares nothing
     judge    a description of a picture is compared with names
     conclude a chain, and then the answer that it states
+    look     more descriptions, so that pictures are seldom misread
 
 Row k of a task is a function of (seed, k), and a step takes the same rows whatever happened before, so a run
 that resumes from a checkpoint equals an uninterrupted one. Training uses bfloat16 autocast where the
@@ -119,6 +120,9 @@ RECIPE = Recipe(
         Phase("conclude", steps=240, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
               mix={"names": 0.02, "detect": 0.03, "where": 0.1, "caption": 0.2, "describe": 0.05,
                    "compare": 0.05, "judge": 0.05, "chain": 0.05, "conclude": 0.45}),
+        Phase("look", steps=300, batch=32, lr=7e-4, box_weight=0.5, word_weight=0.1,
+              mix={"names": 0.02, "detect": 0.03, "where": 0.05, "caption": 0.15, "describe": 0.35,
+                   "compare": 0.02, "judge": 0.08, "chain": 0.05, "conclude": 0.25}),
     )
 )  # fmt: skip
 """The recipe of the committed base."""
@@ -373,7 +377,10 @@ class _Run:
         self.report(line)
 
 
-_OFFSET = {"lookup": 0, "joint": 10**6, "chains": 2 * 10**6, "judge": 3 * 10**6, "conclude": 4 * 10**6}
+_OFFSET = {
+    "lookup": 0, "joint": 10**6, "chains": 2 * 10**6, "judge": 3 * 10**6, "conclude": 4 * 10**6,
+    "look": 5 * 10**6,
+}  # fmt: skip
 """First row of a phase, so that no two phases share one."""
 
 
