@@ -3,6 +3,7 @@ needed afterwards.
 """
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -236,8 +237,8 @@ def broken(folder, what, tweets):
     elif what == "world":
         profile.write_text(profile.read_text().replace("testbed_seed: 0", "testbed_seed: 7"))
     elif what == "share":
-        text = profile.read_text()
-        profile.write_text(text.replace("testbed_contradicting: 0.2", "testbed_contradicting: 0.3"))
+        text, key = profile.read_text(), "testbed_contradicting: "
+        profile.write_text(re.sub(f"{key}.*", f"{key}0.3", text))
     elif what == "probes":
         profile.write_text(
             profile.read_text().replace('probes: ["blank_mean"]', 'probes: ["blank_mean", "erase"]')
@@ -255,7 +256,7 @@ def broken(folder, what, tweets):
         ("header", "answers of seed 7, where this run has 2"),
         ("signature", "answers of data twitter-gmner-v0"),
         ("world", "two differs from .* in testbed_seed: 7, not 0"),
-        ("share", "two differs from .* in testbed_contradicting: 0.3, not 0.2"),
+        ("share", "two differs from .* in testbed_contradicting: 0.3, not 0"),
         ("probes", "differs from .* in probes: blank_mean, erase, not blank_mean"),
         ("profile", "is no run folder: profile.yaml is not there"),
         ("same", "seed 2 of base is in two runs"),
