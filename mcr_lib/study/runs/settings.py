@@ -182,8 +182,8 @@ class Study:
         return replace(backbone, name=name, form=self.config.answer_form, style=self.test_style(name))
 
     def test_style(self, name: str) -> str:
-        """The style that the prompt `mcr` asks a setting for at test."""
-        return self[name].test_style or self.config.test_style
+        """The style that the prompt `mcr` asks a setting, or the backbone as it is, for at test."""
+        return (name != BACKBONE and self[name].test_style) or self.config.test_style
 
     def fingerprint(self, name: str) -> str:
         """What a setting's model is made from: setting and options, start, tweets, images, chains, code."""
