@@ -377,10 +377,7 @@ class _Run:
         self.report(line)
 
 
-_OFFSET = {
-    "lookup": 0, "joint": 10**6, "chains": 2 * 10**6, "judge": 3 * 10**6, "conclude": 4 * 10**6,
-    "look": 5 * 10**6,
-}  # fmt: skip
+_OFFSET = {phase.name: k * 10**6 for k, phase in enumerate(RECIPE.phases[1:])}  # sight has no rows
 """First row of a phase, so that no two phases share one."""
 
 
