@@ -21,11 +21,11 @@ from mcr_lib.study.compare.claims import Plan
 from mcr_lib.study.compare.evidence import METRICS, Evidence, OverSeeds, number, summary
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.figures import forest
-from mcr_lib.study.runs import prepare
+from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from tests.conftest import REPOSITORY
 from tests.test_study_seeds import make_run, trained, tweets  # noqa: F401
-from tools import drawn, readme
+from tools import drawn, one_seed, readme
 
 PLAN = Plan.read()
 SPLITS = {"dev": 30, "test": 60, "test_adversarial": 30}
@@ -303,3 +303,28 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
         assert row[f"end {key}"] == pytest.approx(answers["mcr", key], abs=0.01)
     assert drawn.main(["kept", str(run.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "kept.png").is_file()
+
+
+def test_what_claims_need_of_one_seed_is_listed_in_their_order(capsys):
+    names, splits = ("mcr", "sft"), ("test", "test_adversarial")
+    assert one_seed.wanted(PLAN, ["1", "2"]) == [(name, split, False) for name in names for split in splits]
+    assert one_seed.wanted(PLAN, ["10"])[0] == ("mcr", "test", True)  # probes
+    assert one_seed.wanted(PLAN, ["11"]) == []  # attention
+    assert ("sigma-05", "test", False) in one_seed.wanted(PLAN)
+    assert one_seed.main(["1", "--out", "unused", "--claims", "1,12"]) == 2
+    assert capsys.readouterr().err.startswith("no claim '12'; the plan has 1, 2")
+
+
+@pytest.mark.nano
+def test_claims_without_notebooks_leave_a_run_folder_that_compare_reads(tmp_path):
+    given = {"probes": ["blank"], "splits": ["train", "dev", "test"], "settings": {"base": {}, "sft": {}}}
+    loaded = config.load("nano", tmp_path / "run", given)
+    one_seed.answer(loaded, [("base", "test", True), ("base", "dev", False)])
+    evidence = merge([tmp_path / "run"])
+    of_base = {(split, metric) for _, name, split, metric in evidence.terms if name == "base"}
+    assert {("test", "gmner_f1"), ("test", "image_caused_foreign_rate.blank_mean")} <= of_base
+    assert not [sentence for sentence in evidence.head["missing"] if "base" in sentence]
+    files = sorted((tmp_path / "run" / "predictions").glob("*.jsonl"))
+    before = [path.stat().st_mtime_ns for path in files]
+    one_seed.answer(loaded, [("base", "test", True)])
+    assert [path.stat().st_mtime_ns for path in files] == before

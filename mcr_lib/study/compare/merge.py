@@ -185,9 +185,8 @@ def _backbone(run: _Run, name: str, model: str | None, path: Path) -> str | None
         expected = options.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
         recorded = {row["option"]: row["value"] for row in record["options"] if row["origin"] != "run"}
         is_same = all(recorded.get(key, value) == value for key, value in expected.items())
-        without = {"start", "options", "test_style"}
-        fields = {key: value for key, value in record["setting"].items() if key not in without}
-        is_same &= fields == own.model_dump(mode="json", exclude_defaults=True, exclude=without)
+        fields = {key: value for key, value in record["setting"].items() if key not in setting.APART}
+        is_same &= fields == own.model_dump(mode="json", exclude_defaults=True, exclude=setting.APART)
         if not is_same or record["status"] != "done" or model not in (None, record["fingerprint"]):
             message = f"{path}: the model of {start} is not the one that these answers and the profile are of"
             raise UserError(f"{message}; run mcr run again")

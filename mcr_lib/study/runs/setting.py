@@ -19,6 +19,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.training.options import Options, options_of
 
 BACKBONE = "backbone"  # the start of a setting that starts from no other one: the backbone of the profile
+APART = {"start", "options", "test_style"}  # fields that are compared by themselves, or make no model
 BUILT = ("template", "teacher")  # chains that are made here; others stand in a file
 Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a setting, its folder and its files
 Settings = Mapping[str, "Setting"]

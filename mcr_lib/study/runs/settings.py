@@ -193,7 +193,7 @@ class Study:
         if one.stage == "none":
             return self.fingerprint(one.start)
         options = self.options(name)[0].model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
-        own = one.model_dump(mode="json", exclude={"start", "options", "joint", "test_style"}), options
+        own = one.model_dump(mode="json", exclude={*setting.APART, "joint"}), options
         data = prepare.sources(one, self.pairs(name), self.loaded)
         data += [self.fingerprint(one.kept_by)] if one.kept_by else []
         return fingerprint(own, self.fingerprint(one.start), data, code.code_fingerprint(one.stage))

@@ -1,4 +1,6 @@
-"""What claims need of one seed, without notebooks: `python -m tools.claims SEED --out DIR [--claims 1,2,4,A]`.
+"""What claims need of one seed, without notebooks.
+
+    python -m tools.one_seed SEED --out DIR [--claims 1,2,4,A]
 
 Trains and answers the settings of these claims (all of data/claims.yaml if none is named), in their order and
 on the splits that they ask for, in a run folder that `mcr compare` reads; what is there already is not made
@@ -7,7 +9,7 @@ again, and a killed run resumes. Attention (claim 11) is measured by notebook 06
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 from mcr_lib.data.files import write_json, written_whole
@@ -23,7 +25,7 @@ ATTENTION = "attention_on_image"
 
 
 def wanted(plan: Plan, numbers: Sequence[str] = ()) -> list[tuple[str, str, bool]]:
-    """Setting, split, and whether its probes are answered too, in the order of the claims; `numbers`: of these.
+    """Setting, split, and whether its probes are answered too, in the order of claims (`numbers`; all).
 
     Raises:
         UserError: a number that is not in the plan.
@@ -57,7 +59,7 @@ def answer(loaded: config.Loaded, wants: Sequence[tuple[str, str, bool]]) -> Non
             print(f"{name}: {split} is answered", flush=True)
 
 
-def main(argv: Sequence[str] | None = None, *, overrides: Mapping[str, object] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2, with a sentence, for a mistake of the user."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("seed", type=int)
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None, *, overrides: Mapping[str, object] |
     try:
         plan = Plan.read()
         wants = wanted(plan, [number for number in given.claims.split(",") if number])
-        answer(config.load(plan.profile, given.out, {**(overrides or {}), "seed": given.seed}), wants)
+        answer(config.load(plan.profile, given.out, {"seed": given.seed}), wants)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
