@@ -307,24 +307,32 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
 
 def test_what_claims_need_of_one_seed_is_listed_in_their_order(capsys):
     names, splits = ("mcr", "sft"), ("test", "test_adversarial")
-    assert one_seed.wanted(PLAN, ["1", "2"]) == [(name, split, False) for name in names for split in splits]
-    assert one_seed.wanted(PLAN, ["10"])[0] == ("mcr", "test", True)  # probes
-    assert one_seed.wanted(PLAN, ["11"]) == []  # attention
-    assert ("sigma-05", "test", False) in one_seed.wanted(PLAN)
+    assert list(one_seed.wanted(PLAN, ["2", "1"])) == [(name, split) for name in names for split in splits]
+    of_mcr = one_seed.wanted(PLAN, ["10", "11"])["mcr", "test"]
+    assert of_mcr == {"probes", "attention"}
+    assert not one_seed.wanted(PLAN, ["1"])["mcr", "test"]
+    assert ("sigma-05", "test") in one_seed.wanted(PLAN)
     assert one_seed.main(["1", "--out", "unused", "--claims", "1,12"]) == 2
     assert capsys.readouterr().err.startswith("no claim '12'; the plan has 1, 2")
 
 
 @pytest.mark.nano
 def test_claims_without_notebooks_leave_a_run_folder_that_compare_reads(tmp_path):
-    given = {"probes": ["blank"], "splits": ["train", "dev", "test"], "settings": {"base": {}, "sft": {}}}
+    settings = {
+        "base": {},
+        "sft": {"stage": "sft", "rows": "answers", "options": {"max_steps": 1}},
+        "other": {},
+    }
+    given = {"probes": ["blank"], "attention_examples": 1, "attention_answers": 2, "settings": settings}
     loaded = config.load("nano", tmp_path / "run", given)
-    one_seed.answer(loaded, [("base", "test", True), ("base", "dev", False)])
+    wants = {("sft", "test"): {"probes", "attention"}, ("base", "dev"): set()}
+    one_seed.answer(loaded, wants)
     evidence = merge([tmp_path / "run"])
-    of_base = {(split, metric) for _, name, split, metric in evidence.terms if name == "base"}
-    assert {("test", "gmner_f1"), ("test", "image_caused_foreign_rate.blank_mean")} <= of_base
-    assert not [sentence for sentence in evidence.head["missing"] if "base" in sentence]
+    found = {key[1:] for key in evidence.terms}
+    assert {("sft", "test", "gmner_f1"), ("sft", "test", "image_caused_foreign_rate.blank_mean")} <= found
+    assert ("base", "dev", "gmner_f1") in found
+    assert not [key for key in found if key[0] == "other"]
     files = sorted((tmp_path / "run" / "predictions").glob("*.jsonl"))
     before = [path.stat().st_mtime_ns for path in files]
-    one_seed.answer(loaded, [("base", "test", True)])
+    one_seed.answer(loaded, wants)
     assert [path.stat().st_mtime_ns for path in files] == before
