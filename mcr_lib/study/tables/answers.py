@@ -23,7 +23,7 @@ from mcr_lib.study.runs import prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import Config, Loaded
 from mcr_lib.study.tables import bias as bias_tables
-from mcr_lib.study.tables import comparison
+from mcr_lib.study.tables import comparison, scoring
 from mcr_lib.study.tables.scoring import ScoredFile
 from mcr_lib.verify import BOX
 
@@ -139,17 +139,11 @@ def difference(one: Answered, a: str, b: str, metric: str, probed: Sequence[Answ
     return values | {"low": test.ci95[0], "high": test.ci95[1], "better": better}
 
 
-def n_wrong(one: metrics.Judged, kinds: Kinds) -> int:
-    """Gold entities and predictions that are not right: `scoring.n_mistakes`, from the kinds alone."""
-    n_right = kinds[0].count("right")
-    return len(one.example.entities) + len(one.effective) - 2 * n_right
-
-
 def wins(one: Answered, a: str, b: str) -> Row:
     """On how many tweets a and b make fewer mistakes than the other, and the tweet that shows it best: the
     first with a picture on which the one that wins more often has no mistake and the other has some.
     """
-    mistakes = [*zip(*(map(n_wrong, one.files[n].judged, one.kinds[n]) for n in (a, b)), strict=True)]
+    mistakes = [*zip(*(map(scoring.n_mistakes, one.files[n].judged) for n in (a, b)), strict=True)]
     won = {a: sum(x < y for x, y in mistakes), b: sum(y < x for x, y in mistakes)}
     side = int(won[b] > won[a])
     tweets = zip(one.examples, mistakes, strict=True)
@@ -179,7 +173,7 @@ def answer(
         box = _whole(p.boxes_xyxy[:1])
         entities.append([p.text, p.type, box[0] if box else None, KINDS.index(kind), gold_of.get(i, -1)])
     gold = [KINDS.index(kind) for kind in of_gold]
-    result: Row = {"entities": entities, "gold": gold, "wrong": n_wrong(one, kinds)}
+    result: Row = {"entities": entities, "gold": gold, "wrong": scoring.n_mistakes(one)}
     if not one.is_read:
         result["raw"] = row.answer[:MAX_TEXT] if row else ""
     if think:
