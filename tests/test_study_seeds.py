@@ -19,7 +19,7 @@ from mcr_lib.study.commands import cli
 from mcr_lib.study.compare import evidence as evidence_module
 from mcr_lib.study.compare import tables
 from mcr_lib.study.compare.claims import Plan
-from mcr_lib.study.compare.evidence import Evidence, summary
+from mcr_lib.study.compare.evidence import FILE, Evidence, summary
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.figures import forest, palette
 from mcr_lib.study.runs import cache, config, prepare, setting
@@ -205,6 +205,42 @@ def test_several_folders_may_hold_settings_of_one_seed(runs, tmp_path, tweets, s
     assert set(merged.terms) == set(whole.terms)
     for key, terms in whole.terms.items():
         assert [ratio.percent for _, ratio in merged.terms[key]] == [ratio.percent for _, ratio in terms]
+
+
+def test_evidence_of_another_machine_fills_in_what_the_runs_lack(runs, tmp_path, tweets, sample_dir):
+    merge(runs[1:]).write(tmp_path / "others" / FILE)
+    whole, found = merge(runs), merge([tmp_path / "others", runs[0]])
+    assert found.head["seeds"] == [1, 2, 3]
+    assert found.head["missing"] == whole.head["missing"]
+    scores, expected = (summary(one, n_resamples=100)["rows"] for one in (found, whole))
+    assert sorted(scores, key=str) == sorted(expected, key=str)
+    parts = [
+        make_run(tmp_path / str(k), 1, tweets, sample_dir, settings={n: SETTINGS[n] for n in names})
+        for k, names in enumerate((["sft", "mcr"], ["base", "sft"]))
+    ]
+    for part, name in zip(parts, ("sft", "base"), strict=True):
+        (part / "predictions" / f"{name}.dev.jsonl").unlink()
+    merge(parts[1:]).write(tmp_path / "rest" / FILE)
+    missing = merge([parts[0], tmp_path / "rest"]).head["missing"]  # sft is in the evidence
+    assert [text for text in missing if "to dev" in text] == [
+        "seed 1: no answers of base to dev"
+    ]  # not of sft
+    again = merge([tmp_path / "rest"])  # alone, as after a change of data/claims.yaml
+    assert (again.head, again.n_tweets) == (merge(parts[1:]).head, merge(parts[1:]).n_tweets)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"contradicting": 0.5}, "contradicting: 0.5, not"),
+        ({"signatures": {"test": "other"}}, "the tweets of test or their scoring: other, not"),
+    ],
+)
+def test_evidence_of_another_world_is_refused(change, problem, runs, tmp_path, capsys):
+    other = merge(runs[1:])
+    replace(other, head=other.head | change).write(tmp_path / FILE)
+    assert cli.main(["compare", str(runs[0]), str(tmp_path)]) == 2
+    assert f"{tmp_path} differs from {runs[0]} in {problem}" in capsys.readouterr().err
 
 
 def test_seeds_may_have_other_tweets(runs, tmp_path, tweets, sample_dir):

@@ -19,7 +19,7 @@ from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.study.catalogue import CATALOGUE
-from mcr_lib.study.compare.evidence import Evidence, summary
+from mcr_lib.study.compare.evidence import FILE, Evidence, summary
 from mcr_lib.study.compare.tables import CONTROLLED
 from mcr_lib.study.figures import forest, palette
 from mcr_lib.study.runs import config, prepare
@@ -104,7 +104,7 @@ def dose(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict
     """
     points, of_share, first = [], {}, None
     for folder in folders:
-        evidence = Evidence.read(Path(folder) / "evidence.json.gz")
+        evidence = Evidence.read(Path(folder) / FILE)
         share, signatures = evidence.head["contradicting"], evidence.head["signatures"]
         tested = [signatures.get(split) for split in SPLITS]
         first = first or (folder, tested)

@@ -78,7 +78,7 @@ def _parser() -> ArgumentParser:
     _add_testbed(commands)
     about = "settings over several seeds: claims, or one pair of settings, tested"
     add = _command(commands, "compare", "compare.command", about, description=_COMPARE).add_argument
-    add("runs", nargs="+", metavar="RUN", help="a run folder")
+    add("runs", nargs="+", metavar="RUN", help="a run folder, or what mcr compare wrote")
     add("--out", metavar="DIR", help="where the files go (default: outputs/compared/PROFILE)")
     add("--pair", nargs=2, metavar=("A", "B"), help="test A minus B (default: the claims, else mcr sft)")
     add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: %(default)s)")

@@ -11,7 +11,7 @@ from mcr_lib.errors import UserError
 from mcr_lib.statistics import MAX_RESAMPLES
 from mcr_lib.study.compare import tables
 from mcr_lib.study.compare.claims import Plan
-from mcr_lib.study.compare.evidence import summary
+from mcr_lib.study.compare.evidence import FILE, summary
 from mcr_lib.study.compare.merge import merge
 from mcr_lib.study.figures import forest, palette
 from mcr_lib.study.runs.config import repository
@@ -28,7 +28,7 @@ def command(given: Namespace) -> int:
     rows = plan.evaluate(evidence, n_resamples=given.resamples)
     sweeps = plan.sweeps(scores["rows"])
     out = Path(given.out) if given.out else repository() / "outputs" / "compared" / scores["profile"]
-    evidence.write(out / "evidence.json.gz")
+    evidence.write(out / FILE)
     write_json(out / "scores.json", scores)
     write_json(out / "claims.json", {**scores, "note": tables.note(scores), "rows": rows})
     mpl.use("Agg")

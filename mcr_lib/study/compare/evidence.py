@@ -18,7 +18,7 @@ from mcr_lib.metrics import SCORER_VERSION
 from mcr_lib.schema import FORMAT_VERSION
 from mcr_lib.statistics import Ratio, Terms
 
-KIND = "seeds"
+KIND, FILE = "seeds", "evidence.json.gz"
 MIN_SEEDS = 3  # fewer show nothing (ours)
 METRICS = (
     "gmner_f1", "mner_f1", "eeg_f1", "n_rec", "n_f1", "false_grounding", "missed_grounding", "n_rate",

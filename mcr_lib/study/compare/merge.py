@@ -1,4 +1,4 @@
-"""Merges run folders, each with one seed or some settings of a seed, into evidence.
+"""Merges run folders, each with one seed or some settings of a seed, into evidence, with earlier evidence.
 Refused unless, but for the seed, profiles agree in all that affects an answer, tweets of one id have the same
 gold, answers come from the models of the profile, and all start from one backbone (as far as recorded).
 """
@@ -17,7 +17,7 @@ from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.statistics import Ratio, Terms
-from mcr_lib.study.compare.evidence import METRICS, NUMBERS, Evidence, number
+from mcr_lib.study.compare.evidence import FILE, METRICS, NUMBERS, Evidence, number
 from mcr_lib.study.runs import artifacts, cache, config, prepare, setting
 from mcr_lib.study.runs.settings import RANDOM
 from mcr_lib.study.tables import comparison, scoring
@@ -49,9 +49,45 @@ class _Run(artifacts.RunFolder):
 
 
 def merge(folders: Sequence[str | Path]) -> Evidence:
-    """The evidence of these run folders; what one of them lacks is listed in `head["missing"]`."""
-    if not (runs := [_Run(Path(folder)) for folder in folders]):
+    """The evidence of these run folders; what one of them lacks is listed in `head["missing"]`. A folder that
+    `mcr compare` wrote, here or on another machine, fills in what the runs and those before it lack.
+    """
+    folders = [Path(folder) for folder in folders]
+    earlier = [one for one in folders if (one / FILE).is_file() and not (one / "profile.yaml").exists()]
+    if runs := [_Run(folder) for folder in folders if folder not in earlier]:
+        whole, path = _of_runs(runs), runs[0].path
+    elif earlier:
+        whole, path = Evidence.read(earlier[0] / FILE), earlier.pop(0)
+    else:
         raise UserError("nothing to compare: name at least one run folder")
+    for folder in earlier:
+        whole = _filled(whole, Evidence.read(folder / FILE), f"{folder} differs from {path} in")
+    return whole
+
+
+def _filled(whole: Evidence, other: Evidence, differs: str) -> Evidence:
+    """`whole`, and of `other` what it lacks; `UserError`, which begins with `differs`, if they do not fit."""
+    a, b = whole.head, other.head
+    for key in ("profile", "source", "eval_split", "contradicting"):
+        if a[key] != b[key]:
+            raise UserError(f"{differs} {key}: {b[key]}, not {a[key]}")
+    for split, expected in a["signatures"].items():
+        if (found := b["signatures"].get(split, expected)) != expected:
+            raise UserError(f"{differs} the tweets of {split} or their scoring: {found}, not {expected}")
+    head = a | {key: list(dict.fromkeys([*a[key], *b[key]])) for key in ("settings", "missing")}
+    head |= {"seeds": sorted({*a["seeds"], *b["seeds"]}), "signatures": b["signatures"] | a["signatures"]}
+    head |= {"splits": list(dict.fromkeys([*b["splits"], *a["splits"]])), "runs": [*a["runs"], *b["runs"]]}
+    terms = other.terms | whole.terms
+    there = {f"seed {seed}: {_no_answers(name, split)}" for seed, name, split, _ in terms}
+    head["missing"] = [sentence for sentence in head["missing"] if sentence not in there]
+    return Evidence(head, other.n_tweets | whole.n_tweets, terms)
+
+
+def _no_answers(name: str, stem: str) -> str:
+    return f"no answers of {name} to {stem}"
+
+
+def _of_runs(runs: Sequence[_Run]) -> Evidence:
     _check_profiles(runs)
     splits = list(dict.fromkeys(split for run in runs for split in comparison.splits(run.config)))
     settings = list(dict.fromkeys(name for run in runs for name in run.config.settings))
@@ -159,7 +195,7 @@ def _measure_probes(run: _Run, name: str, answers: scoring.ScoredFile) -> Measur
 def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> scoring.ScoredFile | None:
     """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
     if not (path := run.predictions(f"{name}.{stem}")).is_file():
-        run.lacks(f"no answers of {name} to {stem}")
+        run.lacks(_no_answers(name, stem))
         return None
     header, rows = read_predictions(path)
     expected = {"seed": run.config.seed, "setting": name, "data": f"{tweets[0].source}:{checksum(tweets)}"}
