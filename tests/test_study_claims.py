@@ -238,7 +238,7 @@ def test_documents_show_the_committed_claims_and_refuse_those_of_another_plan(tm
     assert filled.count(tables.CONTROLLED) == 3
     assert "| mcr − sft, GMNER F1, test ↑ | +10.0 (+10.0 to +10.0) | 5 | shown | 2 |" in filled
     assert "| mcr − sft | MNER F1, test | +10.0 (+10.0 to +10.0) | 5 | the opposite is shown |" in filled
-    assert "| 2 shown, 6 no run | 8 |" in filled  # claim 4: of its four contrasts one has both settings
+    assert "| 2 shown, 8 no run | 10 |" in filled  # claim 4: of its four contrasts one has both settings
     assert "](data/results/claims/claims.png)" in filled
     assert tables.settings_table(scores) in filled
     write_json(folder / "claims.json", {"note": "", "rows": rows[1:]})
