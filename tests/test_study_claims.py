@@ -324,9 +324,12 @@ def test_claims_without_notebooks_leave_a_run_folder_that_compare_reads(tmp_path
         "other": {},
     }
     given = {"probes": ["blank"], "attention_examples": 1, "attention_answers": 2, "settings": settings}
+    settings["none"] = {"stage": "sft", "chains": "absent"}
     loaded = config.load("nano", tmp_path / "run", given)
-    wants = {("sft", "test"): {"probes", "attention"}, ("base", "dev"): set()}
-    one_seed.answer(loaded, wants)
+    wants = {("none", "test"): set(), ("sft", "test"): {"probes", "attention"}, ("base", "dev"): set()}
+    (failed,) = one_seed.answer(loaded, wants)
+    assert failed.startswith("none, test: ")
+    assert "chains/absent.jsonl does not exist" in failed
     evidence = merge([tmp_path / "run"])
     found = {key[1:] for key in evidence.terms}
     assert {("sft", "test", "gmner_f1"), ("sft", "test", "image_caused_foreign_rate.blank_mean")} <= found

@@ -43,8 +43,11 @@ def wanted(plan: Plan, numbers: Sequence[str] = ()) -> Wanted:
     return result
 
 
-def answer(loaded: config.Loaded, wants: Wanted) -> None:
-    """Make the models and answers of `wants` in the run folder of a profile, with all that is read beside."""
+def answer(loaded: config.Loaded, wants: Wanted) -> list[str]:
+    """Make the models and answers of `wants` in the run folder of a profile, with all that is read beside;
+    returns a sentence per setting that could not be made: the others are.
+    """
+    failed = []
     study = Study(loaded, teller(sys.stderr, every_s=60))
     with study.run.locked():
         with written_whole(study.run.profile) as file:
@@ -53,7 +56,12 @@ def answer(loaded: config.Loaded, wants: Wanted) -> None:
         write_json(study.run.manifest, manifest | artifacts.environment())
         prepare.write_examples(study.run, {split: study.examples(split) for split in study.config.splits})
         for (name, split), beside in wants.items():
-            study.answer(name, split)
+            try:
+                study.answer(name, split)
+            except UserError as error:
+                failed.append(f"{name}, {split}: {error}")
+                print(failed[-1], file=sys.stderr, flush=True)
+                continue
             for variant, some in (make_probes(study) if "probes" in beside else {}).items():
                 tweets = [probe.example for probe in some]
                 study.answer(name, examples=tweets, stem=f"{name}.{split}.{variant}")
@@ -63,10 +71,11 @@ def answer(loaded: config.Loaded, wants: Wanted) -> None:
             apart = Study(replace(loaded, config=loaded.config.model_copy(update={"settings": some})))
             shares = attention.share_rows(apart, attention.image_shares(apart))
             comparison.add_results(study.run, attention.result_rows(apart, [], shares))
+    return failed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2, with a sentence, for a mistake of the user."""
+    """Exit status: 0, or 2, with a sentence, for a mistake or a setting that could not be made."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("seed", type=int)
     parser.add_argument("--out", required=True, metavar="DIR")
@@ -77,11 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = Plan.read()
         wants = wanted(plan, [number for number in given.claims.split(",") if number])
         overrides = config.parse_set(given.pairs) | {"seed": given.seed}
-        answer(config.load(plan.profile, given.out, overrides), wants)
+        return 2 * bool(answer(config.load(plan.profile, given.out, overrides), wants))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":
