@@ -16,6 +16,7 @@ from mcr_lib.study.figures.palette import Panels, Rows, panels, unique
 
 Row = Mapping[str, Any]
 _BESIDE = {"xytext": (8, 0), "textcoords": "offset points", "fontsize": 8, "va": "center"}  # right of a point
+_LINEAR = 10  # points
 _HOLLOW = {"markerfacecolor": "white"}
 _SIGNS = {"old box": "something not shown gets the old box: textual bias, %",
     "old name": "the old name is written: visual bias, %"}  # fmt: skip
@@ -143,13 +144,16 @@ def claims(rows: Rows) -> Figure:
             ends = [0 if row["kind"] == "level" else -row["margin"], row["margin"]]
             ax.plot(ends, [y, y], color=palette.LIGHT, linewidth=9, solid_capstyle="butt", zorder=0)
         _over_seeds(ax, y, row, **styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}))
+    ax.set_xscale("symlog", linthresh=_LINEAR, linscale=0.8)  # a style may move by 70 points, the rest by 5
+    (low, high), ticks = ax.get_xlim(), (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
+    ax.set_xticks(*[[x for x in ticks if low <= x <= high]] * 2, fontsize=8)
     beside = ax.twinx()
     words = ["{}  {} seeds  {}".format(*cells(row)[2:]) if row else "" for _, row in lines]
     beside.set_yticks(range(len(lines)), words, fontsize=8)
     beside.set_ylim(ax.get_ylim())
     beside.tick_params(length=0)
     beside.grid(visible=False)
-    ax.set(xlabel="first − second, points (without a second: %)")
+    ax.set(xlabel=f"first − second, points (without a second: %); beyond {_LINEAR} logarithmic")
     return figure
 
 
