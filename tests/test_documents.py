@@ -86,6 +86,16 @@ def test_the_sentence_on_results_counts_the_seeds_on_the_side_of_the_mean(monkey
     )
 
 
+def test_the_sentence_on_results_names_controls_and_what_cannot_be_told_apart(monkeypatch):
+    first, second, *_ = headline.CONTROLS
+    shown = [row("MCR − SFT", [3.0, 2.0, 1.0]), row(first, [-1.0, 2.0]), row(second, [-3.0, -1.0])]
+    monkeypatch.setattr(headline, "rows", lambda: shown)
+    told = headline.sentence()
+    of_first, of_second = (headline.CONTROLS[name] for name in (first, second))
+    assert f"It cannot be told apart from {of_first}: +0.5 points (95 %: −1.0 to +2.0)." in told
+    assert f"It ends below {of_second}: −2.0 points (95 %: −3.0 to −1.0)." in told
+
+
 def test_a_claim_on_results_stands_beside_how_far_the_reasoning_states_the_answer():
     assert "MCR ends" in headline.sentence()
     assert re.search(r"Its reasoning states its answer in \d+ % of the tweets of `test`", headline.sentence())
