@@ -98,7 +98,7 @@ def test_the_sentence_on_results_names_controls_and_what_cannot_be_told_apart(mo
 
 def test_a_claim_on_results_stands_beside_how_far_the_reasoning_states_the_answer():
     assert "MCR ends" in headline.sentence()
-    assert re.search(r"Its reasoning states its answer in \d+ % of the tweets of `test`", headline.sentence())
+    assert re.search(r"Its reasoning states its answer in \d+ % of `test`", headline.sentence())
 
 
 def test_the_figure_of_the_main_comparison_has_the_values_of_the_evidence():

@@ -25,14 +25,14 @@ SHOWN = {  # (first, second, metric, split) of data/claims.yaml -> how the figur
     ("mcr", "sft", "gmner_f1", "test_adversarial"): "MCR − SFT, test_adversarial",
     ("mcr", "sft", "gmner_f1", "test_unseen"): "MCR − SFT, test_unseen",
     ("mcr", "mrsi", "gmner_f1", "test"): "MCR − MRSI",
-    ("mcr", "mrsi-d2", "gmner_f1", "test"): "MCR − MRSI, then MRSI on D2",
-    ("mcr", "mrsi-gold-30", "gmner_f1", "test"): "MCR − MRSI, then gold of kept tweets",
-    ("mcr", "sft-gold-30", "gmner_f1", "test"): "MCR − SFT, then gold of kept tweets",
+    ("mcr", "mrsi-d2", "gmner_f1", "test"): "MCR − MRSI on D2 too",
+    ("mcr", "mrsi-gold-30", "gmner_f1", "test"): "MCR − MRSI on kept gold",
+    ("mcr", "sft-gold-30", "gmner_f1", "test"): "MCR − SFT on kept gold",
 }
 CONTROLS = {  # of CVO -> how the sentence calls them
-    "MCR − MRSI, then MRSI on D2": "MRSI continued on D2 instead",
-    "MCR − MRSI, then gold of kept tweets": "MRSI continued on the gold of the tweets that the filter kept",
-    "MCR − SFT, then gold of kept tweets": "SFT continued on the same gold",
+    "MCR − MRSI on D2 too": "MRSI continued on D2 instead",
+    "MCR − MRSI on kept gold": "MRSI continued on the gold of the tweets that the filter kept",
+    "MCR − SFT on kept gold": "SFT continued on the same gold",
 }
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -82,23 +82,24 @@ def _reasoning() -> str:
     of = {
         (r["first"], r["split"]): r["mean"] for r in committed if r["metric"] == "faithful" and r["n_seeds"]
     }
-    mcr, mrsi = ([of[name, split] for split in ("test", "test_unseen")] for name in ("mcr", "mrsi"))
-    return (
-        f"Its reasoning states its answer in {mcr[0]:.0f} % of the tweets of `test` and {mcr[1]:.0f} % of"
-        f" `test_unseen` (MRSI: {mrsi[0]:.0f} % and {mrsi[1]:.0f} %)."
-    )
+    splits = [at for at in ("test", "test_unseen") if {("mcr", at), ("mrsi", at)} <= of.keys()]
+    mcr, mrsi = ([f"{of[name, at]:.0f} %" for at in splits] for name in ("mcr", "mrsi"))
+    of_mcr = " and ".join(f"{value} of `{at}`" for value, at in zip(mcr, splits, strict=True))
+    return f"Its reasoning states its answer in {of_mcr} (MRSI: {' and '.join(mrsi)})."
 
 
 def _why() -> str:
     """The direction of CVO against the share of contradicting pairs that its filter kept."""
     with (repository() / COMMITTED / "kept.csv").open(encoding="utf-8", newline="") as file:
         runs = [
-            (float(r["share"]), float(r["end gmner_f1"]) - float(r["start gmner_f1"]))
+            (float(r["share"]), float(r["end gmner_f1"]) - float(r["start gmner_f1"]), r["setting"])
             for r in csv.DictReader(file)
         ]
-    fell, rose = ([share for share, gain in runs if (gain > 0) is up] for up in (False, True))
+    fell, rose = ([share for share, gain, _ in runs if (gain > 0) is up] for up in (False, True))
     if not fell or not rose or max(fell) >= min(rose):
-        return f"CVO raised GMNER F1 in {len(rose)} of {len(runs)} runs."
+        gains = {name: [gain for _, gain, of in runs if of == name] for *_, name in runs}
+        texts = [f"{sum(g > 0 for g in of)} of {len(of)} (`{name}`)" for name, of in sorted(gains.items())]
+        return f"CVO raised GMNER F1 over its start in {', '.join(texts)} runs."
     return (
         f"CVO moves a model towards the tweets that its filter keeps: where {min(rose):.0f} % or more of them"
         f" contradict the shortcut, GMNER F1 rose in all {len(rose)} runs; in the other {len(fell)} it fell."
