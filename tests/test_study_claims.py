@@ -158,12 +158,16 @@ def test_the_interval_of_a_number_is_over_seeds_alone():
 
 def test_a_sweep_has_its_values_in_order_with_the_default_among_them():
     evidence = made({"mcr": 80, "sigma-04": 79, "sigma-00": 78})
-    points = PLAN.sweeps(summary(evidence, n_resamples=100)["rows"])
+    points = PLAN.sweeps(evidence, n_resamples=100)
     sigma = {row["x"]: row["mean"] for row in points if row["panel"] == "σ of R_u"}
     assert sigma == {0: 78, 0.4: 79, 0.3: 80}
     assert [row["x"] for row in points if row["default"]] == [0.3]  # of the others nothing was run
     ax = forest.curves(points, title="", xlabel="value").axes[0]
     assert list(ax.lines[0].get_xdata()) == [0, 0.3, 0.4]
+    del evidence.terms[3, "sigma-00", "test", "gmner_f1"]
+    assert {str(row["per_seed"].keys()) for row in PLAN.sweeps(evidence)} == {
+        "dict_keys(['1', '2'])"
+    }  # shared
 
 
 def test_numbers_of_a_run_are_taken_from_its_records_answers_and_results(tweets, sample_dir, tmp_path):  # noqa: F811

@@ -19,6 +19,7 @@ from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.study.catalogue import CATALOGUE
+from mcr_lib.study.compare.claims import Plan
 from mcr_lib.study.compare.evidence import FILE, Evidence, summary
 from mcr_lib.study.compare.tables import CONTROLLED
 from mcr_lib.study.figures import forest, palette
@@ -34,13 +35,15 @@ SETTINGS = ("sft", "mrsi", "mcr")
 
 
 def kept(runs: Sequence[str | Path]) -> Rows:
-    """A row per run and setting of CVO: pairs, those that contradict, before the filter, after each of its
-    thresholds alone and after all; GMNER F1 and false grounding (%, of eval_split) before and after CVO.
+    """A row per run and setting of CVO, without sweeps: pairs, and those that contradict, before the filter,
+    after each of its thresholds alone and after all; GMNER F1 and false grounding (%, of eval_split) before
+    and after CVO.
 
     Raises:
         UserError: a folder without profile.yaml; runs without any such pair of settings.
     """
-    result = []
+    contrasts, result = (one for claim in Plan.read().claims for one in claim.contrasts), []
+    of_sweeps = {name for one in contrasts for name in one.values}  # too many for a figure
     for run in map(Path, runs):
         if not (run / "profile.yaml").is_file():
             raise UserError(f"{run} is no run folder: profile.yaml is not there; mcr run writes it")
@@ -49,6 +52,8 @@ def kept(runs: Sequence[str | Path]) -> Rows:
         tweets = prepare.read_examples(folder, "train")
         against = {tweet.id for tweet in tweets if TEXTUAL in testbed.contradictions(tweet)}
         for name, one in c.settings.items():
+            if name in of_sweeps:
+                continue
             path = folder.setting(name) / "filter.jsonl"
             answered = [folder.predictions(f"{n}.{c.eval_split}") for n in (one.start, name)]
             if one.stage != "cvo" or not (path.is_file() and all(map(Path.is_file, answered))):

@@ -26,7 +26,7 @@ def command(given: Namespace) -> int:
         plan = Plan.of_pair(evidence, *(given.pair or ("mcr", "sft")))
     scores = summary(evidence, n_resamples=given.resamples)
     rows = plan.evaluate(evidence, n_resamples=given.resamples)
-    sweeps = plan.sweeps(scores["rows"])
+    sweeps = plan.sweeps(evidence, n_resamples=given.resamples)
     out = Path(given.out) if given.out else repository() / "outputs" / "compared" / scores["profile"]
     evidence.write(out / FILE)
     write_json(out / "scores.json", scores)

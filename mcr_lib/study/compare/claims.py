@@ -134,16 +134,18 @@ class Plan(BaseModel, extra="forbid", frozen=True):
                     rows.append(row)
         return rows
 
-    def sweeps(self, values: Rows) -> Rows:
-        """The points of each sweep, from the values of every setting (`evidence.summary`)."""
+    def sweeps(self, evidence: Evidence, *, n_resamples: int = 2000) -> Rows:
+        """The points of each sweep, all over the seeds that its settings with a run share."""
         rows = []
         for one in (one for claim in self.claims for one in claim.contrasts if one.kind == "little"):
-            points = []
-            for name, x in {**one.values, one.second: one.default}.items():
-                at = {"setting": name, "metric": one.measures[0], "split": one.splits[0]}
-                point = {"panel": one.knob, "x": x, "line": label(at["metric"]), "default": x == one.default}
-                points += [row | point for row in values if at.items() <= row.items()]
-            rows += points * (len(points) > 1)
+            at, knob = (one.splits[0], one.measures[0]), {**one.values, one.second: one.default}
+            of = {name: terms for name in knob if (terms := of_seeds.by_seed(evidence, name, *at))}
+            seeds = sorted(set.intersection(*map(set, of.values()))) if len(of) > 1 else []
+            for name, terms in of.items() if seeds else ():
+                weights = resamples(evidence.n_tweets[at[0]], n_resamples, np.random.default_rng(0))
+                point = {"panel": one.knob, "x": knob[name], "line": label(at[1]), "setting": name}
+                point |= of_seeds.estimate({seed: terms[seed] for seed in seeds}, weights.astype(float))
+                rows.append(point | {"default": name == one.second})
         return rows
 
 

@@ -29,6 +29,7 @@ MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be e
     "n_probe_examples", "attention_examples", "attention_answers", "predictions", "compare", "stand_in",
     "n_resamples", "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
+_NO_ANSWERS = "no answers of {} to {}"
 Tweets = list[Example]
 Measured = Iterator[tuple[str, list[str] | None, Terms]]  # metric, ids (`None`: a number), terms over them
 
@@ -78,13 +79,9 @@ def _filled(whole: Evidence, other: Evidence, differs: str) -> Evidence:
     head |= {"seeds": sorted({*a["seeds"], *b["seeds"]}), "signatures": b["signatures"] | a["signatures"]}
     head |= {"splits": list(dict.fromkeys([*b["splits"], *a["splits"]])), "runs": [*a["runs"], *b["runs"]]}
     terms = other.terms | whole.terms
-    there = {f"seed {seed}: {_no_answers(name, split)}" for seed, name, split, _ in terms}
+    there = {f"seed {seed}: {_NO_ANSWERS.format(name, split)}" for seed, name, split, _ in terms}
     head["missing"] = [sentence for sentence in head["missing"] if sentence not in there]
     return Evidence(head, other.n_tweets | whole.n_tweets, terms)
-
-
-def _no_answers(name: str, stem: str) -> str:
-    return f"no answers of {name} to {stem}"
 
 
 def _of_runs(runs: Sequence[_Run]) -> Evidence:
@@ -195,7 +192,7 @@ def _measure_probes(run: _Run, name: str, answers: scoring.ScoredFile) -> Measur
 def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> scoring.ScoredFile | None:
     """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
     if not (path := run.predictions(f"{name}.{stem}")).is_file():
-        run.lacks(_no_answers(name, stem))
+        run.lacks(_NO_ANSWERS.format(name, stem))
         return None
     header, rows = read_predictions(path)
     expected = {"seed": run.config.seed, "setting": name, "data": f"{tweets[0].source}:{checksum(tweets)}"}

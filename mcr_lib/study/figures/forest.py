@@ -145,7 +145,7 @@ def claims(rows: Rows) -> Figure:
             ax.plot(ends, [y, y], color=palette.LIGHT, linewidth=9, solid_capstyle="butt", zorder=0)
         _over_seeds(ax, y, row, **styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}))
     ax.set_xscale("symlog", linthresh=_LINEAR, linscale=0.8)  # a style may move by 70 points, the rest by 5
-    (low, high), ticks = ax.get_xlim(), (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
+    (low, high), ticks = ax.get_xlim(), (-100, -30, -10, -5, 0, 5, 10, 30, 100)
     ax.set_xticks(*[[x for x in ticks if low <= x <= high]] * 2, fontsize=8)
     beside = ax.twinx()
     words = ["{}  {} seeds  {}".format(*cells(row)[2:]) if row else "" for _, row in lines]
