@@ -222,9 +222,8 @@ def test_evidence_of_another_machine_fills_in_what_the_runs_lack(runs, tmp_path,
         (part / "predictions" / f"{name}.dev.jsonl").unlink()
     merge(parts[1:]).write(tmp_path / "rest" / FILE)
     missing = merge([parts[0], tmp_path / "rest"]).head["missing"]  # sft is in the evidence
-    assert [text for text in missing if "to dev" in text] == [
-        "seed 1: no answers of base to dev"
-    ]  # not of sft
+    of_dev = [text for text in missing if "to dev" in text]
+    assert of_dev == ["seed 1: no answers of base to dev"]
     again = merge([tmp_path / "rest"])  # alone, as after a change of data/claims.yaml
     assert (again.head, again.n_tweets) == (merge(parts[1:]).head, merge(parts[1:]).n_tweets)
 

@@ -97,11 +97,8 @@ def _why() -> str:
         ]
     fell, rose = ([share for share, gain, _ in runs if (gain > 0) is up] for up in (False, True))
     if not fell or not rose or max(fell) >= min(rose):
-        of = {
-            is_mcr: [gain > 0 for _, gain, name in runs if (name == "mcr") is is_mcr]
-            for is_mcr in (True, False)
-        }
-        of_mcr, others = (f"{sum(rose)} of {len(rose)}" for rose in of.values())
+        gains = [[gain > 0 for _, gain, name in runs if (name == "mcr") is flag] for flag in (True, False)]
+        of_mcr, others = (f"{sum(some)} of {len(some)}" for some in gains)
         return f"CVO raised GMNER F1 over its start in {of_mcr} runs of MCR and in {others} of its variants."
     return (
         f"CVO moves a model towards the tweets that its filter keeps: where {min(rose):.0f} % or more of them"
