@@ -175,26 +175,36 @@ def base() -> str:
 def tiny() -> str:
     """What `make run` gave: every setting of one seed, dev beside test, with 95 % intervals over tweets."""
     cells, note = _of_run()
-    first, table = _FIRST, []
+    table = []
     for name in dict.fromkeys(setting for setting, _, _ in cells):
         values = {title: _of_tiny(cells.get((name, *at)), digits) for title, digits, *at in _TINY}
-        table.append({first: name, **values})
-    columns = [first, *(title for title, *_ in _TINY)]
-    return f"{markdown(table, columns)}\n\n{note}\n"
+        table.append({_FIRST: name, **values, _STATED: _stated(cells, name)})
+    columns = [_FIRST, *(title for title, *_ in _TINY), _STATED]
+    return f"{markdown(table, columns)}\n\nIntervals: 95 %, over tweets. {note}\n"
 
 
 def default_run() -> str:
-    """The same in five columns, with the share of answers that the reasoning states."""
+    """The same in sentences, without intervals: F1, false grounding, and what the reasoning states."""
     cells, note = _of_run()
-    table = []
-    for name in dict.fromkeys(setting for setting, _, _ in cells):
-        line = {_FIRST: _SETTINGS.get(name, name)}
-        line |= {title: _of_tiny(cells.get((name, *at)), 1) for title, *at in _DEFAULT_RUN}
-        stated = [cells.get((name, split, "faithful")) for split in _SPLITS]
-        texts = [f"{float(row['value']):.1f}" if row else "–" for row in stated]
-        line[_STATED] = " / ".join(texts) if any(stated) else "–"
-        table.append(line)
-    return f"{markdown(table, [_FIRST, *(title for title, *_ in _DEFAULT_RUN), _STATED])}\n\n{note}\n"
+    names = list(dict.fromkeys(setting for setting, _, _ in cells))
+    f1, false, stated = [], [], []
+    for name in names:
+        values = (float(cells[name, *at]["value"]) for at in _DEFAULT_RUN)
+        called = _SETTINGS.get(name, name)
+        f1.append("{} {:.1f} / {:.1f}".format(called, *values))
+        false.append(f"{called} {float(cells[name, 'test', 'false_grounding']['value']):.1f} %")
+        if (states := _stated(cells, name)) != "–":
+            stated.append(f"{called} {states} %")
+    return (
+        f"GMNER F1 on `test` / `test_adversarial`: {', '.join(f1)}. False grounding on `test`:"
+        f" {', '.join(false)}. {_STATED.capitalize()}: {', '.join(stated)}. {note}\n"
+    )
+
+
+def _stated(cells: dict[tuple[str, str, str], dict[str, str]], name: str) -> str:
+    """The share of answers that the reasoning of a setting states, on each split."""
+    rows = [cells.get((name, split, "faithful")) for split in _SPLITS]
+    return " / ".join(f"{float(row['value']):.1f}" if row else "–" for row in rows) if any(rows) else "–"
 
 
 def _of_run() -> tuple[dict[tuple[str, str, str], dict[str, str]], str]:
@@ -203,8 +213,8 @@ def _of_run() -> tuple[dict[tuple[str, str, str], dict[str, str]], str]:
     cells = {(row["setting"], row["split"], row["metric"]): row for row in rows}
     shown = next(row for row in rows if row["split"] == "test" and row["metric"] == "gmner_f1")
     data = next(part for part in shown["signature"].split("|") if part.startswith("data="))
-    note = f"One run (seed {shown['seed']}), {shown['n']} tweets of test, 95 % intervals over tweets,"
-    return cells, f"{note} {data.removeprefix('data=')}. {seeds_tables.CONTROLLED}"
+    run = f"One run (seed {shown['seed']}), {shown['n']} tweets of test, {data.removeprefix('data=')}."
+    return cells, f"{run} {seeds_tables.CONTROLLED}"
 
 
 def example() -> str:
@@ -236,18 +246,12 @@ _SAID = {
     "wrong_type": "gives another type than the answer",
     "missing_type": "leaves out a type",
 }
-_SETTINGS = {
-    "base": "base, as it is", "sft": "SFT on answers", "mrsi": "MRSI: SFT on chains",
-    "mcr": "MCR: MRSI, then CVO",
-}  # fmt: skip
+_SETTINGS = {"base": "base", "sft": "SFT", "mrsi": "MRSI", "mcr": "MCR"}
 _FIRST = "%, on test unless noted"
 _SPLITS = ("test", "test_adversarial", "test_unseen")
 _STATED = "reasoning states the answer (test / adversarial / unseen)"
-_DEFAULT_RUN = (
-    ("GMNER F1", "test", "gmner_f1"), ("on test_adversarial", "test_adversarial", "gmner_f1"),
-    ("false grounding", "test", "false_grounding"),
-)  # fmt: skip
-"""Column, split and metric of README's table of results."""
+_DEFAULT_RUN = (("test", "gmner_f1"), ("test_adversarial", "gmner_f1"))
+"""Split and metric of README's sentence on `make run`."""
 _TINY = (
     ("GMNER F1, dev", 1, "dev", "gmner_f1"), ("GMNER F1, test_adversarial", 1, "test_adversarial",
      "gmner_f1"),
@@ -270,7 +274,7 @@ def _of_tiny(row: dict[str, str] | None, digits: int) -> str:
 
 
 def claims() -> str:
-    """A row per claim of the paper: its first row, and the verdicts of all its rows."""
+    """A row per claim of the paper: its first row with a verdict, and the verdicts of all its rows."""
     rows, note = _claims()
     lines = []
     for number in dict.fromkeys(row["number"] for row in rows if row["paper"] != "ours"):
@@ -278,11 +282,11 @@ def claims() -> str:
         judged = [row for row in of_claim if row["kind"] != "description"] or of_claim
         contrast, measure, value, seeds, _ = seeds_tables.cells(judged[0])
         verdicts = Counter(row["verdict"] for row in judged)
-        line = {"#": number, "claim (paper)": f"{judged[0]['claim']} ({judged[0]['paper']})"}
+        words = [f"{n} {word}" if len(judged) > 1 else word for word, n in verdicts.items()]
+        line = {"claim (paper)": f"{number}. {judged[0]['claim']} ({judged[0]['paper']})"}
         line |= {"first row": f"{contrast}, {measure}", "mean (95 %)": value, "seeds": seeds}
-        words = [f"{n} {word}" if len(verdicts) > 1 else word for word, n in verdicts.items()]
-        lines.append(line | {"verdicts": ", ".join(words), "rows": len(judged)})
-    return f"{markdown(lines, [*lines[0]])}\n\n{_figure('kept')}{note}\n"
+        lines.append(line | {"all its rows": ", ".join(words)})
+    return f"{markdown(lines, [*lines[0]])}\n\n{note}\n"
 
 
 def claims_rows() -> str:
@@ -291,7 +295,8 @@ def claims_rows() -> str:
     notes = dict.fromkeys(f"{row['number']}: {row['note']}." for row in rows if row["note"])
     heads = {"number": "#", "claim": "claim", "paper": "paper"}
     table = seeds_tables.claims_table([{**row} for row in rows], *heads).replace("| number |", "| # |", 1)
-    return f"{table}\n\n{' '.join(notes)}\n\n{_figure('claims')}{_figure('sweeps')}{_figure('dose')}{note}\n"
+    figures = "".join(_figure(name) for name in _FIGURES)
+    return f"{table}\n\n{' '.join(notes)}\n\n{figures}{note}\n"
 
 
 def claims_values() -> str:
