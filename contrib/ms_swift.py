@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mcr_lib.data import mrsi
-from mcr_lib.data.files import written_whole
+from mcr_lib.data.files import write_text
 from mcr_lib.errors import UserError
 from mcr_lib.rewards import NAMES
 from mcr_lib.study.runs import config, setting
@@ -127,8 +127,7 @@ def export(study: Study, out: str | Path, name: str | None = None) -> list[Path]
         texts[f"{each}.sh"] = script(study, each, options, family)
         for file_name, text in texts.items():
             paths.append(out / file_name)
-            with written_whole(paths[-1]) as file:
-                file.write(text)
+            write_text(paths[-1], text)
         paths[-1].chmod(0o755)
     return paths
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from mcr_lib.answer import write_answer
 from mcr_lib.boxes import largest, resized_size, written_box
-from mcr_lib.data.files import write_json, written_whole
+from mcr_lib.data.files import write_json, write_text, written_whole
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.data.twitter_gmner import LABELS, write_split
 from mcr_lib.schema import Entity, Example, PredictedEntity, checksum
@@ -277,8 +277,7 @@ def write_grec(folder: Path) -> None:
         )
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
     for name, value in (("grefs(unc).json", refs), ("instances.json", coco)):
-        with written_whole(folder / "grefcoco" / name) as file:
-            file.write(json.dumps(value) + "\n")
+        write_text(folder / "grefcoco" / name, json.dumps(value) + "\n")
 
 
 def expressions(split: str) -> list[Example]:

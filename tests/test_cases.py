@@ -205,7 +205,7 @@ def test_37_one_object_of_id_and_entities_is_read(score):
             f" id, entities: {WANTED}"),
         ("float_size.jsonl", '"model_size" must be [width, height] in whole pixels, found [392.0, 280.0]'
             " (docs/scoring.md)"),
-        ("utf16.jsonl", "not UTF-8 text (byte 0); save the file as UTF-8"),
+        ("utf16.jsonl", "not UTF-8 text; save the file as UTF-8"),
         (".", "Is a directory"),
     ],
 )  # fmt: skip

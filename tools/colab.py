@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import mcr_lib
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_text
 from mcr_lib.errors import UserError
 
 RUNTIME = "the runtime of August 2026: Python 3.13, torch 2.11"
@@ -292,8 +292,7 @@ def main() -> None:
 
 def _write(texts: Iterable[tuple[Path, str]]) -> None:
     for path, text in texts:
-        with written_whole(path) as file:
-            file.write(text)
+        write_text(path, text)
 
 
 def _lines(text: str) -> list[str]:

@@ -8,6 +8,7 @@ DIR is of `mcr compare`, from runs with another share of contradicting tweets (`
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +85,15 @@ def kept(runs: Sequence[str | Path]) -> Rows:
 def kept_figure(points: Rows) -> Figure:
     """Gain of each setting and seed against the share of contradicting pairs that its filter kept."""
     labels = {"gmner_f1": "GMNER F1, points", "false_grounding": "false grounding, points"}
-    title = "What CVO changes, against what the filter of D2 kept (a dot per seed, beside it pairs kept)"
+    title = "What CVO changes, against what the filter of D2 kept (a mark per seed, beside it pairs kept)"
     figure, axes = palette.panels(len(labels), (5.2, 4.0), title)
     names = palette.unique(points, "setting")
     for ax, (metric, label) in zip(axes, labels.items(), strict=True):
         ax.axhline(0, color=palette.DARK, linewidth=0.8)
-        for name in names:
+        for marker, name in zip(cycle("os^DvPX"), names, strict=False):
             of = [row for row in points if row["setting"] == name]
             at = [(row["share"], row[f"end {metric}"] - row[f"start {metric}"]) for row in of]
-            ax.plot(*zip(*at, strict=True), "o", color=palette.setting(name, names), label=name)
+            ax.plot(*zip(*at, strict=True), marker, color=palette.setting(name, names), label=name)
             for row, xy in zip(of, at, strict=True):
                 beside = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 8}
                 ax.annotate(str(row["kept pairs"]), xy, color=palette.DARK, **beside)

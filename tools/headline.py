@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_text, written_whole
 from mcr_lib.study.catalogue import label
 from mcr_lib.study.compare.tables import COMMITTED, CONTROLLED
 from mcr_lib.study.figures import palette
@@ -165,7 +165,6 @@ def write(root: Path) -> None:
     path = root / f"{FIGURE}.csv"
     if path.is_file() and read_text(path) == values() and path.with_suffix(".png").is_file():
         return
-    with written_whole(path) as file:
-        file.write(values())
+    write_text(path, values())
     with written_whole(path.with_suffix(".png"), "wb") as file:
         draw(rows()).savefig(file, format="png")

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from mcr_lib.data.files import write_json, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.study.compare.claims import Plan
-from mcr_lib.study.runs import artifacts, config, prepare
+from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.runs.progress import teller
 from mcr_lib.study.runs.settings import Study
 from mcr_lib.study.tables import attention, comparison
@@ -50,10 +49,7 @@ def answer(loaded: config.Loaded, wants: Wanted) -> list[str]:
     failed = []
     study = Study(loaded, teller(sys.stderr, every_s=60))
     with study.run.locked():
-        with written_whole(study.run.profile) as file:
-            file.write(config.as_yaml(loaded))
-        manifest = artifacts.read_manifest(study.run) | {"profile": loaded.profile, "seed": study.config.seed}
-        write_json(study.run.manifest, manifest | artifacts.environment())
+        prepare.begin(loaded)
         prepare.write_examples(study.run, {split: study.examples(split) for split in study.config.splits})
         for (name, split), beside in wants.items():
             try:

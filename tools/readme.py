@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_text
 from mcr_lib.errors import UserError
 from mcr_lib.metrics import SCORERS
 from mcr_lib.study.compare import tables as seeds_tables
@@ -359,8 +359,7 @@ def main() -> None:
     for name in DOCUMENTS:
         path = Path(repository() / name)
         new = filled(read_text(path))
-        with written_whole(path) as file:
-            file.write(new)
+        write_text(path, new)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 
 from PIL import Image
 
-from mcr_lib.data.files import read_text, write_json, written_whole
+from mcr_lib.data.files import read_text, write_json, write_text, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.study.compare.tables import CONTROLLED
 from mcr_lib.study.runs import artifacts, config
@@ -76,8 +76,7 @@ def publish(run: str | Path, root: Path) -> list[str]:
             raise UserError(f"{name} would show a path of this machine: …{shown[match.start() :][:60]!r}")
     shutil.rmtree(tour, ignore_errors=True)
     for name, text in texts.items():
-        with written_whole(tour / name) as file:
-            file.write(text)
+        write_text(tour / name, text)
     for name, image in thumbs.items():
         _save(image, tour / "thumbs" / f"{name}.png")
     buffer = io.BytesIO()

@@ -66,10 +66,15 @@ def writing(path: str | Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}; {hint}") from error
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written_whole(path) as file:
+        file.write(text)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value, indented."""
-    with written_whole(path) as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, seal: bool = False, **head: Any) -> None:
@@ -79,8 +84,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Row], *, kind: str, seal: bool 
     if seal:
         head["sha256"] = sha256("".join(lines).encode()).hexdigest()
         lines[0] = json.dumps(head) + "\n"
-    with written_whole(path) as file:
-        file.writelines(lines)
+    write_text(path, "".join(lines))
 
 
 def read_jsonl(path: str | Path, *, kind: str, needs_header: bool = True) -> tuple[Row, NumberedRows]:
@@ -133,7 +137,6 @@ def _object(line: str, where: str) -> Row:
 
 def read_text(path: str | Path) -> str:
     """Read a UTF-8 file, without byte-order mark, CRLF turned into LF; refuse one with a wrong checksum."""
-    data = b""
     try:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         seal = _SEAL.match(data) if b'"sha256"' in data else None
@@ -144,8 +147,7 @@ def read_text(path: str | Path) -> str:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problem = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
-        raise UserError(f"{path}, line {line}: {problem}") from error
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mcr_lib.data import voc_xml
 from mcr_lib.data.bio import Chunk, Sample, chunks, read_samples
-from mcr_lib.data.files import is_safe_id, refuse, written_whole
+from mcr_lib.data.files import is_safe_id, refuse, write_text
 from mcr_lib.data.images import find_images, image_size
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Entity, Example
@@ -122,8 +122,7 @@ def write_split(root: str | Path, split: str, examples: Sequence[Example], *, ve
     texts = {folder / "xml" / f"{e.id}.xml": voc_xml.annotation_xml(_annotation(e)) for e in annotated}
     texts[folder / "txt" / f"{split}.txt"] = "\n".join(map(_txt_block, examples))
     for path, text in texts.items():
-        with written_whole(path) as file:
-            file.write(text)
+        write_text(path, text)
 
 
 def version_folder(root: str | Path, version: str) -> Path:

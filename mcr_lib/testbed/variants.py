@@ -17,7 +17,7 @@ from typing import Any
 
 from mcr_lib.data import grec, mner_mi
 from mcr_lib.data.chance import pick
-from mcr_lib.data.files import read_text, write_json, written_whole
+from mcr_lib.data.files import read_text, write_json, write_text, written_whole
 from mcr_lib.testbed import Generated, drawing, make
 from mcr_lib.testbed.folder import MAIN, code
 from mcr_lib.testbed.world import BEINGS
@@ -61,8 +61,7 @@ def _write_mner_mi(root: Path, tweets: Tweets, version: str) -> None:
             row = {"id": one.example.id, "text": one.example.tokens, "images": names, "label": tags}
             lines.append(json.dumps({**row, "url": ""}) + "\n")
         path = root / "text" / f"{mner_mi.FILES[version]}_{split}.txt"
-        with written_whole(path) as file:
-            file.writelines(lines)
+        write_text(path, "".join(lines))
 
 
 def _write_grec(root: Path, tweets: Tweets, version: str) -> None:

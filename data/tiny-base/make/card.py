@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import bars
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_text
 from mcr_lib.study.figures import palette
 from mcr_lib.study.runs import artifacts
 from pretrain import Recipe
@@ -102,5 +102,4 @@ def write_readme(folder: str | Path, record: Mapping[str, Any], *, n_parameters:
             "vectors, phrases with those of their words.",
         ]
     lines += ["", f"Tweets measured of each distribution: {counts}, with chains a quarter. {files}"]
-    with written_whole(Path(folder) / "README.md") as file:
-        file.write("\n".join(lines) + "\n")
+    write_text(Path(folder) / "README.md", "\n".join(lines) + "\n")

@@ -19,7 +19,7 @@ from mcr_lib import prompts
 from mcr_lib.boxes import box_format, written_box
 from mcr_lib.chains import CHAINS_VERSION, Chain, reason_request, unsayable
 from mcr_lib.data import load_split, mrsi
-from mcr_lib.data.files import listed, read_text, written_whole
+from mcr_lib.data.files import listed, read_text, write_text
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.study.commands import arguments
@@ -82,8 +82,7 @@ def build(given: Namespace) -> int:
     )
     sums = f"{digest}  chains.jsonl\n{hashlib.sha256(card.encode()).hexdigest()}  README.md\n"
     for name, text in (("README.md", card), ("checksums.txt", sums)):
-        with written_whole(out / name) as file:
-            file.write(text)
+        write_text(out / name, text)
     if given.json:
         print(json.dumps({**facts, "folder": str(out)}, indent=2))
         return int(usage.get("unanswered", 0) > 0)

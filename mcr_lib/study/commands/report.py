@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import yaml
 
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_text
 from mcr_lib.schema import Example
 from mcr_lib.study import catalogue, render
 from mcr_lib.study.commands import arguments
@@ -52,8 +52,7 @@ def write(loaded: Loaded, *, pictures: bool = False) -> Path:
     """
     folder = RunFolder(loaded.folder)
     text = page(folder, loaded, pictures=pictures)
-    with written_whole(folder.report) as file:
-        file.write(text)
+    write_text(folder.report, text)
     return folder.report
 
 

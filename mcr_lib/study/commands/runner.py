@@ -24,7 +24,7 @@ import mcr_lib
 from mcr_lib.data.files import read_text, write_json, written_whole
 from mcr_lib.errors import UserError
 from mcr_lib.study.commands import arguments, report
-from mcr_lib.study.runs import artifacts, config
+from mcr_lib.study.runs import config, prepare
 from mcr_lib.study.runs.artifacts import RunFolder
 from mcr_lib.study.runs.config import RANDOM, Loaded
 from mcr_lib.study.runs.setting import BACKBONE
@@ -62,12 +62,7 @@ def run(
     notebooks = find_notebooks(loaded.config.notebooks, only, start_from)
     folder, started = RunFolder(loaded.folder), time.monotonic()
     with folder.locked():
-        values = loaded.config.model_dump(mode="json")
-        parameters = {key: {"value": values[key], "origin": loaded.origins[key]} for key in values}
-        manifest = artifacts.read_manifest(folder) | {"profile": profile, "parameters": parameters}
-        manifest |= {"seed": loaded.config.seed, **artifacts.environment()}
-        with written_whole(folder.profile) as file:
-            file.write(config.as_yaml(loaded))
+        manifest = prepare.begin(loaded)
         for notebook in notebooks:
             _check_parameters(notebook)
         for notebook in notebooks:

@@ -108,12 +108,6 @@ def renamed(rows: Rows) -> Figure:
     return figure
 
 
-def _over_seeds(ax: Axes, y: float, row: Row, **style: Any) -> None:
-    _dot(ax, y, row["mean"], (row["ci_low"], row["ci_high"]), **style)
-    seeds = list(row["per_seed"].values())
-    ax.scatter(seeds, [y + 0.25] * len(seeds), s=9, color=style["color"], alpha=0.55, linewidths=0)
-
-
 def claims(rows: Rows) -> Figure:
     """A line per row of `Plan.evaluate` that has a run and something to draw, under its claim; the tables
     have the others, such as descriptions of one setting.
@@ -143,7 +137,9 @@ def claims(rows: Rows) -> Figure:
         if row["kind"] in ("equal", "little", "level"):
             ends = [0 if row["kind"] == "level" else -row["margin"], row["margin"]]
             ax.plot(ends, [y, y], color=palette.LIGHT, linewidth=9, solid_capstyle="butt", zorder=0)
-        _over_seeds(ax, y, row, **styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}))
+        style, n = styles.get(row["verdict"], {"color": palette.DARK, **_HOLLOW}), row["n_seeds"]
+        _dot(ax, y, row["mean"], (row["ci_low"], row["ci_high"]), **style)
+        ax.scatter([*row["per_seed"].values()], [y + 0.25] * n, 9, style["color"], alpha=0.55, lw=0)
     ax.set_xscale("symlog", linthresh=_LINEAR, linscale=0.8)  # a style may move by 70 points, the rest by 5
     (low, high), ticks = ax.get_xlim(), (-100, -30, -10, -5, 0, 5, 10, 30, 100)
     ax.set_xticks(*[[x for x in ticks if low <= x <= high]] * 2, fontsize=8)

@@ -2,12 +2,12 @@
 
 import fcntl
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,7 +99,7 @@ def read_versioned(path: Path, error: str) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions, commit and hardware of this process, for a manifest."""
-    torch, n_bytes = sys.modules.get("torch"), memory()
+    torch, n_bytes = importlib.import_module("torch") if installed_version("torch") else None, memory()
     return {
         "python": platform.python_version(), "platform": platform.platform(), "mcr_lib": mcr_lib.__version__,
         "packages": {name: version for name in PACKAGES.split() if (version := installed_version(name))},

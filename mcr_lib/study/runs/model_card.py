@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcr_lib.data.files import read_text, written_whole
+from mcr_lib.data.files import read_text, write_text
 from mcr_lib.study.catalogue import labels
 from mcr_lib.study.render import markdown
 from mcr_lib.study.runs.artifacts import RunFolder
@@ -57,8 +57,7 @@ def write(run: RunFolder, name: str, record: Mapping[str, Any], *, backbone: str
         scores=f"{SCORES}\n{NOT_SCORED}\n{END}",
         note=f"{TESTBED_NOTE}\n\n" if source.startswith("testbed") else "",
     )  # fmt: skip
-    with written_whole(folder / NAME) as file:
-        file.write(str(ModelCard(text)))
+    write_text(folder / NAME, str(ModelCard(text)))
     add_scores(run)
 
 
@@ -79,8 +78,7 @@ def add_scores(run: RunFolder) -> None:
         start, end = before.partition(SCORES)[0], before.partition(END)[2]
         after = f"{start}{SCORES}\n{table if scores else NOT_SCORED}\n{END}{end}"
         if SCORES in before and END in before and after != before:
-            with written_whole(path) as file:
-                file.write(after)
+            write_text(path, after)
 
 
 def _table(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

@@ -10,19 +10,30 @@ import numpy as np
 
 from mcr_lib import chains, prompts, testbed
 from mcr_lib.data import SPLITS, load_split, mrsi, of_each
-from mcr_lib.data.files import read_jsonl, read_text, write_jsonl
+from mcr_lib.data.files import read_jsonl, read_text, write_json, write_jsonl, write_text
 from mcr_lib.data.modality import masked
 from mcr_lib.errors import UserError
 from mcr_lib.schema import Example, checksum
 from mcr_lib.study.check import CheckReport, check
-from mcr_lib.study.runs import cache, joint
+from mcr_lib.study.runs import artifacts, cache, joint
 from mcr_lib.study.runs.artifacts import RunFolder
-from mcr_lib.study.runs.config import Loaded
+from mcr_lib.study.runs.config import Loaded, as_yaml
 from mcr_lib.study.runs.setting import BUILT, Setting
 from mcr_lib.testbed import folder as testbed_folder
 from mcr_lib.testbed import teacher
 
 Tweets = Sequence[Example]
+
+
+def begin(loaded: Loaded) -> dict[str, Any]:
+    """Write the configuration and the manifest of a run to its folder; returns the manifest."""
+    folder, values = RunFolder(loaded.folder), loaded.config.model_dump(mode="json")
+    parameters = {key: {"value": values[key], "origin": loaded.origins[key]} for key in values}
+    about = {"profile": loaded.profile, "parameters": parameters, "seed": loaded.config.seed}
+    manifest = artifacts.read_manifest(folder) | about | artifacts.environment()
+    write_text(folder.profile, as_yaml(loaded))
+    write_json(folder.manifest, manifest)
+    return manifest
 
 
 def load_examples(loaded: Loaded, splits: Sequence[str] | None = None) -> dict[str, list[Example]]:

@@ -14,7 +14,6 @@ from mcr_lib.statements import Statement
 Answer = Sequence[PredictedEntity]
 # kind, the part of the answer that is replaced, by what, the span of the entity concerned
 Repairs = Iterator[tuple[str, slice, list[PredictedEntity], Span | None]]
-MENDED = ("missing entity added", "untouching one dropped", "boundary", "type", "groundability", "box")
 PLANTED = ("wrong type", "swapped slots", "dropped entity", "added entity", "flipped groundability")
 A, B, C = (0, 0, 10, 10), (0, 0, 10, 6), (50, 50, 60, 60)  # IoU(A, B) = 0.6, C misses
 _GOLD = (Entity("Ada Byron", 0, 2, "PER", (A,)), Entity("Rome", 3, 4, "LOC", ()))
@@ -26,7 +25,7 @@ WORLD = Example("world", "hand-made", "train", _TOKENS, _GOLD, ("PER", "LOC"), i
 class Repair:
     """The answer after one repair; even strict rewards may fall if it moves others."""
 
-    kind: str  # of `MENDED`
+    kind: str  # boundary, type, groundability, box, "missing entity added", "untouching one dropped"
     answer: tuple[PredictedEntity, ...]
     moves_others: bool  # other names are placed elsewhere, or the repaired one is not where it belongs
 
