@@ -307,6 +307,26 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
     assert (tmp_path / "kept.png").is_file()
 
 
+def test_the_steps_of_cvo_are_those_of_runs_that_have_both_styles(tmp_path, capsys):
+    for seed in (1, 2):
+        run = RunFolder(tmp_path / str(seed))
+        write_json(run.manifest, {"format_version": FORMAT_VERSION, "seed": seed, "notebooks": {}})
+        for name in drawn.STYLES[: 3 - seed]:
+            rows = [{"step": k, "reward": k / 4, "entropy": 0.2, "length": 50 + seed} for k in (1, 2)]
+            write_jsonl(run.setting(name) / "log.jsonl", rows, kind="log")
+    arguments = [*(str(tmp_path / seed) for seed in "12"), "--out", str(tmp_path / "out")]
+    assert drawn.main(["steps", *arguments]) == 0
+    lines = (tmp_path / "out" / "steps.csv").read_text().splitlines()
+    assert lines[0] == "seed,setting,step,reward,entropy,length"
+    assert lines[1:] == [
+        f"1,{name},{k},{k / 4},0.2,51" for name in ("mcr", "one-style-mcr") for k in (1, 2)
+    ], "seed 2 has no run of one style"
+    assert (tmp_path / "out" / "steps.png").is_file()
+    capsys.readouterr()
+    assert drawn.main(["steps", *arguments[1:]]) == 2
+    assert "no run has mcr and one-style-mcr" in capsys.readouterr().err
+
+
 def test_what_claims_need_of_one_seed_is_listed_in_their_order(capsys):
     names, splits = ("mcr", "sft"), ("test", "test_adversarial")
     assert list(one_seed.wanted(PLAN, ["2", "1"])) == [(name, split) for name in names for split in splits]

@@ -1,18 +1,22 @@
-"""Figures over several runs: `python -m tools.drawn kept RUN ... --out DIR`, `... dose DIR ... --out DIR`.
+"""Figures over several runs: `python -m tools.drawn kept RUN ... --out DIR`; likewise `steps` and `dose`.
 
 kept: what CVO gains against what the filter of D2 kept; each RUN has the training tweets of a testbed, and
-answers of settings of CVO and of those they start from. dose: how much contradiction each stage needs; each
-DIR is of `mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
+answers of settings of CVO and of those they start from. steps: reward, entropy and length of CVO with many
+styles and with one, of the RUNs that have both. dose: how much contradiction each stage needs; each DIR is of
+`mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
 """
 
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from mcr_lib import bias, testbed
@@ -25,14 +29,17 @@ from mcr_lib.study.compare.evidence import FILE, Evidence, summary
 from mcr_lib.study.compare.tables import CONTROLLED
 from mcr_lib.study.figures import forest, palette
 from mcr_lib.study.runs import config, prepare
-from mcr_lib.study.runs.artifacts import RunFolder
+from mcr_lib.study.runs.artifacts import RunFolder, read_manifest
 from mcr_lib.study.tables import scoring
+from mcr_lib.training.loop import read_log
 
 Rows = list[dict[str, Any]]
 TEXTUAL = "named, not shown"  # the kind of contradiction that speaks against a box for every name
 SPLITS = ("test", "test_adversarial")
 PANELS = [(metric, split) for metric in ("gmner_f1", "false_grounding") for split in SPLITS]
 SETTINGS = ("sft", "mrsi", "mcr")
+STYLES = ("mcr", "one-style-mcr")  # of claim 6
+CURVES = {"reward": "reward R", "entropy": "entropy, nats per token", "length": "length, tokens"}
 
 
 def kept(runs: Sequence[str | Path]) -> Rows:
@@ -102,6 +109,38 @@ def kept_figure(points: Rows) -> Figure:
     return figure
 
 
+def steps(runs: Sequence[str | Path]) -> Rows:
+    """A row per run, setting and update of CVO: its values of `CURVES`.
+
+    Raises:
+        UserError: no run has both settings.
+    """
+    folders = [RunFolder(Path(run)) for run in runs]
+    both = [run for run in folders if all((run.setting(name) / "log.jsonl").is_file() for name in STYLES)]
+    if not both:
+        raise UserError(f"no run has {' and '.join(STYLES)}: their log.jsonl are not there")
+    return [
+        {"seed": read_manifest(run)["seed"], "setting": name, **{key: row[key] for key in ("step", *CURVES)}}
+        for run in both
+        for name in STYLES
+        for row in read_log(run.setting(name))
+    ]
+
+
+def steps_figure(points: Rows) -> Figure:
+    """Mean over seeds (line) and range (band) of each curve."""
+    n_seeds, frame = len({row["seed"] for row in points}), pd.DataFrame(points)
+    title = f"CVO with many styles and with one (line: mean of {n_seeds} seeds; band: from one to the other)"
+    figure, axes = palette.panels(len(CURVES), (3.6, 2.9), title)
+    colours = {name: palette.setting(name, [*STYLES]) for name in STYLES}
+    for ax, (key, label) in zip(axes, CURVES.items(), strict=True):
+        how = {"palette": colours, "style": "setting", "errorbar": ("pi", 100), "legend": ax is axes[0]}
+        sns.lineplot(frame, x="step", y=key, hue="setting", ax=ax, **how)
+        ax.set(xlabel="update", ylabel=label)
+    axes[0].legend()
+    return figure
+
+
 def dose(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict[str, Any]]:
     """The points of the figure: metric, split, setting, share in percent as `x`, and the values over seeds.
 
@@ -131,22 +170,23 @@ def dose(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict
 def main(argv: Sequence[str] | None = None) -> int:
     """Write <which>.png and <which>.csv; 2, with a sentence, for a mistake of the user."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=["kept", "dose"])
+    parser.add_argument("which", choices=["kept", "steps", "dose"])
     parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of dose")
     given = parser.parse_args(argv)
+    of_runs = {"kept": (kept, kept_figure), "steps": (steps, steps_figure)}
     try:
-        is_kept = given.which == "kept"
-        points = kept(given.folders) if is_kept else dose(given.folders, n_resamples=given.resamples)
+        rows, figure = of_runs.get(given.which, (partial(dose, n_resamples=given.resamples), None))
+        points = rows(given.folders)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     mpl.use("Agg")
     with mpl.rc_context():
         show = palette.shower(given.out, CONTROLLED)
-        if is_kept:
-            show(kept_figure, points, "kept")
+        if figure:
+            show(figure, points, given.which)
         else:
             title = "How much contradiction does each need? Means over seeds (dots), 95 % intervals"
             how = {"title": title, "xlabel": "training tweets that contradict, %", "scale": "log"}
