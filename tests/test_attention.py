@@ -215,7 +215,13 @@ def test_shares_of_image_and_sentence_are_those_of_whole_maps(base, nano_tweets,
         answered.append((example, row))
         of |= {(example.id, entity.start) for entity in example.entities}
     shares = attention.image_shares(base, answered, of, prompt="direct")
-    wanted = [(e.id, g) for e in unseen for g in e.entities if g.is_groundable is False]
+    wanted = [
+        (e.id, g)
+        for e in unseen
+        for is_shown in ((False, True) if is_boxed else (False,))
+        for g in e.entities
+        if g.is_groundable is is_shown
+    ]
     assert [(share.example.id, share.gold) for share in shares] == wanted
     assert {share.is_boxed for share in shares} == {is_boxed}
     assert not attention.image_shares(base, answered, {("none", 0)}, prompt="direct")

@@ -91,15 +91,16 @@ def test_bars_show_these_values():
     ]
 
 
-def share(id, image, is_boxed):
-    tweet = look(id, [1.0], 0.0).example
-    return SimpleNamespace(example=tweet, gold=tweet.entities[0], is_boxed=is_boxed, image=image)
+def share(id, image, is_boxed, is_shown=False):
+    gold = SimpleNamespace(is_groundable=is_shown)
+    return SimpleNamespace(example=look(id, [1.0], 0.0).example, gold=gold, is_boxed=is_boxed, image=image)
 
 
-def test_shares_are_means_per_group_of_plain_fine_tuning_and_one_of_mcr():
+def test_shares_are_means_per_group_of_plain_fine_tuning_one_of_mcr_and_of_boxes_of_what_is_shown():
     settings = {"sft": SimpleNamespace(stage="sft"), "mcr": SimpleNamespace(stage="cvo")}
     study = type("Study", (), {"config": STUDY.config, "__getitem__": lambda _, name: settings[name]})()
     of_sft = [share("1", 0.8, False), share("1", 0.6, False), share("2", 0.4, True)]
+    of_sft.append(share("1", 0.9, True, is_shown=True))
     rows = attention.share_rows(
         study, {"sft": of_sft, "mcr": [share("1", 0.9, False), share("2", 0.8, True)]}
     )
@@ -109,15 +110,18 @@ def test_shares_are_means_per_group_of_plain_fine_tuning_and_one_of_mcr():
     assert found == [
         ["normal", "sft", 2, 0, 70.0, 30.0],
         ["textual bias", "sft", 1, 1, 40.0, 60.0],
+        ["shown", "sft", 1, 1, 90.0, 10.0],
         ["MCR", "mcr", 2, 1, 85.0, 15.0],
+        ["shown", "mcr", 0, 0, None, None],
     ]
-    assert (rows[2]["image_low"], rows[2]["image_high"]) == (80.0, 90.0)  # either tweet drawn twice
+    assert (rows[3]["image_low"], rows[3]["image_high"]) == (80.0, 90.0)  # either tweet drawn twice
+    rows = [row for row in rows if row["group"] != "shown"]
     figure = bars.image_shares(rows, paper={"normal": 71.8, "MCR": 74.4})
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights[:3] == [70.0, 40.0, 85.0]
     assert [h for h in heights[3:] if h == h and h] == [71.8, 74.4]  # the group that is not known has no bar
     assert len(bars.image_shares(rows, paper={}).axes[0].patches) == 3
-    (none, _) = attention.share_rows(study, {"sft": [share("2", 0.4, True)]})
+    none, *_ = attention.share_rows(study, {"sft": [share("2", 0.4, True)]})
     assert (none["answers"], none["image"], none["sentence"]) == (0, None, None)
 
 
@@ -128,7 +132,7 @@ def test_the_papers_shares_are_read_from_its_table_by_group(monkeypatch):
     assert attention.paper_shares() == {"normal": 1.5, "textual bias": 3.5, "MCR": 2.5}
 
 
-def test_entities_are_drawn_that_are_not_shown_as_many_boxed_as_not():
+def test_entities_are_drawn_that_are_not_shown_as_many_boxed_as_not_and_as_many_boxes_of_what_is_shown():
     def row(tweet, box):
         answer = f'<answer>[{{"entity": "Rome", "type": "LOC", "bbox_2d": {box}}}]</answer>'
         return Prediction(tweet.id, answer, False, "original_px", None, (60, 40))
@@ -141,7 +145,10 @@ def test_entities_are_drawn_that_are_not_shown_as_many_boxed_as_not():
     drawn = attention._drawn(answered, 3, seed=0)
     assert len(drawn) == 5
     assert {("4", 0), ("5", 0)} < drawn <= {(str(k), 0) for k in range(6)}
-    assert attention._drawn(answered, 50, seed=0) == {(str(k), 0) for k in range(6)}
+    boxed = look("boxed", [1.0], 0.0).example
+    answered.append((boxed, row(boxed, "[1, 2, 3, 4]")))
+    assert attention._drawn(answered, 3, seed=0) == drawn | {("boxed", boxed.entities[0].start)}
+    assert len(attention._drawn(answered, 50, seed=0)) == 7
 
 
 @pytest.mark.canary

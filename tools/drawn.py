@@ -1,14 +1,17 @@
-"""Figures over several runs: `python -m tools.drawn kept RUN ... --out DIR`; likewise `steps` and `dose`.
+"""Figures over several runs: `python -m tools.drawn FIGURE DIR ... --out DIR`.
 
-kept: what CVO gains against what the filter of D2 kept; each RUN has the training tweets of a testbed, and
-answers of settings of CVO and of those they start from. steps: reward, entropy and length of CVO with many
-styles and with one, of the RUNs that have both. dose: how much contradiction each stage needs; each DIR is of
-`mcr compare`, from runs with another share of contradicting tweets (`testbed_contradicting`).
+kept: what CVO gains against what the filter of D2 kept; each DIR is a run with the training tweets of a
+testbed and answers of settings of CVO and of those they start from.
+looks: how many chains describe the picture, with the instruction and without, and what each kind scores.
+steps: reward, entropy and length of CVO with many styles and with one, of the runs that have both.
+dose: how much contradiction each stage needs; each DIR is of `mcr compare`, from runs with another share of
+contradicting tweets (`testbed_contradicting`).
 """
 
+import operator
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -23,6 +26,7 @@ from mcr_lib import bias, testbed
 from mcr_lib.data.files import read_jsonl
 from mcr_lib.data.predictions import read_predictions
 from mcr_lib.errors import UserError
+from mcr_lib.schema import Example
 from mcr_lib.study.catalogue import CATALOGUE
 from mcr_lib.study.compare.claims import Plan
 from mcr_lib.study.compare.evidence import FILE, Evidence, summary
@@ -38,6 +42,9 @@ TEXTUAL = "named, not shown"  # the kind of contradiction that speaks against a 
 SPLITS = ("test", "test_adversarial")
 PANELS = [(metric, split) for metric in ("gmner_f1", "false_grounding") for split in SPLITS]
 SETTINGS = ("sft", "mrsi", "mcr")
+ASKED = ("mrsi", "mcr", "plain", "plain-mcr")  # of claim 7
+CHAINS = {"describe the picture": bool, "do not": operator.not_}
+_LOOK = "picture :"  # what such a chain begins with: `testbed.teacher.say`
 STYLES = ("mcr", "one-style-mcr")  # of claim 6
 CURVES = {"reward": "reward R", "entropy": "entropy, nats per token", "length": "length, tokens"}
 
@@ -52,11 +59,8 @@ def kept(runs: Sequence[str | Path]) -> Rows:
     """
     contrasts, result = (one for claim in Plan.read().claims for one in claim.contrasts), []
     of_sweeps = {name for one in contrasts for name in one.values}  # too many for a figure
-    for run in map(Path, runs):
-        if not (run / "profile.yaml").is_file():
-            raise UserError(f"{run} is no run folder: profile.yaml is not there; mcr run writes it")
-        loaded, folder = config.load(str(run / "profile.yaml"), run.absolute()), RunFolder(run)
-        c, tested = loaded.config, prepare.read_examples(folder, loaded.config.eval_split)
+    for loaded, folder, tested in _opened(runs):
+        c = loaded.config
         tweets = prepare.read_examples(folder, "train")
         against = {tweet.id for tweet in tweets if TEXTUAL in testbed.contradictions(tweet)}
         for name, one in c.settings.items():
@@ -78,15 +82,20 @@ def kept(runs: Sequence[str | Path]) -> Rows:
                 values |= {f"{kind} pairs": len(left), f"{kind} contradicting": sum(left)}
             values["share"] = round(100 * values["kept contradicting"] / max(1, values["kept pairs"]), 1)
             for when, path in zip(("start", "end"), answered, strict=True):
-                header, given = read_predictions(path)
-                judged = scoring.join(tested, given, header, parse=c.parse).judged
-                f1 = scoring.f1_ratios(judged, c.scorer)["gmner"].percent
-                false = bias.textual_bias(judged)["false_grounding"].percent
-                values |= {f"{when} gmner_f1": round(f1, 2), f"{when} false_grounding": round(false, 2)}
+                of = _scores(tested, read_predictions(path), c)
+                values |= {f"{when} {key}": value for key, value in of.items()}
             result.append(values)
     if not result:
         raise UserError("no setting of CVO with a filter, and answers of it and of its start, in these runs")
     return sorted(result, key=lambda row: row["share"])
+
+
+def _scores(tested: Sequence[Example], answers: tuple[Any, Any], c: config.Config) -> dict[str, float]:
+    header, given = answers
+    judged = scoring.join(tested, given, header, parse=c.parse).judged
+    f1 = scoring.f1_ratios(judged, c.scorer)["gmner"].percent
+    false = bias.textual_bias(judged)["false_grounding"].percent
+    return {"gmner_f1": round(f1, 2), "false_grounding": round(false, 2)}
 
 
 def kept_figure(points: Rows) -> Figure:
@@ -106,6 +115,53 @@ def kept_figure(points: Rows) -> Figure:
                 ax.annotate(str(row["kept pairs"]), xy, color=palette.DARK, **beside)
         ax.set(xlabel="pairs kept that contradict the shortcut, %", ylabel=f"{label}, CVO − its start")
     axes[0].legend()
+    return figure
+
+
+def _opened(runs: Sequence[str | Path]) -> Iterator[tuple[config.Loaded, RunFolder, list[Example]]]:
+    """Each run's configuration, folder and tested tweets."""
+    for run in map(Path, runs):
+        if not (run / "profile.yaml").is_file():
+            raise UserError(f"{run} is no run folder: profile.yaml is not there; mcr run writes it")
+        loaded, folder = config.load(str(run / "profile.yaml"), run.absolute()), RunFolder(run)
+        yield loaded, folder, prepare.read_examples(folder, loaded.config.eval_split)
+
+
+def looks(runs: Sequence[str | Path]) -> Rows:
+    """A row per run, setting of `ASKED` and kind of chain: number and share of its answers, and their scores.
+
+    Raises:
+        UserError: a folder without profile.yaml; runs without answers of these settings.
+    """
+    result = []
+    for loaded, folder, tested in _opened(runs):
+        c = loaded.config
+        paths = {name: folder.predictions(f"{name}.{c.eval_split}") for name in ASKED}
+        for name, path in ((name, path) for name, path in paths.items() if path.is_file()):
+            header, given = read_predictions(path)
+            for kind, is_meant in CHAINS.items():
+                ids = {one.id for one in given if is_meant(_LOOK in str(one.answer))}
+                part = [tweet for tweet in tested if tweet.id in ids]
+                row = {"seed": c.seed, "setting": name, "chains": kind, "n": len(part)}
+                row["share"] = round(100 * len(part) / len(tested), 1)
+                of_part = (header, [one for one in given if one.id in ids])
+                result.append(row | (_scores(part, of_part, c) if part else {}))
+    if not result:
+        raise UserError(f"no answers of {', '.join(ASKED)} in these runs")
+    return result
+
+
+def looks_figure(points: Rows) -> Figure:
+    """Share of answers by kind of chain, and false grounding of each: a mark per seed."""
+    title = "Which chains does a model write? plain: not asked for a style (a mark per seed)"
+    labels = {"share": "answers, %", "false_grounding": "false grounding, %"}
+    figure, axes = palette.panels(len(labels), (5.2, 3.2), title)
+    for ax, (key, label) in zip(axes, labels.items(), strict=True):
+        for marker, colour, kind in zip("oX", (palette.RIGHT, palette.REGION), CHAINS, strict=True):
+            at = [(row["setting"], row[key]) for row in points if row["chains"] == kind and key in row]
+            ax.plot(*zip(*at, strict=True), marker, color=colour, label=f"chains that {kind}", alpha=0.7)
+        ax.set(ylabel=label, ylim=(-4, 104))
+    axes[0].legend(loc="center left")
     return figure
 
 
@@ -170,12 +226,12 @@ def dose(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict
 def main(argv: Sequence[str] | None = None) -> int:
     """Write <which>.png and <which>.csv; 2, with a sentence, for a mistake of the user."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=["kept", "steps", "dose"])
+    parser.add_argument("which", choices=["kept", "looks", "steps", "dose"])
     parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of dose")
     given = parser.parse_args(argv)
-    of_runs = {"kept": (kept, kept_figure), "steps": (steps, steps_figure)}
+    of_runs = {"kept": (kept, kept_figure), "looks": (looks, looks_figure), "steps": (steps, steps_figure)}
     try:
         rows, figure = of_runs.get(given.which, (partial(dose, n_resamples=given.resamples), None))
         points = rows(given.folders)

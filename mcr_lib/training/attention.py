@@ -2,7 +2,7 @@
 
 Prompt and answer go through the model once more; attention is read at the queries that predict a location.
 
-The paper's measure (§5.5, Table 5), over entities that the image does not show:
+The paper's measure (§5.5, Table 5), over entities that the image does not show and, ours, boxes of others:
 
     share   attention to the image's tokens over attention to those and the sentence's (the tweet, without the
             instruction), while the answer writes the digits of the box or the word for none. Silent, ours:
@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Attention while the location of an entity is written that the image does not show."""
+    """Attention while the location of an entity is written."""
 
     example: Example
     gold: Entity
-    is_boxed: bool  # the location is a box (textual bias), not none
+    is_boxed: bool  # the location is a box, not none
     image: float  # attention to the image over that to image and sentence, in [0, 1]
 
 
@@ -92,9 +92,9 @@ def look(backbone: Backbone, answered: Answered, *, prompt: prompts.Kind, batch_
 def image_shares(
     backbone: Backbone, answered: Answered, of: Collection[EntityKey], *, prompt: prompts.Kind
 ) -> list[Share]:
-    """The paper's share for those entities `of` these that have a correct span and are not shown."""
-    how = {"prompt": prompt, "is_shown": False}
-    spots = [spot for example, row in answered for spot in spots_of(backbone, example, row, **how)]
+    """The paper's share for those entities `of` these with a correct span, those that are shown if boxed."""
+    both = product(answered, (False, True))
+    spots = [s for (e, row), flag in both for s in spots_of(backbone, e, row, prompt, is_shown=flag)]
     spots = [spot for spot in spots if (spot.example.id, spot.gold.start) in of]
     return _in_batches(backbone, spots, _Batch.shares, 8)
 

@@ -27,7 +27,7 @@ METRICS = (
 )  # fmt: skip
 NUMBERS = (  # one number per seed, no ratio over tweets: its interval is over seeds alone
     "n_count", "training_minutes",
-    "attention_on_image_normal", "attention_on_image_textual_bias", "attention_on_image_mcr",
+    *(f"attention_on_image_{group}" for group in ("normal", "textual_bias", "mcr", "shown")),
 )  # fmt: skip
 Key = tuple[int, str, str, str]  # seed, setting, split, metric (also image_caused_foreign_rate.<variant>)
 BySeed = dict[int, Terms]

@@ -47,8 +47,9 @@ def looks(study: Study) -> dict[str, list["Look"]]:
 
 def image_shares(study: Study) -> dict[str, list["Share"]]:
     """The paper's share (Table 5) of the first plain fine-tuning at entities that the image does not show, up
-    to `attention_answers` that it answers with none ("normal") and boxes ("textual bias"), drawn at random.
-    Settings of CVO at the same ones (paper silent; ours), so that a difference is one of models.
+    to `attention_answers` that it answers with none ("normal") and boxes ("textual bias"), drawn at random;
+    ours: at as many boxes of entities that it shows, since the digits of a box are other words than none, and
+    settings of CVO at the same ones, so that a difference is one of models.
     """
     n, settings = study.config.attention_answers * (study.config.attention_examples > 0), study.settings
     plain = next((name for name, one in settings.items() if (one.stage, one.rows) == ("sft", "answers")), "")
@@ -86,13 +87,13 @@ def _answered(study: Study, name: str, examples: Sequence[Example]) -> list[tupl
 
 
 def _drawn(answered: Sequence[tuple[Example, Any]], n: int, seed: int) -> set["EntityKey"]:
-    """Up to n entities that are not shown and answered with none, and as many that are boxed."""
-    keys: dict[bool, list[EntityKey]] = {False: [], True: []}
+    """Up to n entities that are not shown and answered with none, as many boxed, and as many shown boxed."""
+    keys: dict[Any, list[EntityKey]] = {(False, False): [], (False, True): [], (True, True): []}
     for example, row in answered:
         parsed, entities = parse_prediction(row, example, "strict")
         for predicted, gold in metrics.judge(example, entities).matched if parsed.reason is None else ():
-            if gold.is_groundable is False:
-                keys[bool(predicted.boxes_xyxy)].append((example.id, gold.start))
+            if (kind := (gold.is_groundable, bool(predicted.boxes_xyxy))) in keys:
+                keys[kind].append((example.id, gold.start))
     rng = np.random.default_rng(seed)
     return {some[k] for some in keys.values() for k in rng.permutation(len(some))[:n]}
 
@@ -101,9 +102,10 @@ def share_rows(study: Study, shares: Mapping[str, Sequence["Share"]]) -> Rows:
     """Per group of Table 5 and setting the mean share of the image and of the sentence in percent."""
     result = []
     for name, of_setting in shares.items():
-        boxed, unboxed = ([one for one in of_setting if one.is_boxed is flag] for flag in (True, False))
-        is_mcr = study[name].stage == "cvo"
-        groups = {"MCR": of_setting} if is_mcr else {"normal": unboxed, "textual bias": boxed}
+        shown, absent = ([s for s in of_setting if s.gold.is_groundable is flag] for flag in (True, False))
+        groups = {"normal": [s for s in absent if not s.is_boxed]}
+        groups["textual bias"] = [s for s in absent if s.is_boxed]
+        groups = ({"MCR": absent} if study[name].stage == "cvo" else groups) | {"shown": shown}
         for group, some in groups.items():
             row = {"group": group, "setting": name, "answers": len(some)}
             row |= {"boxed": sum(one.is_boxed for one in some)}
