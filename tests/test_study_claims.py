@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcr_lib.answer import write_answer
-from mcr_lib.data.files import write_json, write_jsonl
+from mcr_lib.data.files import read_jsonl, write_json, write_jsonl
 from mcr_lib.data.predictions import write_predictions
 from mcr_lib.errors import UserError
 from mcr_lib.schema import FORMAT_VERSION, PredictedEntity
@@ -305,6 +305,28 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
         assert row[f"end {key}"] == pytest.approx(answers["mcr", key], abs=0.01)
     assert drawn.main(["kept", str(run.path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "kept.png").is_file()
+
+
+def test_answers_are_counted_by_the_kind_of_their_chain(tweets, sample_dir, tmp_path, capsys):  # noqa: F811
+    run = RunFolder(make_run(tmp_path / "1", 1, tweets, sample_dir))
+    assert drawn.main(["looks", str(run.path), "--out", str(tmp_path)]) == 0
+    rows = {(row["setting"], row["chains"]): row for row in drawn.looks([run.path])}
+    n, nothing = len(tweets["test"]), rows["mcr", "describe the picture"]
+    assert (nothing["n"], nothing["share"], "gmner_f1" in nothing) == (0, 0, False)
+    assert (rows["mcr", "do not"]["n"], rows["mcr", "do not"]["share"]) == (n, 100)
+    path, text = run.predictions("mcr.test"), "<think> picture : . </think>\n<answer>[]</answer>"
+    header, given = read_jsonl(path, kind="predictions")
+    looks = {"answer": text, "coordinate_space": "original_px"}
+    rows = [{"id": row["id"], **looks} if k < n // 3 else row for k, (_, row) in enumerate(given)]
+    head = {key: header[key] for key in header if key not in ("format_version", "kind", "sha256")}
+    write_jsonl(path, rows, kind="predictions", **head)
+    rows = {(row["setting"], row["chains"]): row for row in drawn.looks([run.path])}
+    assert [rows["mcr", kind]["n"] for kind in drawn.CHAINS] == [n // 3, n - n // 3]
+    run.predictions("mcr.test").unlink()
+    run.predictions("mrsi.test").unlink()
+    capsys.readouterr()
+    assert drawn.main(["looks", str(run.path), "--out", str(tmp_path)]) == 2
+    assert "no answers of mrsi, mcr, plain, plain-mcr" in capsys.readouterr().err
 
 
 def test_the_steps_of_cvo_are_those_of_runs_that_have_both_styles(tmp_path, capsys):

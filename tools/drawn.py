@@ -95,7 +95,8 @@ def _scores(tested: Sequence[Example], answers: tuple[Any, Any], c: config.Confi
     judged = scoring.join(tested, given, header, parse=c.parse).judged
     f1 = scoring.f1_ratios(judged, c.scorer)["gmner"].percent
     false = bias.textual_bias(judged)["false_grounding"].percent
-    return {"gmner_f1": round(f1, 2), "false_grounding": round(false, 2)}
+    values = {"gmner_f1": f1, "false_grounding": false}  # undefined (`None`) without such an entity
+    return {key: None if value is None else round(value, 2) for key, value in values.items()}
 
 
 def kept_figure(points: Rows) -> Figure:
@@ -158,7 +159,11 @@ def looks_figure(points: Rows) -> Figure:
     figure, axes = palette.panels(len(labels), (5.2, 3.2), title)
     for ax, (key, label) in zip(axes, labels.items(), strict=True):
         for marker, colour, kind in zip("oX", (palette.RIGHT, palette.REGION), CHAINS, strict=True):
-            at = [(row["setting"], row[key]) for row in points if row["chains"] == kind and key in row]
+            at = [
+                (row["setting"], row[key])
+                for row in points
+                if row["chains"] == kind and row.get(key) is not None
+            ]
             ax.plot(*zip(*at, strict=True), marker, color=colour, label=f"chains that {kind}", alpha=0.7)
         ax.set(ylabel=label, ylim=(-4, 104))
     axes[0].legend(loc="center left")

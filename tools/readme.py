@@ -34,6 +34,7 @@ _FIGURES = {
     "claims": "Every claim: difference, interval, seeds and verdict",
     "sweeps": "GMNER F1 against σ, λ1 and λ5",
     "kept": "What CVO changes, against the share of contradicting pairs that its filter kept",
+    "looks": "Share of chains that describe the picture, and false grounding of each kind",
     "steps": "Reward, entropy and length of CVO's answers over its updates, with many styles and with one",
     "dose": "GMNER F1 and false grounding against the share of contradicting tweets",
 }
