@@ -322,8 +322,7 @@ def test_answers_are_counted_by_the_kind_of_their_chain(tweets, sample_dir, tmp_
     write_jsonl(path, rows, kind="predictions", **head)
     rows = {(row["setting"], row["chains"]): row for row in drawn.looks([run.path])}
     assert [rows["mcr", kind]["n"] for kind in drawn.CHAINS] == [n // 3, n - n // 3]
-    run.predictions("mcr.test").unlink()
-    run.predictions("mrsi.test").unlink()
+    path.unlink()
     capsys.readouterr()
     assert drawn.main(["looks", str(run.path), "--out", str(tmp_path)]) == 2
     assert "no answers of mrsi, mcr, plain, plain-mcr" in capsys.readouterr().err
