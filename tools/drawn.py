@@ -159,12 +159,9 @@ def looks_figure(points: Rows) -> Figure:
     figure, axes = palette.panels(len(labels), (5.2, 3.2), title)
     for ax, (key, label) in zip(axes, labels.items(), strict=True):
         for marker, colour, kind in zip("oX", (palette.RIGHT, palette.REGION), CHAINS, strict=True):
-            at = [
-                (row["setting"], row[key])
-                for row in points
-                if row["chains"] == kind and row.get(key) is not None
-            ]
-            ax.plot(*zip(*at, strict=True), marker, color=colour, label=f"chains that {kind}", alpha=0.7)
+            of = [row for row in points if row["chains"] == kind and row.get(key) is not None]
+            at = [[row[name] for row in of] for name in ("setting", key)]
+            ax.plot(*at, marker, color=colour, label=f"chains that {kind}", alpha=0.7)
         ax.set(ylabel=label, ylim=(-4, 104))
     axes[0].legend(loc="center left")
     return figure
