@@ -46,6 +46,17 @@ def made(levels, seeds=(1, 2, 3), **head):
     return Evidence(about | {"missing": [], "runs": []} | head, dict(SPLITS), terms)
 
 
+def test_what_many_settings_lack_is_one_sentence():
+    names = [f"s{k}" for k in range(6)]
+    evidence = made(dict.fromkeys(names, 50), missing=["seed 1: 3 of 8 answers were cut short"])
+    assert evidence.missing() == ["seed 1: 3 of 8 answers were cut short"]
+    for key in [key for key in evidence.terms if key[2] == "dev" and key[1] != "s0" and key[0] > 1]:
+        del evidence.terms[key]
+    named = ", ".join(f"s{k} (seed 2, 3)" for k in (1, 2, 3))
+    assert evidence.missing()[0] == f"no answers to dev of {named}, 2 other settings"
+    assert len(evidence.missing()) == 2
+
+
 def contrast(**given):
     return claims.Contrast(**{"first": "mcr", "measures": ["gmner_f1"], "splits": ["test"], **given})
 

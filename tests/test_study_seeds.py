@@ -179,12 +179,13 @@ def test_missing_answers_are_listed_and_the_rest_is_measured(runs, tmp_path, twe
         tmp_path / "four", 4, tweets, sample_dir, settings={name: SETTINGS[name] for name in ("base", "sft")}
     )
     found = merge([runs[0], folder, some])
-    assert found.head["missing"] == [
-        f"seed 2: 1 of {len(tweets['test'])} answers of sft to test; they count as empty",
-        "seed 2: no answers of mcr to test",
-        "seed 4: four has no setting mcr",
-    ]
     scores = summary(found, n_resamples=100)
+    assert scores["missing"] == [
+        "no answers to dev of mcr (seed 4)",
+        "no answers to test of mcr (seed 2, 4)",
+        "no consistency (answers to all probes) of mcr (seed 2, 4)",
+        f"seed 2: 1 of {len(tweets['test'])} answers of sft to test; they count as empty",
+    ]
     assert list(row(scores, "mcr", "test", "gmner_f1")["per_seed"]) == ["1"]
     assert list(row(scores, "sft", "test", "gmner_f1")["per_seed"]) == ["1", "2", "4"]
     assert list(row(scores, "mcr", "dev", "gmner_f1")["per_seed"]) == ["1", "2"]
@@ -211,7 +212,7 @@ def test_evidence_of_another_machine_fills_in_what_the_runs_lack(runs, tmp_path,
     merge(runs[1:]).write(tmp_path / "others" / FILE)
     whole, found = merge(runs), merge([tmp_path / "others", runs[0]])
     assert found.head["seeds"] == [1, 2, 3]
-    assert found.head["missing"] == whole.head["missing"]
+    assert found.missing() == whole.missing() == []
     scores, expected = (summary(one, n_resamples=100)["rows"] for one in (found, whole))
     assert sorted(scores, key=str) == sorted(expected, key=str)
     parts = [
@@ -221,9 +222,8 @@ def test_evidence_of_another_machine_fills_in_what_the_runs_lack(runs, tmp_path,
     for part, name in zip(parts, ("sft", "base"), strict=True):
         (part / "predictions" / f"{name}.dev.jsonl").unlink()
     merge(parts[1:]).write(tmp_path / "rest" / FILE)
-    missing = merge([parts[0], tmp_path / "rest"]).head["missing"]  # sft is in the evidence
-    of_dev = [text for text in missing if "to dev" in text]
-    assert of_dev == ["seed 1: no answers of base to dev"]
+    filled = merge([parts[0], tmp_path / "rest"])  # sft is in the evidence
+    assert filled.missing() == ["no answers to dev of base (seed 1)"]
     again = merge([tmp_path / "rest"])  # alone, as after a change of data/claims.yaml
     assert (again.head, again.n_tweets) == (merge(parts[1:]).head, merge(parts[1:]).n_tweets)
 
@@ -410,10 +410,7 @@ def test_consistency_takes_answers_to_every_probe(tweets, sample_dir, tmp_path):
         answered(run.predictions(f"{name}.test.erase"), name, probed, 1, yardsticks.perfect, split="test")
     found = merge([folder])
     assert {name for _, name, _, metric in found.terms if metric == "consistency"} == {"base", "mcr"}
-    assert found.head["missing"] == [
-        "seed 1: no answers of sft to test.erase",
-        "seed 1: no consistency of sft, which takes answers to all probes",
-    ]
+    assert found.missing() == ["no consistency (answers to all probes) of sft (seed 1)"]
     assert not [row for row in pair(found, "mcr", "sft") if row["metric"] == "consistency"]
 
 

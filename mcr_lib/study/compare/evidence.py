@@ -38,9 +38,22 @@ Scores = Mapping[str, Any]  # what `summary` returns
 class Evidence:
     """The counts from which summaries are computed."""
 
-    head: dict[str, Any]  # what `merge` knows of profile, runs and splits, and what is missing
+    head: dict[str, Any]  # what `merge` knows of profile, runs and splits, and of answers cut short
     n_tweets: dict[str, int]  # split -> tweets of all seeds together
     terms: dict[Key, Terms]  # over these tweets, zeros where a seed has no answer; of `NUMBERS`: `number`
+
+    def missing(self) -> list[str]:
+        """What seeds lack: answers to a split, the consistency that others have, answers cut short."""
+        there, head, result = {key[:3] for key in self.terms}, self.head, []
+        there |= {(*key[:2], key[3]) for key in self.terms if key[3] == "consistency"}
+        names = {split: f"answers to {split}" for split in head["splits"]}
+        names |= {what: "consistency (answers to all probes)" for *_, what in there if what == "consistency"}
+        for what, text in names.items():
+            lacking = {s: [n for n in head["seeds"] if (n, s, what) not in there] for s in head["settings"]}
+            some = [f"{s} (seed {', '.join(map(str, seeds))})" for s, seeds in lacking.items() if seeds]
+            more = [f"{len(some) - 3} other settings"] if len(some) > 4 else []
+            result += [f"no {text} of {', '.join([*some[: 3 if more else 4], *more])}"] if some else []
+        return result + head["missing"]
 
     def write(self, path: str | Path) -> None:
         """Write the evidence as gzipped JSON; equal evidence gives equal bytes."""
@@ -136,7 +149,8 @@ def summary(evidence: Evidence, *, n_resamples: int = 2000) -> Scores:
             if of := by_seed(evidence, name, split, metric):
                 rows.append({"setting": name, "split": split, "metric": metric} | estimate(of, weights))
     of_all = {"n_tweets": evidence.n_tweets, "n_resamples": n_resamples}
-    return {"format_version": FORMAT_VERSION, **head, **of_all, "rows": rows}
+    head = {"format_version": FORMAT_VERSION, **head, "missing": evidence.missing()}
+    return {**head, **of_all, "rows": rows}
 
 
 def difference(by_setting: Mapping[str, BySeed], first: str, second: str) -> BySeed:

@@ -29,13 +29,12 @@ MAY_DIFFER = frozenset((  # affect no answer, but settings of one name must be e
     "n_probe_examples", "attention_examples", "attention_answers", "predictions", "compare", "stand_in",
     "n_resamples", "n_degrade_repeats", "gallery_size", "data_dir", "images_dir",
 ))  # fmt: skip
-_NO_ANSWERS = "no answers of {} to {}"
 Tweets = list[Example]
 Measured = Iterator[tuple[str, list[str] | None, Terms]]  # metric, ids (`None`: a number), terms over them
 
 
 class _Run(artifacts.RunFolder):
-    """A run folder with its profile, the backbones of its settings and sentences on what is missing in it."""
+    """A run folder with its profile, the backbones of its settings and sentences on answers cut short."""
 
     def __init__(self, path: Path) -> None:
         if not (path / "profile.yaml").is_file():
@@ -45,12 +44,9 @@ class _Run(artifacts.RunFolder):
         self.config, self.record = loaded.config, artifacts.read_manifest(artifacts.RunFolder(path))
         self.backbones, self.missing = set(), []
 
-    def lacks(self, what: str) -> None:
-        self.missing.append(f"seed {self.config.seed}: {what}")
-
 
 def merge(folders: Sequence[str | Path]) -> Evidence:
-    """The evidence of these run folders; what one of them lacks is listed in `head["missing"]`. A folder that
+    """The evidence of these run folders; answers that were cut short are in `head["missing"]`. A folder that
     `mcr compare` wrote, here or on another machine, fills in what the runs and those before it lack.
     """
     folders = [Path(folder) for folder in folders]
@@ -78,10 +74,7 @@ def _filled(whole: Evidence, other: Evidence, differs: str) -> Evidence:
     head = a | {key: list(dict.fromkeys([*a[key], *b[key]])) for key in ("settings", "missing")}
     head |= {"seeds": sorted({*a["seeds"], *b["seeds"]}), "signatures": b["signatures"] | a["signatures"]}
     head |= {"splits": list(dict.fromkeys([*b["splits"], *a["splits"]])), "runs": [*a["runs"], *b["runs"]]}
-    terms = other.terms | whole.terms
-    there = {f"seed {seed}: {_NO_ANSWERS.format(name, split)}" for seed, name, split, _ in terms}
-    head["missing"] = [sentence for sentence in head["missing"] if sentence not in there]
-    return Evidence(head, other.n_tweets | whole.n_tweets, terms)
+    return Evidence(head, other.n_tweets | whole.n_tweets, other.terms | whole.terms)
 
 
 def _of_runs(runs: Sequence[_Run]) -> Evidence:
@@ -91,12 +84,7 @@ def _of_runs(runs: Sequence[_Run]) -> Evidence:
     gold, counted = {split: {} for split in splits}, {}  # split -> id -> checksum; key -> ids, terms
     for run in runs:
         seed, own = run.config.seed, run.config.settings
-        if absent := ", ".join(name for name in settings if name not in own):
-            run.lacks(f"{run.path.name} has no setting {absent}")
-        for split in comparison.splits(run.config):
-            if not run.data(split).is_file():
-                run.lacks(f"no tweets of {split}")
-                continue
+        for split in filter(lambda split, run=run: run.data(split).is_file(), comparison.splits(run.config)):
             for tweet in (tweets := prepare.read_examples(run, split)):
                 digest = checksum([tweet])
                 if gold[split].setdefault(tweet.id, digest) != digest:
@@ -181,18 +169,15 @@ def _measure_probes(run: _Run, name: str, answers: scoring.ScoredFile) -> Measur
         metric = "image_caused_foreign_rate" + ("_muted" if text == "muted" else f".{variant}")
         yield metric, [j.example.id for j in blank], [(1, at_real), (-1, at_blank)]
     counted = [variant for variant in stems if variant not in CONTROLS]
-    if set(counted) - set(probed):
-        run.lacks(f"no consistency of {name}, which takes answers to all probes")
-    elif counted:
+    if counted and {*counted} <= {*probed}:
         after = first_faults({variant: probed[variant].faults for variant in counted})
         before = [answers.faults[id] for id in after]
         yield "consistency", list(after), [(1, bias.consistency(before, list(after.values())))]
 
 
 def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> scoring.ScoredFile | None:
-    """The answers of a setting to these tweets; `None`, with a sentence in `missing`, if there are none."""
+    """The answers of a setting to these tweets; `None` if there are none."""
     if not (path := run.predictions(f"{name}.{stem}")).is_file():
-        run.lacks(_NO_ANSWERS.format(name, stem))
         return None
     header, rows = read_predictions(path)
     expected = {"seed": run.config.seed, "setting": name, "data": f"{tweets[0].source}:{checksum(tweets)}"}
@@ -202,7 +187,8 @@ def _answers(run: _Run, name: str, stem: str, tweets: Tweets) -> scoring.ScoredF
             raise UserError(f"{message}; run mcr run again to make them anew")
     run.backbones.update({_backbone(run, name, header.get("model"), path)} - {None})
     if n_left := len({tweet.id for tweet in tweets} - {row.id for row in rows}):
-        run.lacks(f"{n_left} of {len(tweets)} answers of {name} to {stem}; they count as empty")
+        left = f"{n_left} of {len(tweets)} answers of {name} to {stem}; they count as empty"
+        run.missing.append(f"seed {run.config.seed}: {left}")
     return scoring.join(tweets, rows, header, parse=run.config.parse)
 
 
