@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 from tools import readme
 
 STATUSES = {
-    "reproduced", "differs", "mechanism shown on the testbed", "published by others",
+    "reproduced", "differs", "mechanism shown on the testbed", "verdicts on the testbed", "published by others",
     "nothing to run", "not run",
 }  # fmt: skip
 ROWS = readme.reproduction()
