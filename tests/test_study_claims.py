@@ -57,6 +57,19 @@ def test_what_many_settings_lack_is_one_sentence():
     assert len(evidence.missing()) == 2
 
 
+def test_a_pair_that_no_split_has_is_told_and_the_rest_is_written(tmp_path, capsys):
+    evidence = made({"sft": 50, "mcr": 60, "base": 40})
+    for key in [key for key in evidence.terms if key[1] == "mcr"]:
+        del evidence.terms[key]
+    evidence.write(tmp_path / "in" / "evidence.json.gz")
+    arguments = [str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--resamples", "100"]
+    assert cli.main(["compare", *arguments, "--pair", "mcr", "sft"]) == 0
+    told = capsys.readouterr().out
+    assert "no split was answered by both settings: nothing is compared" in told
+    assert "missing: no answers to test of mcr (seed 1, 2, 3)" in told
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["rows"]
+
+
 def contrast(**given):
     return claims.Contrast(**{"first": "mcr", "measures": ["gmner_f1"], "splits": ["test"], **given})
 

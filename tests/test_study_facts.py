@@ -15,8 +15,8 @@ from tests.conftest import REPOSITORY
 from tools import readme
 
 STATUSES = {
-    "reproduced", "differs", "mechanism shown on the testbed", "verdicts on the testbed", "published by others",
-    "nothing to run", "not run",
+    "reproduced", "differs", "mechanism shown on the testbed", "verdicts on the testbed",
+    "published by others", "nothing to run", "not run",
 }  # fmt: skip
 ROWS = readme.reproduction()
 COMMANDS = sorted({row["command"] for row in ROWS if row["command"]})

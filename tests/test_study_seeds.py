@@ -165,7 +165,7 @@ def test_the_pair_is_tested_the_first_minus_the_second_on_every_split_and_metric
     assert {r["split"] for r in rows} == {"dev", "test"}
     blank = next(r for r in rows if r["metric"] == "image_caused_foreign_rate")
     assert (blank["split"], blank["n_seeds"]) == ("test", 3)
-    with pytest.raises(UserError, match="no setting 'mrsi' in these runs; they have base, sft, mcr"):
+    with pytest.raises(UserError, match="no setting 'mrsi' in these runs; known: base, sft, mcr"):
         pair(evidence, "mrsi", "sft")
 
 
@@ -474,4 +474,4 @@ def test_the_command_writes_all_that_documents_need(runs, tmp_path, capsys):
     assert tables.CONTROLLED not in printed  # real tweets
     assert tables.CONTROLLED in tables.settings_table({**scores, "source": "testbed"})
     assert cli.main(["compare", str(runs[0]), "--pair", "mcr", "mrsi", "--out", str(out)]) == 2
-    assert capsys.readouterr().err == "mcr: no setting 'mrsi' in these runs; they have base, sft, mcr\n"
+    assert capsys.readouterr().err == "mcr: no setting 'mrsi' in these runs; known: base, sft, mcr\n"

@@ -199,7 +199,7 @@ def steps_figure(points: Rows) -> Figure:
     return figure
 
 
-def dose(folders: Sequence[str | Path], *, n_resamples: int = 2000) -> list[dict[str, Any]]:
+def dose(folders: Sequence[str | Path], *, n_resamples: int = 10_000) -> list[dict[str, Any]]:
     """The points of the figure: metric, split, setting, share in percent as `x`, and the values over seeds.
 
     Raises:
@@ -231,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("which", choices=["kept", "looks", "steps", "dose"])
     parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of dose")
+    parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of dose")
     given = parser.parse_args(argv)
     of_runs = {"kept": (kept, kept_figure), "looks": (looks, looks_figure), "steps": (steps, steps_figure)}
     try:

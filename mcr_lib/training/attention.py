@@ -95,8 +95,7 @@ def image_shares(
     """The paper's share for those entities `of` these with a correct span, those that are shown if boxed."""
     both = product(answered, (False, True))
     spots = [s for (e, row), flag in both for s in spots_of(backbone, e, row, prompt, is_shown=flag)]
-    spots = [spot for spot in spots if (spot.example.id, spot.gold.start) in of]
-    return _in_batches(backbone, spots, _Batch.shares, 8)
+    return _in_batches(backbone, [s for s in spots if (s.example.id, s.gold.start) in of], _Batch.shares, 8)
 
 
 def _in_batches(backbone: Backbone, spots: list[Spot], measure: Callable, size: int) -> list[Any]:

@@ -97,7 +97,8 @@ def make_trainer(
     if rest or len(rows) < n_per_update:
         sizes = f"batch_size {options.batch_size} with num_generations {options.num_generations}"
         rule = "an update takes a whole number of groups, and no more than there are prompts"
-        raise UserError(f"{sizes} and {len(rows)} prompts: {rule}")
+        remedy = "take another batch_size or, where the filter of D2 kept too few, more tweets or a wider one"
+        raise UserError(f"{sizes} and {len(rows)} prompts: {rule}; {remedy}")
     n, arguments = options.num_iterations, loop.arguments(options, folder, backbone.model.device)
     arguments["save_steps"] = -(-options.save_steps // n) * n  # a run continues where sampling begins
     arguments["reward_weights"] = list(options.reward_weights)

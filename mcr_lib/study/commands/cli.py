@@ -81,7 +81,7 @@ def _parser() -> ArgumentParser:
     add("runs", nargs="+", metavar="RUN", help="a run folder, or what mcr compare wrote")
     add("--out", metavar="DIR", help="where the files go (default: outputs/compared/PROFILE)")
     add("--pair", nargs=2, metavar=("A", "B"), help="test A minus B (default: the claims, else mcr sft)")
-    add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: %(default)s)")
+    add("--resamples", type=int, default=10_000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--json", action="store_true", help="print the scores as one JSON object")
     return parser
 
@@ -223,7 +223,7 @@ def _add_testbed(commands: Any) -> None:
     group = commands.add_parser("testbed", help="the controlled world").add_subparsers(**_COMMANDS)
     about = "write a set: pictures, Twitter-GMNER's own files, and a sidecar"
     make = _command(group, "make", "testbed.make", about, description=_MAKE)
-    add, kinds = make.add_argument, "caption, gmner, adversarial or unseen (default: %(default)s)"
+    add, kinds = make.add_argument, "caption, gmner, shortcut, adversarial or unseen (default: %(default)s)"
     add("--distribution", default="gmner", help=kinds)
     add("--n", type=int, default=300, help="tweets (default: %(default)s)")
     add("--out", required=True, metavar="DIR", help="folder of the data set; sets that are in it stay")

@@ -44,6 +44,8 @@ def command(given: Namespace) -> int:
         print(f"missing: {sentence}")
     if len({run["commit"] for run in scores["runs"]}) > 1:
         print("note: the runs were made at different commits")
-    print(f"\n{tables.settings_table(scores)}\n{tables.claims_table(rows, 'number', 'claim')}")
+    nothing = "no split was answered by both settings: nothing is compared"
+    compared = tables.claims_table(rows, "number", "claim") if rows else nothing
+    print(f"\n{tables.settings_table(scores)}\n{compared}")
     print(f"\nwritten to {out}: evidence.json.gz, scores.json, claims.json, claims.png")
     return 0

@@ -99,9 +99,7 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         """That the first setting is better than the second in whatever was measured of both."""
         head, measured = evidence.head, {(*at, key.partition(".")[0]) for _, *at, key in evidence.terms}
         if unknown := [name for name in (first, second) if name not in head["settings"]]:
-            raise UserError(
-                f"no setting {unknown[0]!r} in these runs; they have {', '.join(head['settings'])}"
-            )
+            raise UserError(f"no setting {unknown[0]!r} in these runs; known: {', '.join(head['settings'])}")
         contrasts = [
             {"kind": "difference", "first": first, "second": second, "measures": [metric], "splits": [split],
              "expect": "higher" if CATALOGUE[metric].better == 1 else "lower"}
@@ -112,7 +110,7 @@ class Plan(BaseModel, extra="forbid", frozen=True):
         claim = {**about, "seeds": MIN_SEEDS, "contrasts": contrasts}
         return cls(format_version=FORMAT_VERSION, profile=head["profile"], claims=[claim])
 
-    def evaluate(self, evidence: Evidence, *, n_resamples: int = 2000) -> Rows:
+    def evaluate(self, evidence: Evidence, *, n_resamples: int = 10_000) -> Rows:
         """A row per claim, setting, measure and split: values, verdict, and what is missing for it."""
         rows, drawn = [], lambda n: resamples(n, n_resamples, np.random.default_rng(0)).astype(float)
         weights = {split: drawn(n) for split, n in evidence.n_tweets.items()}
@@ -134,7 +132,7 @@ class Plan(BaseModel, extra="forbid", frozen=True):
                     rows.append(row)
         return rows
 
-    def sweeps(self, evidence: Evidence, *, n_resamples: int = 2000) -> Rows:
+    def sweeps(self, evidence: Evidence, *, n_resamples: int = 10_000) -> Rows:
         """The points of each sweep, all over the seeds that its settings with a run share."""
         rows = []
         for one in (one for claim in self.claims for one in claim.contrasts if one.kind == "little"):

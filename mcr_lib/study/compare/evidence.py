@@ -50,7 +50,8 @@ class Evidence:
         names |= {what: "consistency (answers to all probes)" for *_, what in there if what == "consistency"}
         for what, text in names.items():
             lacking = {s: [n for n in head["seeds"] if (n, s, what) not in there] for s in head["settings"]}
-            some = [f"{s} (seed {', '.join(map(str, seeds))})" for s, seeds in lacking.items() if seeds]
+            most = sorted(lacking.items(), key=lambda item: -len(item[1]))  # no seed at all: first
+            some = [f"{s} (seed {', '.join(map(str, seeds))})" for s, seeds in most if seeds]
             more = [f"{len(some) - 3} other settings"] if len(some) > 4 else []
             result += [f"no {text} of {', '.join([*some[: 3 if more else 4], *more])}"] if some else []
         return result + head["missing"]
@@ -140,7 +141,7 @@ def verdict_over_seeds(result: OverSeeds, *, sign: int = 1) -> str:
     return "shown" if np.sign(result.mean) == sign else "the opposite is shown"
 
 
-def summary(evidence: Evidence, *, n_resamples: int = 2000) -> Scores:
+def summary(evidence: Evidence, *, n_resamples: int = 10_000) -> Scores:
     """The head of the evidence, and `rows`: every metric of every setting and split, with its interval."""
     head, rows = evidence.head, []
     for split, n in ((split, evidence.n_tweets[split]) for split in head["splits"]):
