@@ -78,11 +78,13 @@ def row(name, values, **more):
 
 def test_the_sentence_on_results_counts_the_seeds_on_the_side_of_the_mean(monkeypatch):
     monkeypatch.setattr(headline, "rows", lambda: [row("MCR − SFT", [-3.0, -2.0, 1.0])])
-    assert "MCR ends below plain fine-tuning on answers (SFT) in two of three seeds**" in headline.sentence()
-    assert "GMNER F1 −1.3 points (95 %: −3.0 to +1.0)." in headline.sentence()
+    assert (
+        "MCR scores below plain fine-tuning on answers (SFT) in two of three seeds**" in headline.sentence()
+    )
+    assert "GMNER F1 −1.3 points (95 %: −3.0 to +1.0) on `test`." in headline.sentence()
     monkeypatch.setattr(headline, "rows", lambda: [row("MCR − SFT", [3.0, 2.0, 1.0])])
     assert (
-        "MCR ends above plain fine-tuning on answers (SFT) in three of three seeds**" in headline.sentence()
+        "MCR scores above plain fine-tuning on answers (SFT) in three of three seeds**" in headline.sentence()
     )
 
 
@@ -92,12 +94,15 @@ def test_the_sentence_on_results_names_controls_and_what_cannot_be_told_apart(mo
     monkeypatch.setattr(headline, "rows", lambda: shown)
     told = headline.sentence()
     of_first, of_second = (headline.CONTROLS[name] for name in (first, second))
-    assert f"It cannot be told apart from {of_first}: +0.5 points (95 %: −1.0 to +2.0)." in told
-    assert f"It ends below {of_second}: −2.0 points (95 %: −3.0 to −1.0)." in told
+    assert (
+        f"Its difference from {of_first} is not distinguishable from zero: +0.5 points (95 %: −1.0 to +2.0)."
+        in told
+    )
+    assert f"It scores below {of_second}: −2.0 points (95 %: −3.0 to −1.0)." in told
 
 
 def test_a_claim_on_results_stands_beside_how_far_the_reasoning_states_the_answer():
-    assert "MCR ends" in headline.sentence()
+    assert "MCR scores" in headline.sentence()
     assert re.search(r"Its reasoning states its answer in \d+ % of `test`", headline.sentence())
 
 

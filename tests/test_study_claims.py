@@ -183,7 +183,7 @@ def test_the_interval_of_a_number_is_over_seeds_alone():
 def test_a_sweep_has_its_values_in_order_with_the_default_among_them():
     evidence = made({"mcr": 80, "sigma-04": 79, "sigma-00": 78})
     points = PLAN.sweeps(evidence, n_resamples=100)
-    sigma = {row["x"]: row["mean"] for row in points if row["panel"] == "σ of R_u"}
+    sigma = {row["x"]: row["mean"] for row in points if row["panel"] == "σ of R_u, seeds 1, 2, 3"}
     assert sigma == {0: 78, 0.4: 79, 0.3: 80}
     assert [row["x"] for row in points if row["default"]] == [0.3]  # of the others nothing was run
     ax = forest.curves(points, title="", xlabel="value").axes[0]
@@ -310,7 +310,7 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
     assert drawn.main(["kept", str(run.path), "--out", str(tmp_path)]) == 2
     assert "no setting of CVO with a filter" in capsys.readouterr().err
     judged = [
-        {"id": tweet.id, "std": 0.2 * is_kept, "max": 0.9, "median": 0.3,
+        {"id": tweet.id, "style": "terse", "std": 0.2 * is_kept, "max": 0.9, "median": 0.3,
          "verdict": "kept" if is_kept else "too even"}
         for tweet, is_kept in zip(train, keeps, strict=True)
     ]  # fmt: skip
@@ -320,6 +320,7 @@ def test_what_the_filter_kept_stands_beside_what_cvo_gained(tweets, sample_dir, 
     assert (row["before pairs"], row["before contradicting"]) == (len(train), sum(against))
     assert row["kept pairs"] == row["std pairs"] == n_kept
     assert row["kept contradicting"] == row["std contradicting"] == n_against
+    assert (row["trained pairs"], row["trained contradicting"]) == (n_kept, n_against)
     assert row["max pairs"] == row["median pairs"] == len(train)
     assert row["share"] == round(100 * n_against / n_kept, 1)
     of_test = [r for r in summary(merge([run.path]), n_resamples=100)["rows"] if r["split"] == "test"]

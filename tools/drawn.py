@@ -5,7 +5,7 @@ testbed and answers of settings of CVO and of those they start from.
 looks: how many chains describe the picture, with the instruction and without, and what each kind scores.
 steps: reward, entropy and length of CVO with many styles and with one, of the runs that have both.
 dose: how much contradiction each stage needs; each DIR is of `mcr compare`, from runs with another share of
-contradicting tweets (`testbed_contradicting`).
+training tweets that are drawn as the tests are (`testbed_contradicting`).
 """
 
 import operator
@@ -51,8 +51,8 @@ CURVES = {"reward": "reward R", "entropy": "entropy, nats per token", "length": 
 
 def kept(runs: Sequence[str | Path]) -> Rows:
     """A row per run and setting of CVO, without sweeps: pairs, and those that contradict, before the filter,
-    after each of its thresholds alone and after all; GMNER F1 and false grounding (%, of eval_split) before
-    and after CVO.
+    after each of its thresholds alone, after all, and as trained on; GMNER F1 and false grounding (%, of
+    eval_split) before and after CVO.
 
     Raises:
         UserError: a folder without profile.yaml; runs without any such pair of settings.
@@ -80,7 +80,9 @@ def kept(runs: Sequence[str | Path]) -> Rows:
             for kind, is_kept in kinds.items():
                 left = [row["id"] in against for row in pairs if is_kept(row)]
                 values |= {f"{kind} pairs": len(left), f"{kind} contradicting": sum(left)}
-            values["share"] = round(100 * values["kept contradicting"] / max(1, values["kept pairs"]), 1)
+            trained = [id in against for id, _ in options.chosen(pairs)]  # of kept tweets every style
+            values |= {"trained pairs": len(trained), "trained contradicting": sum(trained)}
+            values["share"] = round(100 * sum(trained) / max(1, len(trained)), 1)
             for when, path in zip(("start", "end"), answered, strict=True):
                 of = _scores(tested, read_predictions(path), c)
                 values |= {f"{when} {key}": value for key, value in of.items()}
@@ -100,9 +102,11 @@ def _scores(tested: Sequence[Example], answers: tuple[Any, Any], c: config.Confi
 
 
 def kept_figure(points: Rows) -> Figure:
-    """Gain of each setting and seed against the share of contradicting pairs that its filter kept."""
+    """Gain of each setting and seed against the share of contradicting pairs among those it trains on."""
     labels = {"gmner_f1": "GMNER F1, points", "false_grounding": "false grounding, points"}
-    title = "What CVO changes, against what the filter of D2 kept (a mark per seed, beside it pairs kept)"
+    title = (
+        "What CVO changes, against what the filter of D2 kept (a mark per seed, beside it pairs trained on)"
+    )
     figure, axes = palette.panels(len(labels), (5.2, 4.0), title)
     names = palette.unique(points, "setting")
     for ax, (metric, label) in zip(axes, labels.items(), strict=True):
@@ -113,8 +117,8 @@ def kept_figure(points: Rows) -> Figure:
             ax.plot(*zip(*at, strict=True), marker, color=palette.setting(name, names), label=name)
             for row, xy in zip(of, at, strict=True):
                 beside = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 8}
-                ax.annotate(str(row["kept pairs"]), xy, color=palette.DARK, **beside)
-        ax.set(xlabel="pairs kept that contradict the shortcut, %", ylabel=f"{label}, CVO − its start")
+                ax.annotate(str(row["trained pairs"]), xy, color=palette.DARK, **beside)
+        ax.set(xlabel="pairs trained on that contradict the shortcut, %", ylabel=f"{label}, CVO − its start")
     axes[0].legend()
     return figure
 
@@ -247,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(figure, points, given.which)
         else:
             title = "How much contradiction does each need? Means over seeds (dots), 95 % intervals"
-            how = {"title": title, "xlabel": "training tweets that contradict, %", "scale": "log"}
+            how = {"title": title, "xlabel": "training tweets drawn as the tests are, %", "scale": "log"}
             show(forest.curves, points, "dose", values=forest.seed_values(points), **how)
     print(f"written to {given.out}: {given.which}.png, {given.which}.csv")
     return 0

@@ -33,10 +33,10 @@ CLAIMS = seeds_tables.COMMITTED
 _FIGURES = {
     "claims": "Every claim: difference, interval, seeds and verdict",
     "sweeps": "GMNER F1 against σ, λ1 and λ5",
-    "kept": "What CVO changes, against the share of contradicting pairs that its filter kept",
+    "kept": "What CVO changes, against the share of contradicting pairs among those it trains on",
     "looks": "Share of chains that describe the picture, and false grounding of each kind",
     "steps": "Reward, entropy and length of CVO's answers over its updates, with many styles and with one",
-    "dose": "GMNER F1 and false grounding against the share of contradicting tweets",
+    "dose": "GMNER F1 and false grounding against the share of training tweets drawn as the tests are",
 }
 GAIN = "data/results/twitter-gmner-v2-test/gain.json"
 _OPEN = {

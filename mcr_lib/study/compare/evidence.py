@@ -78,8 +78,8 @@ class Evidence:
             terms = {k: [(s, Ratio(np.array(n), np.array(d))) for s, n, d in of] for k, of in rows.items()}
             return cls(value["head"], value["n_tweets"], terms)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            message = f"{path} is no evidence of this release ({error!s:.80}); mcr compare makes it anew"
-            raise UserError(message) from error
+            found = f"{path} is no evidence of this release ({getattr(error, 'strerror', 0) or error!s:.80})"
+            raise UserError(f"{found}; mcr compare makes it anew") from error
 
 
 @dataclass(frozen=True, slots=True)

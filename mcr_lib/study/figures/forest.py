@@ -158,10 +158,10 @@ def curves(rows: Rows, *, title: str, xlabel: str, scale: str = "linear") -> Fig
     names, values = unique(rows, "line"), sorted({row["x"] for row in rows})
     figure, axes = panels(len(unique(rows, "panel")), (3.5, 3.1), title, n_columns=2, sharey=True)
     for ax, panel in zip(axes, unique(rows, "panel"), strict=True):
-        for name in names:
+        for marker, name in zip("osDv^" * len(names), names, strict=False):
             of = sorted((r for r in rows if (r["panel"], r["line"]) == (panel, name)), key=lambda r: r["x"])
             x, colour = [row["x"] for row in of], palette.setting(name, names)
-            ax.plot(x, [row["mean"] for row in of], color=colour, marker="o", markersize=4, label=name)
+            ax.plot(x, [row["mean"] for row in of], color=colour, marker=marker, markersize=5, label=name)
             for row in of:
                 seeds = list(row["per_seed"].values())
                 ax.scatter([row["x"]] * len(seeds), seeds, s=9, color=colour, alpha=0.5, linewidths=0)
