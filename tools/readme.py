@@ -249,6 +249,15 @@ _SAID = {
     "missing_type": "leaves out a type",
 }
 _SETTINGS = {"base": "base", "sft": "SFT", "mrsi": "MRSI", "mcr": "MCR"}
+_ORDER = (
+    "shown",
+    "the opposite is shown",
+    "not shown",
+    "too few seeds",
+    "no run",
+    "not run yet",
+    "described",
+)
 _FIRST = "%, on test unless noted"
 _SPLITS = ("test", "test_adversarial", "test_unseen")
 _STATED = "reasoning states the answer (test / adversarial / unseen)"
@@ -276,18 +285,18 @@ def _of_tiny(row: dict[str, str] | None, digits: int) -> str:
 
 
 def claims() -> str:
-    """A row per claim of the paper: its first row with a verdict, and the verdicts of all its rows."""
+    """A row per claim of the paper: its first contrast with a verdict, and the verdicts of all of them."""
     rows, note = _claims()
     lines = []
     for number in dict.fromkeys(row["number"] for row in rows if row["paper"] != "ours"):
         of_claim = [row for row in rows if row["number"] == number]
         judged = [row for row in of_claim if row["kind"] != "description"] or of_claim
         contrast, measure, value, seeds, _ = seeds_tables.cells(judged[0])
-        verdicts = Counter(row["verdict"] for row in judged)
+        verdicts = Counter(sorted((row["verdict"] for row in judged), key=_ORDER.index))
         words = [f"{n} {word}" if len(judged) > 1 else word for word, n in verdicts.items()]
         line = {"claim (paper)": f"{number}. {judged[0]['claim']} ({judged[0]['paper']})"}
-        line |= {"first row": f"{contrast}, {measure}", "mean (95 %)": value, "seeds": seeds}
-        lines.append(line | {"all its rows": ", ".join(words)})
+        line |= {"primary contrast": f"{contrast}, {measure}", "mean (95 %)": value, "seeds": seeds}
+        lines.append(line | {"verdicts of all contrasts": ", ".join(words)})
     return f"{markdown(lines, [*lines[0]])}\n\n{note}\n"
 
 

@@ -76,5 +76,5 @@ def note(scores: Scores) -> str:
     """How the numbers were made, and what they say nothing about."""
     tweets = ", ".join(f"{split} {n:,}" for split, n in scores["n_tweets"].items())
     seeds = ", ".join(map(str, scores["seeds"]))
-    mean = f"Mean over the seeds that a row has, of {seeds}, with 95 % intervals over seeds and tweets"
+    mean = f"Means over the seeds available (of {seeds}), with 95 % intervals over seeds and tweets"
     return f"{mean} ({tweets})." + f" {CONTROLLED}" * (scores["source"] == "testbed")
