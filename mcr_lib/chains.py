@@ -231,18 +231,18 @@ def faithfulness(
 
     Else a key of `verify.FLAWS`, "unread" (the answer is unreadable) or "no_reasoning". Names that the
     reasoning quotes but the answer leaves out count as bait: the reasoning must say that they are shown but
-    not named, and give them no type. `min_iou`: see `with_slots`.
+    not named, and give them no type. What the answer repeats is stated once. `min_iou`: see `with_slots`.
     """
     if parsed.reason is not None:
         return "unread"
     if not parsed.think:
         return "no_reasoning"
-    boxes = list(dict.fromkeys(e.box_xyxy for e in parsed.entities if e.box_xyxy is not None))
+    entities, names = list(dict.fromkeys(parsed.entities)), {entity.text for entity in parsed.entities}
+    boxes = list(dict.fromkeys(e.box_xyxy for e in entities if e.box_xyxy is not None))
     expected = [
         replace(s, slot=boxes.index(e.box_xyxy) + 1 if s.slot else None)
-        for s, e in zip(statements.of_answer(parsed.entities, task), parsed.entities, strict=True)
+        for s, e in zip(statements.of_answer(entities, task), entities, strict=True)
     ]
-    names = {entity.text for entity in parsed.entities}
     others = (name for name in re.findall(r'"([^"\n]+)"', parsed.think) if name not in names)
     expected += [Statement(name, is_bait=True) for name in dict.fromkeys(others)]
     text = with_slots(parsed.think, boxes, min_iou=min_iou)

@@ -167,6 +167,7 @@ ADA, ROME = PredictedEntity("Ada Byron", "PER", ((11, 9, 56, 75),)), PredictedEn
 
 
 SHOWN = '"Ada Byron" : PER , shown at [11, 9, 56, 75]'
+TWICE = '"Rome" (mention 1) : LOC , not shown ; "Rome" (mention 2) : LOC , not shown ;'
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,9 @@ SHOWN = '"Ada Byron" : PER , shown at [11, 9, 56, 75]'
         (f"{SHOWN} ;", [ADA, ROME], "missing_name"),
         (f'{SHOWN} ; "Rome" : LOC , not shown ;', [ADA], "wrong_type"),  # Rome is no mere bait
         (f'{SHOWN} ; "Zed" , shown , not in text ;', [ADA], None),
+        (f'{SHOWN} ; "Rome" : LOC , not shown ;', [ADA, ROME, ROME], None),  # an answer that repeats itself
+        (f"{SHOWN} ; {TWICE}", [ADA, ROME, ROME], None),
+        (f"{SHOWN} ;", [ADA, PredictedEntity("Ada Byron", "PER")], "missing_name"),  # two answers of one name
         ('"Ada Byron" : PER , shown at [[box 1]] ;', [ADA], "missing_slot"),  # a slot is no number
         ("nobody .", [], None),
         ('"Rome" : LOC , not shown ;', [], "wrong_type"),
