@@ -178,7 +178,7 @@ def image_shares(rows: Rows, *, paper: Mapping[str, float]) -> Figure:
         name = f"{row['group']}\n{row['setting']}, {row['answers']} answers"
         bars.append((name, here, *(row[f"image{end}"] for end in ("", "_low", "_high"))))
         bars += [(name, there, *[paper.get(row["group"])] * 3)] if paper else []
-    title = "Attention while an absent entity's location is written; shown: boxes of others (single run, 95 %)"
+    title = "Attention while an absent entity's location is written; shown: others' boxes (single run, 95 %)"
     figure, (ax,) = panels(1, (max(5.2, 2.4 + 1.5 * len(rows)), 3.1), title)
     group(ax, bars, colours).set(ylabel="attention on the image,\n% of image and sentence", ylim=(0, 100))
     return palette.legend(figure, colours)
