@@ -156,7 +156,7 @@ def draw(shown: Sequence[Row]) -> Figure:
     figure.text(
         0.01,
         0.02,
-        f"{CONTROLLED} On test unless noted; ring: interval holds 0; †: post hoc.",
+        f"{CONTROLLED} On test unless noted; ring: holds 0; †: post hoc.",
         fontsize=8,
         color=palette.DARK,
     )
