@@ -73,7 +73,7 @@ def test_readme_begins_with_one_sentence_and_the_picture():
 def row(name, values, **more):
     numbers = {"mean": sum(values) / len(values), "ci_low": min(values), "ci_high": max(values)}
     seeds = {str(k): value for k, value in enumerate(values)}
-    return {"name": name, "per_seed": seeds, "n_seeds": len(values), **numbers, **more}
+    return {"name": name, "split": "test", "per_seed": seeds, "n_seeds": len(values), **numbers, **more}
 
 
 def test_the_sentence_on_results_counts_the_seeds_on_the_side_of_the_mean(monkeypatch):

@@ -8,7 +8,6 @@ dose: how much contradiction each stage needs; each DIR is of `mcr compare`, fro
 training tweets that are drawn as the tests are (`testbed_contradicting`).
 """
 
-import operator
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ SPLITS = ("test", "test_adversarial")
 PANELS = [(metric, split) for metric in ("gmner_f1", "false_grounding") for split in SPLITS]
 SETTINGS = ("sft", "mrsi", "mcr")
 ASKED = ("mrsi", "mcr", "plain", "plain-mcr")  # of claim 7
-CHAINS = {"describe the picture": bool, "do not": operator.not_}
+CHAINS = {"describe the picture": True, "do not": False}
 _LOOK = "picture :"  # what such a chain begins with: `testbed.teacher.say`
 STYLES = ("mcr", "one-style-mcr")  # of claim 6
 CURVES = {"reward": "reward R", "entropy": "entropy, nats per token", "length": "length, tokens"}
@@ -104,9 +103,7 @@ def _scores(tested: Sequence[Example], answers: tuple[Any, Any], c: config.Confi
 def kept_figure(points: Rows) -> Figure:
     """Gain of each setting and seed against the share of contradicting pairs among those it trains on."""
     labels = {"gmner_f1": "GMNER F1, points", "false_grounding": "false grounding, points"}
-    title = (
-        "What CVO changes, against what the filter of D2 kept (a mark per seed, beside it pairs trained on)"
-    )
+    title = "What CVO changes, against what it trains on (a mark per seed, beside it the pairs)"
     figure, axes = palette.panels(len(labels), (5.2, 4.0), title)
     names = palette.unique(points, "setting")
     for ax, (metric, label) in zip(axes, labels.items(), strict=True):
@@ -144,8 +141,8 @@ def looks(runs: Sequence[str | Path]) -> Rows:
         paths = {name: folder.predictions(f"{name}.{c.eval_split}") for name in ASKED}
         for name, path in ((name, path) for name, path in paths.items() if path.is_file()):
             header, given = read_predictions(path)
-            for kind, is_meant in CHAINS.items():
-                ids = {one.id for one in given if is_meant(_LOOK in str(one.answer))}
+            for kind, looks_first in CHAINS.items():
+                ids = {one.id for one in given if (_LOOK in one.answer) is looks_first}
                 part = [tweet for tweet in tested if tweet.id in ids]
                 row = {"seed": c.seed, "setting": name, "chains": kind, "n": len(part)}
                 row["share"] = round(100 * len(part) / len(tested), 1)
@@ -192,7 +189,7 @@ def steps(runs: Sequence[str | Path]) -> Rows:
 def steps_figure(points: Rows) -> Figure:
     """Mean over seeds (line) and range (band) of each curve."""
     n_seeds, frame = len({row["seed"] for row in points}), pd.DataFrame(points)
-    title = f"CVO with many styles and with one (line: mean of {n_seeds} seeds; band: from one to the other)"
+    title = f"CVO with many styles and with one (line: mean of {n_seeds} seeds; band: their range)"
     figure, axes = palette.panels(len(CURVES), (3.6, 2.9), title)
     colours = {name: palette.setting(name, [*STYLES]) for name in STYLES}
     for ax, (key, label) in zip(axes, CURVES.items(), strict=True):

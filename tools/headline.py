@@ -29,7 +29,7 @@ SHOWN = {  # (first, second, metric, split) of data/claims.yaml -> how the figur
     ("mcr", "mrsi-gold-30", "gmner_f1", "test"): "MCR − MRSI on kept gold †",
     ("mcr", "sft-gold-30", "gmner_f1", "test"): "MCR − SFT on kept gold †",
 }
-SPLITS = {"MCR − SFT": "test", "MCR − SFT, test_adversarial": "test_adversarial"}
+MAIN = ("MCR − SFT", "MCR − SFT, test_adversarial")  # of the first sentence
 CONTROLS = {  # of CVO -> how the sentence calls them
     "MCR − MRSI on D2 too": "MRSI trained further on D2",
     "MCR − MRSI on kept gold †": "MRSI continued on the gold of the tweets that the filter kept",
@@ -51,7 +51,7 @@ def sentence() -> str:
     main = of["MCR − SFT"]
     below = sum(value < 0 for value in main["per_seed"].values())
     side, n = ("below", below) if main["mean"] < 0 else ("above", main["n_seeds"] - below)
-    splits = [f"{_value(of[name])} on `{split}`" for name, split in SPLITS.items() if name in of]
+    splits = [f"{_value(of[name])} on `{of[name]['split']}`" for name in MAIN if name in of]
     texts = [
         f"**On the testbed MCR scores {side} plain fine-tuning on answers (SFT) in {_number(n)} of"
         f" {_number(main['n_seeds'])} seeds**: GMNER F1 {', '.join(splits)}.",

@@ -249,15 +249,9 @@ _SAID = {
     "missing_type": "leaves out a type",
 }
 _SETTINGS = {"base": "base", "sft": "SFT", "mrsi": "MRSI", "mcr": "MCR"}
-_ORDER = (
-    "shown",
-    "the opposite is shown",
-    "not shown",
-    "too few seeds",
-    "no run",
-    "not run yet",
-    "described",
-)
+_ORDER = (  # of verdicts in a cell
+    "shown", "the opposite is shown", "not shown", "too few seeds", "no run", "not run yet", "described",
+)  # fmt: skip
 _FIRST = "%, on test unless noted"
 _SPLITS = ("test", "test_adversarial", "test_unseen")
 _STATED = "reasoning states the answer (test / adversarial / unseen)"

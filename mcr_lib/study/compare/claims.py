@@ -140,10 +140,10 @@ class Plan(BaseModel, extra="forbid", frozen=True):
             of = {name: terms for name in knob if (terms := of_seeds.by_seed(evidence, name, *at))}
             seeds = sorted(set.intersection(*map(set, of.values()))) if len(of) > 1 else []
             panel = f"{one.knob}, seeds {', '.join(map(str, seeds))}"
+            weights = resamples(evidence.n_tweets[at[0]], n_resamples, np.random.default_rng(0)).astype(float)
             for name, terms in of.items() if seeds else ():
-                weights = resamples(evidence.n_tweets[at[0]], n_resamples, np.random.default_rng(0))
                 point = {"panel": panel, "x": knob[name], "line": label(at[1]), "setting": name}
-                point |= of_seeds.estimate({seed: terms[seed] for seed in seeds}, weights.astype(float))
+                point |= of_seeds.estimate({seed: terms[seed] for seed in seeds}, weights)
                 rows.append(point | {"default": name == one.second})
         return rows
 

@@ -44,10 +44,10 @@ class Evidence:
 
     def missing(self) -> list[str]:
         """What seeds lack: answers to a split, the consistency that others have, answers cut short."""
-        there, head, result = {key[:3] for key in self.terms}, self.head, []
-        there |= {(*key[:2], key[3]) for key in self.terms if key[3] == "consistency"}
+        probed = {(*key[:2], key[3]) for key in self.terms if key[3] == "consistency"}
+        there, head, result = {key[:3] for key in self.terms} | probed, self.head, []
         names = {split: f"answers to {split}" for split in head["splits"]}
-        names |= {what: "consistency (answers to all probes)" for *_, what in there if what == "consistency"}
+        names |= {"consistency": "consistency (answers to all probes)"} if probed else {}
         for what, text in names.items():
             lacking = {s: [n for n in head["seeds"] if (n, s, what) not in there] for s in head["settings"]}
             most = sorted(lacking.items(), key=lambda item: -len(item[1]))  # no seed at all: first

@@ -84,7 +84,7 @@ def _of_runs(runs: Sequence[_Run]) -> Evidence:
     gold, counted = {split: {} for split in splits}, {}  # split -> id -> checksum; key -> ids, terms
     for run in runs:
         seed, own = run.config.seed, run.config.settings
-        for split in filter(lambda split, run=run: run.data(split).is_file(), comparison.splits(run.config)):
+        for split in (split for split in comparison.splits(run.config) if run.data(split).is_file()):
             for tweet in (tweets := prepare.read_examples(run, split)):
                 digest = checksum([tweet])
                 if gold[split].setdefault(tweet.id, digest) != digest:
